@@ -1,0 +1,11 @@
+# Third-party packages. Each is used by one folder only; versions are what Debian 12 ships or newer.
+find_package(Threads REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)  # src/base/json
+find_package(fmt 9 REQUIRED)               # src/base
+find_package(CLI11 2.1 REQUIRED)           # src/cli
+find_path(HIGHWAY_INCLUDE_DIR hwy/highway.h REQUIRED)  # src/ops/cpu, headers only
+if(TANDEM_TESTS)
+  find_package(GTest 1.12 REQUIRED)
+endif()
+find_path(EDIT_INCLUDE_DIR histedit.h REQUIRED)  # src/cli, line editing
+find_library(EDIT_LIBRARY edit REQUIRED)

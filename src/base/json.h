@@ -1,0 +1,29 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// JSON. The only place that includes nlohmann-json; outside bytes go through parse_json, which bounds size and depth and
+// throws our Error with the name of the source.
+#pragma once
+
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace tandem {
+
+using Json = nlohmann::json;
+using OrderedJson = nlohmann::ordered_json;
+
+struct JsonLimits {
+  std::size_t bytes_max = 64 << 20;
+  int depth_max = 64;
+};
+
+// Parses text; what names the source in messages. Throws Error{kInvalidData}.
+Json parse_json(std::string_view text, const std::string& what, const JsonLimits& limits = {});
+
+// One line of JSON. Invalid UTF-8 is replaced, never thrown at the caller.
+std::string to_line(const Json& value);
+
+}  // namespace tandem
