@@ -1,0 +1,46 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The seam between models and machines: a backend owns memory and runs operators in the order they are given.
+//
+// One backend object belongs to one worker thread (it may have a team of its own behind it). Weights are immutable and may
+// be shared between backends of the same kind. Nothing is allocated inside run().
+// Decorators wrap a backend: checked.h validates every operator, traced.h times it.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "ops/kv_cache.h"
+#include "ops/operators.h"
+#include "ops/weight.h"
+#include "tensor/tensor.h"
+
+namespace tandem {
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  // "reference", or the kind with the variant that was chosen: "cpu/avx2, 2 threads".
+  virtual std::string describe() const = 0;
+
+  // Zeroed memory that operators can use. Throws Error{kOutOfResources}.
+  virtual Buffer allocate(std::size_t bytes) = 0;
+  // Packs a weight. Throws Error{kUnsupported} for a type it cannot hold.
+  virtual std::unique_ptr<Weight> pack(const WeightSource& source) = 0;
+
+  virtual std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) = 0;
+  // A block is zeroed when it is handed out, so that what an earlier owner left reaches nobody.
+  virtual void zero_block(KvCache& cache, std::int32_t block) = 0;
+  // page has page_bytes(spec) bytes. import fails, touching nothing, when the header is not this cache's.
+  virtual void export_page(const KvCache& cache, std::int32_t block, std::span<std::byte> page) = 0;
+  virtual void import_page(KvCache& cache, std::int32_t block, std::span<const std::byte> page) = 0;
+
+  virtual void run(const Operator& op) = 0;
+  // Returns when everything given to run() so far is done.
+  virtual void synchronise() {}
+};
+
+}  // namespace tandem

@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Paged storage of keys and values. What a page looks like inside belongs to the backend; everybody else counts blocks.
+//
+// A block holds kBlockTokens tokens of all layers. Slot s is token s % kBlockTokens of block s / kBlockTokens.
+// The canonical page, for moving blocks between processes and backends, is
+//   PageHeader, then for each layer K [64, kv_heads, k_dim] and V [64, kv_heads, v_dim], little endian, in the cache's dtype.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace tandem {
+
+inline constexpr std::int32_t kBlockTokens = 64;
+
+struct KvSpec {
+  std::int32_t layers = 0;
+  std::int32_t kv_heads = 0;
+  std::int32_t k_dim = 0;         // per head
+  std::int32_t v_dim = 0;         // per head
+  DType dtype = DType::kBF16;     // kBF16 or kF32
+  std::int64_t blocks = 0;
+
+  bool operator==(const KvSpec&) const = default;
+  std::size_t token_bytes() const {  // of all layers
+    return static_cast<std::size_t>(layers) * kv_heads * (k_dim + v_dim) * traits(dtype).block_bytes;
+  }
+  std::size_t block_bytes() const { return token_bytes() * kBlockTokens; }
+};
+
+struct PageHeader {
+  static constexpr std::uint32_t kMagic = 0x4b544e54;  // "TNTK"
+  static constexpr std::uint16_t kVersion = 1;
+  std::uint32_t magic = kMagic;
+  std::uint16_t version = kVersion;
+  std::uint16_t dtype = 0;
+  std::int32_t layers = 0, kv_heads = 0, k_dim = 0, v_dim = 0;
+  std::int32_t block_tokens = kBlockTokens;
+  std::int32_t reserved = 0;
+};
+
+inline std::size_t page_bytes(const KvSpec& spec) { return sizeof(PageHeader) + spec.block_bytes(); }
+
+class KvCache {
+ public:
+  explicit KvCache(const KvSpec& spec) : spec_(spec) {}
+  virtual ~KvCache() = default;
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+  const KvSpec& spec() const { return spec_; }
+
+ private:
+  KvSpec spec_;
+};
+
+}  // namespace tandem

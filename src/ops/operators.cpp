@@ -1,0 +1,107 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Names and prices of the operators. Validation is in validate.cpp.
+#include "ops/operators.h"
+
+namespace tandem {
+
+namespace {
+
+template <class... F>
+struct Overload : F... {
+  using F::operator()...;
+};
+
+std::int64_t bytes_of(const Tensor& t) {
+  return t ? static_cast<std::int64_t>(row_bytes(t.dtype, static_cast<std::size_t>(t.shape.elements()))) : 0;
+}
+
+Work work_of(const EmbedRows& op) { return {0, bytes_of(op.ids) + bytes_of(op.out), bytes_of(op.out)}; }
+
+Work work_of(const RmsNorm& op) {
+  return {4 * op.x.shape.elements(), bytes_of(op.x) + bytes_of(op.weight), bytes_of(op.out)};
+}
+
+Work work_of(const AddRmsNorm& op) {
+  return {5 * op.x.shape.elements(), bytes_of(op.x) + bytes_of(op.residual) + bytes_of(op.weight),
+          bytes_of(op.residual) + bytes_of(op.out)};
+}
+
+Work work_of(const MatMul& op) {
+  return {2 * op.x.rows() * op.weight->n() * op.weight->k(),
+          bytes_of(op.x) + static_cast<std::int64_t>(op.weight->bytes()), bytes_of(op.out)};
+}
+
+Work work_of(const GroupedMatMul& op) {
+  Work total{0, bytes_of(op.x), bytes_of(op.out)};
+  for (std::size_t e = 0; e < op.experts.size(); ++e) {
+    const std::int64_t rows = op.offsets[e + 1] - op.offsets[e];
+    if (rows == 0) continue;  // an expert nobody chose is not read
+    total.flops += 2 * rows * op.experts[e]->n() * op.experts[e]->k();
+    total.bytes_read += static_cast<std::int64_t>(op.experts[e]->bytes());
+  }
+  return total;
+}
+
+Work work_of(const Rope& op) {
+  const std::int64_t heads = op.x.shape[1] / op.head_dim;
+  return {6 * op.x.rows() * heads * op.inv_freq.shape[0], bytes_of(op.x), bytes_of(op.x)};
+}
+
+Work work_of(const AppendKv& op) {
+  const std::int64_t element = static_cast<std::int64_t>(traits(op.cache->spec().dtype).block_bytes);
+  const std::int64_t elements = op.k.shape.elements() + op.v.shape.elements();
+  return {0, bytes_of(op.k) + bytes_of(op.v), elements * element};
+}
+
+Work work_of(const PagedAttention& op) {
+  const KvSpec& spec = op.cache->spec();
+  const std::int64_t element = static_cast<std::int64_t>(traits(spec.dtype).block_bytes);
+  const std::int64_t dims = spec.k_dim + spec.v_dim;
+  return {2 * op.context_tokens * op.heads * dims, op.context_tokens * spec.kv_heads * dims * element + bytes_of(op.q),
+          bytes_of(op.out)};
+}
+
+Work work_of(const SwiGlu& op) { return {5 * op.out.shape.elements(), bytes_of(op.gate_up), bytes_of(op.out)}; }
+
+Work work_of(const SelectExperts& op) {
+  return {4 * op.logits.shape.elements(), bytes_of(op.logits), bytes_of(op.expert_ids) + bytes_of(op.expert_weights)};
+}
+
+Work work_of(const GatherRows& op) { return {0, bytes_of(op.out) + bytes_of(op.index), bytes_of(op.out)}; }
+
+Work work_of(const ScatterScaledRows& op) {
+  return {op.x.shape.elements(), bytes_of(op.x) + bytes_of(op.index) + bytes_of(op.weights), bytes_of(op.x)};
+}
+
+Work work_of(const CombineExperts& op) {
+  std::int64_t terms = (op.slot_rows ? op.top_k : 0) + static_cast<std::int64_t>(op.partials.size());
+  return {(terms - 1) * op.out.shape.elements(), terms * bytes_of(op.out), bytes_of(op.out)};
+}
+
+Work work_of(const Sample& op) { return {op.logits.shape.elements(), bytes_of(op.logits), op.logits.rows() * 8}; }
+
+}  // namespace
+
+Work work(const Operator& op) {
+  return std::visit([](const auto& o) { return work_of(o); }, op);
+}
+
+std::string_view name(const Operator& op) {
+  static constexpr std::string_view kNames[] = {
+      "embed_rows",  "rms_norm", "add_rms_norm",   "matmul",      "grouped_matmul",      "rope",            "append_kv",
+      "paged_attention", "swiglu",   "select_experts", "gather_rows", "scatter_scaled_rows", "combine_experts", "sample"};
+  static_assert(std::size(kNames) == std::variant_size_v<Operator>);
+  return kNames[op.index()];
+}
+
+std::int64_t rows(const Operator& op) {
+  return std::visit(Overload{[](const Rope& o) { return o.x.rows(); }, [](const AppendKv& o) { return o.k.rows(); },
+                             [](const SelectExperts& o) { return o.logits.rows(); },
+                             [](const ScatterScaledRows& o) { return o.x.rows(); },
+                             [](const Sample& o) { return o.logits.rows(); }, [](const auto& o) { return o.out.rows(); }},
+                    op);
+}
+
+}  // namespace tandem

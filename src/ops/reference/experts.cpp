@@ -1,0 +1,77 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Routing, and moving rows to experts and back.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "ops/reference/reference.h"
+
+namespace tandem::reference {
+
+void run(const SelectExperts& op) {
+  const std::int64_t experts = op.logits.shape[1], k = op.expert_ids.shape[1];
+  std::vector<float> p(experts);
+  std::vector<std::int32_t> order(experts);
+  for (std::int64_t i = 0; i < op.logits.rows(); ++i) {
+    const float* logits = op.logits.row<float>(i);
+    const float top = *std::max_element(logits, logits + experts);
+    float total = 0;
+    for (std::int64_t e = 0; e < experts; ++e) total += p[e] = std::exp(logits[e] - top);
+    std::iota(order.begin(), order.end(), 0);
+    // NaN compares equal to everything, which keeps a broken row from breaking the order's rules.
+    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return logits[a] > logits[b]; });
+    float chosen = 0;
+    for (std::int64_t j = 0; j < k; ++j) chosen += p[order[j]];
+    for (std::int64_t j = 0; j < k; ++j) {
+      op.expert_ids.row<std::int32_t>(i)[j] = order[j];
+      op.expert_weights.row<float>(i)[j] = p[order[j]] / (op.renormalise ? chosen : total);
+    }
+  }
+}
+
+void run(const GatherRows& op) {
+  const auto bytes = static_cast<std::size_t>(op.x.shape[1]) * sizeof(float);
+  for (std::int64_t i = 0; i < op.out.rows(); ++i)
+    std::memcpy(op.out.row<float>(i), op.x.row<float>(op.index.as<const std::int32_t>()[i]), bytes);
+}
+
+void run(const ScatterScaledRows& op) {
+  for (std::int64_t i = 0; i < op.x.rows(); ++i) {
+    float* out = op.out.row<float>(op.index.as<const std::int32_t>()[i]);
+    const float weight = op.weights.row<float>(i)[0];
+    for (std::int64_t c = 0; c < op.x.shape[1]; ++c) out[c] = weight * op.x.row<float>(i)[c];
+  }
+}
+
+namespace {
+
+// Element (row, column) of the tree over partials, which covers count slices from the slice at the cursor on.
+float tree_sum(const CombineExperts& op, std::int64_t row, std::int64_t column, std::size_t& next, std::int32_t count) {
+  if (op.slice_counts[next] == count) return op.partials[next++].row<float>(row)[column];
+  const float left = tree_sum(op, row, column, next, count / 2);
+  return left + tree_sum(op, row, column, next, count / 2);
+}
+
+}  // namespace
+
+void run(const CombineExperts& op) {
+  for (std::int64_t i = 0; i < op.out.rows(); ++i) {
+    for (std::int64_t c = 0; c < op.out.shape[1]; ++c) {
+      float sum = 0;
+      if (op.slot_rows) {
+        sum = op.slot_rows.row<float>(i * op.top_k)[c];
+        for (std::int32_t j = 1; j < op.top_k; ++j) sum += op.slot_rows.row<float>(i * op.top_k + j)[c];
+      }
+      if (!op.partials.empty()) {
+        std::size_t next = 0;
+        const float shared = tree_sum(op, i, c, next, KSlices::kCountMax);
+        sum = op.slot_rows ? sum + shared : shared;
+      }
+      op.out.row<float>(i)[c] = sum;
+    }
+  }
+}
+
+}  // namespace tandem::reference

@@ -1,0 +1,57 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What the files of the reference backend share.
+#pragma once
+
+#include <cstring>
+#include <vector>
+
+#include "base/check.h"
+#include "base/scalar.h"
+#include "ops/backend.h"
+
+namespace tandem::reference {
+
+// Stored transposed, [k, n], so that the plain loop over outputs runs along memory.
+struct ReferenceWeight final : Weight {
+  ReferenceWeight(std::int64_t n, std::int64_t k) : Weight(n, k, static_cast<std::size_t>(n * k) * sizeof(float)), values(n * k) {}
+  std::vector<float> values;
+};
+
+// One array per kind, [blocks, layers, 64, kv_heads, dim], in the cache's dtype.
+struct ReferenceKvCache final : KvCache {
+  explicit ReferenceKvCache(const KvSpec& spec);
+  float load_k(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const;
+  float load_v(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const;
+  void store_k(std::int32_t slot, std::int32_t layer, std::int32_t column, float value);
+  void store_v(std::int32_t slot, std::int32_t layer, std::int32_t column, float value);
+  // Where a layer's tokens of a block begin in the pages, and how many bytes they take.
+  std::byte* k_page(std::int32_t block, std::int32_t layer) const;
+  std::byte* v_page(std::int32_t block, std::int32_t layer) const;
+  std::size_t k_page_bytes() const;
+  std::size_t v_page_bytes() const;
+
+  Buffer k_pages, v_pages;
+};
+
+inline const ReferenceWeight& of(const Weight* weight) { return static_cast<const ReferenceWeight&>(*weight); }
+inline const ReferenceKvCache& of(const KvCache* cache) { return static_cast<const ReferenceKvCache&>(*cache); }
+inline ReferenceKvCache& of(KvCache* cache) { return static_cast<ReferenceKvCache&>(*cache); }
+
+void run(const EmbedRows& op);
+void run(const RmsNorm& op);
+void run(const AddRmsNorm& op);
+void run(const MatMul& op);
+void run(const GroupedMatMul& op);
+void run(const Rope& op);
+void run(const AppendKv& op);
+void run(const PagedAttention& op);
+void run(const SwiGlu& op);
+void run(const SelectExperts& op);
+void run(const GatherRows& op);
+void run(const ScatterScaledRows& op);
+void run(const CombineExperts& op);
+void run(const Sample& op);
+
+}  // namespace tandem::reference

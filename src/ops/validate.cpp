@@ -1,0 +1,162 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What each operator demands of its arguments. A violation is a bug of the caller.
+#include <cstdint>
+
+#include "base/check.h"
+#include "ops/operators.h"
+
+namespace tandem {
+
+namespace {
+
+void need(bool condition, const char* message) { TANDEM_CHECK(condition, message); }
+
+void need_f32(const Tensor& t, std::int64_t rows, std::int64_t columns, const char* message) {
+  need(t.dtype == DType::kF32 && t.shape.rank == 2 && t.rows() == rows && t.shape[1] == columns, message);
+  need(rows == 0 || columns == 0 || t.data != nullptr, message);
+}
+
+void need_i32(const Tensor& t, std::int64_t count, const char* message) {
+  need(t.dtype == DType::kI32 && t.shape.rank == 1 && t.shape[0] == count, message);
+}
+
+void need_range(const Tensor& t, std::int64_t limit, const char* message) {
+  const auto* values = t.as<const std::int32_t>();
+  for (std::int64_t i = 0; i < t.shape.elements(); ++i) need(values[i] >= 0 && values[i] < limit, message);
+}
+
+void need_slices(const KSlices& s, std::int64_t k) {
+  need(s.count >= 1 && s.count <= KSlices::kCountMax && (s.count & (s.count - 1)) == 0, "slices: count not a power of two");
+  need(s.bounds[0] == 0 && s.bounds[s.count] == k, "slices: they do not cover k");
+  for (int i = 0; i < s.count; ++i) need(s.bounds[i] <= s.bounds[i + 1], "slices: not ascending");
+}
+
+void check(const EmbedRows& op) {
+  need_f32(op.out, op.ids.shape[0], op.table->k(), "embed_rows: out is not f32 [ids, hidden]");
+  need_i32(op.ids, op.out.rows(), "embed_rows: ids are not i32 [rows]");
+  need_range(op.ids, op.table->n(), "embed_rows: id outside the table");
+}
+
+void check(const RmsNorm& op) {
+  need_f32(op.out, op.x.rows(), op.x.shape[1], "rms_norm: out differs from x");
+  need_f32(op.x, op.x.rows(), op.weight.shape[0], "rms_norm: x is not f32 [rows, hidden]");
+}
+
+void check(const AddRmsNorm& op) {
+  need_f32(op.x, op.x.rows(), op.weight.shape[0], "add_rms_norm: x is not f32 [rows, hidden]");
+  need_f32(op.residual, op.x.rows(), op.x.shape[1], "add_rms_norm: residual differs from x");
+  need_f32(op.out, op.x.rows(), op.x.shape[1], "add_rms_norm: out differs from x");
+}
+
+void check(const MatMul& op) {
+  need_f32(op.x, op.x.rows(), op.weight->k(), "matmul: x is not f32 [rows, k]");
+  need_f32(op.out, op.x.rows(), op.weight->n(), "matmul: out is not f32 [rows, n]");
+  need_slices(op.slices, op.weight->k());
+}
+
+void check(const GroupedMatMul& op) {
+  need(op.offsets.size() == op.experts.size() + 1, "grouped_matmul: offsets are not experts + 1");
+  need(op.offsets.front() == 0 && op.offsets.back() == op.x.rows(), "grouped_matmul: offsets do not cover the rows");
+  for (std::size_t e = 0; e < op.experts.size(); ++e) {
+    need(op.offsets[e] <= op.offsets[e + 1], "grouped_matmul: offsets not ascending");
+    need_f32(op.x, op.x.rows(), op.experts[e]->k(), "grouped_matmul: x is not f32 [rows, k]");
+    need_f32(op.out, op.x.rows(), op.experts[e]->n(), "grouped_matmul: out is not f32 [rows, n]");
+    need_slices(op.slices, op.experts[e]->k());
+  }
+}
+
+void check(const Rope& op) {
+  need(op.head_dim > 0 && op.x.shape[1] % op.head_dim == 0, "rope: columns are not whole heads");
+  need_f32(op.x, op.x.rows(), op.x.shape[1], "rope: x is not f32 [rows, heads * head_dim]");
+  need_i32(op.positions, op.x.rows(), "rope: positions are not i32 [rows]");
+  need(op.inv_freq.dtype == DType::kF32 && 2 * op.inv_freq.shape[0] <= op.head_dim, "rope: more pairs than the head has");
+}
+
+void check(const AppendKv& op) {
+  const KvSpec& spec = op.cache->spec();
+  need_f32(op.k, op.k.rows(), spec.kv_heads * spec.k_dim, "append_kv: k is not f32 [rows, kv_heads * k_dim]");
+  need_f32(op.v, op.k.rows(), spec.kv_heads * spec.v_dim, "append_kv: v is not f32 [rows, kv_heads * v_dim]");
+  need_i32(op.slots, op.k.rows(), "append_kv: slots are not i32 [rows]");
+  need_range(op.slots, spec.blocks * kBlockTokens, "append_kv: slot outside the cache");
+  need(op.layer >= 0 && op.layer < spec.layers, "append_kv: layer outside the cache");
+}
+
+void check(const PagedAttention& op) {
+  const KvSpec& spec = op.cache->spec();
+  const std::int64_t rows = op.q.rows();
+  need(op.heads > 0 && op.heads % spec.kv_heads == 0, "paged_attention: heads are no multiple of kv heads");
+  need_f32(op.q, rows, op.heads * spec.k_dim, "paged_attention: q is not f32 [rows, heads * k_dim]");
+  need_f32(op.out, rows, op.heads * spec.v_dim, "paged_attention: out is not f32 [rows, heads * v_dim]");
+  need_i32(op.sequences, rows, "paged_attention: sequences are not i32 [rows]");
+  need_i32(op.positions, rows, "paged_attention: positions are not i32 [rows]");
+  need(op.block_table.dtype == DType::kI32 && op.block_table.shape.rank == 2, "paged_attention: block table is not i32");
+  need_range(op.sequences, op.block_table.rows(), "paged_attention: sequence outside the block table");
+  need_range(op.positions, op.block_table.shape[1] * kBlockTokens, "paged_attention: position outside the block table");
+  need(op.layer >= 0 && op.layer < spec.layers, "paged_attention: layer outside the cache");
+  std::int64_t context = 0;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::int32_t position = op.positions.as<const std::int32_t>()[r];
+    const auto* table = op.block_table.row<const std::int32_t>(op.sequences.as<const std::int32_t>()[r]);
+    for (std::int32_t b = 0; b <= position / kBlockTokens; ++b)
+      need(table[b] >= 0 && table[b] < spec.blocks, "paged_attention: block outside the cache");
+    context += position + 1;
+  }
+  need(context == op.context_tokens, "paged_attention: context_tokens is not the sum of positions + 1");
+}
+
+void check(const SwiGlu& op) {
+  need_f32(op.gate_up, op.out.rows(), 2 * op.out.shape[1], "swiglu: gate_up is not f32 [rows, 2 * width]");
+  need_f32(op.out, op.out.rows(), op.out.shape[1], "swiglu: out is not f32 [rows, width]");
+}
+
+void check(const SelectExperts& op) {
+  const std::int64_t rows = op.logits.rows(), k = op.expert_ids.shape[1];
+  need_f32(op.logits, rows, op.logits.shape[1], "select_experts: logits are not f32 [rows, experts]");
+  need(k >= 1 && k <= op.logits.shape[1], "select_experts: k is not in 1 … experts");
+  need(op.expert_ids.dtype == DType::kI32 && op.expert_ids.rows() == rows, "select_experts: ids are not i32 [rows, k]");
+  need_f32(op.expert_weights, rows, k, "select_experts: weights are not f32 [rows, k]");
+}
+
+void check(const GatherRows& op) {
+  need_f32(op.out, op.index.shape[0], op.x.shape[1], "gather_rows: out is not f32 [count, columns]");
+  need_i32(op.index, op.out.rows(), "gather_rows: index is not i32 [count]");
+  need_range(op.index, op.x.rows(), "gather_rows: index outside x");
+}
+
+void check(const ScatterScaledRows& op) {
+  need_f32(op.out, op.out.rows(), op.x.shape[1], "scatter_scaled_rows: columns differ");
+  need_i32(op.index, op.x.rows(), "scatter_scaled_rows: index is not i32 [count]");
+  need_range(op.index, op.out.rows(), "scatter_scaled_rows: index outside out");
+  need_f32(op.weights, op.x.rows(), 1, "scatter_scaled_rows: weights are not f32 [count, 1]");
+}
+
+void check(const CombineExperts& op) {
+  const std::int64_t rows = op.out.rows(), hidden = op.out.shape[1];
+  need(op.slot_rows || !op.partials.empty(), "combine_experts: nothing to add");
+  if (op.slot_rows) need_f32(op.slot_rows, rows * op.top_k, hidden, "combine_experts: slot rows are not [rows * k, hidden]");
+  need(op.partials.size() == op.slice_counts.size(), "combine_experts: one slice count per partial");
+  std::int32_t slices = 0;
+  for (std::size_t i = 0; i < op.partials.size(); ++i) {
+    need_f32(op.partials[i], rows, hidden, "combine_experts: a partial is not [rows, hidden]");
+    const std::int32_t count = op.slice_counts[i];
+    need(count > 0 && (count & (count - 1)) == 0 && slices % count == 0, "combine_experts: a partial is not one subtree");
+    slices += count;
+  }
+  need(op.partials.empty() || slices == KSlices::kCountMax, "combine_experts: partials do not cover the width");
+}
+
+void check(const Sample& op) {
+  need_f32(op.logits, op.logits.rows(), op.logits.shape[1], "sample: logits are not f32 [rows, vocab]");
+  need(static_cast<std::int64_t>(op.rows.size()) == op.logits.rows() && op.out.size() == op.rows.size(),
+       "sample: one parameter set and one result per row");
+}
+
+}  // namespace
+
+void validate(const Operator& op) {
+  std::visit([](const auto& o) { check(o); }, op);
+}
+
+}  // namespace tandem

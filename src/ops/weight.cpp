@@ -1,0 +1,27 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/weight.h"
+
+#include "base/check.h"
+
+namespace tandem {
+
+std::int64_t width_slice_begin(std::int64_t width, std::int64_t granule, int i) {
+  const std::int64_t granules = (width + granule - 1) / granule;
+  const std::int64_t begin = granules * i / KSlices::kCountMax * granule;
+  return begin < width ? begin : width;
+}
+
+KSlices width_slices(std::int64_t width, std::int64_t granule, int first, int count) {
+  TANDEM_CHECK(first >= 0 && count > 0 && first + count <= KSlices::kCountMax, "slices outside the width");
+  TANDEM_CHECK((count & (count - 1)) == 0 && first % count == 0, "slices are not one whole subtree");
+  KSlices slices;
+  slices.count = count;
+  const std::int64_t origin = width_slice_begin(width, granule, first);
+  for (int i = 0; i <= count; ++i)
+    slices.bounds[i] = static_cast<std::int32_t>(width_slice_begin(width, granule, first + i) - origin);
+  return slices;
+}
+
+}  // namespace tandem
