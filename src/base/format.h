@@ -9,4 +9,5 @@
 
 namespace tandem {
 using fmt::format;
+using fmt::join;  // format("{}", join(list, ", "))
 }

@@ -18,6 +18,7 @@ using OrderedJson = nlohmann::ordered_json;
 struct JsonLimits {
   std::size_t bytes_max = 64 << 20;
   int depth_max = 64;
+  bool unique_keys = false;  // an object that names a key twice is an error; otherwise the last one counts
 };
 
 // Parses text; what names the source in messages. Throws Error{kInvalidData}.
