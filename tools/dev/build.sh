@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: The Tandem authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Building a preset, and the two commands that run what a release build makes: chat and bench.
+
+help_build() {
+  cat <<'TEXT'
+usage: ./dev build [PRESET] [TARGET…]
+
+Installs what is missing, configures and builds build/PRESET. Presets:
+  release   optimised, warnings are errors (the default); the program is build/release/tandem
+  debug     no optimisation
+  asan      address and undefined-behaviour sanitizers
+  tsan      thread sanitizer
+  fuzz      libFuzzer targets, with clang
+
+The Rust part is shared by all presets (build/rust) and is the first thing ninja starts.
+TEXT
+}
+
+cmd_build() {
+  local preset=${1:-release}
+  [ $# -gt 0 ] && shift
+  case $preset in
+    release | debug | asan | tsan) setup base ;;
+    fuzz) setup base lint ;;
+    *) die "build: unknown preset '$preset' (see ./dev build --help)" ;;
+  esac
+  build "$preset" "$@"
+}
+
+# build PRESET [TARGET…]. Configures only when there is nothing yet or the presets changed: ninja sees to the rest.
+build() {
+  local preset=$1 dir=build/$1
+  shift
+  if [ ! -e "$dir/build.ninja" ] || [ CMakePresets.json -nt "$dir/build.ninja" ]; then
+    say "configuring $dir"
+    run_logged "build/log/configure-$preset.log" cmake --preset "$preset" || return
+    touch "$dir/build.ninja"
+  fi
+  NINJA_STATUS='[%f/%t %es] ' ninja -C "$dir" -j "$(nproc)" "$@" </dev/null
+}
+
+help_chat() {
+  cat <<'TEXT'
+usage: ./dev chat [ARGUMENTS OF tandem chat]
+
+A conversation with the default model, SmolLM2-135M-Instruct. Installs what is missing, builds a release, fetches the
+model once (93 MB, kept in ~/.cache/tandem/models), and hands over to build/release/tandem chat. Without a terminal
+on standard input one prompt is read from it and one answer printed. build/release/tandem chat --help tells more.
+TEXT
+}
+
+cmd_chat() {
+  local model
+  setup base
+  # What building says goes to standard error, so that the answer alone is on standard output.
+  build release tandem >&2
+  model=$(tools/fetch-model)
+  case " $* " in
+    *' --model '* | *' --model='*) exec build/release/tandem chat "$@" ;;
+    *) exec build/release/tandem chat --model "$model" "$@" ;;
+  esac
+}
+
+help_bench() {
+  cat <<'TEXT'
+usage: ./dev bench [ARGUMENTS OF tandem bench]
+
+Builds a release and runs its benchmarks; without arguments: `tandem bench model` on the default model.
+build/release/tandem bench --help lists them.
+TEXT
+}
+
+cmd_bench() {
+  local model
+  setup base
+  build release tandem >&2
+  if [ $# -gt 0 ]; then exec build/release/tandem bench "$@"; fi
+  model=$(tools/fetch-model)
+  exec build/release/tandem bench model --model "$model"
+}

@@ -1,0 +1,153 @@
+# SPDX-FileCopyrightText: The Tandem authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# All tests, as stages that each tell their time, and the sum of their cases at the end.
+
+help_test() {
+  cat <<'TEXT'
+usage: ./dev test [--fast]
+
+Installs what is missing, builds and runs, on a clone with nothing beside it:
+  fast suite    every unit test, seeded simulation, small goldens, and tidy
+  rust          the tests of the Rust part
+  smollm2       the real model against its recorded answers (fetches it once, 93 MB)
+  asan + ubsan  the fast suite under the address and undefined-behaviour sanitizers
+  tsan          sched, kv, engine and transport under the thread sanitizer
+  fuzz          each fuzz target for a few seconds
+
+  --fast        only the fast suite: no download, under a minute after the build
+
+The last line is 'N passed, N failed, N skipped'; the exit status tells whether anything failed.
+TEXT
+}
+
+fuzz_seconds=3
+thread_tests='^(sched|kv|engine|transport)'
+
+passed=0 failed=0 skipped=0
+count() { # count passed|failed|skipped N
+  case $1 in
+    passed) passed=$((passed + $2)) ;;
+    failed) failed=$((failed + $2)) ;;
+    skipped) skipped=$((skipped + $2)) ;;
+  esac
+}
+skip_reasons=()
+
+cmd_test() {
+  local fast=
+  case ${1:-} in
+    '') ;;
+    --fast) fast=yes ;;
+    *) die "test: unknown argument '$1' (see ./dev test --help)" ;;
+  esac
+  exec 2>&1 # one stream, in order
+  stage "set-up" setup base ${fast:-lint} || die "set-up failed"
+  if stage "build release" build release; then
+    stage "fast suite" suite release -L fast || true
+    [ -n "$fast" ] || slow_stages
+  fi
+  test_summary "$fast"
+}
+
+slow_stages() {
+  stage "rust" test_rust || true
+  stage "smollm2" test_smollm2 || true
+  stage "build asan" build asan && { stage "asan + ubsan: fast suite" suite asan -L fast -E '^tidy$' || true; }
+  stage "build tsan" build_tsan && { stage "tsan: sched kv engine transport" test_tsan || true; }
+  stage "build fuzz" build fuzz && { stage "fuzz, $fuzz_seconds s each" fuzz_run "$fuzz_seconds" || true; }
+}
+
+test_summary() {
+  local fast=$1 reason
+  stage_table
+  echo
+  if [ ${#skip_reasons[@]} -gt 0 ]; then
+    echo "skipped:"
+    printf '%s\n' "${skip_reasons[@]}" | sort | uniq -c | sed 's/^ *\([0-9]*\) /  \1 × /'
+  fi
+  if [ -n "$fast" ]; then
+    echo "not run by --fast: rust, smollm2, asan + ubsan, tsan, fuzz (./dev test)"
+  else
+    echo "not run here, for they do not fit 45 minutes on two cores: smollm2 under sanitizers, clang-tidy (./dev lint),"
+    echo "  fuzzing for longer than $fuzz_seconds s a target (./dev fuzz)"
+  fi
+  [[ " ${stage_verdicts[*]} " == *' FAILED '* ]] && [ "$failed" -eq 0 ] && failed=1 # a stage that broke outside a test
+  echo
+  echo "$passed passed, $failed failed, $skipped skipped"
+  [ "$failed" -eq 0 ]
+}
+
+# suite PRESET CTEST-ARGUMENTS…: runs them and adds their cases to the sums.
+suite() {
+  local preset=$1 status=0 log=build/$1/Testing/Temporary/LastTest.log
+  shift
+  rm -f "$log"
+  ${suite_under[@]+"${suite_under[@]}"} ctest --test-dir "build/$preset" --output-on-failure --no-tests=error "$@" </dev/null || status=$?
+  [ -e "$log" ] && count_log "$log"
+  return "$status"
+}
+
+# One line per result from ctest's log. A GoogleTest program counts by its cases, any other test as one; a program
+# that died without a summary is one failure.
+count_log() {
+  local kind value
+  while IFS=$'\t' read -r kind value; do
+    case $kind in
+      reason) skip_reasons+=("$value") ;;
+      *) count "$kind" "$value" ;;
+    esac
+  done < <(awk '
+    /^[0-9]+\/[0-9]+ Testing: / { p = f = s = 0; cases = 0 }
+    /^\[  PASSED  \] [0-9]+ test/ { p = $4; cases = 1 }
+    /^\[  FAILED  \] [0-9]+ test/ { f = $4; cases = 1 }
+    /^\[  SKIPPED \] [0-9]+ test/ { s = $4 }
+    wants_reason && NF { print "reason\t" $0; wants_reason = 0 }
+    /: Skipped$/ { wants_reason = 1 }
+    /^\[  SKIPPED \] .*ms\)$/ { wants_reason = 0 }
+    /^Test (Passed|Failed|time)|^Test .*(timed out|Timeout)/ && !/^Test time/ {
+      bad = !/^Test Passed/
+      if (!cases) { p = !bad; f = bad } else if (bad && !f) f = 1
+      print "passed\t" p; print "failed\t" f; print "skipped\t" s
+    }' "$1")
+}
+
+test_rust() {
+  local log=build/log/rust-test.log status=0
+  mkdir -p build/log
+  CARGO_TARGET_DIR=$root/build/rust cargo test --locked --release --manifest-path rust/Cargo.toml </dev/null 2>&1 | tee "$log" || status=1
+  local kind value
+  while read -r kind value; do count "$kind" "$value"; done < <(awk '
+    /^test result:/ { for (i = 1; i < NF; i++) { if ($(i + 1) == "passed;") p += $i; if ($(i + 1) == "failed;") f += $i; if ($(i + 1) == "ignored;") s += $i } }
+    END { print "passed", p + 0; print "failed", f + 0; print "skipped", s + 0 }' "$log")
+  return "$status"
+}
+
+test_smollm2() {
+  local model
+  model=$(tools/fetch-model) || return
+  TANDEM_SMOLLM2=$model suite release -L smollm2
+}
+
+thread_test_names() {
+  ctest --test-dir build/tsan -N -R "$thread_tests" -L fast | sed -n 's/^ *Test *#[0-9]*: //p'
+}
+
+# Only the tests that run threads are built: a sanitizer build of everything costs minutes.
+build_tsan() {
+  if [ ! -e build/tsan/build.ninja ]; then
+    run_logged build/log/configure-tsan.log cmake --preset tsan || return
+  fi
+  local names
+  names=$(thread_test_names)
+  [ -n "$names" ] || { say "no test matches $thread_tests"; return 1; }
+  # shellcheck disable=SC2046
+  build tsan $(printf '%s_test ' $names)
+}
+
+# The thread sanitizer of g++ 12 cannot map its shadow under some kernels' address randomisation; setarch turns that off.
+test_tsan() {
+  local suite_under=()
+  setarch -R true 2>/dev/null && suite_under=(setarch -R)
+  suite tsan -R "$thread_tests" -L fast
+}

@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: The Tandem authors
+# SPDX-License-Identifier: Apache-2.0
+"""Includes go one way, and a third-party header is seen in one place.
+
+Two static libraries may include each other and CMake will not mind; after that neither can be tested or read alone.
+A dependency that one folder knows can be replaced; one that everybody knows cannot.
+"""
+import re
+
+from .tree import finding
+
+# Left is used by right. A folder includes itself and what stands to its left, never its own row or to its right.
+ORDER = (
+    ("base",),
+    ("tensor",),
+    ("text", "transport", "image", "ops", "checkpoint"),
+    ("kv", "model"),
+    ("sched",),
+    ("engine",),
+    ("sim", "deploy", "plan", "serve"),
+    ("cli",),
+)
+RANK = {folder: rank for rank, row in enumerate(ORDER) for folder in row}
+
+# These know less than their place in the order would allow.
+ONLY = {"text": {"base", "text"}}
+
+# Third-party header (a prefix of the name in <>) → the one folder that includes it.
+THIRD_PARTY = {
+    "fmt/": "src/base",
+    "nlohmann/": "src/base",
+    "hwy/": "src/ops",
+    "tandem_text.h": "src/text",  # generated from rust/
+    "CLI/": "src/cli",
+    "histedit.h": "src/cli",
+    "gtest/": "tests",
+    "gmock/": "tests",
+}
+
+# The language and the system: may be included anywhere. Standard C++ headers have no dot; these are the others.
+SYSTEM = re.compile(
+    r"^(sys/|arpa/|netinet/|linux/)|^(assert|ctype|cpuid|dirent|dlfcn|errno|fcntl|immintrin|inttypes|limits|locale|math|netdb"
+    r"|poll|pthread|pwd|sched|semaphore|signal|stdarg|stddef|stdint|stdio|stdlib|string|termios|time|unistd|x86intrin)\.h$"
+)
+
+
+def check(project):
+    findings = []
+    for file in project.cpp("src", "tests", "fuzz", "bench"):
+        for line, kind, name in file.includes:
+            if kind == "<" and ("." in name or "/" in name) and not SYSTEM.match(name):
+                findings += third_party(file, line, name)
+            elif kind == '"':
+                findings += own(project, file, line, name)
+    return findings
+
+
+def third_party(file, line, name):
+    owner = next((THIRD_PARTY[prefix] for prefix in THIRD_PARTY if name.startswith(prefix)), None)
+    if owner is None:
+        return [finding(file.path, line, f"<{name}> has no owner in tools/tidy_rules/includes.py", "third-party")]
+    if not file.path.startswith(owner + "/"):
+        return [finding(file.path, line, f"<{name}> belongs to {owner} alone", "third-party")]
+    return []
+
+
+def own(project, file, line, name):
+    if any(name.startswith(prefix) for prefix in THIRD_PARTY):
+        return third_party(file, line, name)
+    if file.parts[0] == "src" and f"src/{name}" not in project.files:
+        return [finding(file.path, line, f'"{name}" is not a file under src; includes are written from there', "include")]
+    if file.parts[0] != "src":
+        return []
+    here, there = file.parts[1], name.split("/")[0]
+    for folder in (here, there):
+        if folder not in RANK:
+            return [finding(file.path, line, f"folder {folder} has no place in ORDER of tools/tidy_rules/includes.py", "order")]
+    allowed = here == there or RANK[there] < RANK[here]
+    if here in ONLY:
+        allowed = there in ONLY[here]
+    if not allowed:
+        return [finding(file.path, line, f'src/{here} may not include "{name}": it does not stand to its left', "order")]
+    return []
