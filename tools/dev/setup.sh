@@ -139,7 +139,6 @@ apt_update() {
 apt_install() {
   local kind percent text status_file
   status_file=$(mktemp)
-  progress_next=0
   { apt_run -o APT::Status-Fd=1 install --no-install-recommends "$@" 2>&1 || echo failed >"$status_file"; } |
     while IFS= read -r line; do
       printf '%s\n' "$line" >>"$setup_log"

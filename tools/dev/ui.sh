@@ -17,12 +17,14 @@ progress() {
     local done_chars=$((percent * width / 100)) bar
     printf -v bar '%*s' "$done_chars" ''
     printf '\r\033[K%s [%-*s] %3d%% %.40s' "$label" "$width" "${bar// /#}" "$percent" "$text" >&2
-    [ "$percent" -ge 100 ] && printf '\r\033[K' >&2
-  elif [ "$percent" -ge "${progress_next:-0}" ]; then
-    printf '%s %3d%% %s\n' "$label" "$percent" "$text" >&2
-    progress_next=$((percent / 10 * 10 + 10))
+    if [ "$percent" -ge 100 ]; then printf '\r\033[K' >&2; fi
+    return
   fi
-  return 0
+  [ "$label" = "${progress_label:-}" ] || progress_next=0
+  progress_label=$label
+  [ "$percent" -ge "$progress_next" ] || return 0
+  printf '%s %3d%% %s\n' "$label" "$percent" "$text" >&2
+  progress_next=$((percent / 10 * 10 + 10))
 }
 
 # run_logged LOG COMMAND…: output to LOG only; its end is shown when the command fails.
