@@ -98,17 +98,19 @@ count_log() {
       *) count "$kind" "$value" ;;
     esac
   done < <(awk '
-    /^[0-9]+\/[0-9]+ Testing: / { p = f = s = 0; cases = 0 }
+    /^[0-9]+\/[0-9]+ Testing: / { p = f = s = cases = 0 }
+    /^Unable to find executable: / { unable = 1 } # stands before the block of the test
     /^\[  PASSED  \] [0-9]+ test/ { p = $4; cases = 1 }
     /^\[  FAILED  \] [0-9]+ test/ { f = $4; cases = 1 }
     /^\[  SKIPPED \] [0-9]+ test/ { s = $4 }
     wants_reason && NF { print "reason\t" $0; wants_reason = 0 }
     /: Skipped$/ { wants_reason = 1 }
     /^\[  SKIPPED \] .*ms\)$/ { wants_reason = 0 }
-    /^Test (Passed|Failed|time)|^Test .*(timed out|Timeout)/ && !/^Test time/ {
-      bad = !/^Test Passed/
+    /^Test (Passed|Failed)\./ {
+      bad = unable || !/^Test Passed/
       if (!cases) { p = !bad; f = bad } else if (bad && !f) f = 1
       print "passed\t" p; print "failed\t" f; print "skipped\t" s
+      unable = 0
     }' "$1")
 }
 
