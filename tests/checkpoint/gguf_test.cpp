@@ -81,22 +81,6 @@ TEST(Gguf, version_two_is_the_same) {
   EXPECT_EQ(parse(file).version, 2u);
 }
 
-TEST(Gguf, every_number_type_widens) {
-  Bytes file = gguf(0, 4);
-  file.string("i8").u32(kArray).u32(1).u64(2).u8(0xff).u8(1);
-  file.string("u16").u32(kArray).u32(2).u64(1).number<std::uint16_t>(65535);
-  file.string("u64").u32(kArray).u32(kU64).u64(1).u64(1ull << 63);
-  file.string("empty").u32(kArray).u32(kString).u64(0);
-  const GgufHeader header = parse(file);
-  EXPECT_THAT(integers(header.arrays.at("i8")), ElementsAre(-1, 1));
-  EXPECT_THAT(integers(header.arrays.at("u16")), ElementsAre(65535));
-  EXPECT_THAT(numbers(header.arrays.at("u64")), ElementsAre(0x1p63));
-  EXPECT_THAT(strings(header.arrays.at("empty")), ElementsAre());
-  EXPECT_THROW(integers(header.arrays.at("u64")), Error) << "does not fit";
-  EXPECT_THROW(strings(header.arrays.at("i8")), Error);
-  EXPECT_THROW(numbers(header.arrays.at("empty")), Error);
-}
-
 TEST(Gguf, unknown_tensor_types_are_listed) {
   Bytes file = gguf(1, 0);
   add_tensor(file, "t", {7}, 4711, 0);
