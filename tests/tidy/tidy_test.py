@@ -66,6 +66,19 @@ class Mirror(unittest.TestCase):
         self.assertEqual(findings(mirror.check, self.built | by_name), [])
         self.assertEqual(findings(mirror.check, self.built | by_include), [])
 
+    def test_part_of_a_covered_source(self):
+        files = {
+            "src/kv/CMakeLists.txt": "tandem_library(kv SOURCES pool.cpp list.cpp)\n",
+            "src/kv/pool.cpp": '#include "kv/pool.h"\n#include "kv/list.h"\n',
+            "src/kv/pool.h": "",
+            "src/kv/list.cpp": '#include "kv/list.h"\n',
+            "src/kv/list.h": "",
+            "tests/kv/pool_test.cpp": '#include "kv/pool.h"\n',
+        }
+        self.assertEqual(findings(mirror.check, self.built | files), [])
+        seen_outside = {"src/sched/order.h": '#include "kv/list.h"\n', "src/sched/order.cpp": '#include "sched/order.h"\n'}
+        self.assertIn("src/kv/list.cpp:1: no test", findings(mirror.check, self.built | files | seen_outside)[0])
+
     def test_no_test_not_built_not_included(self):
         files = {"src/kv/CMakeLists.txt": "other_pool.cpp", "src/kv/pool.cpp": '#include "kv/pool.h"\n', "src/kv/pool.h": ""}
         found = "\n".join(findings(mirror.check, files))

@@ -3,7 +3,7 @@
 """Every source has its test, every file is built, every header is used.
 
 A source src/kv/block_pool.cpp is covered by tests/kv/block_pool_test.cpp, or by another test of the same folder that
-includes its header (src/kv/…, not by way of a third header).
+includes its header. A part that no other folder sees is covered when a covered source beside it includes its header.
 """
 import re
 
@@ -18,21 +18,42 @@ def check(project):
 
 
 def missing_tests(project):
+    sources = [file for file in project.cpp("src") if file.path.endswith(".cpp")]
+    covered = {file.path for file in sources if file.path in COVERED_ELSEWHERE or has_test(project, file)}
+    while parts := {file.path for file in sources if file.path not in covered and is_part(project, file, covered)}:
+        covered |= parts
+
     findings = []
-    for file in project.cpp("src"):
-        if not file.path.endswith(".cpp") or file.path in COVERED_ELSEWHERE:
-            continue
-        stem = file.path[len("src/"):-len(".cpp")]
-        if f"tests/{stem}_test.cpp" in project.files:
-            continue
-        tests = (test for test in project.cpp("tests") if test.parts[1] == file.parts[1])
-        if not any(name == f"{stem}.h" for test in tests for _, _, name in test.includes):
+    for file in sources:
+        if file.path not in covered:
+            stem = stem_of(file)
             what = f"no test: neither tests/{stem}_test.cpp nor a test under tests/{file.parts[1]} that includes {stem}.h"
             findings.append(finding(file.path, 1, what, "mirror"))
     for path in COVERED_ELSEWHERE:
         if path not in project.files:
             findings.append(finding(path, 1, "is in COVERED_ELSEWHERE of tools/tidy_rules/mirror.py and does not exist", "mirror"))
     return findings
+
+
+def stem_of(file):
+    return file.path[len("src/"):-len(".cpp")]
+
+
+def has_test(project, file):
+    stem = stem_of(file)
+    tests = (test for test in project.cpp("tests") if test.parts[1] == file.parts[1])
+    return f"tests/{stem}_test.cpp" in project.files or any(includes(test, f"{stem}.h") for test in tests)
+
+
+def is_part(project, file, covered):
+    header = f"{stem_of(file)}.h"
+    users = [user for user in project.cpp("src") if user.path != file.path and includes(user, header)]
+    folder = file.path.rsplit("/", 1)[0]
+    return all(user.path.startswith(folder + "/") for user in users) and any(user.path in covered for user in users)
+
+
+def includes(file, name):
+    return any(included == name for _, _, included in file.includes)
 
 
 def unbuilt(project):
