@@ -1,0 +1,119 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "model/config.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "base/error.h"
+#include "base/format.h"
+#include "model/config_reader.h"
+
+namespace tandem {
+
+std::vector<float> rope_inv_freq(const RopeConfig& rope) {
+  std::vector<float> frequencies(static_cast<std::size_t>(rope.dim / 2));
+  const double low_wavelength = rope.original_context / rope.low_freq_factor;
+  const double high_wavelength = rope.original_context / rope.high_freq_factor;
+  for (std::size_t m = 0; m < frequencies.size(); ++m) {
+    double frequency = std::pow(rope.theta, -2.0 * static_cast<double>(m) / rope.dim);
+    if (rope.llama3) {
+      const double wavelength = 2 * std::numbers::pi / frequency;
+      if (wavelength > low_wavelength) {
+        frequency /= rope.factor;
+      } else if (wavelength > high_wavelength) {
+        const double smooth = (rope.original_context / wavelength - rope.low_freq_factor) /
+                              (rope.high_freq_factor - rope.low_freq_factor);
+        frequency = (1 - smooth) * frequency / rope.factor + smooth * frequency;
+      }
+    }
+    if (!rope.divisors.empty()) frequency /= rope.divisors[m];
+    frequencies[m] = static_cast<float>(frequency);
+  }
+  return frequencies;
+}
+
+ModelConfig read_config(const Checkpoint& checkpoint) {
+  if (checkpoint.format() == CheckpointFormat::kGguf) {
+    const ConfigReader config(checkpoint.config(), checkpoint.path());
+    const std::string architecture = config.text_or("general.architecture", "");
+    if (architecture == "llama") return read_llama_gguf_config(checkpoint, config);
+    config.unsupported("general.architecture", "llama");
+  }
+  const ConfigReader config(checkpoint.config(), checkpoint.path() + "/config.json");
+  const std::string type = config.text_or("model_type", "");
+  if (type == "llama") return read_llama_config(config);
+  if (type == "step3_text") return read_step3_text_config(config);
+  config.unsupported("model_type", "llama, step3_text");
+}
+
+std::int64_t ConfigReader::integer(const std::string& key, std::int64_t low, std::int64_t high) const {
+  if (!has(key)) invalid(key, "an integer");
+  const Json& value = raw(key);
+  if (!value.is_number_integer()) invalid(key, "an integer");
+  if (value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(high))
+    invalid(key, format("{} … {}", low, high));
+  const auto number = value.get<std::int64_t>();
+  if (number < low || number > high) invalid(key, format("{} … {}", low, high));
+  return number;
+}
+
+std::int64_t ConfigReader::integer_or(const std::string& key, std::int64_t fallback, std::int64_t low, std::int64_t high) const {
+  return has(key) ? integer(key, low, high) : fallback;
+}
+
+double ConfigReader::number(const std::string& key, double low, double high) const {
+  if (!has(key) || !raw(key).is_number()) invalid(key, "a number");
+  const double value = raw(key).get<double>();
+  if (!(value >= low && value <= high)) invalid(key, format("{} … {}", low, high));
+  return value;
+}
+
+double ConfigReader::number_or(const std::string& key, double fallback, double low, double high) const {
+  return has(key) ? number(key, low, high) : fallback;
+}
+
+bool ConfigReader::boolean_or(const std::string& key, bool fallback) const {
+  if (!has(key)) return fallback;
+  if (!raw(key).is_boolean()) invalid(key, "true or false");
+  return raw(key).get<bool>();
+}
+
+std::string ConfigReader::text_or(const std::string& key, const std::string& fallback) const {
+  if (!has(key)) return fallback;
+  if (!raw(key).is_string()) invalid(key, "a string");
+  return raw(key).get<std::string>();
+}
+
+std::vector<std::int32_t> ConfigReader::ids(const std::string& key, std::int64_t limit) const {
+  std::vector<std::int32_t> ids;
+  if (!has(key)) return ids;
+  const Json list = raw(key).is_array() ? raw(key) : Json::array({raw(key)});
+  for (const Json& id : list) {
+    if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() >= limit)
+      invalid(key, format("token ids in 0 … {}", limit - 1));
+    ids.push_back(id.get<std::int32_t>());
+  }
+  return ids;
+}
+
+namespace {
+
+std::string shown(const Json& object, const std::string& key) {
+  if (!object.contains(key)) return "missing";
+  std::string text = to_line(object[key]);
+  return text.size() > 80 ? text.substr(0, 77) + "..." : text;
+}
+
+}  // namespace
+
+void ConfigReader::unsupported(const std::string& key, const std::string& supported) const {
+  throw Error(ErrorCode::kUnsupported, format("{}: {} is {}, supported: {}", what_, key, shown(object_, key), supported));
+}
+
+void ConfigReader::invalid(const std::string& key, const std::string& expected) const {
+  throw Error(ErrorCode::kInvalidData, format("{}: {} is {}, expected {}", what_, key, shown(object_, key), expected));
+}
+
+}  // namespace tandem

@@ -1,0 +1,164 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "model/layer_pieces.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tandem {
+
+NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t elements) {
+  return {reader.vector(Part::kNorm, name, elements), elements};
+}
+
+void enter_layer(const Workspace& w, const Residual& residual, const NormWeight& norm, float eps, const Tensor& out) {
+  if (residual.has_ffn)
+    w.backend.run(AddRmsNorm{out, residual.stream, residual.ffn, norm.tensor(), eps});
+  else
+    w.backend.run(RmsNorm{out, residual.stream, norm.tensor(), eps});
+}
+
+void final_logits(const Workspace& w, const RowBatch& batch, const Residual& residual, const NormWeight& norm, float eps,
+                  const Weight& head, const Tensor& logits) {
+  const std::int64_t rows = batch.logit_rows.shape[0], hidden = residual.stream.shape[1];
+  if (rows == 0) return;
+  Arena::Scope scope(w.arena);
+  const Tensor stream = w.arena.f32(rows, hidden), ffn = w.arena.f32(rows, hidden);
+  w.backend.run(GatherRows{stream, residual.stream, batch.logit_rows});
+  w.backend.run(GatherRows{ffn, residual.ffn, batch.logit_rows});
+  w.backend.run(AddRmsNorm{stream, stream, ffn, norm.tensor(), eps});
+  w.backend.run(MatMul{logits, stream, &head, KSlices::whole(hidden)});
+}
+
+GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden, std::int64_t width,
+                        int slice_first, int slice_count) {
+  constexpr std::int64_t kGranule = 32;  // the longest quantisation block of this build's types
+  const std::int64_t begin = width_slice_begin(width, kGranule, slice_first);
+  const std::int64_t end = width_slice_begin(width, kGranule, slice_first + slice_count);
+  const bool stacked = names.expert >= 0;
+  const Shape in = stacked ? Shape{names.experts, width, hidden} : Shape{width, hidden};
+  const Shape out = stacked ? Shape{names.experts, hidden, width} : Shape{hidden, width};
+  GatedFfn ffn;
+  ffn.width = end - begin;
+  ffn.slices = width_slices(width, kGranule, slice_first, slice_count);
+  ffn.gate_up = reader.matrix(part, {{.name = names.gate, .shape = in, .row_begin = begin, .row_end = end, .expert = names.expert},
+                                     {.name = names.up, .shape = in, .row_begin = begin, .row_end = end, .expert = names.expert}});
+  ffn.down = reader.matrix(
+      part, {{.name = names.down, .shape = out, .column_begin = begin, .column_end = end, .expert = names.expert}});
+  return ffn;
+}
+
+void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out) {
+  Arena::Scope scope(w.arena);
+  const Tensor gate_up = w.arena.f32(x.rows(), 2 * ffn.width), activated = w.arena.f32(x.rows(), ffn.width);
+  w.backend.run(MatMul{gate_up, x, ffn.gate_up.get(), KSlices::whole(x.shape[1])});
+  w.backend.run(SwiGlu{activated, gate_up});
+  w.backend.run(MatMul{out, activated, ffn.down.get(), ffn.slices});
+}
+
+RoutedExperts load_routed_experts(WeightReader& reader, const GatedFfnNames& stacked, const ModelConfig& config,
+                                  const FfnShare& share) {
+  RoutedExperts layer;
+  layer.begin = share.expert_begin;
+  for (std::int32_t e = share.expert_begin; e < share.expert_end; ++e) {
+    GatedFfnNames names = stacked;
+    names.expert = e;
+    names.experts = config.experts;
+    layer.experts.push_back(
+        load_gated_ffn(reader, Part::kExperts, names, config.hidden, config.expert_width, 0, KSlices::kCountMax));
+  }
+  for (const GatedFfn& expert : layer.experts) {
+    layer.gate_up.push_back(expert.gate_up.get());
+    layer.down.push_back(expert.down.get());
+  }
+  return layer;
+}
+
+std::int64_t count_slots(const HandOver& hand_over, const FfnShare& share) {
+  if (!hand_over.expert_ids) return 0;
+  const auto* ids = hand_over.expert_ids.as<const std::int32_t>();
+  std::int64_t count = 0;
+  for (std::int64_t i = 0; i < hand_over.expert_ids.shape.elements(); ++i) count += share.owns(ids[i]);
+  return count;
+}
+
+namespace {
+
+// The slots whose expert is held here, grouped by expert and, within one, in order of (row, slot).
+struct Grouping {
+  Tensor rows;      // i32 [count], the hidden row of each grouped slot
+  Tensor outputs;   // i32 [count], its place among the output rows
+  Tensor weights;   // f32 [count, 1]
+  Tensor offsets;   // i32 [experts + 1]
+};
+
+Grouping group_by_expert(Arena& arena, const RoutedExperts& layer, const HandOver& hand_over, std::int64_t count) {
+  const auto held = static_cast<std::int32_t>(layer.experts.size());
+  const std::int64_t k = hand_over.expert_ids.shape[1], slots = hand_over.expert_ids.shape.elements();
+  const auto* ids = hand_over.expert_ids.as<const std::int32_t>();
+  const auto* weights = hand_over.expert_weights.as<const float>();
+  Grouping g{arena.i32(count), arena.i32(count), arena.f32(count, 1), arena.i32(held + 1)};
+  auto* offsets = g.offsets.as<std::int32_t>();
+  std::fill(offsets, offsets + held + 1, 0);
+  const auto local = [&](std::int64_t slot) { return ids[slot] - layer.begin; };
+  const auto is_held = [&](std::int64_t slot) { return local(slot) >= 0 && local(slot) < held; };
+  for (std::int64_t s = 0; s < slots; ++s)
+    if (is_held(s)) ++offsets[local(s) + 1];
+  for (std::int32_t e = 0; e < held; ++e) offsets[e + 1] += offsets[e];
+  const Tensor cursors = arena.i32(held);
+  auto* cursor = cursors.as<std::int32_t>();
+  std::copy(offsets, offsets + held, cursor);
+  std::int32_t output = 0;
+  for (std::int64_t s = 0; s < slots; ++s) {
+    if (!is_held(s)) continue;
+    const std::int32_t place = cursor[local(s)]++;
+    g.rows.as<std::int32_t>()[place] = static_cast<std::int32_t>(s / k);
+    g.outputs.as<std::int32_t>()[place] = output++;
+    g.weights.as<float>()[place] = weights[s];
+  }
+  return g;
+}
+
+}  // namespace
+
+void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const HandOver& hand_over, const Tensor& out) {
+  const std::int64_t count = out.rows(), hidden = hand_over.hidden.shape[1];
+  if (count == 0) return;
+  Arena::Scope scope(w.arena);
+  const Grouping group = group_by_expert(w.arena, layer, hand_over, count);
+  const std::span<const std::int32_t> offsets(group.offsets.as<const std::int32_t>(), layer.experts.size() + 1);
+  TANDEM_CHECK(offsets.back() == count, "output rows are not the slots of this worker's experts");
+  const std::int64_t width = layer.experts.front().width;
+  const Tensor x = w.arena.f32(count, hidden), gate_up = w.arena.f32(count, 2 * width);
+  const Tensor activated = w.arena.f32(count, width), y = w.arena.f32(count, hidden);
+  w.backend.run(GatherRows{x, hand_over.hidden, group.rows});
+  w.backend.run(GroupedMatMul{gate_up, x, layer.gate_up, offsets, KSlices::whole(hidden)});
+  w.backend.run(SwiGlu{activated, gate_up});
+  w.backend.run(GroupedMatMul{y, activated, layer.down, offsets, layer.experts.front().slices});
+  w.backend.run(ScatterScaledRows{out, y, group.outputs, group.weights});
+}
+
+std::size_t ffn_scratch(const ModelConfig& c, std::int64_t rows_max) {
+  const std::int64_t slots = rows_max * c.experts_per_token, width = std::max(c.ffn_width, c.shared_width);
+  return scratch_bytes({slots, slots, slots, c.experts + 1, c.experts, slots * c.hidden, slots * 2 * c.expert_width,
+                        slots * c.expert_width, slots * c.hidden}) +
+         scratch_bytes({rows_max * 2 * width, rows_max * width});
+}
+
+void attend(const Workspace& w, std::int32_t layer, const RowBatch& batch, const ModelConfig& config, const Tensor& q,
+            const Tensor& k, const Tensor& v, const Tensor& out) {
+  w.backend.run(AppendKv{k, v, batch.slots, w.cache, layer});
+  w.backend.run(PagedAttention{.out = out,
+                               .q = q,
+                               .block_table = batch.block_table,
+                               .sequences = batch.sequences,
+                               .positions = batch.positions,
+                               .cache = w.cache,
+                               .layer = layer,
+                               .heads = config.heads,
+                               .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim)),
+                               .context_tokens = batch.context_tokens});
+}
+
+}  // namespace tandem

@@ -1,0 +1,69 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Pieces that layers of several architectures are made of: functions over weights and tensors, no classes to inherit.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+
+namespace tandem {
+
+struct NormWeight {
+  Buffer values;
+  std::int64_t elements = 0;
+  Tensor tensor() const { return Tensor(values.data(), DType::kF32, {elements}); }
+};
+NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t elements);
+
+// The start of a layer: stream += ffn of the layer before (if there is one), out = norm(stream).
+void enter_layer(const Workspace& w, const Residual& residual, const NormWeight& norm, float eps, const Tensor& out);
+
+// Final norm and output head for the rows that need logits.
+void final_logits(const Workspace& w, const RowBatch& batch, const Residual& residual, const NormWeight& norm, float eps,
+                  const Weight& head, const Tensor& logits);
+
+// down(silu(gate(x)) · up(x)). A worker may hold a subtree of the width's slices.
+struct GatedFfn {
+  std::unique_ptr<Weight> gate_up;  // [2·width, hidden]
+  std::unique_ptr<Weight> down;     // [hidden, width]
+  std::int64_t width = 0;           // of this share
+  KSlices slices;
+};
+
+// Names of the three matrices of a gated FFN; expert as in WeightName.
+struct GatedFfnNames {
+  std::string gate, up, down;
+  std::int64_t expert = -1;
+  std::int64_t experts = 0;  // length of the leading axis when expert ≥ 0
+};
+
+// Slices [first, first + count) of the width.
+GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden, std::int64_t width,
+                        int slice_first, int slice_count);
+void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out);
+
+// The experts of one routed layer that a worker holds: ids [begin, begin + gate_up.size()).
+struct RoutedExperts {
+  std::int32_t begin = 0;
+  std::vector<GatedFfn> experts;
+  std::vector<const Weight*> gate_up, down;  // of experts, as GroupedMatMul wants them
+};
+RoutedExperts load_routed_experts(WeightReader& reader, const GatedFfnNames& stacked, const ModelConfig& config,
+                                  const FfnShare& share);
+// Rows to experts, experts, weighting: out rows are in order of (row, slot) over the slots whose expert is held here.
+void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const HandOver& hand_over, const Tensor& out);
+// How many rows that makes.
+std::int64_t count_slots(const HandOver& hand_over, const FfnShare& share);
+
+// Scratch of the FFN half for rows_max rows: routed, shared and dense parts.
+std::size_t ffn_scratch(const ModelConfig& config, std::int64_t rows_max);
+
+// Stores k and v, rotates nothing, attends: out = attention(q over the cache).
+void attend(const Workspace& w, std::int32_t layer, const RowBatch& batch, const ModelConfig& config, const Tensor& q,
+            const Tensor& k, const Tensor& v, const Tensor& out);
+
+}  // namespace tandem

@@ -1,0 +1,241 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Llama:  x ← x + Wo · GQA(RoPE(Wq n(x)), RoPE(Wk n(x)), Wv n(x));   x ← x + Wdown (silu(Wgate n(x)) · Wup n(x))
+#include "model/llama.h"
+
+#include "base/error.h"
+#include "base/format.h"
+#include "model/config_reader.h"
+#include "model/layer_pieces.h"
+
+namespace tandem {
+
+// ---- hyper-parameters
+
+namespace {
+
+void check_heads(const ModelConfig& c, const ConfigReader& reader, const std::string& key) {
+  if (c.heads % c.kv_heads != 0) reader.invalid(key, format("a divisor of {} heads", c.heads));
+}
+
+RopeConfig read_rope(const ConfigReader& config, std::int32_t head_dim) {
+  RopeConfig rope;
+  rope.theta = config.number_or("rope_theta", 10000, 1, 1e12);
+  rope.dim = head_dim;
+  if (!config.has("rope_scaling")) return rope;
+  if (!config.raw("rope_scaling").is_object()) config.invalid("rope_scaling", "an object");
+  const ConfigReader scaling(config.raw("rope_scaling"), config.what() + ": rope_scaling");
+  const std::string type = scaling.text_or("rope_type", scaling.text_or("type", "default"));
+  if (type == "default") return rope;
+  if (type != "llama3") config.unsupported("rope_scaling", "rope_type llama3 or default");
+  rope.llama3 = true;
+  rope.factor = scaling.number("factor", 1, 1e6);
+  rope.low_freq_factor = scaling.number("low_freq_factor", 1e-3, 1e6);
+  rope.high_freq_factor = scaling.number("high_freq_factor", 1e-3, 1e6);
+  rope.original_context = static_cast<double>(scaling.integer("original_max_position_embeddings", 1, kContextMax));
+  if (rope.high_freq_factor <= rope.low_freq_factor) scaling.invalid("high_freq_factor", "more than low_freq_factor");
+  return rope;
+}
+
+}  // namespace
+
+ModelConfig read_llama_config(const ConfigReader& config) {
+  if (config.text_or("hidden_act", "silu") != "silu") config.unsupported("hidden_act", "silu");
+  for (const char* key : {"attention_bias", "mlp_bias"})
+    if (config.boolean_or(key, false)) config.unsupported(key, "false");
+  ModelConfig c;
+  c.architecture = "llama";
+  c.layers = static_cast<std::int32_t>(config.integer("num_hidden_layers", 1, kLayersMax));
+  c.hidden = static_cast<std::int32_t>(config.integer("hidden_size", 1, kWidthMax));
+  c.vocab = static_cast<std::int32_t>(config.integer("vocab_size", 1, kVocabMax));
+  c.context_tokens_max = config.integer("max_position_embeddings", 1, kContextMax);
+  c.norm_eps = static_cast<float>(config.number_or("rms_norm_eps", 1e-6, 0, 1));
+  c.heads = static_cast<std::int32_t>(config.integer("num_attention_heads", 1, kHeadsMax));
+  c.kv_heads = static_cast<std::int32_t>(config.integer_or("num_key_value_heads", c.heads, 1, kHeadsMax));
+  check_heads(c, config, "num_key_value_heads");
+  if (!config.has("head_dim") && c.hidden % c.heads != 0) config.invalid("num_attention_heads", "a divisor of hidden_size");
+  c.head_dim = static_cast<std::int32_t>(config.integer_or("head_dim", c.hidden / c.heads, 2, kWidthMax));
+  if (c.head_dim % 2 != 0) config.invalid("head_dim", "an even number");
+  c.rope = read_rope(config, c.head_dim);
+  c.ffn_width = static_cast<std::int32_t>(config.integer("intermediate_size", 1, kWidthMax));
+  c.routed.assign(c.layers, false);
+  c.tied_head = config.boolean_or("tie_word_embeddings", false);
+  c.eos_ids = config.ids("eos_token_id", c.vocab);
+  return c;
+}
+
+ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config) {
+  if (config.integer_or("llama.expert_count", 0, 0, kExpertsMax) > 0) config.unsupported("llama.expert_count", "0");
+  if (config.text_or("llama.rope.scaling.type", "none") != "none") config.unsupported("llama.rope.scaling.type", "none");
+  ModelConfig c;
+  c.architecture = "llama";
+  c.layers = static_cast<std::int32_t>(config.integer("llama.block_count", 1, kLayersMax));
+  c.hidden = static_cast<std::int32_t>(config.integer("llama.embedding_length", 1, kWidthMax));
+  c.context_tokens_max = config.integer("llama.context_length", 1, kContextMax);
+  c.norm_eps = static_cast<float>(config.number("llama.attention.layer_norm_rms_epsilon", 0, 1));
+  c.heads = static_cast<std::int32_t>(config.integer("llama.attention.head_count", 1, kHeadsMax));
+  c.kv_heads = static_cast<std::int32_t>(config.integer_or("llama.attention.head_count_kv", c.heads, 1, kHeadsMax));
+  check_heads(c, config, "llama.attention.head_count_kv");
+  const std::int64_t head_dim = c.hidden / c.heads;
+  c.head_dim = static_cast<std::int32_t>(config.integer_or("llama.attention.key_length", head_dim, 2, kWidthMax));
+  if (config.integer_or("llama.attention.value_length", c.head_dim, 2, kWidthMax) != c.head_dim)
+    config.unsupported("llama.attention.value_length", format("{}", c.head_dim));
+  if (c.head_dim % 2 != 0) config.invalid("llama.attention.key_length", "an even number");
+  c.rope.theta = config.number_or("llama.rope.freq_base", 10000, 1, 1e12);
+  c.rope.dim = static_cast<std::int32_t>(config.integer_or("llama.rope.dimension_count", c.head_dim, 2, c.head_dim));
+  if (c.rope.dim != c.head_dim) config.unsupported("llama.rope.dimension_count", format("{}", c.head_dim));
+  c.ffn_width = static_cast<std::int32_t>(config.integer("llama.feed_forward_length", 1, kWidthMax));
+  c.routed.assign(c.layers, false);
+  const TensorInfo* embedding = checkpoint.find("token_embd.weight");
+  if (!embedding) throw Error(ErrorCode::kInvalidData, config.what() + ": tensor token_embd.weight is missing");
+  if (embedding->shape[0] < 1 || embedding->shape[0] > kVocabMax)
+    throw Error(ErrorCode::kInvalidData, format("{}: token_embd.weight has {} rows, limit is {}", config.what(), embedding->shape[0], kVocabMax));
+  c.vocab = static_cast<std::int32_t>(embedding->shape[0]);
+  c.tied_head = !checkpoint.find("output.weight");
+  c.eos_ids = config.ids("tokenizer.ggml.eos_token_id", c.vocab);
+  if (const TensorInfo* factors = checkpoint.find("rope_freqs.weight")) {
+    if (factors->dtype != DType::kF32 || factors->shape != Shape{c.rope.dim / 2})
+      throw Error(ErrorCode::kInvalidData, format("{}: rope_freqs.weight is {} {}, expected f32 [{}]", config.what(),
+                                                  factors->type_name, to_string(factors->shape), c.rope.dim / 2));
+    c.rope.divisors.resize(c.rope.dim / 2);
+    dequantise(DType::kF32, checkpoint.data(*factors).data(), c.rope.divisors.size(), c.rope.divisors.data());
+  }
+  return c;
+}
+
+// ---- weights
+
+namespace {
+
+struct LayerNames {
+  std::string input_norm, q, k, v, o, post_norm;
+  GatedFfnNames ffn;
+};
+
+LayerNames names_of(CheckpointFormat format, std::int32_t layer) {
+  if (format == CheckpointFormat::kGguf) {
+    const std::string p = tandem::format("blk.{}.", layer);
+    return {p + "attn_norm.weight", p + "attn_q.weight", p + "attn_k.weight", p + "attn_v.weight", p + "attn_output.weight",
+            p + "ffn_norm.weight", {p + "ffn_gate.weight", p + "ffn_up.weight", p + "ffn_down.weight"}};
+  }
+  const std::string p = tandem::format("model.layers.{}.", layer);
+  const std::string a = p + "self_attn.", m = p + "mlp.";
+  return {p + "input_layernorm.weight", a + "q_proj.weight", a + "k_proj.weight", a + "v_proj.weight", a + "o_proj.weight",
+          p + "post_attention_layernorm.weight", {m + "gate_proj.weight", m + "up_proj.weight", m + "down_proj.weight"}};
+}
+
+// GGUF stores the rows of a head as rotary pairs (2m, 2m + 1); ours are (m, m + dim/2), as in the original checkpoints.
+std::vector<std::int32_t> unpaired_rows(std::int32_t heads, std::int32_t dim) {
+  std::vector<std::int32_t> order;
+  for (std::int32_t h = 0; h < heads; ++h)
+    for (std::int32_t half = 0; half < 2; ++half)
+      for (std::int32_t m = 0; m < dim / 2; ++m) order.push_back(h * dim + 2 * m + half);
+  return order;
+}
+
+struct Layer {
+  NormWeight input_norm, post_norm;
+  std::unique_ptr<Weight> qkv;  // [(heads + 2·kv_heads)·dim, hidden]
+  std::unique_ptr<Weight> o;    // [hidden, heads·dim]
+  GatedFfn ffn;
+};
+
+class Llama final : public Model {
+ public:
+  Llama(const ModelConfig& config, CheckpointFormat names, const ModelShare& share, WeightReader& reader);
+
+  void embed(const Workspace& w, const RowBatch& batch, const Residual& residual) const override {
+    w.backend.run(EmbedRows{residual.stream, embedding_.get(), batch.ids});
+  }
+  void attention(const Workspace& w, std::int32_t layer, const RowBatch& batch, const Residual& residual,
+                 const HandOver& hand_over) const override;
+  void route(const Workspace&, std::int32_t, const HandOver&) const override {}
+  void experts(const Workspace& w, std::int32_t layer, const HandOver& hand_over, const FfnOutput& output) const override {
+    if (output.partial) run_gated_ffn(w, layers_[layer].ffn, hand_over.hidden, output.partial);
+  }
+  void head(const Workspace& w, const RowBatch& batch, const Residual& residual, const Tensor& logits) const override {
+    final_logits(w, batch, residual, final_norm_, config().norm_eps, head_ ? *head_ : *embedding_, logits);
+  }
+  std::size_t attention_scratch_bytes(std::int64_t rows_max, std::int64_t logits_max) const override {
+    const ModelConfig& c = config();
+    return scratch_bytes({rows_max * (c.heads + 2 * c.kv_heads) * c.head_dim, rows_max * c.heads * c.head_dim,
+                          rows_max * c.hidden, logits_max * c.hidden, logits_max * c.hidden});
+  }
+  std::size_t ffn_scratch_bytes(std::int64_t rows_max) const override { return ffn_scratch(config(), rows_max); }
+
+ private:
+  void load_attention(WeightReader& reader, const LayerNames& names, CheckpointFormat format, Layer& layer) const;
+
+  std::unique_ptr<Weight> embedding_, head_;  // no head: tied to the embedding
+  std::vector<float> inv_freq_;
+  NormWeight final_norm_;
+  std::vector<Layer> layers_;
+};
+
+Llama::Llama(const ModelConfig& config, CheckpointFormat names, const ModelShare& share, WeightReader& reader)
+    : Model(config), inv_freq_(rope_inv_freq(config.rope)), layers_(static_cast<std::size_t>(config.layers)) {
+  const bool gguf = names == CheckpointFormat::kGguf;
+  const Shape table{config.vocab, config.hidden};
+  if (share.attention) {
+    embedding_ = reader.matrix(Part::kEmbedding, {{.name = gguf ? "token_embd.weight" : "model.embed_tokens.weight", .shape = table}});
+    if (!config.tied_head)
+      head_ = reader.matrix(Part::kHead, {{.name = gguf ? "output.weight" : "lm_head.weight", .shape = table}});
+    final_norm_ = load_norm(reader, gguf ? "output_norm.weight" : "model.norm.weight", config.hidden);
+  }
+  for (std::int32_t i = 0; i < config.layers; ++i) {
+    const LayerNames n = names_of(names, i);
+    if (share.attention) load_attention(reader, n, names, layers_[i]);
+    if (share.ffn && share.experts.slice_count > 0)
+      layers_[i].ffn = load_gated_ffn(reader, Part::kDenseFfn, n.ffn, config.hidden, config.ffn_width, share.experts.slice_first,
+                                      share.experts.slice_count);
+  }
+  weight_bytes_ = reader.bytes_packed();
+  reader.ignore("*.rotary_emb.inv_freq");
+  reader.ignore("rope_freqs.weight");  // read with the configuration
+  if (config.tied_head) reader.ignore("lm_head.weight");  // some files repeat the embedding under this name
+}
+
+void Llama::load_attention(WeightReader& reader, const LayerNames& names, CheckpointFormat format, Layer& layer) const {
+  const ModelConfig& c = config();
+  const std::int64_t q_rows = c.heads * c.head_dim, kv_rows = c.kv_heads * c.head_dim;
+  WeightName q{.name = names.q, .shape = {q_rows, c.hidden}}, k{.name = names.k, .shape = {kv_rows, c.hidden}};
+  if (format == CheckpointFormat::kGguf) {
+    q.row_order = unpaired_rows(c.heads, c.head_dim);
+    k.row_order = unpaired_rows(c.kv_heads, c.head_dim);
+  }
+  layer.input_norm = load_norm(reader, names.input_norm, c.hidden);
+  layer.qkv = reader.matrix(Part::kAttention, {q, k, {.name = names.v, .shape = {kv_rows, c.hidden}}});
+  layer.o = reader.matrix(Part::kAttention, {{.name = names.o, .shape = {c.hidden, q_rows}}});
+  layer.post_norm = load_norm(reader, names.post_norm, c.hidden);
+}
+
+// ---- attention
+
+void Llama::attention(const Workspace& w, std::int32_t index, const RowBatch& batch, const Residual& residual,
+                      const HandOver& hand_over) const {
+  const ModelConfig& c = config();
+  const Layer& layer = layers_[index];
+  const std::int64_t rows = batch.rows(), q_columns = c.heads * c.head_dim, kv_columns = c.kv_heads * c.head_dim;
+  const Tensor inv_freq(const_cast<float*>(inv_freq_.data()), DType::kF32, {c.rope.dim / 2});
+  Arena::Scope scope(w.arena);
+  const Tensor qkv = w.arena.f32(rows, q_columns + 2 * kv_columns), attended = w.arena.f32(rows, q_columns);
+  const Tensor out = w.arena.f32(rows, c.hidden);
+  const Tensor q = qkv.slice_columns(0, q_columns), k = qkv.slice_columns(q_columns, kv_columns);
+
+  enter_layer(w, residual, layer.input_norm, c.norm_eps, hand_over.hidden);
+  w.backend.run(MatMul{qkv, hand_over.hidden, layer.qkv.get(), KSlices::whole(c.hidden)});
+  w.backend.run(Rope{q, batch.positions, inv_freq, c.head_dim});
+  w.backend.run(Rope{k, batch.positions, inv_freq, c.head_dim});
+  attend(w, index, batch, c, q, k, qkv.slice_columns(q_columns + kv_columns, kv_columns), attended);
+  w.backend.run(MatMul{out, attended, layer.o.get(), KSlices::whole(q_columns)});
+  w.backend.run(AddRmsNorm{hand_over.hidden, residual.stream, out, layer.post_norm.tensor(), c.norm_eps});
+}
+
+}  // namespace
+
+std::unique_ptr<Model> make_llama(const ModelConfig& config, CheckpointFormat names, const ModelShare& share, WeightReader& reader) {
+  return std::make_unique<Llama>(config, names, share, reader);
+}
+
+}  // namespace tandem

@@ -1,0 +1,61 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// From a checkpoint to a model: which architecture, whether everything is there, then the weights.
+#include "base/error.h"
+#include "model/llama.h"
+#include "model/model.h"
+#include "model/step3_text.h"
+#include "ops/weight.h"
+
+namespace tandem {
+
+namespace {
+
+std::unique_ptr<Model> make(const ModelConfig& config, const Checkpoint& checkpoint, const ModelShare& share, WeightReader& reader) {
+  if (config.architecture == "llama") return make_llama(config, checkpoint.format(), share, reader);
+  if (config.architecture == "step3_text") return make_step3_text(config, share, reader);
+  throw Error(ErrorCode::kUnsupported, "no model file for architecture " + config.architecture);
+}
+
+ModelShare everything(const ModelConfig& config) {
+  return {.attention = true, .ffn = true, .experts = {0, config.experts, 0, KSlices::kCountMax}};
+}
+
+// Declares the whole model and holds it against the checkpoint.
+WeightReader declared(const ModelConfig& config, const Checkpoint& checkpoint) {
+  WeightReader reader(checkpoint);
+  make(config, checkpoint, everything(config), reader);
+  check_tensors(reader.requirements(), checkpoint.tensors(), checkpoint.path());
+  return reader;
+}
+
+}  // namespace
+
+std::int64_t share_bytes(const Checkpoint& checkpoint, const ModelShare& share) {
+  WeightReader reader(checkpoint);
+  make(read_config(checkpoint), checkpoint, share, reader);
+  return reader.bytes_declared();
+}
+
+std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const ModelShare& share, Backend& backend, const LoadListener& listener) {
+  const ModelConfig config = read_config(checkpoint);
+  declared(config, checkpoint);
+  WeightReader reader(checkpoint, backend, share_bytes(checkpoint, share), listener);
+  std::unique_ptr<Model> model = make(config, checkpoint, share, reader);
+  backend.synchronise();
+  return model;
+}
+
+std::map<Part, PartSize> measure_parts(const Checkpoint& checkpoint) {
+  const WeightReader reader = declared(read_config(checkpoint), checkpoint);
+  std::map<Part, PartSize> parts;
+  for (const RequiredTensor& tensor : reader.requirements().required) {
+    PartSize& size = parts[reader.part_of(tensor.name)];
+    size.parameters += tensor.shape.elements();
+    size.bytes += static_cast<std::int64_t>(checkpoint.find(tensor.name)->bytes);
+  }
+  return parts;
+}
+
+}  // namespace tandem
