@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
-#include <functional>
 #include <set>
 #include <string_view>
 #include <system_error>
@@ -105,8 +104,10 @@ void write_safetensors(const std::string& path, std::span<const SafetensorsTenso
   validate(path, tensors);
   std::vector<const SafetensorsTensor*> ordered;
   for (const SafetensorsTensor& t : tensors) ordered.push_back(&t);
-  std::ranges::stable_sort(ordered, std::greater<>{},
-                           [](const SafetensorsTensor* t) { return traits(t->dtype).block_bytes; });
+  std::ranges::sort(ordered, [](const SafetensorsTensor* a, const SafetensorsTensor* b) {
+    const std::size_t a_bytes = traits(a->dtype).block_bytes, b_bytes = traits(b->dtype).block_bytes;
+    return a_bytes != b_bytes ? a_bytes > b_bytes : a < b;  // else the order they were given in
+  });
 
   const std::string header = header_text(ordered, metadata);
   const std::uint64_t length = header.size();
