@@ -29,16 +29,21 @@ cmd_build() {
   build "$preset" "$@"
 }
 
-# build PRESET [TARGET…]. Configures only when there is nothing yet or the presets changed: ninja sees to the rest.
-build() {
+# Only when there is nothing yet or the presets changed: after that ninja sees when CMake has to run again.
+configure() {
   local preset=$1 dir=build/$1
+  if [ -e "$dir/build.ninja" ] && [ ! CMakePresets.json -nt "$dir/build.ninja" ]; then return; fi
+  say "configuring $dir"
+  run_logged "build/log/configure-$preset.log" cmake --preset "$preset" || return
+  touch "$dir/build.ninja"
+}
+
+# build PRESET [TARGET…]
+build() {
+  local preset=$1
   shift
-  if [ ! -e "$dir/build.ninja" ] || [ CMakePresets.json -nt "$dir/build.ninja" ]; then
-    say "configuring $dir"
-    run_logged "build/log/configure-$preset.log" cmake --preset "$preset" || return
-    touch "$dir/build.ninja"
-  fi
-  NINJA_STATUS='[%f/%t %es] ' ninja -C "$dir" -j "$(nproc)" "$@" </dev/null
+  configure "$preset" || return
+  NINJA_STATUS='[%f/%t %es] ' ninja -C "build/$preset" -j "$(nproc)" "$@" </dev/null
 }
 
 help_chat() {

@@ -26,19 +26,21 @@ cmd_lint() {
   [ $# -gt 0 ] || paths=(src tests fuzz bench)
   setup base lint
   local files
-  files=$(find "${paths[@]}" -name '*.h' -o -name '*.cpp' | sort)
+  files=$(lint_files "${paths[@]}")
   [ -n "$files" ] || die "lint: no .h or .cpp file under: ${paths[*]}"
   if [ -n "$fix" ]; then
     printf '%s\n' "$files" | xargs clang-format-19 -i
     return
   fi
-  build release
+  configure release
   stage "clang-format" lint_format "$files" || true
   stage "clang-tidy" lint_clang_tidy "$files" || true
   stage "tidy" tools/tidy --build build/release || true
   stage_table
   [[ " ${stage_verdicts[*]} " != *' FAILED '* ]]
 }
+
+lint_files() { find "$@" -name '*.h' -o -name '*.cpp' | sort; }
 
 lint_format() { printf '%s\n' "$1" | xargs clang-format-19 --dry-run --Werror; }
 

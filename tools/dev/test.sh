@@ -8,6 +8,7 @@ help_test() {
 usage: ./dev test [--fast]
 
 Installs what is missing, builds and runs, on a clone with nothing beside it:
+  format        clang-format finds nothing to change (./dev lint --fix)
   fast suite    every unit test, seeded simulation, small goldens, and tidy
   rust          the tests of the Rust part
   smollm2       the real model against its recorded answers (fetches it once, 93 MB)
@@ -51,6 +52,7 @@ cmd_test() {
 }
 
 slow_stages() {
+  stage "format" lint_format "$(lint_files src tests fuzz bench)" || true
   stage "rust" test_rust || true
   stage "smollm2" test_smollm2 || true
   stage "build asan" build asan && { stage "asan + ubsan: fast suite" suite asan -L fast -E '^tidy$' || true; }
@@ -67,7 +69,7 @@ test_summary() {
     printf '%s\n' "${skip_reasons[@]}" | sort | uniq -c | sed 's/^ *\([0-9]*\) /  \1 × /'
   fi
   if [ -n "$fast" ]; then
-    echo "not run by --fast: rust, smollm2, asan + ubsan, tsan, fuzz (./dev test)"
+    echo "not run by --fast: format, rust, smollm2, asan + ubsan, tsan, fuzz (./dev test)"
   else
     echo "not run here, for they do not fit 45 minutes on two cores: smollm2 under sanitizers, clang-tidy (./dev lint),"
     echo "  fuzzing for longer than $fuzz_seconds s a target (./dev fuzz)"
@@ -137,10 +139,8 @@ thread_test_names() {
 
 # Only the tests that run threads are built: a sanitizer build of everything costs minutes.
 build_tsan() {
-  if [ ! -e build/tsan/build.ninja ]; then
-    run_logged build/log/configure-tsan.log cmake --preset tsan || return
-  fi
   local names
+  configure tsan || return
   names=$(thread_test_names)
   [ -n "$names" ] || { say "no test matches $thread_tests"; return 1; }
   # shellcheck disable=SC2046

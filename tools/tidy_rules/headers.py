@@ -14,15 +14,15 @@ import subprocess
 
 from .tree import finding
 
-# path → why it is no unit of its own.
-NOT_ALONE = {}
+# End of the path → why it is no unit of its own.
+NOT_ALONE = {"-inl.h": "kernels, included once for every instruction set by a source that sets the target up"}
 
 
 def check(project, build):
     commands = compile_commands(project, build)
     jobs = []
     for file in project.cpp("src", "tests"):
-        if file.is_header and file.path not in NOT_ALONE and not shown_by_own_source(project, file):
+        if file.is_header and not file.path.endswith(tuple(NOT_ALONE)) and not shown_by_own_source(project, file):
             command = nearest(commands, file.path)
             if command:
                 jobs.append((file, command))
