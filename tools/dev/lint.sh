@@ -68,7 +68,7 @@ cmd_fuzz() {
   [[ $only =~ ^[0-9]+$ ]] && seconds=$only only=
   [[ $seconds =~ ^[0-9]+$ ]] || die "fuzz: '$seconds' is not a number of seconds"
   setup base lint
-  build fuzz
+  build fuzz fuzz/all
   fuzz_run "$seconds" "$only"
 }
 

@@ -36,14 +36,15 @@ count() { # count passed|failed|skipped N
 skip_reasons=()
 
 cmd_test() {
-  local fast=
+  local fast='' groups='base lint'
   case ${1:-} in
     '') ;;
-    --fast) fast=yes ;;
+    --fast) fast=yes groups=base ;;
     *) die "test: unknown argument '$1' (see ./dev test --help)" ;;
   esac
   exec 2>&1 # one stream, in order
-  stage "set-up" setup base ${fast:-lint} || die "set-up failed"
+  # shellcheck disable=SC2086
+  stage "set-up" setup $groups || die "set-up failed"
   if stage "build release" build release; then
     stage "fast suite" suite release -L fast || true
     [ -n "$fast" ] || slow_stages
@@ -51,13 +52,20 @@ cmd_test() {
   test_summary "$fast"
 }
 
+# A stage that fails is told by the table, so each goes on with `|| true`; only what needs a build waits for it.
 slow_stages() {
   stage "format" lint_format "$(lint_files src tests fuzz bench)" || true
   stage "rust" test_rust || true
   stage "smollm2" test_smollm2 || true
-  stage "build asan" build asan && { stage "asan + ubsan: fast suite" suite asan -L fast -E '^tidy$' || true; }
-  stage "build tsan" build_tsan && { stage "tsan: sched kv engine transport" test_tsan || true; }
-  stage "build fuzz" build fuzz && { stage "fuzz, $fuzz_seconds s each" fuzz_run "$fuzz_seconds" || true; }
+  if stage "build asan" build asan; then
+    stage "asan + ubsan: fast suite" suite asan -L fast -E '^tidy' || true
+  fi
+  if stage "build tsan" build_tsan; then
+    stage "tsan: sched kv engine transport" test_tsan || true
+  fi
+  if stage "build fuzz" build fuzz fuzz/all; then
+    stage "fuzz, $fuzz_seconds s each" fuzz_run "$fuzz_seconds" || true
+  fi
 }
 
 test_summary() {
@@ -85,7 +93,7 @@ suite() {
   local preset=$1 status=0 log=build/$1/Testing/Temporary/LastTest.log
   shift
   rm -f "$log"
-  ${suite_under[@]+"${suite_under[@]}"} ctest --test-dir "build/$preset" --output-on-failure --no-tests=error "$@" </dev/null || status=$?
+  ${suite_under[@]+"${suite_under[@]}"} ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$(nproc)" "$@" </dev/null || status=$?
   [ -e "$log" ] && count_log "$log"
   return "$status"
 }
