@@ -1,0 +1,89 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What the host hands to the vector kernels: plain structs, raw pointers, and one table of functions per instruction set.
+//
+// Every kernels_*.cpp is compiled with flags of its own. Such a file must not instantiate anything with linkage that other
+// files have too (std:: templates, inline functions of ours): the linker keeps one copy, perhaps the one with
+// instructions the machine lacks. Hence no standard types here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace tandem::cpu {
+
+// Weights are cut into panels of this many output columns; vector lanes run over the columns of a panel.
+inline constexpr int kPanelColumns = 32;
+// Rows that share the sums of a panel in the scratch: enough to hide unpacking, little enough for the L1 and L2 caches.
+inline constexpr int kRowBlock = 64;
+// Steps of k that are widened to f32 at a time when many rows share a panel: 256 · 32 · 4 bytes = 32 KiB.
+inline constexpr int kWidenedSteps = 256;
+// Partial sums that a tree over eight slices keeps at once.
+inline constexpr int kSliceLevels = 4;
+inline constexpr std::int64_t kProductScratchFloats =
+    static_cast<std::int64_t>(kWidenedSteps) * kPanelColumns + static_cast<std::int64_t>(kSliceLevels) * kRowBlock * kPanelColumns;
+
+// Consecutive panels of one segment times some rows: one thread's part of a product.
+struct ProductShare {
+  DType dtype;
+  const std::byte* panels;   // the first panel
+  std::int64_t panel_bytes;
+  std::int64_t columns;      // real ones, counted from the first panel's; the last panel may have fewer than 32
+  const std::int32_t* bounds;  // of slices along k, slices + 1
+  int slices;
+  const float* x;  // [rows, k]
+  std::int64_t x_stride;
+  float* out;  // [rows, columns]
+  std::int64_t out_stride;
+  std::int64_t rows;
+  float* scratch;  // kProductScratchFloats, 64-byte aligned
+};
+
+// Queries that share one kv head of one sequence. K of a block is [k_dim, 64 tokens], V is [64 tokens, v_padded].
+inline constexpr int kQueriesMax = 32;
+inline constexpr int kTokensPerBlock = 64;
+
+struct AttentionShare {
+  int queries;                      // at most kQueriesMax
+  const float* q[kQueriesMax];      // [k_dim] each
+  float* out[kQueriesMax];          // [v_dim] each
+  std::int32_t context[kQueriesMax];  // tokens each may see, at least 1
+  const std::int32_t* blocks;       // the sequence's block table
+  const std::byte* k;               // of this layer and head in block 0
+  const std::byte* v;
+  std::int64_t block_stride;        // bytes
+  bool is_f32;                      // else bf16
+  int k_dim, v_dim, v_padded;
+  float scale;
+  float* scratch;  // attention_scratch_floats, 64-byte aligned
+};
+
+// Scores, the outputs so far, and one block of K and V in f32.
+constexpr std::int64_t attention_scratch_floats(std::int64_t k_dim, std::int64_t v_padded) {
+  return kQueriesMax * (kTokensPerBlock + v_padded) + kTokensPerBlock * (k_dim + v_padded);
+}
+
+// The functions of one instruction set.
+struct Kernels {
+  void (*product)(const ProductShare& share);
+  void (*attention)(const AttentionShare& share);
+  // out = x / sqrt(mean(x²) + eps) · weight over one row.
+  void (*rms_norm)(float* out, const float* x, const float* weight, std::int64_t columns, float eps);
+  void (*add)(float* sum, const float* x, std::int64_t columns);  // sum += x
+  void (*swiglu)(float* out, const float* gate, const float* up, std::int64_t columns);
+  void (*exponential)(float* out, const float* x, std::int64_t count);
+  // Yardsticks: reads count floats and returns their sum; does fused multiply-adds and returns how many flops.
+  float (*read)(const float* data, std::int64_t count);
+  double (*multiply_add)(std::int64_t rounds, float* sink);
+};
+
+const Kernels& kernels_baseline();
+#if defined(__x86_64__)
+const Kernels& kernels_avx2();
+const Kernels& kernels_avx512();
+#endif
+
+}  // namespace tandem::cpu

@@ -1,0 +1,184 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The inner loops of every product: sums[row][column] += Σ x[row][k] · panel[k][column], k ascending, one fused
+// multiply-add per step. Included by kernels-inl.h only, once per instruction set.
+//
+// Lanes run over columns, so an output is one chain of additions in one fixed order, whatever the number of rows beside it
+// and however the tile is shaped: the same row has the same bits in every batch.
+// A panel type knows how its elements lie in memory; walk() hands out the f32 values of one k after another.
+
+namespace tandem::cpu::HWY_NAMESPACE {
+
+// Plain types: [k, stride].
+struct F32Panel {
+  static constexpr bool kPlain = true;
+  const float* data;
+  std::int64_t stride;
+  HWY_INLINE Vec load(std::int64_t k, int column) const { return hn::LoadU(kF, data + k * stride + column); }
+};
+
+struct Bf16Panel {
+  static constexpr bool kPlain = true;
+  const std::uint16_t* data;
+  std::int64_t stride;
+  HWY_INLINE Vec load(std::int64_t k, int column) const { return widen_bf16(data + k * stride + column); }
+};
+
+struct F16Panel {
+  static constexpr bool kPlain = true;
+  const std::uint16_t* data;
+  std::int64_t stride;
+  HWY_INLINE Vec load(std::int64_t k, int column) const { return widen_f16(data + k * stride + column); }
+};
+
+// Blocks of 32 k: f16 scales of 32 columns, then [32 k][32 columns] int8.
+struct Q8Panel {
+  static constexpr bool kPlain = false;
+  static constexpr int kBlockBytes = 34 * kPanelColumns;
+  const std::byte* data;
+};
+
+// Blocks of 32 k: f16 scales, (Q4_1) f16 minima, then [4][32 columns] words whose eight nibbles are successive k, lowest first.
+// Q4_0 is the same with the minimum -8 · scale, which is exact.
+template <bool kHasMinimum>
+struct Q4Panel {
+  static constexpr bool kPlain = false;
+  static constexpr int kHeaderBytes = (kHasMinimum ? 4 : 2) * kPanelColumns;
+  static constexpr int kBlockBytes = kHeaderBytes + 16 * kPanelColumns;
+  const std::byte* data;
+};
+
+// Calls use(k, w) for k = 0 … count-1 with the V vectors of panel row begin + k from column on.
+template <int V, class Panel, class Use>
+HWY_INLINE void walk(const Panel& panel, std::int64_t begin, std::int64_t count, int column, const Use& use) {
+  for (std::int64_t k = 0; k < count; ++k) {
+    Vec w[V];
+    for (int v = 0; v < V; ++v) w[v] = panel.load(begin + k, column + v * kLanes);
+    use(k, w);
+  }
+}
+
+template <int V, class Use>
+HWY_INLINE void walk(const Q8Panel& panel, std::int64_t begin, std::int64_t count, int column, const Use& use) {
+  const hn::Rebind<std::int8_t, FloatTag> bytes;
+  const std::byte* block = panel.data + begin / 32 * Q8Panel::kBlockBytes;
+  for (std::int64_t k = 0; k < count; k += 32, block += Q8Panel::kBlockBytes) {
+    Vec scale[V];
+    for (int v = 0; v < V; ++v) scale[v] = widen_f16(reinterpret_cast<const std::uint16_t*>(block) + column + v * kLanes);
+    const auto* q = reinterpret_cast<const std::int8_t*>(block + 2 * kPanelColumns) + column;
+    for (int j = 0; j < 32; ++j, q += kPanelColumns) {
+      Vec w[V];
+      for (int v = 0; v < V; ++v)
+        w[v] = hn::Mul(scale[v], hn::ConvertTo(kF, hn::PromoteTo(IntTag(), hn::LoadU(bytes, q + v * kLanes))));
+      use(k + j, w);
+    }
+  }
+}
+
+// The low nibble of each lane as f32.
+HWY_INLINE Vec nibble_value(UintVec word) {
+  return hn::ConvertTo(kF, hn::BitCast(IntTag(), hn::And(word, hn::Set(UintTag(), 15u))));
+}
+
+template <int V, bool kHasMinimum, class Use>
+HWY_INLINE void walk(const Q4Panel<kHasMinimum>& panel, std::int64_t begin, std::int64_t count, int column, const Use& use) {
+  using Panel = Q4Panel<kHasMinimum>;
+  const std::byte* block = panel.data + begin / 32 * Panel::kBlockBytes;
+  for (std::int64_t k = 0; k < count; k += 32, block += Panel::kBlockBytes) {
+    Vec scale[V], minimum[V];
+    const auto* halves = reinterpret_cast<const std::uint16_t*>(block) + column;
+    for (int v = 0; v < V; ++v) {
+      scale[v] = widen_f16(halves + v * kLanes);
+      if constexpr (kHasMinimum)
+        minimum[v] = widen_f16(halves + kPanelColumns + v * kLanes);
+      else
+        minimum[v] = hn::Mul(scale[v], hn::Set(kF, -8.0f));
+    }
+    const auto* words = reinterpret_cast<const std::uint32_t*>(block + Panel::kHeaderBytes) + column;
+    for (int group = 0; group < 4; ++group, words += kPanelColumns) {
+      UintVec q[V];
+      for (int v = 0; v < V; ++v) q[v] = hn::LoadU(UintTag(), words + v * kLanes);
+      for (int j = 0; j < 8; ++j) {
+        Vec w[V];
+        for (int v = 0; v < V; ++v) {
+          w[v] = hn::MulAdd(scale[v], nibble_value(q[v]), minimum[v]);
+          q[v] = hn::ShiftRight<4>(q[v]);
+        }
+        use(k + group * 8 + j, w);
+      }
+    }
+  }
+}
+
+template <int kRowCount>
+struct TileSize {
+  static constexpr int kRows = kRowCount;
+};
+
+// R rows times V vectors of columns, all sums in registers.
+template <int R, int V, class Panel>
+HWY_INLINE void accumulate(const Panel& panel, std::int64_t begin, std::int64_t count, int column, const float* const* x,
+                           std::int64_t x_begin, float* sums, std::int64_t sums_stride) {
+  Vec sum[R][V];
+  const float* row[R];
+  for (int r = 0; r < R; ++r) {
+    row[r] = x[r] + x_begin;
+    for (int v = 0; v < V; ++v) sum[r][v] = hn::LoadU(kF, sums + r * sums_stride + column + v * kLanes);
+  }
+  walk<V>(panel, begin, count, column, [&](std::int64_t k, const Vec(&w)[V]) __attribute__((always_inline)) {
+    for (int r = 0; r < R; ++r) {
+      const Vec xk = hn::Set(kF, row[r][k]);
+      for (int v = 0; v < V; ++v) sum[r][v] = hn::MulAdd(xk, w[v], sum[r][v]);
+    }
+  });
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) hn::StoreU(sum[r][v], kF, sums + r * sums_stride + column + v * kLanes);
+}
+
+// R rows times width columns, a multiple of the vector. A single row takes four vectors at a time, for independent chains.
+template <int R, class Panel>
+HWY_NOINLINE void accumulate_rows(const Panel& panel, std::int64_t begin, std::int64_t count, int width, const float* const* x,
+                                  std::int64_t x_begin, float* sums, std::int64_t sums_stride) {
+  int column = 0;
+  if constexpr (R == 1 && (Panel::kPlain || 4 * kLanes <= kPanelColumns)) {
+    for (; column + 4 * kLanes <= width; column += 4 * kLanes)
+      accumulate<R, 4>(panel, begin, count, column, x, x_begin, sums, sums_stride);
+  }
+  for (; column + 2 * kLanes <= width; column += 2 * kLanes)
+    accumulate<R, 2>(panel, begin, count, column, x, x_begin, sums, sums_stride);
+  if constexpr (Panel::kPlain) {
+    for (; column < width; column += kLanes)
+      accumulate<R, 1>(panel, begin, count, column, x, x_begin, sums, sums_stride);
+  }
+}
+
+// As many rows as two vectors of columns leave registers for: 8 · 2 of 32, or 6 · 2 of 16 less those for x and w.
+constexpr int kTileRows = kLanes == 16 ? 8 : kLanes == 8 ? 6 : 4;
+
+template <class Panel>
+HWY_INLINE void accumulate_all(const Panel& panel, std::int64_t begin, std::int64_t count, int width, const float* const* x,
+                               int rows, std::int64_t x_begin, float* sums, std::int64_t sums_stride) {
+  int r = 0;
+  const auto tile = [&](auto size) __attribute__((always_inline)) {
+    accumulate_rows<decltype(size)::kRows>(panel, begin, count, width, x + r, x_begin, sums + r * sums_stride, sums_stride);
+    r += decltype(size)::kRows;
+  };
+  while (rows - r >= kTileRows) tile(TileSize<kTileRows>());
+  while (rows - r >= 4) tile(TileSize<4>());
+  if (rows - r == 3) tile(TileSize<3>());
+  if (rows - r == 2) tile(TileSize<2>());
+  if (rows - r == 1) tile(TileSize<1>());
+}
+
+// Writes panel rows [begin, begin + count) as f32 [count, width].
+template <class Panel>
+HWY_NOINLINE void widen(const Panel& panel, std::int64_t begin, std::int64_t count, int width, float* out) {
+  for (int column = 0; column < width; column += kLanes) {
+    walk<1>(panel, begin, count, column, [&](std::int64_t k, const Vec(&w)[1]) __attribute__((always_inline)) {
+      hn::StoreU(w[0], kF, out + k * width + column);
+    });
+  }
+}
+
+}  // namespace tandem::cpu::HWY_NAMESPACE

@@ -1,0 +1,38 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// A backend that passes everything on to another; decorators override what they add to.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "ops/backend.h"
+
+namespace tandem {
+
+class ForwardingBackend : public Backend {
+ public:
+  explicit ForwardingBackend(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
+  std::string describe() const override { return inner_->describe(); }
+  Buffer allocate(std::size_t bytes) override { return inner_->allocate(bytes); }
+  std::unique_ptr<Weight> pack(const WeightSource& source) override { return inner_->pack(source); }
+  std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override { return inner_->make_kv_cache(spec); }
+  void zero_block(KvCache& cache, std::int32_t block) override { inner_->zero_block(cache, block); }
+  void export_page(const KvCache& cache, std::int32_t block, std::span<std::byte> page) override {
+    inner_->export_page(cache, block, page);
+  }
+  void import_page(KvCache& cache, std::int32_t block, std::span<const std::byte> page) override {
+    inner_->import_page(cache, block, page);
+  }
+  void run(const Operator& op) override { inner_->run(op); }
+  void synchronise() override { inner_->synchronise(); }
+
+ protected:
+  Backend& inner() { return *inner_; }
+
+ private:
+  std::unique_ptr<Backend> inner_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,85 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What the tests of backends share: the backends under test, and comparing outputs.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <bit>
+
+#include "ops/cpu/cpu_backend.h"
+#include "ops/reference/reference_backend.h"
+#include "tests/ops/operator_cases.h"
+
+namespace tandem {
+
+// Values of a tensor, row by row; i32 as f32.
+inline std::vector<float> values_of(const Tensor& t) {
+  std::vector<float> values;
+  for (std::int64_t i = 0; i < t.rows(); ++i)
+    for (std::int64_t c = 0; c < t.shape.row_elements(); ++c)
+      values.push_back(t.dtype == DType::kI32 ? static_cast<float>(t.row<std::int32_t>(i)[c]) : t.row<float>(i)[c]);
+  return values;
+}
+
+inline testing::AssertionResult same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size()) return testing::AssertionFailure() << a.size() << " values, expected " << b.size();
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (std::bit_cast<std::uint32_t>(a[i]) != std::bit_cast<std::uint32_t>(b[i]))
+      return testing::AssertionFailure() << "element " << i << " is " << a[i] << ", expected the bits of " << b[i];
+  return testing::AssertionSuccess();
+}
+
+// Positions of NaN and infinities first, then the largest error, then the normalised one.
+inline testing::AssertionResult close(const std::vector<float>& found, const std::vector<float>& expected, const Tolerance& tolerance) {
+  if (found.size() != expected.size())
+    return testing::AssertionFailure() << found.size() << " values, expected " << expected.size();
+  double squares = 0, error_squares = 0, largest = 0;
+  std::size_t worst = 0;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    if (std::isnan(expected[i]) != std::isnan(found[i]) || (std::isinf(expected[i]) && found[i] != expected[i]) ||
+        std::isinf(found[i]) != std::isinf(expected[i]))
+      return testing::AssertionFailure() << "element " << i << " is " << found[i] << ", expected " << expected[i];
+    if (!std::isfinite(expected[i])) continue;
+    const double error = std::abs(static_cast<double>(found[i]) - expected[i]);
+    squares += static_cast<double>(expected[i]) * expected[i];
+    error_squares += error * error;
+    if (error > largest) largest = error, worst = i;
+  }
+  if (found.empty()) return testing::AssertionSuccess();
+  const double rms = std::sqrt(squares / static_cast<double>(found.size()));
+  if (largest > tolerance.largest * rms)
+    return testing::AssertionFailure() << "element " << worst << " is " << found[worst] << ", expected " << expected[worst]
+                                       << "; the root mean square is " << rms;
+  if (std::sqrt(error_squares) > tolerance.normalised * std::sqrt(squares))
+    return testing::AssertionFailure() << "normalised error " << std::sqrt(error_squares / squares) << " is over " << tolerance.normalised;
+  return testing::AssertionSuccess();
+}
+
+// Runs a case and returns its outputs.
+inline std::vector<std::vector<float>> outputs_of(const OperatorCase& c, Backend& backend) {
+  CaseBuilder builder(backend);
+  const BuiltCase built = c.build(builder);
+  for (const Operator& op : built.operators) {
+    validate(op);
+    backend.run(op);
+  }
+  backend.synchronise();
+  std::vector<std::vector<float>> outputs;
+  for (const Tensor& t : built.outputs) outputs.push_back(values_of(t));
+  return outputs;
+}
+
+// A test for each compiled variant; those the machine lacks are skipped with the reason.
+class CpuVariantTest : public testing::TestWithParam<CpuVariant> {
+ protected:
+  void SetUp() override {
+    if (!GetParam().available()) GTEST_SKIP() << "this machine lacks " << GetParam().missing;
+  }
+  std::unique_ptr<Backend> backend(int threads = 2) { return make_cpu_backend({threads, GetParam().name}); }
+};
+
+inline std::string variant_name(const testing::TestParamInfo<CpuVariant>& info) { return info.param.name; }
+
+}  // namespace tandem

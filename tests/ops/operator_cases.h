@@ -1,0 +1,241 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// One table of cases per operator, run on every backend against the reference, and by kernel benchmarks.
+//
+// A case builds its operators from a seed; outputs are the tensors to compare. Tolerances stand in the table: f32 sums in
+// another order differ by a few units in the last place of the largest term.
+#pragma once
+
+#include <cmath>
+#include <functional>
+#include <string>
+
+#include "base/format.h"
+#include "tests/ops/case_builder.h"
+
+namespace tandem {
+
+struct Tolerance {
+  double largest = 1e-4;     // of any element, relative to the root mean square of the expected values
+  double normalised = 1e-5;  // ‖found - expected‖ / ‖expected‖
+};
+inline constexpr Tolerance kExact{0, 0};
+
+struct BuiltCase {
+  std::vector<Operator> operators;  // to be run in order
+  std::vector<Tensor> outputs;
+};
+
+struct OperatorCase {
+  std::string name;
+  Tolerance tolerance;
+  std::function<BuiltCase(CaseBuilder&)> build;
+};
+
+inline constexpr DType kWeightTypes[] = {DType::kF32, DType::kBF16, DType::kF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
+
+inline void add_row_cases(std::vector<OperatorCase>& table) {
+  for (const auto& [rows, columns] : {std::pair{0, 64}, {1, 576}, {5, 20}, {67, 96}, {3, 1}, {90, 7168}}) {
+    table.push_back({format("rms_norm {}x{}", rows, columns), {}, [=](CaseBuilder& b) {
+                       const Tensor out = b.zeros(rows, columns), x = b.normal(rows, columns, 3, 5);
+                       return BuiltCase{{RmsNorm{out, x, b.normal_vector(columns, 1, 0.2f), 1e-5f}}, {out}};
+                     }});
+    table.push_back({format("add_rms_norm {}x{}", rows, columns), {}, [=](CaseBuilder& b) {
+                       const Tensor out = b.zeros(rows, columns), residual = b.normal(rows, columns), x = b.normal(rows, columns);
+                       const Tensor weight = b.normal_vector(columns, 1, 0.2f);
+                       return BuiltCase{{AddRmsNorm{out, residual, x, weight, 1e-5f}}, {out, residual}};
+                     }});
+    table.push_back({format("swiglu {}x{}", rows, columns), {}, [=](CaseBuilder& b) {
+                       const Tensor out = b.zeros(rows, columns), gate_up = b.normal(rows, 2 * columns, 4);
+                       return BuiltCase{{SwiGlu{out, gate_up}}, {out}};
+                     }});
+  }
+  table.push_back({"rms_norm in place", {}, [](CaseBuilder& b) {
+                     const Tensor x = b.normal(4, 100);
+                     return BuiltCase{{RmsNorm{x, x, b.normal_vector(100, 1, 0.2f), 1e-3f}}, {x}};
+                   }});
+  for (const auto& [rows, heads, dim, pairs] : {std::array{1, 9, 64, 32}, {3, 2, 20, 10}, {40, 8, 64, 16}, {0, 1, 8, 4}}) {
+    table.push_back({format("rope {} rows, {} heads of {}, {} pairs", rows, heads, dim, pairs), {}, [=](CaseBuilder& b) {
+                       const Tensor x = b.normal(rows, heads * dim), positions = b.random_ids(rows, 8192);
+                       Tensor inv_freq = b.normal_vector(pairs, 0, 0);
+                       for (int m = 0; m < pairs; ++m)
+                         inv_freq.f32()[m] = std::pow(10000.0f, -static_cast<float>(m) / static_cast<float>(pairs));
+                       return BuiltCase{{Rope{x, positions, inv_freq, dim}}, {x}};
+                     }});
+  }
+}
+
+inline void add_product_cases(std::vector<OperatorCase>& table) {
+  struct Size {
+    int rows, n, k;
+  };
+  for (const DType dtype : kWeightTypes) {
+    std::vector<Size> sizes = {{0, 64, 64}, {1, 576, 576}, {2, 33, 96}, {7, 960, 576}, {67, 50, 1536}, {130, 32, 64}, {9, 1, 32}};
+    if (!is_quantised(dtype)) sizes.insert(sizes.end(), {{1, 40, 1}, {3, 7, 31}, {20, 65, 577}});
+    for (const Size s : sizes) {
+      table.push_back({format("matmul {} {}x{}x{}", name(dtype), s.rows, s.n, s.k), {}, [=](CaseBuilder& b) {
+                         const Tensor out = b.zeros(s.rows, s.n), x = b.normal(s.rows, s.k, 1, 3);
+                         return BuiltCase{{MatMul{out, x, b.weight(dtype, s.n, s.k), KSlices::whole(s.k)}}, {out}};
+                       }});
+    }
+    table.push_back({format("matmul {} in eight slices", name(dtype)), {}, [=](CaseBuilder& b) {
+                       const Tensor out = b.zeros(11, 40), x = b.normal(11, 352);
+                       return BuiltCase{{MatMul{out, x, b.weight(dtype, 40, 352), width_slices(352, 32, 0, 8)}}, {out}};
+                     }});
+    table.push_back({format("matmul {} with empty slices", name(dtype)), {}, [=](CaseBuilder& b) {
+                       const Tensor out = b.zeros(3, 40), x = b.normal(3, 64);
+                       return BuiltCase{{MatMul{out, x, b.weight(dtype, 40, 64), width_slices(64, 32, 0, 8)}}, {out}};
+                     }});
+    table.push_back({format("embed_rows {}", name(dtype)), kExact, [=](CaseBuilder& b) {
+                       const Tensor ids = b.random_ids(23, 77), out = b.zeros(23, 96);
+                       return BuiltCase{{EmbedRows{out, b.weight(dtype, 77, 96), ids}}, {out}};
+                     }});
+  }
+  table.push_back({"matmul bf16 with uneven slices", {}, [](CaseBuilder& b) {
+                     const Tensor out = b.zeros(6, 64), x = b.normal(6, 100);
+                     return BuiltCase{{MatMul{out, x, b.weight(DType::kBF16, 64, 100), {4, {0, 1, 1, 50, 100}}}}, {out}};
+                   }});
+  table.push_back({"matmul of parts of different types", {}, [](CaseBuilder& b) {
+                     const Tensor out = b.zeros(5, 64 + 33 + 20 + 96), x = b.normal(5, 64);
+                     const Weight* w = b.weight({{DType::kQ4_1, 64}, {DType::kF32, 33}, {DType::kQ8_0, 20}, {DType::kF16, 96}}, 64);
+                     return BuiltCase{{MatMul{out, x, w, KSlices::whole(64)}}, {out}};
+                   }});
+}
+
+// counts[e] rows go to expert e.
+inline OperatorCase grouped_case(std::string name, DType dtype, std::vector<int> counts) {
+  return {std::move(name), {}, [=](CaseBuilder& b) {
+            auto& experts = b.keep(std::vector<const Weight*>());
+            auto& offsets = b.keep(std::vector<std::int32_t>{0});
+            for (const int count : counts) {
+              experts.push_back(b.weight(dtype, 70, 128));
+              offsets.push_back(offsets.back() + count);
+            }
+            const Tensor out = b.zeros(offsets.back(), 70), x = b.normal(offsets.back(), 128);
+            return BuiltCase{{GroupedMatMul{out, x, experts, offsets, width_slices(128, 32, 0, 8)}}, {out}};
+          }};
+}
+
+inline void add_expert_cases(std::vector<OperatorCase>& table) {
+  for (const DType dtype : {DType::kBF16, DType::kQ4_1}) {
+    table.push_back(grouped_case(format("grouped_matmul {}, an expert nobody chose", name(dtype)), dtype, {3, 0, 1, 20}));
+    table.push_back(grouped_case(format("grouped_matmul {}, one chosen by all", name(dtype)), dtype, {0, 40, 0}));
+    table.push_back(grouped_case(format("grouped_matmul {}, no rows", name(dtype)), dtype, {0, 0}));
+  }
+  for (const bool renormalise : {false, true}) {
+    table.push_back({format("select_experts, renormalise {}", renormalise), {}, [=](CaseBuilder& b) {
+                       const Tensor ids = b.ids(std::vector<std::int32_t>(30), {10, 3}), weights = b.zeros(10, 3);
+                       return BuiltCase{{SelectExperts{ids, weights, b.normal(10, 48, 2), renormalise}}, {ids, weights}};
+                     }});
+  }
+  table.push_back({"select_experts, ties", {}, [](CaseBuilder& b) {
+                     const Tensor ids = b.ids(std::vector<std::int32_t>(16), {4, 4}), weights = b.zeros(4, 4);
+                     const Tensor logits = b.zeros(4, 9);  // row 0 all equal
+                     for (const int e : {2, 5, 7}) logits.row<float>(1)[e] = 1;
+                     for (int e = 0; e < 9; ++e) logits.row<float>(2)[e] = static_cast<float>(e / 2);
+                     for (int e = 0; e < 9; ++e) logits.row<float>(3)[e] = -INFINITY;
+                     logits.row<float>(3)[8] = 1;
+                     return BuiltCase{{SelectExperts{ids, weights, logits, false}}, {ids, weights}};
+                   }});
+  table.push_back({"select_experts, all of them", {}, [](CaseBuilder& b) {
+                     const Tensor ids = b.ids(std::vector<std::int32_t>(16), {2, 8}), weights = b.zeros(2, 8);
+                     return BuiltCase{{SelectExperts{ids, weights, b.normal(2, 8), true}}, {ids, weights}};
+                   }});
+  table.push_back({"gather_rows", kExact, [](CaseBuilder& b) {
+                     const Tensor out = b.zeros(50, 37), x = b.normal(20, 37, 1, 3);
+                     return BuiltCase{{GatherRows{out, x, b.random_ids(50, 20)}}, {out}};
+                   }});
+  table.push_back({"scatter_scaled_rows", kExact, [](CaseBuilder& b) {
+                     const Tensor out = b.normal(6, 37), x = b.normal(4, 37);
+                     return BuiltCase{{ScatterScaledRows{out, x, b.ids({5, 0, 3, 1}), b.normal(4, 1)}}, {out}};
+                   }});
+  // Slices each partial covers; none for slots alone. Sums are in a fixed order, so even the reference has the same bits.
+  for (const auto& counts : {std::vector<std::int32_t>{}, {8}, {4, 4}, {4, 2, 1, 1}, {1, 1, 1, 1, 1, 1, 1, 1}}) {
+    for (const int top_k : {0, 1, 3}) {
+      if (counts.empty() && top_k == 0) continue;
+      table.push_back({format("combine_experts, {} slots, {} partials", top_k, counts.size()), kExact, [=](CaseBuilder& b) {
+                         const Tensor out = b.zeros(9, 40);
+                         const Tensor slots = top_k == 0 ? Tensor() : b.normal(9 * top_k, 40);
+                         auto& partials = b.keep(std::vector<Tensor>());
+                         for (std::size_t i = 0; i < counts.size(); ++i) partials.push_back(b.normal(9, 40));
+                         auto& slice_counts = b.keep(counts);
+                         return BuiltCase{{CombineExperts{out, slots, top_k, partials, slice_counts}}, {out}};
+                       }});
+    }
+  }
+}
+
+// A cache filled for several sequences through AppendKv, and rows that attend to it.
+struct AttentionCase {
+  KvSpec spec;
+  std::int32_t heads;
+  std::vector<std::int32_t> contexts;  // tokens of each sequence
+  std::int32_t rows_each;              // the last rows of each sequence ask
+};
+
+inline BuiltCase build_attention(CaseBuilder& b, const AttentionCase& c) {
+  KvSpec spec = c.spec;
+  std::int32_t blocks_max = 1, total = 0;
+  for (const std::int32_t context : c.contexts) {
+    blocks_max = std::max(blocks_max, (context + kBlockTokens - 1) / kBlockTokens);
+    total += context;
+  }
+  const auto sequences = static_cast<std::int32_t>(c.contexts.size());
+  spec.blocks = sequences * blocks_max;
+  KvCache& cache = b.cache(spec);
+  // Blocks of the sequences interleave, in descending order.
+  std::vector<std::int32_t> table(static_cast<std::size_t>(spec.blocks));
+  for (std::size_t i = 0; i < table.size(); ++i)
+    table[i] = static_cast<std::int32_t>(spec.blocks) - 1 - static_cast<std::int32_t>(i % blocks_max) * sequences -
+               static_cast<std::int32_t>(i / blocks_max);
+  std::vector<std::int32_t> slots, row_sequences, positions;
+  std::int64_t context_tokens = 0;
+  for (std::int32_t s = 0; s < sequences; ++s) {
+    for (std::int32_t t = 0; t < c.contexts[s]; ++t)
+      slots.push_back(table[s * blocks_max + t / kBlockTokens] * kBlockTokens + t % kBlockTokens);
+    for (std::int32_t t = std::max(0, c.contexts[s] - c.rows_each); t < c.contexts[s]; ++t) {
+      row_sequences.push_back(s);
+      positions.push_back(t);
+      context_tokens += t + 1;
+    }
+  }
+  const auto rows = static_cast<std::int64_t>(positions.size());
+  const std::int32_t layer = spec.layers - 1;
+  const Tensor k = b.normal(total, spec.kv_heads * spec.k_dim), v = b.normal(total, spec.kv_heads * spec.v_dim);
+  const Tensor q = b.normal(rows, c.heads * spec.k_dim), out = b.zeros(rows, c.heads * spec.v_dim);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(spec.k_dim));
+  return {{AppendKv{k, v, b.ids(slots), &cache, layer},
+           PagedAttention{out, q, b.ids(table, {sequences, blocks_max}), b.ids(row_sequences), b.ids(positions), &cache, layer,
+                          c.heads, scale, context_tokens}},
+          {out}};
+}
+
+inline void add_attention_cases(std::vector<OperatorCase>& table) {
+  const auto add = [&](const char* what, std::int32_t kv_heads, std::int32_t heads, std::int32_t k_dim, std::int32_t v_dim,
+                       std::vector<std::int32_t> contexts, std::int32_t rows_each) {
+    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+      const AttentionCase c{{2, kv_heads, k_dim, v_dim, dtype, 0}, heads, contexts, rows_each};
+      table.push_back({format("paged_attention {}, {}", what, name(dtype)), {}, [c](CaseBuilder& b) { return build_attention(b, c); }});
+    }
+  };
+  add("one token", 3, 9, 64, 64, {1}, 1);
+  add("context ends at a page border", 3, 9, 64, 64, {64, 128, 65, 63}, 1);
+  add("decode of several", 3, 9, 64, 64, {1, 200, 17, 130, 70}, 1);
+  add("prefill", 3, 9, 64, 64, {150}, 150);
+  add("chunks of two", 2, 4, 32, 32, {100, 40}, 33);
+  add("mfa, 64 heads on one", 1, 64, 256, 256, {90, 66}, 2);
+  add("odd sizes", 2, 6, 20, 12, {77}, 5);
+  add("wider values than keys", 1, 5, 16, 48, {70}, 3);
+}
+
+inline std::vector<OperatorCase> operator_cases() {
+  std::vector<OperatorCase> table;
+  add_row_cases(table);
+  add_product_cases(table);
+  add_expert_cases(table);
+  add_attention_cases(table);
+  return table;
+}
+
+}  // namespace tandem

@@ -1,0 +1,72 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Every operator on every CPU variant against the reference.
+#include "tests/ops/backend_tests.h"
+
+namespace tandem {
+namespace {
+
+class OperatorsTest : public CpuVariantTest {};
+
+TEST_P(OperatorsTest, AgreeWithTheReference) {
+  const auto reference = make_reference_backend();
+  const auto cpu = backend();
+  for (const OperatorCase& c : operator_cases()) {
+    const auto expected = outputs_of(c, *reference), found = outputs_of(c, *cpu);
+    ASSERT_EQ(found.size(), expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i)
+      EXPECT_TRUE(close(found[i], expected[i], c.tolerance)) << c.name << ", output " << i;
+  }
+}
+
+TEST_P(OperatorsTest, DoNotDependOnTheNumberOfThreads) {
+  const auto one = backend(1), two = backend(2), three = backend(3);
+  for (const OperatorCase& c : operator_cases()) {
+    const auto expected = outputs_of(c, *one), with_two = outputs_of(c, *two), with_three = outputs_of(c, *three);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_TRUE(same_bits(with_two[i], expected[i])) << c.name << ", two threads";
+      EXPECT_TRUE(same_bits(with_three[i], expected[i])) << c.name << ", three threads";
+    }
+  }
+}
+
+TEST_P(OperatorsTest, InfinitiesAndNaNStandWhereTheReferenceHasThem) {
+  const auto reference = make_reference_backend();
+  const auto cpu = backend();
+  const auto outputs = [](Backend& backend) {
+    CaseBuilder b(backend);
+    const Tensor gate_up = b.normal(1, 40), swiglu = b.zeros(1, 20);
+    const float special[] = {NAN, INFINITY, -INFINITY, 1000, -1000, 88.5f, -88.5f, 0};
+    for (int i = 0; i < 8; ++i) gate_up.f32()[i] = special[i];
+    backend.run(SwiGlu{swiglu, gate_up});
+    const Tensor x = b.normal(3, 33), norm = b.zeros(3, 33), product = b.zeros(3, 5);
+    x.row<float>(0)[32] = NAN;
+    x.row<float>(2)[0] = INFINITY;
+    backend.run(RmsNorm{norm, x, b.normal_vector(33, 1, 0), 1e-5f});
+    backend.run(MatMul{product, x, b.weight(DType::kF32, 5, 33), KSlices::whole(33)});
+    return std::vector{values_of(swiglu), values_of(norm), values_of(product)};
+  };
+  const auto expected = outputs(*reference), found = outputs(*cpu);
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(close(found[i], expected[i], {})) << "output " << i;
+}
+
+TEST_P(OperatorsTest, EveryF16BitPatternIsWidenedExactly) {
+  // A row for each of the 65536 patterns, times one.
+  const auto cpu = backend();
+  CaseBuilder b(*cpu);
+  StoredMatrix stored{DType::kF16, 1 << 16, 1, std::vector<std::byte>(2 << 16)};
+  for (std::uint32_t bits = 0; bits < (1 << 16); ++bits) store_u16(&stored.bytes[2 * bits], static_cast<std::uint16_t>(bits));
+  const auto weight = cpu->pack({{stored.part()}, 1});
+  const Tensor x = b.zeros(1, 1), out = b.zeros(1, 1 << 16);
+  x.f32()[0] = 1;
+  cpu->run(MatMul{out, x, weight.get(), KSlices::whole(1)});
+  std::vector<float> expected(1 << 16);
+  dequantise(DType::kF16, stored.bytes.data(), expected.size(), expected.data());
+  EXPECT_TRUE(close(values_of(out), expected, kExact));
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, OperatorsTest, testing::ValuesIn(cpu_variants()), variant_name);
+
+}  // namespace
+}  // namespace tandem
