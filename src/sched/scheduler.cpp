@@ -1,0 +1,307 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "sched/scheduler.h"
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "base/check.h"
+#include "base/format.h"
+#include "sched/admission.h"
+#include "sched/sequence.h"
+
+namespace tandem {
+
+namespace {
+
+using SequencePtr = std::unique_ptr<Sequence>;
+
+// A batch in the making.
+struct Step {
+  std::int64_t rows_left;    // of rows_per_step_max
+  std::int64_t drafts_left;  // rows that no running sequence is waiting for
+  bool preempted = false;
+  std::vector<SequenceRows> rows;
+  std::vector<BlockId> fresh;
+};
+
+}  // namespace
+
+struct Scheduler::State {
+  SchedulerConfig config;
+  KvSpace kv;
+  Drafter drafter;
+  std::deque<SequencePtr> waiting;   // oldest first, preempted ones included; they hold no blocks
+  std::vector<SequencePtr> running;  // oldest first, all older than those waiting
+  std::vector<Sequence*> in_flight;  // of running: rows of the step between plan and commit
+  std::vector<RequestEvent> events;
+  std::uint64_t steps = 0;
+  std::uint64_t submissions = 0;
+  std::int64_t preemptions = 0;
+
+  void decode(Step& step);
+  void prefill(Step& step);
+  void admit(Step& step);
+
+  bool place(Sequence& sequence, std::int64_t count, std::span<const std::int32_t> drafts, Step& step);
+  std::vector<std::int32_t> draft(const Sequence& sequence, const Step& step) const;
+  std::int64_t room(const Sequence& sequence) const;
+  bool fits(const Sequence& sequence) const;
+  std::int64_t prefix_limit(const Sequence& sequence) const;
+  Sequence& start_oldest_waiting();
+  void preempt_youngest();
+
+  void take_over(Sequence& sequence, const SequenceResult& result);
+  void finish(Sequence& sequence, RequestEvent event);
+  void fail(Sequence& sequence, const Status& why);
+  void end_step();
+};
+
+Scheduler::Scheduler(const SchedulerConfig& config, const KvSpace::Config& kv) {
+  check_config(config, kv);
+  state_ = std::make_unique<State>(State{.config = config, .kv = KvSpace(kv)});
+}
+
+Scheduler::~Scheduler() = default;
+
+// ---- the step's plan
+
+Batch Scheduler::plan() {
+  TANDEM_CHECK(state_->in_flight.empty(), "plan while a step is in flight");
+  const std::int64_t rows_max = state_->config.rows_per_step_max;
+  Step step{.rows_left = rows_max, .drafts_left = rows_max - std::ssize(state_->running)};
+  state_->decode(step);
+  state_->prefill(step);
+  if (!step.preempted) state_->admit(step);
+  return {.step = ++state_->steps,
+          .micro_batches = split_evenly(std::move(step.rows), state_->config.micro_batches),
+          .fresh_blocks = std::move(step.fresh)};
+}
+
+void Scheduler::State::decode(Step& step) {
+  for (std::size_t i = 0; i < running.size(); ++i) {  // preemption shortens running from its end
+    Sequence& sequence = *running[i];
+    if (!sequence.decoding()) continue;
+    const std::vector<std::int32_t> drafts = draft(sequence, step);
+    if (!drafts.empty() && place(sequence, 1, drafts, step)) continue;
+    while (i < running.size() && !place(sequence, 1, {}, step)) {
+      preempt_youngest();
+      step.preempted = true;
+    }
+  }
+}
+
+void Scheduler::State::prefill(Step& step) {
+  for (std::size_t i = 0; i < running.size() && step.rows_left > 0; ++i) {
+    Sequence& sequence = *running[i];
+    if (sequence.decoding()) continue;
+    while (room(sequence) == 0 && step.rows.empty()) {  // nobody else goes on and gives blocks back
+      preempt_youngest();
+      step.preempted = true;
+    }
+    const std::int64_t count = std::min({sequence.pending(), config.prefill_chunk, step.rows_left, room(sequence)});
+    if (count > 0) TANDEM_CHECK(place(sequence, count, {}, step), "a chunk that has room");
+  }
+}
+
+void Scheduler::State::admit(Step& step) {
+  while (!waiting.empty() && std::ssize(running) < config.sequences_max && step.rows_left > 0 && fits(*waiting.front())) {
+    Sequence& sequence = start_oldest_waiting();
+    const std::int64_t count = std::min({sequence.pending(), config.prefill_chunk, step.rows_left});
+    TANDEM_CHECK(place(sequence, count, {}, step), "a chunk of a sequence that fits");
+  }
+}
+
+// Gives count pending tokens and drafts their blocks and rows; false, changing nothing, when there are no blocks.
+bool Scheduler::State::place(Sequence& sequence, std::int64_t count, std::span<const std::int32_t> drafts, Step& step) {
+  const std::int64_t drafted = std::ssize(drafts);
+  if (!kv.grow(sequence.table, count + drafted, step.fresh)) return false;
+  step.rows.push_back(sequence.rows(count, drafts));
+  step.rows_left -= count + drafted;
+  step.drafts_left -= drafted;
+  in_flight.push_back(&sequence);
+  return true;
+}
+
+// Drafts and the token after them must not pass the end of the answer.
+std::vector<std::int32_t> Scheduler::State::draft(const Sequence& sequence, const Step& step) const {
+  const std::int64_t count_max = std::min(step.drafts_left, sequence.tokens_max - sequence.size() - 1);
+  if (!drafter || count_max <= 0) return {};
+  std::vector<std::int32_t> drafts = drafter(sequence.tokens);
+  if (std::ssize(drafts) > count_max) drafts.resize(static_cast<std::size_t>(count_max));
+  const auto unknown = std::ranges::find_if(drafts, [&](std::int32_t id) { return id < 0 || id >= config.vocab; });
+  drafts.erase(unknown, drafts.end());
+  return drafts;
+}
+
+// Positions that the sequence could take now.
+std::int64_t Scheduler::State::room(const Sequence& sequence) const {
+  return (std::ssize(sequence.table.blocks) + kv.available()) * kBlockTokens - sequence.table.tokens;
+}
+
+bool Scheduler::State::fits(const Sequence& sequence) const {
+  std::int64_t promised = 0;
+  for (const SequencePtr& other : running) promised += other->blocks_to_come();
+  const auto hit = kv.match_prefix(sequence.request.cache_salt, sequence.tokens, prefix_limit(sequence));
+  const std::int64_t needed = sequence.blocks_to_come() - hit.tokens / kBlockTokens + hit.cached_blocks;
+  return needed + promised <= kv.available();
+}
+
+// The last token is always computed, so that there are logits; with prompt_logits every token is.
+std::int64_t Scheduler::State::prefix_limit(const Sequence& sequence) const {
+  return sequence.request.prompt_logits ? 0 : sequence.size() - 1;
+}
+
+Sequence& Scheduler::State::start_oldest_waiting() {
+  Sequence& sequence = *running.emplace_back(std::move(waiting.front()));
+  waiting.pop_front();
+  const std::int64_t limit = prefix_limit(sequence);
+  if (limit > 0) sequence.computed = kv.attach_prefix(sequence.table, sequence.request.cache_salt, sequence.tokens, limit);
+  if (sequence.preemptions == 0) sequence.cached_tokens = sequence.computed;
+  return sequence;
+}
+
+void Scheduler::State::preempt_youngest() {
+  SequencePtr sequence = std::move(running.back());
+  running.pop_back();
+  kv.release(sequence->table);
+  sequence->computed = 0;
+  ++sequence->preemptions;
+  ++preemptions;
+  waiting.push_front(std::move(sequence));
+}
+
+// ---- the step's outcome
+
+void Scheduler::commit(std::span<const SequenceResult> results, std::span<const RequestId> failed, const Status& why) {
+  TANDEM_CHECK(failed.empty() || !why.is_ok(), "a failure has a reason");
+  TANDEM_CHECK(results.size() + failed.size() == state_->in_flight.size(),
+               format("{} results and {} failures for {} sequences", results.size(), failed.size(), state_->in_flight.size()));
+  for (Sequence* sequence : state_->in_flight) {  // in the batch's order, whatever the order of results
+    const RequestId id = sequence->request.id;
+    const auto result = std::ranges::find(results, id, &SequenceResult::request);
+    const bool has_failed = std::ranges::find(failed, id) != failed.end();
+    TANDEM_CHECK((result != results.end()) != has_failed, format("request {}: not exactly one outcome", id));
+    if (sequence->finished) continue;
+    if (has_failed) {
+      state_->fail(*sequence, why);
+    } else {
+      state_->take_over(*sequence, *result);
+    }
+  }
+  state_->end_step();
+}
+
+void Scheduler::abandon() {
+  for (Sequence* sequence : state_->in_flight) state_->kv.truncate(sequence->table, sequence->computed);
+  state_->end_step();
+}
+
+void Scheduler::State::take_over(Sequence& sequence, const SequenceResult& result) {
+  FinishReason reason = FinishReason::kNone;
+  std::vector<SampledToken> news = sequence.advance(result, reason);
+  if (reason != FinishReason::kError) {  // what gave no finite logits is not for others
+    kv.truncate(sequence.table, sequence.computed);
+    kv.publish(sequence.table, sequence.request.cache_salt, sequence.tokens, sequence.computed);
+  }
+  RequestEvent event = sequence.event(reason);
+  event.tokens = std::move(news);
+  if (reason == FinishReason::kError) event.status = {ErrorCode::kInternal, "logits were not finite"};
+  if (reason != FinishReason::kNone) {
+    finish(sequence, std::move(event));
+  } else if (!event.tokens.empty()) {
+    events.push_back(std::move(event));
+  }
+}
+
+void Scheduler::State::fail(Sequence& sequence, const Status& why) {
+  RequestEvent event = sequence.event(FinishReason::kError);
+  event.status = why;
+  finish(sequence, std::move(event));
+}
+
+void Scheduler::State::finish(Sequence& sequence, RequestEvent event) {
+  sequence.finished = true;
+  events.push_back(std::move(event));
+}
+
+void Scheduler::State::end_step() {
+  in_flight.clear();
+  for (const SequencePtr& sequence : running) {
+    if (sequence->finished) kv.release(sequence->table);
+  }
+  std::erase_if(running, [](const SequencePtr& sequence) { return sequence->finished; });
+}
+
+// ---- requests and news
+
+Status Scheduler::submit(Request request) {
+  if (Status status = check_request(request, state_->config, state_->kv.usage().blocks); !status) return status;
+  if (std::ssize(state_->waiting) >= state_->config.queue_max) {
+    return {ErrorCode::kOutOfResources,
+            format("{} requests are waiting, limit is {} (--queue-max)", state_->waiting.size(), state_->config.queue_max)};
+  }
+  const auto is_same = [&](const SequencePtr& sequence) { return sequence->request.id == request.id; };
+  if (std::ranges::any_of(state_->waiting, is_same) || std::ranges::any_of(state_->running, is_same)) {
+    return {ErrorCode::kInvalidArgument, format("request {} is already here", request.id)};
+  }
+  state_->waiting.push_back(std::make_unique<Sequence>(std::move(request), state_->config.context_tokens_max));
+  state_->waiting.back()->ordinal = ++state_->submissions;
+  return Status::ok();
+}
+
+void Scheduler::cancel(RequestId id) {
+  const auto is_meant = [&](const SequencePtr& sequence) { return sequence->request.id == id && !sequence->finished; };
+  if (auto found = std::ranges::find_if(state_->waiting, is_meant); found != state_->waiting.end()) {
+    state_->events.push_back((*found)->event(FinishReason::kCancelled));
+    state_->waiting.erase(found);
+  } else if (auto active = std::ranges::find_if(state_->running, is_meant); active != state_->running.end()) {
+    state_->finish(**active, (*active)->event(FinishReason::kCancelled));
+    if (state_->in_flight.empty()) state_->end_step();
+  }
+}
+
+void Scheduler::set_drafter(Drafter drafter) { state_->drafter = std::move(drafter); }
+
+std::vector<RequestEvent> Scheduler::take_events() { return std::exchange(state_->events, {}); }
+
+bool Scheduler::idle() const { return state_->waiting.empty() && state_->running.empty(); }
+
+bool Scheduler::preempt_youngest() {
+  TANDEM_CHECK(state_->in_flight.empty(), "preemption while a step is in flight");
+  if (state_->running.empty()) return false;
+  state_->preempt_youngest();
+  return true;
+}
+
+Scheduler::Load Scheduler::load() const {
+  return {.waiting = std::ssize(state_->waiting),
+          .running = std::ssize(state_->running),
+          .preemptions = state_->preemptions,
+          .kv = state_->kv.usage()};
+}
+
+void Scheduler::check_integrity() const {
+  const State& state = *state_;
+  std::vector<const BlockTable*> tables;
+  std::uint64_t ordinal = 0;
+  const auto in_order = [&](const Sequence& sequence) { return std::exchange(ordinal, sequence.ordinal) < sequence.ordinal; };
+  for (const SequencePtr& sequence : state.running) {
+    const bool flies = std::ranges::find(state.in_flight, sequence.get()) != state.in_flight.end();
+    TANDEM_CHECK(in_order(*sequence), "running sequences are not in order of submission");
+    TANDEM_CHECK(!sequence->finished || !state.in_flight.empty(), "a finished sequence outlived its step");
+    sequence->check_integrity(flies);
+    tables.push_back(&sequence->table);
+  }
+  for (const SequencePtr& sequence : state.waiting) {
+    TANDEM_CHECK(in_order(*sequence), "waiting sequences are not in order of submission");
+    TANDEM_CHECK(sequence->computed == 0 && sequence->table.blocks.empty(), "a waiting sequence holds blocks");
+  }
+  TANDEM_CHECK(std::ssize(state.running) <= state.config.sequences_max, format("{} sequences run", state.running.size()));
+  TANDEM_CHECK(std::ssize(state.waiting) <= state.config.queue_max + state.config.sequences_max, "the queue is too long");
+  state.kv.check_integrity(tables);
+}
+
+}  // namespace tandem
