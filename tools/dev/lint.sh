@@ -42,7 +42,15 @@ cmd_lint() {
 
 lint_files() { find "$@" -name '*.h' -o -name '*.cpp' | sort; }
 
-lint_format() { printf '%s\n' "$1" | xargs clang-format-19 --dry-run --Werror; }
+# Names the files only: what would change is best seen with --fix and a diff.
+lint_format() {
+  local findings
+  findings=$(printf '%s\n' "$1" | xargs clang-format-19 --dry-run 2>&1) || return
+  [ -n "$findings" ] || return 0
+  say "not formatted (./dev lint --fix):"
+  printf '%s\n' "$findings" | sed -n 's/^\([^ :]*\):[0-9]*:[0-9]*: .*/  \1/p' | sort -u >&2
+  return 1
+}
 
 # Only files that the release build compiles have a compile command to be read with.
 lint_clang_tidy() {
