@@ -26,10 +26,11 @@ constexpr std::size_t kWordBytes = sizeof(std::uint64_t);
 using Lanes = std::array<std::uint64_t, kLanes>;
 
 // A bijection of the lane for a given word and of the word for a given lane (the factor is odd), so that a change of
-// one word cannot be lost on the way. The rotation brings the well-mixed high bits down to where the next product
-// starts.
+// one word cannot be lost on the way. A product carries upwards only; the shift first brings the high bits down, so
+// that a flip of any bit becomes a change of many, which a second flip does not undo.
 std::uint64_t absorb(std::uint64_t lane, std::uint64_t word) {
-  return std::rotl((lane ^ word) * 0x9e3779b97f4a7c15ull, 29);
+  lane ^= word;
+  return (lane ^ (lane >> 32)) * 0x9e3779b97f4a7c15ull;
 }
 
 std::uint64_t load_word(const std::byte* from, std::size_t bytes = kWordBytes) {
@@ -105,8 +106,7 @@ std::optional<std::string> refuse_header(const FrameHeader& header, const FrameL
 std::uint64_t checksum(std::span<const std::byte> bytes, std::uint64_t seed) {
   // Only the first lane takes the seed: the sum is then a bijection of the seed, and checksums can be chained. The
   // length is in the second, so that the zeros that fill up the last word are no message of their own.
-  Lanes lanes = {seed ^ 0xa0761d6478bd642full, bytes.size() ^ 0xe7037ed1a0b428dbull, 0x8ebc6af09c88c6e3ull,
-                 0x589965cc75374cc3ull};
+  Lanes lanes = {mix64(seed), mix64(~bytes.size()), 0x8ebc6af09c88c6e3ull, 0x589965cc75374cc3ull};
   const std::byte* at = bytes.data();
   std::size_t left = bytes.size();
   for (; left >= kLanes * kWordBytes; left -= kLanes * kWordBytes, at += kLanes * kWordBytes) {

@@ -11,7 +11,8 @@
 //   - a message longer than the receive is reported as kTruncated with the bytes that were cut off missing, not as kReceived
 //   - a buffer belongs to the transport from post until its event; post and poll are called by the endpoint's one thread
 //   - sends in flight to one peer are at most Capabilities::sends_max; one more is refused with kOutOfResources
-//   - a peer that is gone makes its posted operations end as kPeerGone, each exactly once
+//   - a peer that is gone makes its posted operations end as kPeerGone, each exactly once; what is posted to it later is
+//     refused with kUnavailable or ends the same way
 #pragma once
 
 #include <cstddef>
