@@ -19,7 +19,8 @@ struct SequenceRows {
   std::int64_t position = 0;               // of the first row
   std::vector<std::int32_t> tokens;        // one row each; 1 in plain decoding, more for a prompt chunk or drafts
   std::int64_t logits_from = 0;            // rows [logits_from, tokens.size()) need logits; == size: none
-  bool samples = false;                    // a token is drawn after the last row
+  std::int64_t drafts = 0;                 // so many of the last rows are guesses
+  bool samples = false;                    // a token is drawn after the last row that is no draft, and after each confirmed one
   std::vector<std::int32_t> blocks;        // the block table, covering all positions up to the last row
   const SamplingParams* sampling = nullptr;  // valid until commit
   std::span<const std::int32_t> prompt;    // valid until commit

@@ -263,6 +263,8 @@ void Scheduler::cancel(RequestId id) {
   }
 }
 
+KvSpace& Scheduler::kv() { return state_->kv; }
+
 void Scheduler::set_drafter(Drafter drafter) { state_->drafter = std::move(drafter); }
 
 std::vector<RequestEvent> Scheduler::take_events() { return std::exchange(state_->events, {}); }

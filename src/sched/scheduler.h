@@ -79,6 +79,8 @@ class Scheduler {
     KvSpace::Usage kv;
   };
   Load load() const;
+  // The cache's accounts, for KV that comes from elsewhere or goes there; between steps.
+  KvSpace& kv();
   void check_integrity() const;
 
  private:

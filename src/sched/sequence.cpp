@@ -30,6 +30,7 @@ SequenceRows Sequence::rows(std::int64_t count, std::span<const std::int32_t> dr
   const auto first = tokens.begin() + computed;
   SequenceRows rows{.request = request.id, .position = computed, .tokens = {first, first + count}};
   rows.tokens.insert(rows.tokens.end(), drafts.begin(), drafts.end());
+  rows.drafts = std::ssize(drafts);
   rows.samples = count == pending();
   const bool observed = request.prompt_logits && computed < prompt_tokens;
   rows.logits_from = observed || !drafts.empty() ? 0 : rows.rows() - (rows.samples ? 1 : 0);

@@ -1,0 +1,227 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What an attention worker computes in a step: the commands of its lane, one after the other, by completion.
+#include <algorithm>
+#include <cstring>
+
+#include "engine/attention_worker.h"
+#include "model/layer_pieces.h"
+
+namespace tandem {
+
+namespace {
+constexpr Nanoseconds kWaitMax = 100'000'000;  // then the loop looks around once
+}
+
+void AttentionWorker::run_step(const Batch& batch) {
+  step_ = std::max(step_ + 1, link_ ? link_->opened_by_peers() : 0);
+  results_.clear();
+  failed_.clear();
+  failure_ = Status::ok();
+  for (const std::int32_t block : batch.fresh_blocks) parts_.backend->zero_block(*cache_, block);
+  start_walk(batch);
+  while (!walk_.done()) {
+    if (const std::optional<Command> command = walk_.next()) {
+      execute(*command);
+      walk_.complete(command->id);
+    } else {
+      wait_for_news();
+    }
+  }
+  if (batch.empty()) return scheduler_.abandon();
+  commit(batch);
+}
+
+void AttentionWorker::start_walk(const Batch& batch) {
+  const auto count = static_cast<std::int32_t>(batch.micro_batches.size());
+  std::vector<std::int32_t> rows(states_.size(), 0);
+  // Only this worker's lanes are walked, so only its rows need to be known.
+  StepShape shape{model_.layers, parts_.config.micro_batches, 1, local() ? 1 : parts_.config.layout.ffn_workers, {}};
+  for (std::int32_t m = 0; m < parts_.config.micro_batches; ++m) {
+    State& state = states_[m];
+    state.plan = m < count ? &batch.micro_batches[m] : nullptr;
+    shape.occupied.push_back(state.plan != nullptr);
+    if (!state.plan) continue;
+    const RowBatch& inputs = state.inputs->fill(*state.plan);
+    rows[m] = static_cast<std::int32_t>(inputs.rows());
+    state.residual = {state.stream.slice_rows(0, inputs.rows()), state.ffn.slice_rows(0, inputs.rows()), false};
+    state.failed = false;
+  }
+  walk_.start(pipeline_.graph(shape), [&](const Command& c) {
+    return local() || (c.kind != CommandKind::kExperts && c.kind != CommandKind::kReturn);
+  });
+  if (link_) link_->open(step_, rows);
+  for (std::int32_t m = 0; link_ && m < count; ++m)
+    if (!link_->frame_free(m)) fail(m);
+}
+
+void AttentionWorker::wait_for_news() {
+  const Nanoseconds begin = parts_.clock->now();
+  link_->poll(kWaitMax, news_);
+  const Nanoseconds end = parts_.clock->now();
+  stats_.wait_ns += end - begin;
+  for (const HandOverLink::News& news : news_) {
+    const std::int32_t m = news.micro_batch;
+    if (news.failed) {
+      fail(m);
+      continue;
+    }
+    // The layer is the one that the micro-batch is in: its first return that is still open.
+    for (std::int32_t f = 0; f < parts_.config.layout.ffn_workers; ++f)
+      walk_.complete(walk_.graph().find(CommandKind::kReturn, states_[m].layer, m, 0, f));
+  }
+}
+
+void AttentionWorker::fail(std::int32_t m) {
+  State& state = states_[m];
+  if (state.failed) return;
+  state.failed = true;
+  failure_ = link_->failure(m).is_ok() ? Status(ErrorCode::kUnavailable, "an FFN worker has stopped taking hand-overs") : link_->failure(m);
+  link_->release(m);
+  for (const SequenceRows& sequence : state.plan->sequences) failed_.push_back(sequence.request);
+  for (const Command& command : walk_.graph().commands())
+    if (command.micro_batch == m) walk_.complete(command.id);
+}
+
+void AttentionWorker::execute(const Command& command) {
+  const std::int32_t m = command.micro_batch, layer = command.layer;
+  State& state = states_[m];
+  const Nanoseconds begin = parts_.clock->now();
+  switch (command.kind) {
+    case CommandKind::kEmbed: parts_.model->embed(workspace(), state.inputs->rows(), state.residual); break;
+    case CommandKind::kAttention: attention(layer, m); break;
+    case CommandKind::kHandOver:
+      if (!local() && command.ffn == 0) hand_over(layer, m);  // one frame, sent to all
+      break;
+    case CommandKind::kExperts: local_experts(layer, m); break;
+    case CommandKind::kReturn: break;  // local: the result lies where it was computed
+    case CommandKind::kHead: head(m); break;
+  }
+  const Nanoseconds end = parts_.clock->now();
+  stats_.busy_ns += end - begin;
+  const bool visible = command.kind != CommandKind::kReturn && command.kind != CommandKind::kHandOver;
+  if (parts_.track && visible)
+    parts_.track->record({name(command.kind).data(), begin, end, step_, layer, m, static_cast<std::int32_t>(state.inputs->rows().rows())});
+}
+
+void AttentionWorker::attention(std::int32_t layer, std::int32_t m) {
+  State& state = states_[m];
+  if (layer > 0) combine(layer - 1, state, m);
+  const std::int64_t rows = state.inputs->rows().rows(), k = top_k(layer);
+  state.layer = layer;
+  state.hand_over = local() ? hand_over_in(state.local_hand_over, rows, model_.hidden, k) : link_->hand_over(m, rows, k);
+  parts_.model->attention(workspace(), layer, state.inputs->rows(), state.residual, state.hand_over);
+  if (k > 0) parts_.model->route(workspace(), layer, state.hand_over);
+  parts_.backend->synchronise();
+  if (parts_.observer && k > 0) observe_route(layer, state);
+}
+
+void AttentionWorker::hand_over(std::int32_t layer, std::int32_t m) {
+  std::int64_t slots[kWorkersMax];
+  for (std::size_t f = 0; f < shares_.size(); ++f) slots[f] = count_slots(states_[m].hand_over, shares_[f]);
+  link_->send(m, layer, std::span(slots, shares_.size()));
+}
+
+void AttentionWorker::local_experts(std::int32_t layer, std::int32_t m) {
+  State& state = states_[m];
+  const std::int64_t rows = state.hand_over.rows();
+  state.local_output = return_in(state.local_return, rows * top_k(layer), rows, model_.hidden);
+  parts_.model->experts(workspace(), layer, state.hand_over, state.local_output);
+}
+
+// Adds up what the FFN workers sent back, in slot order and over the fixed tree.
+void AttentionWorker::combine(std::int32_t layer, State& state, std::int32_t m) {
+  Tensor partials[kWorkersMax];
+  std::int32_t slice_counts[kWorkersMax];
+  std::size_t count = 0;
+  for (std::size_t f = 0; f < shares_.size(); ++f) {
+    const FfnOutput& output = local() ? state.local_output : link_->returned(m, static_cast<std::int32_t>(f));
+    if (!output.partial) continue;
+    partials[count] = output.partial;
+    slice_counts[count++] = shares_[f].slice_count;
+  }
+  parts_.backend->run(CombineExperts{.out = state.residual.ffn,
+                                     .slot_rows = top_k(layer) > 0 ? slots_in_order(state, m) : Tensor(),
+                                     .top_k = static_cast<std::int32_t>(top_k(layer)),
+                                     .partials = std::span(partials, count),
+                                     .slice_counts = std::span(slice_counts, count)});
+  parts_.backend->synchronise();
+  state.residual.has_ffn = true;
+  if (!local()) link_->release(m);
+}
+
+// One worker's slot rows are in order already; those of several are merged by who owns each slot's expert.
+Tensor AttentionWorker::slots_in_order(State& state, std::int32_t m) {
+  if (local()) return state.local_output.slot_rows;
+  if (shares_.size() == 1) return link_->returned(m, 0).slot_rows;
+  const std::int64_t slots = state.hand_over.expert_ids.shape.elements();
+  const std::size_t bytes = static_cast<std::size_t>(model_.hidden) * 4;
+  const auto* ids = state.hand_over.expert_ids.as<const std::int32_t>();
+  std::int64_t next[kWorkersMax] = {};
+  for (std::int64_t s = 0; s < slots; ++s) {
+    std::int32_t f = 0;
+    while (!shares_[f].owns(ids[s])) ++f;
+    std::memcpy(state.slot_rows.row<float>(s), link_->returned(m, f).slot_rows.row<float>(next[f]++), bytes);
+  }
+  return state.slot_rows.slice_rows(0, slots);
+}
+
+void AttentionWorker::head(std::int32_t m) {
+  State& state = states_[m];
+  combine(model_.layers - 1, state, m);
+  const RowBatch& rows = state.inputs->rows();
+  const Tensor logits = logits_.slice_rows(0, rows.logit_rows.shape[0]);
+  parts_.model->head(workspace(), rows, state.residual, logits);
+  parts_.backend->synchronise();
+  sample(*state.plan, logits);
+}
+
+void AttentionWorker::sample(const MicroBatch& plan, const Tensor& logits) {
+  const auto vocab = static_cast<std::size_t>(model_.vocab);
+  std::int64_t row = 0;
+  for (const SequenceRows& sequence : plan.sequences) {
+    SequenceResult result{sequence.request, sequence.rows(), {}};
+    for (std::int64_t i = sequence.logits_from; i < sequence.rows() && parts_.observer; ++i)
+      parts_.observer->on_logits(sequence.request, sequence.position + i, {logits.row<float>(row + i - sequence.logits_from), vocab});
+    row += sequence.logits_rows();
+    if (sequence.samples) draw(sequence, logits, row, result);
+    results_.push_back(std::move(result));
+  }
+}
+
+// Draws after the last row that is not a draft; each draft that the draw confirms lets the next row be drawn from as well.
+void AttentionWorker::draw(const SequenceRows& sequence, const Tensor& logits, std::int64_t logits_end, SequenceResult& result) {
+  std::vector<std::int32_t> answer;
+  if (sequence.drafts > 0) answer.assign(sequence.answer.begin(), sequence.answer.end());
+  for (std::int64_t i = sequence.rows() - 1 - sequence.drafts; i < sequence.rows(); ++i) {
+    const SampleRow row{sequence.sampling, sequence.prompt, sequence.drafts > 0 ? std::span<const std::int32_t>(answer) : sequence.answer,
+                        static_cast<std::uint64_t>(sequence.position + i + 1)};
+    SampledToken token;
+    parts_.backend->run(Sample{logits.slice_rows(logits_end - sequence.rows() + i, 1), std::span(&row, 1), std::span(&token, 1)});
+    parts_.backend->synchronise();
+    result.rows_kept = i + 1;
+    result.tokens.push_back(token);
+    if (token.failed || i + 1 == sequence.rows() || sequence.tokens[i + 1] != token.id) return;
+    answer.push_back(token.id);
+  }
+}
+
+void AttentionWorker::observe_route(std::int32_t layer, const State& state) {
+  const auto k = static_cast<std::size_t>(top_k(layer));
+  std::int64_t row = 0;
+  for (const SequenceRows& sequence : state.plan->sequences)
+    for (std::int64_t i = 0; i < sequence.rows(); ++i, ++row)
+      parts_.observer->on_route(sequence.request, sequence.position + i, layer, {state.hand_over.expert_ids.row<std::int32_t>(row), k},
+                                {state.hand_over.expert_weights.row<float>(row), k});
+}
+
+void AttentionWorker::commit(const Batch& batch) {
+  scheduler_.commit(results_, failed_, failure_);
+  ++stats_.steps;
+  stats_.rows += batch.rows();
+}
+
+std::int64_t AttentionWorker::top_k(std::int32_t layer) const { return model_.is_routed(layer) ? model_.experts_per_token : 0; }
+
+}  // namespace tandem

@@ -1,0 +1,214 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The worker's thread: inbox, step, news. What a step computes is in attention_step.cpp.
+#include "engine/attention_worker.h"
+
+#include <algorithm>
+
+namespace tandem {
+
+namespace {
+
+constexpr Nanoseconds kIdleWait = 100'000'000;
+
+// Scratch for the attention half and, in the local layout, the FFN half.
+std::size_t scratch_of(const AttentionWorker::Parts& p) {
+  const std::size_t attention = p.model->attention_scratch_bytes(p.config.rows_max, p.config.rows_max);
+  return p.config.layout.local() ? std::max(attention, p.model->ffn_scratch_bytes(p.config.rows_max)) : attention;
+}
+
+SchedulerConfig with_micro_batches(SchedulerConfig config, const WorkerConfig& worker) {
+  config.micro_batches = worker.micro_batches;
+  return config;
+}
+
+}  // namespace
+
+AttentionWorker::AttentionWorker(Parts parts)
+    : parts_(std::move(parts)),
+      model_(parts_.model->config()),
+      shares_(parts_.config.shares(model_)),
+      cache_(parts_.backend->make_kv_cache(parts_.kv)),
+      arena_(*parts_.backend, scratch_of(parts_)),
+      scheduler_(with_micro_batches(parts_.scheduler, parts_.config), {parts_.kv.blocks, parts_.prefix_cache}) {
+  allocate_states();
+  if (!local())
+    link_ = std::make_unique<HandOverLink>(*parts_.transport, *parts_.clock, *parts_.backend, parts_.config, model_, stats_);
+}
+
+AttentionWorker::~AttentionWorker() = default;
+
+void AttentionWorker::allocate_states() {
+  const std::int64_t rows = parts_.config.rows_max, hidden = model_.hidden, k = model_.experts_per_token;
+  const std::size_t stream = static_cast<std::size_t>(rows * hidden) * 4;
+  const std::size_t hand_over = local() ? hand_over_bytes(rows, hidden, k) : 0;
+  const std::size_t output = local() ? return_bytes(rows * k, rows, hidden) : 0;
+  const std::size_t slots = local() ? 0 : stream * k;
+  const std::size_t logits = static_cast<std::size_t>(rows * model_.vocab) * 4;
+  const std::size_t count = parts_.config.micro_batches;
+  memory_ = parts_.backend->allocate(count * (2 * stream + hand_over + output + slots) + logits);
+  std::byte* at = memory_.bytes_data();
+  const auto carve = [&](std::size_t bytes) {
+    const std::span<std::byte> piece(at, bytes);
+    at += bytes;
+    return piece;
+  };
+  logits_ = Tensor(carve(logits).data(), DType::kF32, {rows, model_.vocab});
+  const std::int64_t blocks = (parts_.scheduler.context_tokens_max + kBlockTokens - 1) / kBlockTokens;
+  states_.resize(count);
+  for (State& state : states_) {
+    state.inputs = std::make_unique<StepInputs>(*parts_.backend, StepInputs::Limits{rows, std::min(rows, parts_.scheduler.sequences_max), blocks});
+    state.stream = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
+    state.ffn = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
+    if (slots > 0) state.slot_rows = Tensor(carve(slots).data(), DType::kF32, {rows * k, hidden});
+    state.local_hand_over = carve(hand_over);
+    state.local_return = carve(output);
+  }
+}
+
+// ---- from other threads
+
+void AttentionWorker::stop() {
+  stopping_ = true;
+  parts_.transport->wake();
+}
+
+void AttentionWorker::submit(Request request, std::shared_ptr<EventStream> events) {
+  ++outstanding_;
+  {
+    std::lock_guard lock(mutex_);
+    inbox_.push_back({std::move(request), std::move(events)});
+  }
+  parts_.transport->wake();
+}
+
+void AttentionWorker::cancel(RequestId id) {
+  {
+    std::lock_guard lock(mutex_);
+    cancels_.push_back(id);
+  }
+  parts_.transport->wake();
+}
+
+bool AttentionWorker::between_steps(const std::function<void()>& action) {
+  std::unique_lock lock(mutex_);
+  if (stopped_) return false;
+  actions_.push_back(&action);
+  const std::uint64_t mine = ++actions_asked_;
+  parts_.transport->wake();
+  action_done_.wait(lock, [&] { return actions_finished_ >= mine || stopped_; });
+  return actions_finished_ >= mine;
+}
+
+Scheduler::Load AttentionWorker::load() const {
+  std::lock_guard lock(mutex_);
+  return load_;
+}
+
+// ---- the worker's thread
+
+void AttentionWorker::run() {
+  while (!stopping_) {
+    take_inbox();
+    publish_events();
+    const Batch batch = scheduler_.plan();
+    const bool peers_wait = link_ && link_->opened_by_peers() > step_;
+    if (!batch.empty() || peers_wait) {
+      run_step(batch);
+    } else {
+      scheduler_.abandon();
+      publish_events();
+      if (link_)
+        link_->poll(kIdleWait, news_);
+      else
+        parts_.transport->poll({}, kIdleWait);
+    }
+  }
+  std::lock_guard lock(mutex_);
+  stopped_ = true;
+  action_done_.notify_all();
+}
+
+void AttentionWorker::take_inbox() {
+  std::vector<Incoming> incoming;
+  std::vector<RequestId> cancels;
+  std::vector<const std::function<void()>*> actions;
+  {
+    std::lock_guard lock(mutex_);
+    incoming.swap(inbox_);
+    cancels.swap(cancels_);
+    actions.swap(actions_);
+  }
+  for (Incoming& in : incoming) {
+    const RequestId id = in.request.id;
+    queues_[id] = in.events;
+    if (Status admitted = scheduler_.submit(std::move(in.request)); !admitted) {
+      --outstanding_;
+      queues_.erase(id);
+      in.events->push({.id = id, .tokens = {}, .finish = FinishReason::kError, .status = std::move(admitted)});
+    }
+  }
+  for (const RequestId id : cancels) scheduler_.cancel(id);
+  for (const auto* action : actions) (*action)();
+  if (!actions.empty()) {
+    std::lock_guard lock(mutex_);
+    actions_finished_ += actions.size();
+    action_done_.notify_all();
+  }
+}
+
+void AttentionWorker::publish_events() {
+  for (RequestEvent& event : scheduler_.take_events()) {
+    const auto queue = queues_.find(event.id);
+    if (queue == queues_.end()) continue;
+    const bool last = event.finish != FinishReason::kNone;
+    const std::shared_ptr<EventStream> events = queue->second;
+    if (last) {
+      queues_.erase(queue);
+      --outstanding_;
+    }
+    events->push(std::move(event));
+  }
+  const Scheduler::Load load = scheduler_.load();
+  std::lock_guard lock(mutex_);
+  load_ = load;
+}
+
+// ---- KV made elsewhere
+
+Pages AttentionWorker::export_pages(std::uint64_t salt, std::span<const std::int32_t> tokens) {
+  KvSpace& space = scheduler_.kv();
+  BlockTable table;
+  space.attach_prefix(table, salt, tokens, static_cast<std::int64_t>(tokens.size()));
+  Pages pages;
+  for (const BlockId block : table.blocks) {
+    pages.emplace_back(page_bytes(parts_.kv));
+    parts_.backend->export_page(*cache_, block, pages.back());
+  }
+  space.release(table);
+  return pages;
+}
+
+bool AttentionWorker::import_pages(std::uint64_t salt, std::span<const std::int32_t> tokens, const Pages& pages) {
+  const auto count = static_cast<std::int64_t>(pages.size()) * kBlockTokens;
+  if (count > static_cast<std::int64_t>(tokens.size()))
+    throw Error(ErrorCode::kInvalidArgument, "more pages than the tokens they belong to fill");
+  KvSpace& space = scheduler_.kv();
+  BlockTable table;
+  std::vector<BlockId> fresh;
+  const std::int64_t known = space.attach_prefix(table, salt, tokens.first(count), count);
+  const bool room = space.grow(table, count - known, fresh);
+  try {
+    for (std::size_t i = static_cast<std::size_t>(known / kBlockTokens); room && i < pages.size(); ++i)
+      parts_.backend->import_page(*cache_, table.blocks[i], pages[i]);
+  } catch (...) {
+    space.release(table);
+    throw;
+  }
+  if (room) space.publish(table, salt, tokens, count);
+  space.release(table);
+  return room;
+}
+
+}  // namespace tandem

@@ -1,0 +1,145 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// An attention worker: owns requests, KV cache and the attention half of the model. Its thread takes requests from the inbox,
+// lets the scheduler plan a step, walks the step's commands, commits, and sends the news to each request's queue.
+//
+// In the local layout it is the FFN worker too: the same walk, with the hand-over a view instead of a frame.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "engine/event_stream.h"
+#include "engine/hand_over_link.h"
+#include "engine/observer.h"
+#include "engine/pipeline.h"
+#include "engine/step_inputs.h"
+#include "engine/trace.h"
+#include "engine/worker_config.h"
+#include "sched/scheduler.h"
+
+namespace tandem {
+
+// KV of a prefix in canonical pages, one per block of kBlockTokens tokens.
+using Pages = std::vector<std::vector<std::byte>>;
+
+class AttentionWorker {
+ public:
+  struct Parts {
+    WorkerConfig config;
+    SchedulerConfig scheduler;
+    KvSpec kv;
+    bool prefix_cache = true;
+    std::int32_t index = 0;
+    std::shared_ptr<const Model> model;
+    std::unique_ptr<Backend> backend;
+    std::unique_ptr<Transport> transport;  // in the local layout only to be woken by
+    const Clock* clock = nullptr;
+    TraceTrack* track = nullptr;
+    Observer* observer = nullptr;
+  };
+  explicit AttentionWorker(Parts parts);
+  ~AttentionWorker();
+
+  // The worker's thread: works until stop().
+  void run();
+
+  // Any thread.
+  void stop();
+  void submit(Request request, std::shared_ptr<EventStream> events);
+  void cancel(RequestId id);
+  // Runs action on the worker's thread between two steps and waits for it. False when the worker has stopped.
+  bool between_steps(const std::function<void()>& action);
+
+  // Within between_steps, or when the worker is not running.
+  Scheduler& scheduler() { return scheduler_; }
+  // Pages of the longest prefix of tokens that the cache knows under salt.
+  Pages export_pages(std::uint64_t salt, std::span<const std::int32_t> tokens);
+  // Puts pages into the cache as the KV of the first tokens; false when there is no room. Throws Error{kInvalidData}.
+  bool import_pages(std::uint64_t salt, std::span<const std::int32_t> tokens, const Pages& pages);
+
+  const WorkerStats& stats() const { return stats_; }
+  // Requests given to this worker that have not ended.
+  std::int64_t outstanding() const { return outstanding_; }
+  Scheduler::Load load() const;  // as of the last step
+
+ private:
+  struct State {  // one micro-batch under way
+    std::unique_ptr<StepInputs> inputs;
+    const MicroBatch* plan = nullptr;
+    Tensor stream, ffn, slot_rows;  // at their largest
+    std::span<std::byte> local_hand_over, local_return;  // local layout: what would be frames
+    Residual residual;
+    HandOver hand_over;
+    FfnOutput local_output;
+    std::int32_t layer = 0;  // of the hand-over
+    bool failed = false;
+  };
+  struct Incoming {
+    Request request;
+    std::shared_ptr<EventStream> events;
+  };
+
+  void allocate_states();
+  void take_inbox();
+  void run_step(const Batch& batch);
+  void start_walk(const Batch& batch);
+  void wait_for_news();
+  void fail(std::int32_t m);
+  void execute(const Command& command);
+  void attention(std::int32_t layer, std::int32_t m);
+  void combine(std::int32_t layer, State& state, std::int32_t m);
+  Tensor slots_in_order(State& state, std::int32_t m);
+  void hand_over(std::int32_t layer, std::int32_t m);
+  void local_experts(std::int32_t layer, std::int32_t m);
+  void head(std::int32_t m);
+  void sample(const MicroBatch& plan, const Tensor& logits);
+  void draw(const SequenceRows& sequence, const Tensor& logits, std::int64_t logits_end, SequenceResult& result);
+  void observe_route(std::int32_t layer, const State& state);
+  void commit(const Batch& batch);
+  void publish_events();
+  Workspace workspace() { return {*parts_.backend, arena_, cache_.get()}; }
+  std::int64_t top_k(std::int32_t layer) const;
+  bool local() const { return parts_.config.layout.local(); }
+
+  Parts parts_;
+  const ModelConfig& model_;
+  std::vector<FfnShare> shares_;
+  WorkerStats stats_;
+  std::unique_ptr<KvCache> cache_;
+  Arena arena_;
+  Buffer memory_;
+  Tensor logits_;
+  std::vector<State> states_;
+  Scheduler scheduler_;
+  std::unique_ptr<HandOverLink> link_;  // none in the local layout
+  Pipeline pipeline_;
+  Walk walk_;
+  std::uint64_t step_ = 0;
+  std::vector<SequenceResult> results_;
+  std::vector<RequestId> failed_;
+  Status failure_;
+  std::vector<HandOverLink::News> news_;
+  std::map<RequestId, std::shared_ptr<EventStream>> queues_;
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable action_done_;
+  std::vector<Incoming> inbox_;
+  std::vector<RequestId> cancels_;
+  std::vector<const std::function<void()>*> actions_;
+  std::uint64_t actions_finished_ = 0, actions_asked_ = 0;
+  Scheduler::Load load_;
+  bool stopped_ = false;
+
+  std::atomic<bool> stopping_{false};
+  std::atomic<std::int64_t> outstanding_{0};
+};
+
+}  // namespace tandem

@@ -1,0 +1,171 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "base/format.h"
+#include "engine/backends.h"
+#include "ops/checked.h"
+#include "transport/inproc/inproc.h"
+
+namespace tandem {
+
+namespace {
+
+// Tells deployments apart: frames of one are refused by another.
+std::uint64_t deployment_id(const EngineConfig& config, const ModelConfig& model) {
+  const std::string text = format("{} {} layers, {} wide, {} micro-batches, {}", model.architecture, model.layers, model.hidden,
+                                  config.micro_batches, to_string(config.layout));
+  return checksum(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+WorkerConfig worker_config(const EngineConfig& c, const ModelConfig& model) {
+  WorkerConfig w;
+  w.layout = c.layout;
+  w.micro_batches = c.micro_batches;
+  w.rows_max = c.rows_per_step_max;
+  w.deployment = deployment_id(c, model);
+  w.resend_after = c.resend_after_ms * 1'000'000;
+  w.resends_max = c.resends_max;
+  return w;
+}
+
+SchedulerConfig scheduler_config(const EngineConfig& c, const ModelConfig& model) {
+  SchedulerConfig s;
+  s.queue_max = c.queue_max;
+  s.sequences_max = c.sequences_max;
+  s.rows_per_step_max = c.rows_per_step_max;
+  s.prefill_chunk = c.prefill_chunk;
+  s.context_tokens_max = c.context_tokens_max;
+  s.vocab = model.vocab;
+  s.micro_batches = c.micro_batches;
+  return s;
+}
+
+}  // namespace
+
+std::unique_ptr<Engine> Engine::start(const Checkpoint& checkpoint, const EngineConfig& config, const LoadListener& listener) {
+  const ModelConfig model = read_config(checkpoint);
+  const auto weight_bytes = static_cast<std::int64_t>(checkpoint.tensor_bytes());
+  std::unique_ptr<Engine> engine(new Engine(resolve(config, model, weight_bytes), model));
+  engine->clock_ = std::make_unique<RealClock>();
+  engine->load(checkpoint, listener);
+  engine->make_workers();
+  for (const auto& worker : engine->ffn_) engine->threads_.emplace_back([w = worker.get()] { w->run(); });
+  for (const auto& worker : engine->attention_) engine->threads_.emplace_back([w = worker.get()] { w->run(); });
+  return engine;
+}
+
+Engine::~Engine() { stop(); }
+
+std::unique_ptr<Backend> Engine::make_worker_backend() const {
+  const std::int32_t threads = std::max(1, config_.threads / config_.layout.workers());
+  std::unique_ptr<Backend> backend = make_backend(config_.backend, config_.variant, threads);
+  return config_.checked ? make_checked_backend(std::move(backend)) : std::move(backend);
+}
+
+void Engine::load(const Checkpoint& checkpoint, const LoadListener& listener) {
+  for (std::int32_t i = 0; i < config_.layout.workers(); ++i) backends_.push_back(make_worker_backend());
+  backend_description_ = backends_.front()->describe();
+  const Layout& layout = config_.layout;
+  // Progress over all shares as one number.
+  std::vector<ModelShare> shares{{.attention = true, .ffn = layout.local(), .experts = ffn_share(0, 1, model_.experts)}};
+  for (std::int32_t f = 0; f < layout.ffn_workers; ++f)
+    shares.push_back({.attention = false, .ffn = true, .experts = ffn_share(f, layout.ffn_workers, model_.experts)});
+  std::int64_t total = 0, done = 0;
+  for (const ModelShare& share : shares) total += share_bytes(checkpoint, share);
+  const LoadListener overall = [&](const LoadProgress& p) {
+    if (listener) listener({done + p.bytes_done, total});
+  };
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    // The attention workers share one copy of their half; each FFN worker has a share of its own.
+    Backend& backend = i == 0 ? *backends_.front() : *backends_[layout.ffn_rank(static_cast<std::int32_t>(i) - 1)];
+    std::shared_ptr<const Model> model = load_model(checkpoint, shares[i], backend, overall);
+    weight_bytes_ += model->weight_bytes();
+    done += share_bytes(checkpoint, shares[i]);
+    if (i == 0)
+      attention_model_ = std::move(model);
+    else
+      ffn_models_.push_back(std::move(model));
+  }
+}
+
+void Engine::make_workers() {
+  const Layout& layout = config_.layout;
+  InprocNetwork network(layout.workers());
+  const auto endpoint = [&](PeerRank rank) {
+    std::unique_ptr<Transport> transport = network.endpoint(rank);
+    return config_.wrap_transport && !layout.local() ? config_.wrap_transport(std::move(transport), rank) : std::move(transport);
+  };
+  const auto track = [&](const std::string& name) { return config_.trace ? config_.trace->add_track(name) : nullptr; };
+  const WorkerConfig worker = worker_config(config_, model_);
+  for (std::int32_t a = 0; a < layout.attention_workers; ++a) {
+    AttentionWorker::Parts parts;
+    parts.config = worker;
+    parts.scheduler = scheduler_config(config_, model_);
+    parts.kv = {model_.layers, model_.kv_heads, model_.head_dim, model_.head_dim, config_.kv_dtype, config_.kv_tokens / kBlockTokens};
+    parts.prefix_cache = config_.prefix_cache;
+    parts.index = a;
+    parts.model = attention_model_;
+    parts.backend = std::move(backends_[layout.attention_rank(a)]);
+    parts.transport = endpoint(layout.attention_rank(a));
+    parts.clock = clock_.get();
+    parts.track = track(layout.local() ? "A and F" : format("A{}", a));
+    parts.observer = config_.observer;
+    attention_.push_back(std::make_unique<AttentionWorker>(std::move(parts)));
+  }
+  for (std::int32_t f = 0; f < layout.ffn_workers; ++f)
+    ffn_.push_back(std::make_unique<FfnWorker>(worker, f, ffn_models_[f], std::move(backends_[layout.ffn_rank(f)]),
+                                               endpoint(layout.ffn_rank(f)), *clock_, track(format("F{}", f))));
+}
+
+Status Engine::submit(Request request, std::shared_ptr<EventStream> events) {
+  AttentionWorker* least = attention_.front().get();
+  for (const auto& worker : attention_)
+    if (worker->outstanding() < least->outstanding()) least = worker.get();
+  if (const std::int64_t waiting = least->outstanding(); waiting >= config_.queue_max + config_.sequences_max)
+    return Status(ErrorCode::kOutOfResources, format("{} requests are waiting, limit is {} (--queue-max)", waiting, config_.queue_max));
+  {
+    std::lock_guard lock(mutex_);
+    // Ids grow, so the map is trimmed from its start of those that have long ended.
+    if (where_.size() > 4 * static_cast<std::size_t>(config_.queue_max + config_.sequences_max) * attention_.size()) where_.erase(where_.begin());
+    where_[request.id] = least;
+  }
+  request.arrival = clock_->now();
+  least->submit(std::move(request), std::move(events));
+  return Status::ok();
+}
+
+void Engine::cancel(RequestId id) {
+  std::lock_guard lock(mutex_);
+  if (const auto found = where_.find(id); found != where_.end()) found->second->cancel(id);
+}
+
+void Engine::stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  for (const auto& worker : attention_) worker->stop();
+  for (const auto& worker : ffn_) worker->stop();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+std::int64_t Engine::kv_bytes() const {
+  return model_.kv_token_elements() * static_cast<std::int64_t>(traits(config_.kv_dtype).block_bytes) * config_.kv_tokens *
+         config_.layout.attention_workers;
+}
+
+std::vector<AttentionWorker*> Engine::attention_workers() const {
+  std::vector<AttentionWorker*> workers;
+  for (const auto& worker : attention_) workers.push_back(worker.get());
+  return workers;
+}
+
+std::vector<FfnWorker*> Engine::ffn_workers() const {
+  std::vector<FfnWorker*> workers;
+  for (const auto& worker : ffn_) workers.push_back(worker.get());
+  return workers;
+}
+
+}  // namespace tandem

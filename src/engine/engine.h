@@ -1,0 +1,98 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// A deployment in one process: workers as threads over the inproc transport, or one worker in the local layout.
+//
+//   auto engine = Engine::start(checkpoint, config);
+//   engine->submit(request, events);       // any thread; news arrive in the events queue
+//
+// Requests go to the attention worker with the fewest; everything else is the workers' business.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/attention_worker.h"
+#include "engine/ffn_worker.h"
+#include "engine/trace.h"
+
+namespace tandem {
+
+// 0 or empty means: fit to the machine and model. resolve() fills these in; what was chosen is printed at start.
+struct EngineConfig {
+  Layout layout;
+  std::int32_t micro_batches = 0;          // --micro-batches
+  std::string backend = "cpu";             // --backend: cpu, reference
+  std::string variant = "auto";            // --cpu-variant
+  std::int32_t threads = 0;                // --threads, over all workers
+  DType kv_dtype = DType::kBF16;           // --kv-dtype
+  std::int64_t kv_tokens = 0;              // --kv-tokens, of each attention worker
+  std::int64_t context_tokens_max = 0;     // --context-tokens-max
+  std::int64_t sequences_max = 64;         // --sequences-max
+  std::int64_t rows_per_step_max = 0;      // --rows-per-step-max
+  std::int64_t prefill_chunk = 0;          // --prefill-chunk
+  std::int64_t queue_max = 1024;           // --queue-max
+  bool prefix_cache = true;                // --no-prefix-cache
+  bool checked = false;                    // --check: validate every operator before it runs
+  std::int64_t resend_after_ms = 10'000;   // --resend-after-ms
+  std::int32_t resends_max = 3;            // --resends-max
+  // Decorators and windows; not settings.
+  Trace* trace = nullptr;
+  Observer* observer = nullptr;
+  std::function<std::unique_ptr<Transport>(std::unique_ptr<Transport>, PeerRank)> wrap_transport;
+};
+
+inline constexpr std::int32_t kMicroBatchesMax = 4;
+
+// Fills what is 0 and checks every size against model and machine. Throws Error{kInvalidArgument, kOutOfResources}.
+EngineConfig resolve(EngineConfig config, const ModelConfig& model, std::int64_t weight_bytes);
+
+class Engine {
+ public:
+  static std::unique_ptr<Engine> start(const Checkpoint& checkpoint, const EngineConfig& config, const LoadListener& listener = {});
+  ~Engine();  // stops: what still runs ends as cancelled
+
+  RequestId next_id() { return ++last_id_; }
+  // Refuses what can be seen to be wrong at once; what the scheduler refuses later ends with an error event.
+  Status submit(Request request, std::shared_ptr<EventStream> events);
+  void cancel(RequestId id);
+  // Waits until all threads have ended; after it traces may be written.
+  void stop();
+
+  const EngineConfig& config() const { return config_; }
+  const ModelConfig& model() const { return model_; }
+  std::int64_t weight_bytes() const { return weight_bytes_; }
+  std::int64_t kv_bytes() const;  // reserved, all attention workers
+  std::string describe_backend() const { return backend_description_; }
+  std::vector<AttentionWorker*> attention_workers() const;
+  std::vector<FfnWorker*> ffn_workers() const;
+
+ private:
+  Engine(const EngineConfig& config, const ModelConfig& model) : config_(config), model_(model) {}
+  void load(const Checkpoint& checkpoint, const LoadListener& listener);
+  void make_workers();
+  std::unique_ptr<Backend> make_worker_backend() const;
+
+  EngineConfig config_;
+  ModelConfig model_;
+  std::string backend_description_;
+  std::int64_t weight_bytes_ = 0;
+  std::unique_ptr<Clock> clock_;
+  std::vector<std::unique_ptr<Backend>> backends_;               // by rank, until the workers take them
+  std::shared_ptr<const Model> attention_model_;
+  std::vector<std::shared_ptr<const Model>> ffn_models_;
+  std::vector<std::unique_ptr<AttentionWorker>> attention_;
+  std::vector<std::unique_ptr<FfnWorker>> ffn_;
+  std::vector<std::thread> threads_;
+  std::mutex mutex_;  // guards where_
+  std::map<RequestId, AttentionWorker*> where_;
+  std::atomic<RequestId> last_id_{0};
+  bool stopped_ = false;
+};
+
+}  // namespace tandem

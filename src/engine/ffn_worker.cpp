@@ -1,0 +1,371 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "engine/ffn_worker.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "model/layer_pieces.h"
+
+namespace tandem {
+
+namespace {
+
+// Operation ids: receives count up from 0, sends carry this bit.
+constexpr OperationId kSendBit = 1ull << 63;
+constexpr Nanoseconds kIdleWait = 100'000'000;
+
+std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+std::int64_t rows_of_all(const WorkerConfig& config) { return config.rows_max * config.layout.attention_workers; }
+
+std::size_t together_bytes(const WorkerConfig& config, const ModelConfig& model) {
+  const std::int64_t rows = rows_of_all(config), k = model.experts_per_token;
+  return aligned(hand_over_bytes(rows, model.hidden, k)) + aligned(return_bytes(rows * k, rows, model.hidden));
+}
+
+}  // namespace
+
+FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared_ptr<const Model> model, std::unique_ptr<Backend> backend,
+                     std::unique_ptr<Transport> transport, const Clock& clock, TraceTrack* track)
+    : config_(config),
+      index_(index),
+      model_(std::move(model)),
+      backend_(std::move(backend)),
+      transport_(std::move(transport)),
+      clock_(clock),
+      track_(track),
+      share_(ffn_share(index, config.layout.ffn_workers, model_->config().experts)),
+      limits_(config.frame_limits(model_->config())),
+      arena_(*backend_, model_->ffn_scratch_bytes(rows_of_all(config))) {
+  const ModelConfig& m = model_->config();
+  const std::size_t reply_bytes = aligned(sizeof(FrameHeader) + return_bytes(config.rows_max * m.experts_per_token, config.rows_max, m.hidden));
+  const std::size_t a_count = config.layout.attention_workers, m_count = config.micro_batches;
+  // For each attention worker: the open step's frames, as many of the next step, control words and repeats.
+  buffers_each_ = static_cast<std::int32_t>(2 * m_count) + 4;
+  buffer_bytes_ = aligned(sizeof(FrameHeader) + std::max(hand_over_bytes(config.rows_max, m.hidden, m.experts_per_token), m_count * 4));
+  memory_ = backend_->allocate(a_count * (buffers_each_ * buffer_bytes_ + (m_count + 1) * reply_bytes) + together_bytes(config, m));
+  if (const Status registered = transport_->register_region({memory_.bytes_data(), memory_.bytes()}); !registered)
+    throw registered.error();
+  buffers_ = memory_.bytes_data();
+  std::byte* at = buffers_ + a_count * buffers_each_ * buffer_bytes_;
+  peers_.resize(a_count);
+  for (Peer& peer : peers_) {
+    peer.rows.assign(m_count, 0);
+    peer.control_rows.assign(m_count, 0);
+    peer.held.resize(m_count);
+    peer.replies.resize(m_count + 1);
+    peer.early.reserve(buffers_each_);
+    for (Reply& reply : peer.replies) {
+      reply.frame = {at, reply_bytes};
+      at += reply_bytes;
+    }
+  }
+  together_ = at;
+  for (std::int32_t a = 0; a < static_cast<std::int32_t>(a_count); ++a)
+    for (std::int32_t i = 0; i < buffers_each_; ++i) post_receive(a, i);
+}
+
+FfnWorker::~FfnWorker() = default;
+
+void FfnWorker::stop() {
+  stopping_ = true;
+  transport_->wake();
+}
+
+void FfnWorker::run() {
+  while (!stopping_) {
+    if (!open_) try_open();
+    if (open_) {
+      while (const std::optional<Command> command = walk_.next()) {
+        execute(*command);
+        walk_.complete(command->id);
+        drain(0);
+      }
+      if (walk_.done()) {
+        open_ = false;
+        ++stats_.steps;
+        continue;
+      }
+    }
+    const Nanoseconds begin = clock_.now();
+    drain(kIdleWait);
+    if (open_) stats_.wait_ns += clock_.now() - begin;
+    if (std::all_of(peers_.begin(), peers_.end(), [](const Peer& p) { return p.gone; })) return;
+  }
+}
+
+// ---- frames in
+
+std::span<std::byte> FfnWorker::buffer(std::int32_t a, std::int32_t i) {
+  return {buffers_ + static_cast<std::size_t>(a * buffers_each_ + i) * buffer_bytes_, buffer_bytes_};
+}
+
+void FfnWorker::post_receive(std::int32_t a, std::int32_t i) {
+  if (peers_[a].gone) return;
+  const Status posted = transport_->post_receive(config_.layout.attention_rank(a), buffer(a, i), a * buffers_each_ + i);
+  if (!posted) peer_is_gone(a);
+}
+
+void FfnWorker::drain(Nanoseconds wait) {
+  TransportEvent events[32];
+  const std::size_t count = transport_->poll(events, wait);
+  for (std::size_t i = 0; i < count; ++i) handle(events[i]);
+}
+
+void FfnWorker::handle(const TransportEvent& event) {
+  if (event.operation & kSendBit) {
+    const auto index = static_cast<std::int32_t>(event.operation & ~kSendBit);
+    const auto replies = static_cast<std::int32_t>(peers_[0].replies.size());
+    --peers_[index / replies].replies[index % replies].sends_in_flight;
+    return;
+  }
+  const auto a = static_cast<std::int32_t>(event.operation) / buffers_each_;
+  const auto i = static_cast<std::int32_t>(event.operation) % buffers_each_;
+  if (event.kind == TransportEvent::Kind::kPeerGone) return peer_is_gone(a);
+  accept(a, i, event.kind == TransportEvent::Kind::kReceived ? event.bytes : 0);
+}
+
+void FfnWorker::accept(std::int32_t a, std::int32_t i, std::size_t bytes) {
+  const std::span<const std::byte> message = buffer(a, i).first(bytes);
+  Result<FrameHeader> checked = check_frame(message, limits_);
+  if (checked.is_ok() && checked.value().source == config_.layout.attention_rank(a)) {
+    const FrameHeader& header = checked.value();
+    if (header.kind == FrameKind::kHandOver) return accept_hand_over(a, i, header);
+    if (header.kind == FrameKind::kControl && payload(message).size() == peers_[a].rows.size() * 4) {
+      accept_control(a, header, payload(message));
+      return post_receive(a, i);
+    }
+  }
+  ++stats_.frames_refused;
+  post_receive(a, i);
+}
+
+void FfnWorker::accept_control(std::int32_t a, const FrameHeader& header, std::span<const std::byte> rows) {
+  Peer& peer = peers_[a];
+  if (header.step <= peer.control_step) return;  // a repeat
+  // The worker has gone on: whatever it still owes the open step will not come.
+  if (open_ && header.step > step_)
+    for (std::int32_t m = 0; m < config_.micro_batches; ++m) stop_waiting(a, -1, m);
+  peer.control_step = header.step;
+  std::memcpy(peer.control_rows.data(), rows.data(), rows.size());
+  for (std::int32_t& count : peer.control_rows) count = std::clamp<std::int32_t>(count, 0, limits_.rows_max);
+}
+
+bool FfnWorker::read_hand_over(std::int32_t a, std::int32_t i, const FrameHeader& header, HandOver& hand_over) {
+  const std::int64_t k = top_k(header.layer), hidden = model_->config().hidden;
+  if (header.rows == 0 || header.payload_bytes != hand_over_bytes(header.rows, hidden, k)) return false;
+  hand_over = hand_over_in(payload(buffer(a, i)), header.rows, hidden, k);
+  const auto* ids = hand_over.expert_ids.as<const std::int32_t>();
+  for (std::int64_t s = 0; s < header.rows * k; ++s)
+    if (ids[s] < 0 || ids[s] >= model_->config().experts) return false;
+  return true;
+}
+
+void FfnWorker::accept_hand_over(std::int32_t a, std::int32_t i, const FrameHeader& header) {
+  Peer& peer = peers_[a];
+  Held held{.buffer = i, .layer = header.layer};
+  if (!read_hand_over(a, i, header, held.hand_over)) {
+    ++stats_.frames_refused;
+    return post_receive(a, i);
+  }
+  if (header.step > step_) {  // the next step, before it is open here; a full list means repeats, which come again
+    if (static_cast<std::int32_t>(peer.early.size()) < config_.micro_batches) return peer.early.push_back({i, sizeof(FrameHeader) + header.payload_bytes});
+    return post_receive(a, i);
+  }
+  const std::int32_t m = header.micro_batch;
+  const std::int32_t id = open_ && header.step == step_ ? walk_.graph().find(CommandKind::kHandOver, header.layer, m, a, index_) : -1;
+  if (id >= 0 && !walk_.is_complete(id) && header.rows == peer.rows[m] && !peer.held[m].present()) {
+    peer.held[m] = held;
+    walk_.complete(id);
+    return;
+  }
+  if (id >= 0 && peer.held[m].present() && peer.held[m].layer == header.layer) {
+    // It repeats itself because it has waited long: run with those who are here.
+    for (std::int32_t other = 0; other < config_.layout.attention_workers; ++other) stop_waiting(other, header.layer, m);
+    return post_receive(a, i);
+  }
+  Reply& spare = peer.replies.back();
+  if (spare.sends_in_flight == 0) {
+    run_alone(m, held, spare, header.step);
+    post_reply(a, config_.micro_batches, spare);
+  }
+  release(a, held);
+}
+
+void FfnWorker::peer_is_gone(std::int32_t a) {
+  Peer& peer = peers_[a];
+  if (peer.gone) return;
+  peer.gone = true;
+  if (!open_) return;
+  for (std::int32_t m = 0; m < config_.micro_batches; ++m) stop_waiting(a, -1, m);
+}
+
+// ---- the step
+
+void FfnWorker::try_open() {
+  bool anybody = false;
+  for (const Peer& peer : peers_) {
+    if (!peer.gone && peer.control_step <= step_) return;
+    anybody |= !peer.gone;
+  }
+  if (!anybody) return;
+  // Steps are opened in order by everybody; after losses the latest that all have reached counts.
+  std::uint64_t next = 0;
+  for (const Peer& peer : peers_)
+    if (!peer.gone) next = next == 0 ? peer.control_step : std::min(next, peer.control_step);
+  step_ = next;
+  StepShape shape{model_->config().layers, config_.micro_batches, config_.layout.attention_workers, config_.layout.ffn_workers, {}};
+  for (Peer& peer : peers_) {
+    const bool takes_part = !peer.gone && peer.control_step == step_;
+    for (std::size_t m = 0; m < peer.rows.size(); ++m) {
+      peer.rows[m] = takes_part ? peer.control_rows[m] : 0;
+      shape.occupied.push_back(peer.rows[m] > 0);
+    }
+  }
+  walk_.start(pipeline_.graph(shape), [&](const Command& c) {
+    return (c.kind == CommandKind::kExperts || c.kind == CommandKind::kReturn) && c.ffn == index_;
+  });
+  open_ = true;
+  for (std::int32_t a = 0; a < config_.layout.attention_workers; ++a) {
+    Early early[2 * kWorkersMax];
+    const std::size_t count = peers_[a].early.size();
+    std::copy(peers_[a].early.begin(), peers_[a].early.end(), early);
+    peers_[a].early.clear();
+    for (std::size_t i = 0; i < count; ++i) accept(a, early[i].buffer, early[i].bytes);
+  }
+}
+
+void FfnWorker::stop_waiting(std::int32_t a, std::int32_t layer, std::int32_t m) {
+  if (!open_) return;
+  const std::int32_t first = layer < 0 ? 0 : layer, last = layer < 0 ? model_->config().layers - 1 : layer;
+  for (std::int32_t l = first; l <= last; ++l) {
+    const std::int32_t id = walk_.graph().find(CommandKind::kHandOver, l, m, a, index_);
+    if (id >= 0) walk_.complete(id);
+  }
+}
+
+void FfnWorker::execute(const Command& command) {
+  const Nanoseconds begin = clock_.now();
+  std::int32_t rows = 0;
+  if (command.kind == CommandKind::kExperts) {
+    for (const Peer& peer : peers_) rows += peer.rows[command.micro_batch];
+    run_experts(command.layer, command.micro_batch);
+  } else {
+    Reply& reply = peers_[command.attention].replies[command.micro_batch];
+    if (reply.bytes > 0) post_reply(command.attention, command.micro_batch, reply);
+  }
+  const Nanoseconds end = clock_.now();
+  stats_.busy_ns += end - begin;
+  stats_.rows += rows;
+  if (track_ && command.kind == CommandKind::kExperts)
+    track_->record({"experts", begin, end, step_, command.layer, command.micro_batch, rows});
+}
+
+void FfnWorker::run_experts(std::int32_t layer, std::int32_t m) {
+  std::int32_t workers[kWorkersMax];
+  std::int32_t count = 0;
+  for (std::int32_t a = 0; a < config_.layout.attention_workers; ++a) {
+    Peer& peer = peers_[a];
+    peer.replies[m].bytes = 0;
+    if (!peer.held[m].present()) continue;
+    // An earlier answer that is still on its way keeps its buffer; the worker will ask again.
+    if (peer.held[m].layer == layer && peer.replies[m].sends_in_flight == 0)
+      workers[count++] = a;
+    else
+      release(a, peer.held[m]);
+  }
+  if (count == 1) run_alone(m, peers_[workers[0]].held[m], peers_[workers[0]].replies[m], step_);
+  if (count > 1) run_together(layer, m, std::span(workers, static_cast<std::size_t>(count)));
+  for (std::int32_t i = 0; i < count; ++i) release(workers[i], peers_[workers[i]].held[m]);
+}
+
+void FfnWorker::run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step) {
+  const std::int64_t rows = held.hand_over.rows(), slots = count_slots(held.hand_over, share_);
+  const FfnOutput output = begin_reply(reply, rows, slots);
+  model_->experts({*backend_, arena_}, held.layer, held.hand_over, output);
+  backend_->synchronise();
+  seal_reply(held.layer, m, rows, slots, reply, step);
+}
+
+void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const std::int32_t> workers) {
+  const std::int64_t hidden = model_->config().hidden, k = top_k(layer);
+  std::int64_t rows = 0;
+  for (const std::int32_t a : workers) rows += peers_[a].held[m].hand_over.rows();
+  const std::size_t in_bytes = hand_over_bytes(rows, hidden, k);
+  const HandOver all = hand_over_in({together_, in_bytes}, rows, hidden, k);
+  std::int64_t row = 0;
+  for (const std::int32_t a : workers) {
+    const HandOver& part = peers_[a].held[m].hand_over;
+    std::memcpy(all.hidden.row<float>(row), part.hidden.data, static_cast<std::size_t>(part.rows() * hidden) * 4);
+    if (k > 0) {
+      std::memcpy(all.expert_ids.row<std::int32_t>(row), part.expert_ids.data, static_cast<std::size_t>(part.rows() * k) * 4);
+      std::memcpy(all.expert_weights.row<float>(row), part.expert_weights.data, static_cast<std::size_t>(part.rows() * k) * 4);
+    }
+    row += part.rows();
+  }
+  const std::int64_t slots = count_slots(all, share_), partial_rows = share_.slice_count > 0 ? rows : 0;
+  const FfnOutput output =
+      return_in({together_ + aligned(in_bytes), return_bytes(slots, partial_rows, hidden)}, slots, partial_rows, hidden);
+  model_->experts({*backend_, arena_}, layer, all, output);
+  backend_->synchronise();
+
+  // Results are in order of rows, so each worker's are one piece.
+  std::int64_t slot = 0;
+  row = 0;
+  for (const std::int32_t a : workers) {
+    const HandOver& part = peers_[a].held[m].hand_over;
+    const std::int64_t part_slots = count_slots(part, share_);
+    Reply& reply = peers_[a].replies[m];
+    const FfnOutput own = begin_reply(reply, part.rows(), part_slots);
+    std::memcpy(own.slot_rows.data, output.slot_rows.row<float>(slot), static_cast<std::size_t>(part_slots * hidden) * 4);
+    if (own.partial) std::memcpy(own.partial.data, output.partial.row<float>(row), static_cast<std::size_t>(part.rows() * hidden) * 4);
+    seal_reply(layer, m, part.rows(), part_slots, reply, step_);
+    slot += part_slots;
+    row += part.rows();
+  }
+}
+
+// ---- frames out
+
+FfnOutput FfnWorker::begin_reply(Reply& reply, std::int64_t rows, std::int64_t slots) {
+  const std::int64_t partial_rows = share_.slice_count > 0 ? rows : 0, hidden = model_->config().hidden;
+  reply.bytes = sizeof(FrameHeader) + return_bytes(slots, partial_rows, hidden);
+  return return_in(payload(reply.frame), slots, partial_rows, hidden);
+}
+
+void FfnWorker::seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows, std::int64_t slots, Reply& reply, std::uint64_t step) {
+  FrameHeader header;
+  header.kind = FrameKind::kReturn;
+  header.deployment = config_.deployment;
+  header.source = transport_->rank();
+  header.step = step;
+  header.layer = layer;
+  header.micro_batch = m;
+  header.rows = static_cast<std::int32_t>(rows);
+  header.slot_rows = static_cast<std::int32_t>(slots);
+  seal_frame(header, reply.frame.first(reply.bytes));
+}
+
+void FfnWorker::post_reply(std::int32_t a, std::int32_t m, Reply& reply) {
+  const auto replies = static_cast<std::int32_t>(peers_[a].replies.size());
+  const Status sent = transport_->post_send(config_.layout.attention_rank(a), reply.frame.first(reply.bytes),
+                                            kSendBit | static_cast<std::uint32_t>(a * replies + m));
+  if (sent)
+    ++reply.sends_in_flight;
+  else if (sent.error().code() != ErrorCode::kOutOfResources)
+    peer_is_gone(a);
+}
+
+void FfnWorker::release(std::int32_t a, Held& held) {
+  const std::int32_t i = held.buffer;
+  held = {};
+  post_receive(a, i);
+}
+
+std::int64_t FfnWorker::top_k(std::int32_t layer) const {
+  return model_->config().is_routed(layer) ? model_->config().experts_per_token : 0;
+}
+
+}  // namespace tandem

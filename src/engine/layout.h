@@ -1,0 +1,31 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// How the workers of a deployment are arranged: "local" runs attention and FFN in turn on one worker; "2A1F" runs two
+// attention and one FFN worker apart, each on a thread of its own (or, later, in a process of its own).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace tandem {
+
+struct Layout {
+  std::int32_t attention_workers = 1;
+  std::int32_t ffn_workers = 0;  // 0: local
+
+  bool local() const { return ffn_workers == 0; }
+  std::int32_t workers() const { return attention_workers + ffn_workers; }
+  // Transport ranks: attention workers first.
+  std::int32_t attention_rank(std::int32_t a) const { return a; }
+  std::int32_t ffn_rank(std::int32_t f) const { return attention_workers + f; }
+  bool operator==(const Layout&) const = default;
+};
+
+inline constexpr std::int32_t kWorkersMax = 64;  // of each kind, in one process
+
+// "local", "1A1F", "3a2f". Throws Error{kInvalidArgument}.
+Layout parse_layout(const std::string& text);
+std::string to_string(const Layout& layout);
+
+}  // namespace tandem

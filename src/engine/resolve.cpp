@@ -1,0 +1,73 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Settings that were left open, fitted to the model and the machine; and the checks of those that were not.
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/format.h"
+#include "engine/engine.h"
+#include "engine/machine.h"
+
+namespace tandem {
+
+namespace {
+
+void need_range(const char* what, std::int64_t value, std::int64_t low, std::int64_t high, const char* flag) {
+  if (value < low || value > high)
+    throw Error(ErrorCode::kInvalidArgument, format("{} is {}, allowed are {} … {} ({})", what, value, low, high, flag));
+}
+
+std::string mebibytes(std::int64_t bytes) { return format("{} MiB", bytes >> 20); }
+
+// KV for as many tokens as all sequences could need, but no more than half of what is left beside the weights.
+std::int64_t fitting_kv_tokens(const EngineConfig& c, std::int64_t token_bytes, std::int64_t room) {
+  const std::int64_t wanted = c.sequences_max * c.context_tokens_max;
+  const std::int64_t fitting = room / 2 / c.layout.attention_workers / token_bytes;
+  const std::int64_t tokens = std::min(wanted, fitting) / kBlockTokens * kBlockTokens;
+  const std::int64_t least = (c.context_tokens_max + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
+  if (tokens < least)
+    throw Error(ErrorCode::kOutOfResources,
+                format("KV for one context of {} tokens takes {}, the machine has {} left beside the weights (--context-tokens-max)",
+                       c.context_tokens_max, mebibytes(least * token_bytes), mebibytes(room / c.layout.attention_workers)));
+  return tokens;
+}
+
+}  // namespace
+
+EngineConfig resolve(EngineConfig c, const ModelConfig& model, std::int64_t weight_bytes) {
+  if (c.threads == 0) c.threads = std::max(usable_cores(), c.layout.workers());
+  need_range("thread count", c.threads, 1, 1024, "--threads");
+  if (c.micro_batches == 0) c.micro_batches = c.layout.local() ? 1 : 3;
+  need_range("micro-batch count", c.micro_batches, 1, kMicroBatchesMax, "--micro-batches");
+  if (c.context_tokens_max == 0) c.context_tokens_max = std::min<std::int64_t>(model.context_tokens_max, 8192);
+  need_range("context", c.context_tokens_max, 1, model.context_tokens_max, "--context-tokens-max");
+  need_range("sequence limit", c.sequences_max, 1, 4096, "--sequences-max");
+  if (c.rows_per_step_max == 0) c.rows_per_step_max = std::max<std::int64_t>(512, c.sequences_max);
+  need_range("rows per step", c.rows_per_step_max, c.sequences_max, 65536, "--rows-per-step-max");
+  if (c.prefill_chunk == 0) c.prefill_chunk = std::min<std::int64_t>(256, c.rows_per_step_max);
+  need_range("prefill chunk", c.prefill_chunk, 1, c.rows_per_step_max, "--prefill-chunk");
+  need_range("queue limit", c.queue_max, 1, 1 << 20, "--queue-max");
+  need_range("time to send again", c.resend_after_ms, 1, 3'600'000, "--resend-after-ms");
+  need_range("repeat limit", c.resends_max, 0, 1000, "--resends-max");
+  if (c.layout.ffn_workers > 8 && model.experts == 0)
+    throw Error(ErrorCode::kInvalidArgument,
+                format("layout {} has more FFN workers than the 8 slices of a dense FFN (--layout)", to_string(c.layout)));
+
+  const auto token_bytes = model.kv_token_elements() * static_cast<std::int64_t>(traits(c.kv_dtype).block_bytes);
+  const std::int64_t available = available_memory_bytes();
+  const std::int64_t room = available - weight_bytes;
+  if (available > 0 && room <= 0)
+    throw Error(ErrorCode::kOutOfResources, format("the weights take {}, the machine has {}", mebibytes(weight_bytes), mebibytes(available)));
+  if (c.kv_tokens == 0) c.kv_tokens = available > 0 ? fitting_kv_tokens(c, token_bytes, room) : c.context_tokens_max;
+  need_range("KV size in tokens", c.kv_tokens, 1, std::int64_t{1} << 40, "--kv-tokens");
+  c.kv_tokens = (c.kv_tokens + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
+  if (const double bytes = static_cast<double>(c.kv_tokens) * static_cast<double>(token_bytes) * c.layout.attention_workers;
+      available > 0 && bytes > static_cast<double>(room))
+    throw Error(ErrorCode::kOutOfResources, format("KV for {} tokens on {} attention workers takes {:.0f} MiB, the machine has {} left beside the "
+                                                   "weights (--kv-tokens)",
+                                                   c.kv_tokens, c.layout.attention_workers, bytes / (1 << 20), mebibytes(room)));
+  return c;
+}
+
+}  // namespace tandem

@@ -1,0 +1,56 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "engine/step_inputs.h"
+
+#include <algorithm>
+
+namespace tandem {
+
+StepInputs::StepInputs(Backend& backend, const Limits& limits) : limits_(limits) {
+  const std::int64_t table = limits.sequences * limits.blocks_per_sequence;
+  memory_ = backend.allocate(static_cast<std::size_t>(5 * limits.rows + table) * sizeof(std::int32_t));
+  auto* at = static_cast<std::int32_t*>(memory_.data());
+  const auto carve = [&](const Shape& shape) {
+    const Tensor tensor(at, DType::kI32, shape);
+    at += shape.elements();
+    return tensor;
+  };
+  full_.ids = carve({limits.rows});
+  full_.positions = carve({limits.rows});
+  full_.slots = carve({limits.rows});
+  full_.sequences = carve({limits.rows});
+  full_.logit_rows = carve({limits.rows});
+  full_.block_table = carve({limits.sequences, limits.blocks_per_sequence});
+}
+
+const RowBatch& StepInputs::fill(const MicroBatch& plan) {
+  const std::int64_t rows = plan.rows(), sequences = static_cast<std::int64_t>(plan.sequences.size());
+  TANDEM_CHECK(rows <= limits_.rows && sequences <= limits_.sequences, "a micro-batch larger than its limits");
+  std::int64_t row = 0, logits = 0;
+  batch_.context_tokens = 0;
+  for (std::int64_t s = 0; s < sequences; ++s) {
+    const SequenceRows& sequence = plan.sequences[s];
+    TANDEM_CHECK(static_cast<std::int64_t>(sequence.blocks.size()) <= limits_.blocks_per_sequence, "a block table larger than its limit");
+    std::copy(sequence.blocks.begin(), sequence.blocks.end(), full_.block_table.row<std::int32_t>(s));
+    for (std::int64_t i = 0; i < sequence.rows(); ++i, ++row) {
+      const std::int64_t position = sequence.position + i;
+      full_.ids.as<std::int32_t>()[row] = sequence.tokens[i];
+      full_.positions.as<std::int32_t>()[row] = static_cast<std::int32_t>(position);
+      full_.slots.as<std::int32_t>()[row] =
+          sequence.blocks[position / kBlockTokens] * kBlockTokens + static_cast<std::int32_t>(position % kBlockTokens);
+      full_.sequences.as<std::int32_t>()[row] = static_cast<std::int32_t>(s);
+      if (i >= sequence.logits_from) full_.logit_rows.as<std::int32_t>()[logits++] = static_cast<std::int32_t>(row);
+      batch_.context_tokens += position + 1;
+    }
+  }
+  batch_.ids = full_.ids.slice_rows(0, rows);
+  batch_.positions = full_.positions.slice_rows(0, rows);
+  batch_.slots = full_.slots.slice_rows(0, rows);
+  batch_.sequences = full_.sequences.slice_rows(0, rows);
+  batch_.logit_rows = full_.logit_rows.slice_rows(0, logits);
+  batch_.block_table = full_.block_table.slice_rows(0, sequences);
+  return batch_;
+}
+
+}  // namespace tandem

@@ -1,0 +1,52 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What attention and FFN workers are told when they are made, and the counters they keep.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/layout.h"
+#include "model/config.h"
+#include "model/share.h"
+#include "transport/frame.h"
+
+namespace tandem {
+
+struct WorkerConfig {
+  Layout layout;
+  std::int32_t micro_batches = 1;
+  std::int64_t rows_max = 512;                    // of one micro-batch of one attention worker
+  std::uint64_t deployment = 0;                   // identifies model and layout in frames
+  Nanoseconds resend_after = 10'000'000'000;      // a hand-over unanswered for this long is sent again
+  std::int32_t resends_max = 3;                   // then its requests fail
+
+  std::vector<FfnShare> shares(const ModelConfig& model) const {
+    std::vector<FfnShare> shares;
+    const std::int32_t count = layout.local() ? 1 : layout.ffn_workers;
+    for (std::int32_t f = 0; f < count; ++f) shares.push_back(ffn_share(f, count, model.experts));
+    return shares;
+  }
+  FrameLimits frame_limits(const ModelConfig& model) const {
+    return {.deployment = deployment,
+            .epoch = 0,
+            .ranks = layout.workers(),
+            .layers = model.layers,
+            .micro_batches = micro_batches,
+            .rows_max = static_cast<std::int32_t>(rows_max),
+            .slot_rows_max = static_cast<std::int32_t>(rows_max * model.experts_per_token),
+            .hidden = model.hidden};
+  }
+};
+
+// Written by the worker, read by anybody.
+struct WorkerStats {
+  std::atomic<std::int64_t> steps{0}, rows{0};
+  std::atomic<std::int64_t> busy_ns{0}, wait_ns{0};       // computing; waiting for a peer within a step
+  std::atomic<std::int64_t> resends{0}, frames_refused{0};
+};
+
+}  // namespace tandem
