@@ -20,7 +20,9 @@ BlockPool::Block& BlockPool::at(BlockId block) {
   return blocks_[static_cast<std::size_t>(block)];
 }
 
-const BlockPool::Block& BlockPool::at(BlockId block) const { return const_cast<BlockPool*>(this)->at(block); }
+const BlockPool::Block& BlockPool::at(BlockId block) const {
+  return const_cast<BlockPool*>(this)->at(block);
+}
 
 std::optional<BlockPool::Handout> BlockPool::take() {
   if (available() == 0) return std::nullopt;
@@ -61,11 +63,21 @@ void BlockPool::release(BlockId id, bool keep) {
   }
 }
 
-std::int64_t BlockPool::blocks() const { return static_cast<std::int64_t>(blocks_.size()); }
-std::int64_t BlockPool::held() const { return blocks() - available(); }
-std::int64_t BlockPool::available() const { return static_cast<std::int64_t>(free_.size()) + cached(); }
-std::int32_t BlockPool::references(BlockId block) const { return at(block).references; }
-bool BlockPool::is_cached(BlockId block) const { return at(block).state == State::kCached; }
+std::int64_t BlockPool::blocks() const {
+  return static_cast<std::int64_t>(blocks_.size());
+}
+std::int64_t BlockPool::held() const {
+  return blocks() - available();
+}
+std::int64_t BlockPool::available() const {
+  return static_cast<std::int64_t>(free_.size()) + cached();
+}
+std::int32_t BlockPool::references(BlockId block) const {
+  return at(block).references;
+}
+bool BlockPool::is_cached(BlockId block) const {
+  return at(block).state == State::kCached;
+}
 
 void BlockPool::check_integrity() const {
   std::vector<int> listed(blocks_.size(), 0);

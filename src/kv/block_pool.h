@@ -25,14 +25,14 @@ class BlockPool {
  public:
   explicit BlockPool(std::int64_t blocks);
 
-  // A block with one reference, or nothing when all are held. A cached block is taken only when none is free; *evicted is
-  // then set to it, and the caller must drop it from the index before use.
+  // A block with one reference, or nothing when all are held. A cached block is taken only when none is free; evicted
+  // then says that the caller must drop it from the index before use.
   struct Handout {
     BlockId block;
     bool evicted;
   };
   std::optional<Handout> take();
-  void retain(BlockId block);   // of a held or cached block
+  void retain(BlockId block);  // of a held or cached block
   // Drops one reference. keep: at zero the block becomes cached instead of free.
   void release(BlockId block, bool keep);
 
@@ -56,7 +56,7 @@ class BlockPool {
   const Block& at(BlockId block) const;
 
   std::vector<Block> blocks_;
-  std::vector<BlockId> free_;   // a stack: the block given back last is warm in the machine's caches
+  std::vector<BlockId> free_;  // a stack: the block given back last is warm in the machine's caches
   std::list<BlockId> cached_;  // released longest ago first
 };
 

@@ -12,12 +12,17 @@ namespace tandem {
 
 namespace {
 
-std::int64_t blocks_of(std::int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
-std::int64_t size_of(const BlockTable& table) { return static_cast<std::int64_t>(table.blocks.size()); }
+std::int64_t blocks_of(std::int64_t tokens) {
+  return (tokens + kBlockTokens - 1) / kBlockTokens;
+}
+std::int64_t size_of(const BlockTable& table) {
+  return static_cast<std::int64_t>(table.blocks.size());
+}
 
 }  // namespace
 
-KvSpace::KvSpace(const Config& config) : prefix_cache_(config.prefix_cache), pool_(config.blocks), index_(config.blocks) {}
+KvSpace::KvSpace(const Config& config)
+    : prefix_cache_(config.prefix_cache), pool_(config.blocks), index_(config.blocks) {}
 
 std::vector<BlockId> KvSpace::find_chain(std::uint64_t salt, std::span<const std::int32_t> tokens,
                                          std::int64_t limit) const {
@@ -68,7 +73,8 @@ void KvSpace::truncate(BlockTable& table, std::int64_t tokens) {
   TANDEM_CHECK(table.published * kBlockTokens <= tokens, format("token {} is in a published block", tokens));
 }
 
-void KvSpace::publish(BlockTable& table, std::uint64_t salt, std::span<const std::int32_t> tokens, std::int64_t computed) {
+void KvSpace::publish(BlockTable& table, std::uint64_t salt, std::span<const std::int32_t> tokens,
+                      std::int64_t computed) {
   TANDEM_CHECK(computed <= table.tokens && computed <= static_cast<std::int64_t>(tokens.size()),
                format("publish {} of {} positions, {} tokens", computed, table.tokens, tokens.size()));
   if (!prefix_cache_) return;
@@ -105,14 +111,17 @@ std::int64_t KvSpace::blocks_needed(const BlockTable& table, std::int64_t count)
   return std::max<std::int64_t>(0, blocks_of(table.tokens + count) - size_of(table));
 }
 
-std::int64_t KvSpace::available() const { return pool_.available(); }
+std::int64_t KvSpace::available() const {
+  return pool_.available();
+}
 
 void KvSpace::check_integrity() const {
   pool_.check_integrity();
   index_.check_integrity();
   for (BlockId block = 0; block < pool_.blocks(); ++block) {
     const bool known = index_.contains(block);
-    TANDEM_CHECK(!known || pool_.references(block) > 0 || pool_.is_cached(block), format("free block {} is indexed", block));
+    TANDEM_CHECK(!known || pool_.references(block) > 0 || pool_.is_cached(block),
+                 format("free block {} is indexed", block));
     TANDEM_CHECK(known || !pool_.is_cached(block), format("block {} is cached and not indexed", block));
   }
 }
@@ -121,12 +130,14 @@ void KvSpace::check_integrity(std::span<const BlockTable* const> tables) const {
   check_integrity();
   std::vector<std::int32_t> references(static_cast<std::size_t>(pool_.blocks()), 0);
   for (const BlockTable* table : tables) {
-    TANDEM_CHECK(size_of(*table) == blocks_of(table->tokens), format("{} blocks, {} tokens", size_of(*table), table->tokens));
+    TANDEM_CHECK(size_of(*table) == blocks_of(table->tokens),
+                 format("{} blocks, {} tokens", size_of(*table), table->tokens));
     TANDEM_CHECK(table->published * kBlockTokens <= table->tokens, "more is published than is in use");
     for (std::int64_t i = 0; i < size_of(*table); ++i) {
       const BlockId block = table->blocks[static_cast<std::size_t>(i)];
       ++references[static_cast<std::size_t>(block)];
-      TANDEM_CHECK(index_.contains(block) == (i < table->published), format("block {} at {}: wrongly indexed", block, i));
+      TANDEM_CHECK(index_.contains(block) == (i < table->published),
+                   format("block {} at {}: wrongly indexed", block, i));
     }
   }
   for (BlockId block = 0; block < pool_.blocks(); ++block) {

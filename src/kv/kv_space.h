@@ -8,8 +8,9 @@
 // that a collision can never show one request another's content. A salt separates keys that must not share.
 // The index names only blocks whose KV has been computed and committed (publish).
 //
-// Invariant: the published blocks of a table are a path of the index from its root. Hence whoever holds a block holds its
-// parents, tables give back from the end, and the block released longest ago never has children: eviction needs no search.
+// Invariant: the published blocks of a table are a path of the index from its root. Hence whoever holds a block holds
+// its parents, tables give back from the end, and the block released longest ago never has children: eviction needs no
+// search.
 #pragma once
 
 #include <cstdint>
@@ -42,17 +43,18 @@ class KvSpace {
     std::int64_t cached_blocks = 0;
   };
   PrefixMatch match_prefix(std::uint64_t salt, std::span<const std::int32_t> tokens, std::int64_t limit) const;
-  // Fills an empty table with the longest known chain of full blocks of tokens, at most limit tokens of them, and returns how
-  // many tokens it covers (a multiple of kBlockTokens). The blocks are retained.
-  std::int64_t attach_prefix(BlockTable& table, std::uint64_t salt, std::span<const std::int32_t> tokens, std::int64_t limit);
+  // Fills an empty table with the longest known chain of full blocks of tokens, at most limit tokens of them, and
+  // returns how many tokens it covers (a multiple of kBlockTokens). The blocks are retained.
+  std::int64_t attach_prefix(BlockTable& table, std::uint64_t salt, std::span<const std::int32_t> tokens,
+                             std::int64_t limit);
   // Makes room for positions [table.tokens, table.tokens + count). Appends the blocks handed out to fresh: they must be
   // zeroed before use. False, changing nothing, when the pool cannot give enough.
   [[nodiscard]] bool grow(BlockTable& table, std::int64_t count, std::vector<BlockId>& fresh);
   // Gives back positions [tokens, table.tokens): rejected drafts, an abandoned step. Whole blocks return to the pool.
   // Never cuts a published block in two, since its next position would be written under the eyes of others.
   void truncate(BlockTable& table, std::int64_t tokens);
-  // Tells the index that the first computed tokens of the sequence are in the cache. Where the index already has a block
-  // of the same prefix, the table takes that one (same tokens, same KV) and gives its own back.
+  // Tells the index that the first computed tokens of the sequence are in the cache. Where the index already has a
+  // block of the same prefix, the table takes that one (same tokens, same KV) and gives its own back.
   void publish(BlockTable& table, std::uint64_t salt, std::span<const std::int32_t> tokens, std::int64_t computed);
   // Ends the sequence; published blocks stay cached.
   void release(BlockTable& table);

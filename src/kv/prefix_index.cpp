@@ -52,7 +52,9 @@ void PrefixIndex::erase(BlockId block) {
   gone.present = false;
 }
 
-bool PrefixIndex::contains(BlockId block) const { return entry(block).present; }
+bool PrefixIndex::contains(BlockId block) const {
+  return entry(block).present;
+}
 
 std::vector<BlockId> PrefixIndex::longest(std::uint64_t salt, std::span<const std::int32_t> tokens) const {
   std::vector<BlockId> chain;

@@ -13,7 +13,9 @@ namespace tandem {
 namespace {
 
 void check_at_least(std::string_view flag, std::int64_t value, std::int64_t limit) {
-  if (value < limit) throw Error(ErrorCode::kInvalidArgument, format("{} is {}, must be at least {}", flag, value, limit));
+  if (value < limit) {
+    throw Error(ErrorCode::kInvalidArgument, format("{} is {}, must be at least {}", flag, value, limit));
+  }
 }
 
 }  // namespace
@@ -31,8 +33,9 @@ void check_config(const SchedulerConfig& config, const KvSpace::Config& kv) {
     throw Error(ErrorCode::kInvalidArgument, format("KV has {} blocks, limit is {}", kv.blocks, kBlocksMax));
   }
   if (config.rows_per_step_max < config.sequences_max) {  // else a decoding sequence could be left out for good
-    throw Error(ErrorCode::kInvalidArgument, format("--rows-per-step-max is {}, must be at least --sequences-max, which is {}",
-                                                    config.rows_per_step_max, config.sequences_max));
+    throw Error(ErrorCode::kInvalidArgument,
+                format("--rows-per-step-max is {}, must be at least --sequences-max, which is {}",
+                       config.rows_per_step_max, config.sequences_max));
   }
 }
 
@@ -42,21 +45,24 @@ Status check_request(const Request& request, const SchedulerConfig& config, std:
   if (prompt_tokens == 0) return {ErrorCode::kInvalidArgument, "prompt has 0 tokens, must have at least 1"};
   if (prompt_tokens >= context) {  // one token at least must be left for the answer
     return {ErrorCode::kInvalidArgument,
-            format("prompt has {} tokens, limit is {} (--context-tokens-max, less one for the answer)", prompt_tokens, context - 1)};
+            format("prompt has {} tokens, limit is {} (--context-tokens-max, less one for the answer)", prompt_tokens,
+                   context - 1)};
   }
   if (request.new_tokens_max < 1 || request.new_tokens_max > context) {
     return {ErrorCode::kInvalidArgument, format("answer may have {} tokens, must be 1 to {} (--context-tokens-max)",
                                                 request.new_tokens_max, context)};
   }
-  const auto unknown = std::ranges::find_if(request.prompt, [&](std::int32_t id) { return id < 0 || id >= config.vocab; });
+  const auto unknown =
+      std::ranges::find_if(request.prompt, [&](std::int32_t id) { return id < 0 || id >= config.vocab; });
   if (unknown != request.prompt.end()) {
-    return {ErrorCode::kInvalidArgument, format("prompt token {} is {}, vocabulary has {}", unknown - request.prompt.begin(),
-                                                *unknown, config.vocab)};
+    return {ErrorCode::kInvalidArgument, format("prompt token {} is {}, vocabulary has {}",
+                                                unknown - request.prompt.begin(), *unknown, config.vocab)};
   }
-  const std::int64_t positions = std::min(prompt_tokens + request.new_tokens_max, context) - 1;  // the last is not computed
+  // The last token is never computed.
+  const std::int64_t positions = std::min(prompt_tokens + request.new_tokens_max, context) - 1;
   if (positions > kv_blocks * kBlockTokens) {
-    return {ErrorCode::kOutOfResources,
-            format("prompt and answer need KV for {} tokens, limit is {} (--kv-tokens)", positions, kv_blocks * kBlockTokens)};
+    return {ErrorCode::kOutOfResources, format("prompt and answer need KV for {} tokens, limit is {} (--kv-tokens)",
+                                               positions, kv_blocks * kBlockTokens)};
   }
   return Status::ok();
 }

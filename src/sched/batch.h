@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// What one step computes: rows of tokens, grouped by sequence, grouped by micro-batch; and what came of it. Plain data: a
-// batch is made by the scheduler and read by the engine and the simulator, results go the other way.
+// What one step computes: rows of tokens, grouped by sequence, grouped by micro-batch; and what came of it. Plain data:
+// a batch is made by the scheduler and read by the engine and the simulator, results go the other way.
 #pragma once
 
 #include <cstdint>
@@ -16,15 +16,15 @@ namespace tandem {
 // Consecutive positions of one sequence. Its rows are never divided over micro-batches.
 struct SequenceRows {
   RequestId request = 0;
-  std::int64_t position = 0;               // of the first row
-  std::vector<std::int32_t> tokens;        // one row each; 1 in plain decoding, more for a prompt chunk or drafts
-  std::int64_t logits_from = 0;            // rows [logits_from, tokens.size()) need logits; == size: none
-  std::int64_t drafts = 0;                 // so many of the last rows are guesses
-  bool samples = false;                    // a token is drawn after the last row that is no draft, and after each confirmed one
-  std::vector<std::int32_t> blocks;        // the block table, covering all positions up to the last row
+  std::int64_t position = 0;         // of the first row
+  std::vector<std::int32_t> tokens;  // one row each; 1 in plain decoding, more for a prompt chunk or drafts
+  std::int64_t logits_from = 0;      // rows [logits_from, tokens.size()) need logits; == size: none
+  std::int64_t drafts = 0;           // so many of the last rows are guesses
+  bool samples = false;  // a token is drawn after the last row that is no draft, and after each confirmed one
+  std::vector<std::int32_t> blocks;          // the block table, covering all positions up to the last row
   const SamplingParams* sampling = nullptr;  // valid until commit
-  std::span<const std::int32_t> prompt;    // valid until commit
-  std::span<const std::int32_t> answer;    // valid until commit
+  std::span<const std::int32_t> prompt;      // valid until commit
+  std::span<const std::int32_t> answer;      // valid until commit
 
   std::int64_t rows() const { return static_cast<std::int64_t>(tokens.size()); }
   std::int64_t logits_rows() const { return rows() - logits_from; }
@@ -39,15 +39,15 @@ struct MicroBatch {
 
 struct Batch {
   std::uint64_t step = 0;
-  std::vector<MicroBatch> micro_batches;     // none is empty, but the list may be
-  std::vector<std::int32_t> fresh_blocks;    // to be zeroed before the step
+  std::vector<MicroBatch> micro_batches;   // none is empty, but the list may be
+  std::vector<std::int32_t> fresh_blocks;  // to be zeroed before the step
 
   bool empty() const { return micro_batches.empty(); }
   std::int64_t rows() const;
 };
 
-// What became of one sequence's rows. Rows beyond rows_kept are rolled back. tokens: one per kept row from the sequence's last
-// token on, hence none for a prompt chunk, one in plain decoding, several when drafts were accepted.
+// What became of one sequence's rows. Rows beyond rows_kept are rolled back. tokens: one per kept row from the
+// sequence's last token on, hence none for a prompt chunk, one in plain decoding, several when drafts were accepted.
 struct SequenceResult {
   RequestId request = 0;
   std::int64_t rows_kept = 0;

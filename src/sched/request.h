@@ -20,12 +20,12 @@ using RequestId = std::uint64_t;
 
 struct Request {
   RequestId id = 0;
-  std::vector<std::int32_t> prompt;    // at least one token
+  std::vector<std::int32_t> prompt;  // at least one token
   std::int32_t new_tokens_max = 256;
   std::vector<std::int32_t> stop_ids;  // a token of these ends the answer; it is reported and counted
   SamplingParams sampling;
   std::uint64_t cache_salt = 0;
-  bool prompt_logits = false;          // compute logits of every prompt row (for the observer); no prefix hit is used
+  bool prompt_logits = false;  // compute logits of every prompt row (for the observer); no prefix hit is used
   Nanoseconds arrival = 0;
 };
 
@@ -37,9 +37,9 @@ struct RequestEvent {
   RequestId id = 0;
   std::vector<SampledToken> tokens;
   FinishReason finish = FinishReason::kNone;
-  Status status;                      // why, when finish is kError
+  Status status;  // why, when finish is kError
   std::int64_t prompt_tokens = 0;
-  std::int64_t cached_tokens = 0;     // of the prompt, found in the prefix cache
+  std::int64_t cached_tokens = 0;  // of the prompt, found in the prefix cache
   std::int32_t preemptions = 0;
 };
 

@@ -107,7 +107,8 @@ void Scheduler::State::prefill(Step& step) {
 }
 
 void Scheduler::State::admit(Step& step) {
-  while (!waiting.empty() && std::ssize(running) < config.sequences_max && step.rows_left > 0 && fits(*waiting.front())) {
+  while (!waiting.empty() && std::ssize(running) < config.sequences_max && step.rows_left > 0 &&
+         fits(*waiting.front())) {
     Sequence& sequence = start_oldest_waiting();
     const std::int64_t count = std::min({sequence.pending(), config.prefill_chunk, step.rows_left});
     TANDEM_CHECK(place(sequence, count, {}, step), "a chunk of a sequence that fits");
@@ -158,7 +159,9 @@ Sequence& Scheduler::State::start_oldest_waiting() {
   Sequence& sequence = *running.emplace_back(std::move(waiting.front()));
   waiting.pop_front();
   const std::int64_t limit = prefix_limit(sequence);
-  if (limit > 0) sequence.computed = kv.attach_prefix(sequence.table, sequence.request.cache_salt, sequence.tokens, limit);
+  if (limit > 0) {
+    sequence.computed = kv.attach_prefix(sequence.table, sequence.request.cache_salt, sequence.tokens, limit);
+  }
   if (sequence.preemptions == 0) sequence.cached_tokens = sequence.computed;
   return sequence;
 }
@@ -177,8 +180,9 @@ void Scheduler::State::preempt_youngest() {
 
 void Scheduler::commit(std::span<const SequenceResult> results, std::span<const RequestId> failed, const Status& why) {
   TANDEM_CHECK(failed.empty() || !why.is_ok(), "a failure has a reason");
-  TANDEM_CHECK(results.size() + failed.size() == state_->in_flight.size(),
-               format("{} results and {} failures for {} sequences", results.size(), failed.size(), state_->in_flight.size()));
+  TANDEM_CHECK(
+      results.size() + failed.size() == state_->in_flight.size(),
+      format("{} results and {} failures for {} sequences", results.size(), failed.size(), state_->in_flight.size()));
   for (Sequence* sequence : state_->in_flight) {  // in the batch's order, whatever the order of results
     const RequestId id = sequence->request.id;
     const auto result = std::ranges::find(results, id, &SequenceResult::request);
@@ -240,8 +244,8 @@ void Scheduler::State::end_step() {
 Status Scheduler::submit(Request request) {
   if (Status status = check_request(request, state_->config, state_->kv.usage().blocks); !status) return status;
   if (std::ssize(state_->waiting) >= state_->config.queue_max) {
-    return {ErrorCode::kOutOfResources,
-            format("{} requests are waiting, limit is {} (--queue-max)", state_->waiting.size(), state_->config.queue_max)};
+    return {ErrorCode::kOutOfResources, format("{} requests are waiting, limit is {} (--queue-max)",
+                                               state_->waiting.size(), state_->config.queue_max)};
   }
   const auto is_same = [&](const SequencePtr& sequence) { return sequence->request.id == request.id; };
   if (std::ranges::any_of(state_->waiting, is_same) || std::ranges::any_of(state_->running, is_same)) {
@@ -263,13 +267,21 @@ void Scheduler::cancel(RequestId id) {
   }
 }
 
-KvSpace& Scheduler::kv() { return state_->kv; }
+KvSpace& Scheduler::kv() {
+  return state_->kv;
+}
 
-void Scheduler::set_drafter(Drafter drafter) { state_->drafter = std::move(drafter); }
+void Scheduler::set_drafter(Drafter drafter) {
+  state_->drafter = std::move(drafter);
+}
 
-std::vector<RequestEvent> Scheduler::take_events() { return std::exchange(state_->events, {}); }
+std::vector<RequestEvent> Scheduler::take_events() {
+  return std::exchange(state_->events, {});
+}
 
-bool Scheduler::idle() const { return state_->waiting.empty() && state_->running.empty(); }
+bool Scheduler::idle() const {
+  return state_->waiting.empty() && state_->running.empty();
+}
 
 bool Scheduler::preempt_youngest() {
   TANDEM_CHECK(state_->in_flight.empty(), "preemption while a step is in flight");
@@ -289,7 +301,9 @@ void Scheduler::check_integrity() const {
   const State& state = *state_;
   std::vector<const BlockTable*> tables;
   std::uint64_t ordinal = 0;
-  const auto in_order = [&](const Sequence& sequence) { return std::exchange(ordinal, sequence.ordinal) < sequence.ordinal; };
+  const auto in_order = [&](const Sequence& sequence) {
+    return std::exchange(ordinal, sequence.ordinal) < sequence.ordinal;
+  };
   for (const SequencePtr& sequence : state.running) {
     const bool flies = std::ranges::find(state.in_flight, sequence.get()) != state.in_flight.end();
     TANDEM_CHECK(in_order(*sequence), "running sequences are not in order of submission");
@@ -301,8 +315,10 @@ void Scheduler::check_integrity() const {
     TANDEM_CHECK(in_order(*sequence), "waiting sequences are not in order of submission");
     TANDEM_CHECK(sequence->computed == 0 && sequence->table.blocks.empty(), "a waiting sequence holds blocks");
   }
-  TANDEM_CHECK(std::ssize(state.running) <= state.config.sequences_max, format("{} sequences run", state.running.size()));
-  TANDEM_CHECK(std::ssize(state.waiting) <= state.config.queue_max + state.config.sequences_max, "the queue is too long");
+  TANDEM_CHECK(std::ssize(state.running) <= state.config.sequences_max,
+               format("{} sequences run", state.running.size()));
+  TANDEM_CHECK(std::ssize(state.waiting) <= state.config.queue_max + state.config.sequences_max,
+               "the queue is too long");
   state.kv.check_integrity(tables);
 }
 

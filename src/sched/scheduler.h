@@ -1,21 +1,21 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Decides what each step computes: admission, chunked prefill, decode, preemption. A state machine on one thread: events
-// in (submit, cancel, commit), a batch out (plan). It waits for nothing and knows no clock, backend or socket.
+// Decides what each step computes: admission, chunked prefill, decode, preemption. A state machine on one thread:
+// events in (submit, cancel, commit), a batch out (plan). It waits for nothing and knows no clock, backend or socket.
 //
 // Rules, in the order plan() applies them:
-//   1. every decoding sequence gets its next row, oldest first, and drafts if there is a drafter; when blocks run out, the
-//      youngest sequence is preempted: its blocks are released and it will be computed again from its tokens (prompt and
-//      answer so far)
+//   1. every decoding sequence gets its next row, oldest first, and drafts if there is a drafter; when blocks run out,
+//      the youngest sequence is preempted: its blocks are released and it will be computed again from its tokens
+//      (prompt and answer so far)
 //   2. what is left of rows_per_step_max goes to prefill chunks, oldest first, each at most prefill_chunk rows
-//   3. waiting requests are admitted, in order of arrival, while sequences_max allows and their tokens fit beside what the
-//      running ones still need for theirs and the next block of each; not in a step that preempted
+//   3. waiting requests are admitted, in order of arrival, while sequences_max allows and their tokens fit beside what
+//      the running ones still need for theirs and the next block of each; not in a step that preempted
 // Preempted sequences come back before new ones. Tokens already given out are never changed.
-// Some sequence gets rows in every step, room goes to the oldest first, and alone any of them fits: so every request ends.
+// Some sequence gets rows in every step, room goes to the oldest first, and alone any of them fits: so all end.
 //
-// plan() and commit()/abandon() alternate; after an empty batch plan() may follow at once. Decisions depend on nothing but
-// the order of calls and their arguments. Tests and the simulator call check_integrity().
+// plan() and commit()/abandon() alternate; after an empty batch plan() may follow at once. Decisions depend on nothing
+// but the order of calls and their arguments. Tests and the simulator call check_integrity().
 #pragma once
 
 #include <cstdint>
@@ -32,16 +32,17 @@ namespace tandem {
 
 // Each has a flag of the same name: --queue-max and so on.
 struct SchedulerConfig {
-  std::int64_t queue_max = 1024;             // waiting requests
-  std::int64_t sequences_max = 64;           // running at once
+  std::int64_t queue_max = 1024;    // waiting requests
+  std::int64_t sequences_max = 64;  // running at once
   std::int64_t rows_per_step_max = 512;
-  std::int64_t prefill_chunk = 256;          // rows of one prompt in one step
-  std::int64_t context_tokens_max = 8192;    // prompt and answer of one request
+  std::int64_t prefill_chunk = 256;        // rows of one prompt in one step
+  std::int64_t context_tokens_max = 8192;  // prompt and answer of one request
   std::int32_t vocab = 0;
   std::int32_t micro_batches = 1;
 };
 
-// Guesses the next tokens of a sequence from those it has; any number, also none. The scheduler takes as many as have room.
+// Guesses the next tokens of a sequence from those it has; any number, also none. The scheduler takes as many as have
+// room.
 using Drafter = std::function<std::vector<std::int32_t>(std::span<const std::int32_t> tokens)>;
 
 class Scheduler {
@@ -50,18 +51,18 @@ class Scheduler {
   Scheduler(const SchedulerConfig& config, const KvSpace::Config& kv);
   ~Scheduler();
 
-  // Takes a request into the queue, or says why not: queue full, prompt empty or too long, token id outside the vocabulary,
-  // answer longer than the context, more KV than the machine has.
+  // Takes a request into the queue, or says why not: queue full, prompt empty or too long, token id outside the
+  // vocabulary, answer longer than the context, more KV than the machine has.
   Status submit(Request request);
-  // Ends a request at once; its blocks are given back when the step in flight, if it has rows there, ends. An unknown or
-  // finished id is nothing to do.
+  // Ends a request at once; its blocks are given back when the step in flight, if it has rows there, ends. An unknown
+  // or finished id is nothing to do.
   void cancel(RequestId id);
   // From now on, plan() adds drafts to decoding rows.
   void set_drafter(Drafter drafter);
 
   Batch plan();
-  // Every sequence of the batch is in exactly one of results (it went well) and failed (its micro-batch did not come back, for
-  // the reason why). Results of sequences cancelled meanwhile are dropped.
+  // Every sequence of the batch is in exactly one of results (it went well) and failed (its micro-batch did not come
+  // back, for the reason why). Results of sequences cancelled meanwhile are dropped.
   void commit(std::span<const SequenceResult> results, std::span<const RequestId> failed, const Status& why = {});
   // The step was not run: everything is as before plan(), apart from preemptions and admissions.
   void abandon();

@@ -50,10 +50,12 @@ FinishReason Sequence::append(const SampledToken& token) {
 
 std::vector<SampledToken> Sequence::advance(const SequenceResult& result, FinishReason& finish) {
   const std::int64_t reached = computed + result.rows_kept;
-  TANDEM_CHECK(result.rows_kept >= 0 && reached <= table.tokens, format("kept {} rows of {}", result.rows_kept, table.tokens - computed));
+  TANDEM_CHECK(result.rows_kept >= 0 && reached <= table.tokens,
+               format("kept {} rows of {}", result.rows_kept, table.tokens - computed));
   const std::int64_t expected = std::max<std::int64_t>(0, reached - size() + 1);
   TANDEM_CHECK(static_cast<std::int64_t>(result.tokens.size()) == expected,
-               format("request {}: {} rows kept, {} tokens, {} expected", request.id, result.rows_kept, result.tokens.size(), expected));
+               format("request {}: {} rows kept, {} tokens, {} expected", request.id, result.rows_kept,
+                      result.tokens.size(), expected));
   std::vector<SampledToken> news;
   finish = FinishReason::kNone;
   for (const SampledToken& token : result.tokens) {
@@ -74,8 +76,10 @@ RequestEvent Sequence::event(FinishReason finish) const {
 }
 
 void Sequence::check_integrity(bool in_flight) const {
-  TANDEM_CHECK(in_flight ? computed < table.tokens : computed == table.tokens, format("{} computed, room for {}", computed, table.tokens));
-  TANDEM_CHECK(pending() >= 1 && size() < tokens_max, format("{} of {} tokens, {} computed", size(), tokens_max, computed));
+  TANDEM_CHECK(in_flight ? computed < table.tokens : computed == table.tokens,
+               format("{} computed, room for {}", computed, table.tokens));
+  TANDEM_CHECK(pending() >= 1 && size() < tokens_max,
+               format("{} of {} tokens, {} computed", size(), tokens_max, computed));
   TANDEM_CHECK(table.published <= computed / kBlockTokens, "more is published than computed");
 }
 

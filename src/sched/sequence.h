@@ -7,8 +7,8 @@
 //   tokens    | prompt ............ | answer ....... |
 //   computed  | KV is there ............... | pending |      pending >= 1: the last token's row gives the next token
 //
-// A preempted sequence is one whose computed went back to 0; a decoding one has a single pending token. There is no other
-// difference between prefill, decoding and recomputation.
+// A preempted sequence is one whose computed went back to 0; a decoding one has a single pending token. There is no
+// other difference between prefill, decoding and recomputation.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,7 @@ struct Sequence {
   std::int64_t cached_tokens = 0;
   std::int32_t preemptions = 0;
   std::uint64_t ordinal = 0;  // of its submission: a smaller one is older
-  bool finished = false;  // its last event is out; it lives on until its step ends
+  bool finished = false;      // its last event is out; it lives on until its step ends
 
   std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
   std::int64_t pending() const { return size() - computed; }

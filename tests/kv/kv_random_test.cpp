@@ -17,7 +17,8 @@ namespace tandem {
 namespace {
 
 using Tokens = std::vector<std::int32_t>;
-using Prefix = std::pair<std::uint64_t, Tokens>;  // a salt and whole blocks of tokens: what a published block stands for
+using Prefix =
+    std::pair<std::uint64_t, Tokens>;  // a salt and whole blocks of tokens: what a published block stands for
 
 Prefix prefix_of(std::uint64_t salt, const Tokens& tokens, std::int64_t blocks) {
   return {salt, Tokens(tokens.begin(), tokens.begin() + blocks * kBlockTokens)};
@@ -79,7 +80,11 @@ struct User {
 class RandomUse {
  public:
   explicit RandomUse(std::uint64_t seed)
-      : rng_(seed), blocks_(3 + below(12)), kv_({.blocks = blocks_}), naive_(blocks_), memory_(static_cast<std::size_t>(blocks_)) {}
+      : rng_(seed),
+        blocks_(3 + below(12)),
+        kv_({.blocks = blocks_}),
+        naive_(blocks_),
+        memory_(static_cast<std::size_t>(blocks_)) {}
 
   void run(int operations) {
     for (int i = 0; i < operations && !::testing::Test::HasFailure(); ++i) {
@@ -94,23 +99,29 @@ class RandomUse {
   std::int64_t refusals() const { return refusals_; }
 
  private:
-  std::int64_t below(std::int64_t bound) { return static_cast<std::int64_t>(rng_.below(static_cast<std::uint64_t>(bound))); }
+  std::int64_t below(std::int64_t bound) {
+    return static_cast<std::int64_t>(rng_.below(static_cast<std::uint64_t>(bound)));
+  }
 
   void operate() {
     if (users_.empty() || below(6) == 0) return arrive();
     const auto which = static_cast<std::size_t>(below(std::ssize(users_)));
     User& user = users_[which];
     switch (below(4)) {
-      case 0: return below(3) == 0 ? leave(which) : shrink(user);
-      case 1: return publish(user);
-      default: return grow(user);
+      case 0:
+        return below(3) == 0 ? leave(which) : shrink(user);
+      case 1:
+        return publish(user);
+      default:
+        return grow(user);
     }
   }
 
   // Tokens in runs of whole blocks, of few kinds: prefixes are shared often.
   void arrive() {
     User user{.salt = static_cast<std::uint64_t>(below(2))};
-    for (std::int64_t i = 0; i < blocks_; ++i) user.tokens.insert(user.tokens.end(), kBlockTokens, static_cast<std::int32_t>(below(2)));
+    for (std::int64_t i = 0; i < blocks_; ++i)
+      user.tokens.insert(user.tokens.end(), kBlockTokens, static_cast<std::int32_t>(below(2)));
     const std::int64_t limit = below(std::ssize(user.tokens));
     const std::int64_t expected = naive_.attach(user.salt, user.tokens, limit);
     EXPECT_EQ(kv_.match_prefix(user.salt, user.tokens, limit).tokens, expected);
@@ -119,7 +130,8 @@ class RandomUse {
   }
 
   void grow(User& user) {
-    const std::int64_t count = below(std::min<std::int64_t>(3 * kBlockTokens, std::ssize(user.tokens) - user.table.tokens) + 1);
+    const std::int64_t count =
+        below(std::min<std::int64_t>(3 * kBlockTokens, std::ssize(user.tokens) - user.table.tokens) + 1);
     const BlockTable before = user.table;
     std::vector<BlockId> fresh;
     const bool expected = naive_.grow(KvSpace::blocks_needed(user.table, count));
@@ -130,7 +142,8 @@ class RandomUse {
     }
     for (BlockId block : fresh) memory_[static_cast<std::size_t>(block)] = {};
     for (std::int64_t i = before.tokens / kBlockTokens; i < std::ssize(user.table.blocks); ++i) {
-      memory_[static_cast<std::size_t>(user.table.blocks[static_cast<std::size_t>(i)])] = prefix_of(user.salt, user.tokens, i + 1);
+      memory_[static_cast<std::size_t>(user.table.blocks[static_cast<std::size_t>(i)])] =
+          prefix_of(user.salt, user.tokens, i + 1);
     }
   }
 
@@ -190,10 +203,10 @@ class RandomUse {
 
 TEST(KvRandom, AgreesWithTheNaiveModel) {
   std::int64_t hit_tokens = 0, refusals = 0;
-  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 100; ++seed) {
     SCOPED_TRACE(format("seed {}", seed));
     RandomUse use(seed);
-    use.run(300);
+    use.run(400);
     if (HasFailure()) return;
     hit_tokens += use.hit_tokens();
     refusals += use.refusals();

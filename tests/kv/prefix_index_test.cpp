@@ -22,7 +22,9 @@ BlockTokens block_of(const std::vector<std::int32_t>& tokens, std::size_t index 
   return std::span(tokens).subspan(index * kBlockTokens).first<kBlockTokens>();
 }
 
-std::uint64_t same_for_all(std::uint64_t, BlockTokens) { return 7; }
+std::uint64_t same_for_all(std::uint64_t, BlockTokens) {
+  return 7;
+}
 
 // Whatever the hash is worth, the tokens decide.
 class PrefixIndexTest : public ::testing::TestWithParam<PrefixIndex::Hash> {

@@ -1,0 +1,327 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "sched/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <numeric>
+
+#include "tests/base/error_of.h"
+#include "tests/sched/fake_model.h"
+
+namespace tandem {
+namespace {
+
+constexpr std::int32_t kVocab = 1000;
+constexpr std::int64_t kContext = 1024;
+const Status kLost{ErrorCode::kUnavailable, "worker F0 is gone"};
+
+Request request_of(RequestId id, std::size_t prompt_tokens, std::int32_t new_tokens_max) {
+  Request request{.id = id, .prompt = std::vector<std::int32_t>(prompt_tokens), .new_tokens_max = new_tokens_max};
+  std::iota(request.prompt.begin(), request.prompt.end(), static_cast<std::int32_t>(id) * 100);
+  for (std::int32_t& token : request.prompt) token %= kVocab;
+  return request;
+}
+
+// A scheduler with a model, taken step by step.
+struct House {
+  explicit House(SchedulerConfig config = {}, std::int64_t blocks = 64)
+      : scheduler((config.vocab = kVocab, config.context_tokens_max = kContext, config), {.blocks = blocks}),
+        model(blocks, kVocab) {}
+
+  Batch plan() {
+    Batch batch = scheduler.plan();
+    model.zero(batch.fresh_blocks);
+    scheduler.check_integrity();
+    return batch;
+  }
+  std::vector<SequenceResult> compute(const Batch& batch) {
+    std::vector<SequenceResult> results;
+    for (const MicroBatch& micro_batch : batch.micro_batches) {
+      for (const SequenceRows& rows : micro_batch.sequences) results.push_back(model.run(rows));
+    }
+    return results;
+  }
+  void commit(std::span<const SequenceResult> results, std::span<const RequestId> failed = {}, const Status& why = {}) {
+    scheduler.commit(results, failed, why);
+    scheduler.check_integrity();
+    for (RequestEvent& event : scheduler.take_events()) {
+      for (const SampledToken& token : event.tokens) answers[event.id].push_back(token.id);
+      last[event.id] = std::move(event);
+    }
+  }
+  Batch step() {
+    Batch batch = plan();
+    commit(compute(batch));
+    return batch;
+  }
+  int run() {
+    int steps = 0;
+    for (; !scheduler.idle() && steps < 10000; ++steps) step();
+    return steps;
+  }
+
+  Scheduler scheduler;
+  FakeModel model;
+  std::map<RequestId, std::vector<std::int32_t>> answers;
+  std::map<RequestId, RequestEvent> last;
+};
+
+// position and rows of each sequence, in the batch's order.
+using Shape = std::vector<std::tuple<RequestId, std::int64_t, std::int64_t>>;
+Shape shape_of(const Batch& batch) {
+  Shape shape;
+  for (const MicroBatch& micro_batch : batch.micro_batches) {
+    for (const SequenceRows& rows : micro_batch.sequences) shape.emplace_back(rows.request, rows.position, rows.rows());
+  }
+  return shape;
+}
+
+TEST(Scheduler, APromptIsComputedInChunksAndThenTokenByToken) {
+  House house({.prefill_chunk = 100});
+  const Request request = request_of(1, 150, 3);
+  ASSERT_TRUE(house.scheduler.submit(request));
+  const Batch first = house.step();
+  EXPECT_EQ(shape_of(first), (Shape{{1, 0, 100}}));
+  EXPECT_EQ(first.micro_batches[0].logits_rows(), 0);
+  EXPECT_FALSE(first.micro_batches[0].sequences[0].samples);
+  EXPECT_EQ(first.fresh_blocks.size(), 2u);
+  EXPECT_TRUE(house.answers.empty());
+  const Batch second = house.step();
+  EXPECT_EQ(shape_of(second), (Shape{{1, 100, 50}}));
+  EXPECT_EQ(second.micro_batches[0].logits_rows(), 1);
+  EXPECT_EQ(shape_of(house.step()), (Shape{{1, 150, 1}}));
+  EXPECT_EQ(shape_of(house.step()), (Shape{{1, 151, 1}}));
+  EXPECT_TRUE(house.scheduler.idle());
+  EXPECT_TRUE(house.plan().empty());
+  EXPECT_EQ(house.answers[1], FakeModel::answer_alone(request, kContext, kVocab));
+  EXPECT_EQ(house.last[1].finish, FinishReason::kLength);
+  EXPECT_EQ(house.last[1].prompt_tokens, 150);
+}
+
+TEST(Scheduler, DecodingGoesFirstAndPrefillTakesTheRest) {
+  House house({.sequences_max = 8, .rows_per_step_max = 50, .prefill_chunk = 40});
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 10, 20)));
+  ASSERT_TRUE(house.scheduler.submit(request_of(2, 60, 20)));
+  ASSERT_TRUE(house.scheduler.submit(request_of(3, 60, 20)));
+  EXPECT_EQ(shape_of(house.step()), (Shape{{1, 0, 10}, {2, 0, 40}}));
+  EXPECT_EQ(shape_of(house.step()), (Shape{{1, 10, 1}, {2, 40, 20}, {3, 0, 29}}));
+  EXPECT_EQ(shape_of(house.step()), (Shape{{1, 11, 1}, {2, 60, 1}, {3, 29, 31}}));
+}
+
+TEST(Scheduler, NoMoreRunThanSequencesMax) {
+  House house({.sequences_max = 1});
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 5, 2)));
+  ASSERT_TRUE(house.scheduler.submit(request_of(2, 5, 2)));
+  house.step();
+  EXPECT_EQ(house.scheduler.load().running, 1);
+  EXPECT_EQ(house.scheduler.load().waiting, 1);
+  house.run();
+  EXPECT_EQ(house.answers[2].size(), 2u);
+}
+
+TEST(Scheduler, AnEarlierPromptIsNotComputedAgainExceptItsLastToken) {
+  House house;
+  Request request = request_of(1, 128, 1);
+  ASSERT_TRUE(house.scheduler.submit(request));
+  house.run();
+  request.id = 2;
+  ASSERT_TRUE(house.scheduler.submit(request));
+  EXPECT_EQ(shape_of(house.step()), (Shape{{2, 64, 64}}));  // the second block holds the last token
+  EXPECT_EQ(house.last[2].cached_tokens, 64);
+  EXPECT_EQ(house.answers[1], house.answers[2]);
+  request.id = 3;
+  request.cache_salt = 1;
+  ASSERT_TRUE(house.scheduler.submit(request));
+  EXPECT_EQ(shape_of(house.step()), (Shape{{3, 0, 128}}));
+  request.id = 4;
+  request.cache_salt = 0;
+  request.prompt_logits = true;
+  ASSERT_TRUE(house.scheduler.submit(request));
+  const Batch observed = house.step();
+  EXPECT_EQ(shape_of(observed), (Shape{{4, 0, 128}}));
+  EXPECT_EQ(observed.micro_batches[0].logits_rows(), 128);
+}
+
+TEST(Scheduler, StopTokensEndAnAnswerAndAreReported) {
+  Request request = request_of(1, 5, 50);
+  const auto alone = FakeModel::answer_alone(request, kContext, kVocab);
+  request.stop_ids = {alone[3]};
+  House house;
+  ASSERT_TRUE(house.scheduler.submit(request));
+  house.run();
+  EXPECT_EQ(house.answers[1], std::vector<std::int32_t>(alone.begin(), alone.begin() + 4));
+  EXPECT_EQ(house.last[1].finish, FinishReason::kStop);
+}
+
+TEST(Scheduler, TheContextEndsAnAnswer) {
+  House house;
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, kContext - 2, 50)));
+  house.run();
+  EXPECT_EQ(house.answers[1].size(), 2u);
+  EXPECT_EQ(house.last[1].finish, FinishReason::kLength);
+}
+
+TEST(Scheduler, KeepsAcceptedDraftsAndRollsBackTheRest) {
+  House house;
+  const Request request = request_of(1, 62, 9);
+  ASSERT_TRUE(house.scheduler.submit(request));
+  house.scheduler.set_drafter([](std::span<const std::int32_t> tokens) {  // one right, one wrong
+    const std::int32_t right = FakeModel::next(tokens, kVocab);
+    return std::vector<std::int32_t>{right, 0};
+  });
+  house.step();
+  const Batch batch = house.plan();
+  EXPECT_EQ(shape_of(batch), (Shape{{1, 62, 3}}));
+  EXPECT_EQ(batch.micro_batches[0].logits_rows(), 3);
+  EXPECT_EQ(batch.fresh_blocks.size(), 1u);
+  const auto results = house.compute(batch);
+  EXPECT_EQ(results[0].rows_kept, 2);
+  EXPECT_EQ(results[0].tokens.size(), 2u);
+  house.commit(results);
+  EXPECT_EQ(house.scheduler.load().kv.held, 1);  // the rejected row's block went back
+  EXPECT_EQ(shape_of(house.plan()), (Shape{{1, 64, 3}}));
+  house.scheduler.abandon();
+  house.run();
+  EXPECT_EQ(house.answers[1], FakeModel::answer_alone(request, kContext, kVocab));
+}
+
+TEST(Scheduler, DraftsNeverPassTheEndOfTheAnswerNorTheVocabulary) {
+  House house;
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 5, 3)));
+  ASSERT_TRUE(house.scheduler.submit(request_of(2, 5, 9)));
+  house.scheduler.set_drafter([](std::span<const std::int32_t> tokens) {
+    return tokens.front() == 100 ? std::vector<std::int32_t>(50, 1) : std::vector<std::int32_t>{1, kVocab, 1};
+  });
+  house.step();
+  EXPECT_EQ(shape_of(house.plan()), (Shape{{1, 5, 2}, {2, 5, 2}}));
+}
+
+TEST(Scheduler, APreemptedSequenceIsComputedAgainAndRepeatsNothing) {
+  House house;
+  const Request request = request_of(1, 70, 8);
+  ASSERT_TRUE(house.scheduler.submit(request));
+  for (int i = 0; i < 4; ++i) house.step();
+  ASSERT_TRUE(house.scheduler.preempt_youngest());
+  EXPECT_FALSE(house.scheduler.preempt_youngest());
+  house.scheduler.check_integrity();
+  const Batch again = house.step();
+  EXPECT_EQ(shape_of(again), (Shape{{1, 64, 10}}));  // its own first block was still cached
+  EXPECT_EQ(house.answers[1].size(), 5u);
+  house.run();
+  EXPECT_EQ(house.answers[1], FakeModel::answer_alone(request, kContext, kVocab));
+  EXPECT_EQ(house.last[1].preemptions, 1);
+  EXPECT_EQ(house.last[1].cached_tokens, 0);
+}
+
+TEST(Scheduler, WhenBlocksRunOutTheYoungestGivesWay) {
+  House house({}, 6);
+  const Request old = request_of(1, 60, 250), young = request_of(2, 60, 250);
+  ASSERT_TRUE(house.scheduler.submit(old));
+  ASSERT_TRUE(house.scheduler.submit(young));
+  house.run();
+  EXPECT_EQ(house.last[1].preemptions, 0);
+  EXPECT_GT(house.last[2].preemptions, 0);
+  EXPECT_EQ(house.answers[1], FakeModel::answer_alone(old, kContext, kVocab));
+  EXPECT_EQ(house.answers[2], FakeModel::answer_alone(young, kContext, kVocab));
+  EXPECT_EQ(house.scheduler.load().preemptions, house.last[2].preemptions);
+}
+
+TEST(Scheduler, ALostMicroBatchEndsItsRequestsOnly) {
+  House house({.micro_batches = 2});
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 70, 4)));
+  ASSERT_TRUE(house.scheduler.submit(request_of(2, 70, 4)));
+  const Batch batch = house.plan();
+  ASSERT_EQ(batch.micro_batches.size(), 2u);
+  const auto results = house.compute(batch);
+  const RequestId lost[] = {2};
+  house.commit(std::span(results).first(1), lost, kLost);
+  EXPECT_EQ(house.last[2].finish, FinishReason::kError);
+  EXPECT_EQ(house.last[2].status.error().message(), "worker F0 is gone");
+  EXPECT_EQ(house.scheduler.load().kv.cached, 0);  // nothing of the failed step is offered to others
+  house.run();
+  EXPECT_EQ(house.answers[1].size(), 4u);
+}
+
+TEST(Scheduler, LogitsThatAreNotFiniteEndOneRequest) {
+  House house;
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 70, 4)));
+  ASSERT_TRUE(house.scheduler.submit(request_of(2, 70, 4)));
+  auto results = house.compute(house.plan());
+  results[0].tokens[0] = {.failed = true};
+  house.commit(results);
+  EXPECT_EQ(house.last[1].finish, FinishReason::kError);
+  EXPECT_EQ(house.last[1].status.error().message(), "logits were not finite");
+  EXPECT_TRUE(house.answers[1].empty());
+  EXPECT_EQ(house.scheduler.load().kv.cached, 0);
+  house.run();
+  EXPECT_EQ(house.answers[2].size(), 4u);
+}
+
+TEST(Scheduler, CancelsWhatWaitsWhatRunsAndWhatIsInFlight) {
+  House house({.sequences_max = 2});
+  for (RequestId id : {1, 2, 3}) ASSERT_TRUE(house.scheduler.submit(request_of(id, 5, 9)));
+  house.step();
+  house.scheduler.cancel(3);
+  house.scheduler.cancel(1);
+  house.scheduler.cancel(7);
+  EXPECT_EQ(house.scheduler.load().running, 1);
+  EXPECT_EQ(house.scheduler.load().waiting, 0);
+  const Batch batch = house.plan();
+  house.scheduler.cancel(2);
+  house.scheduler.cancel(2);
+  house.scheduler.check_integrity();
+  house.commit(house.compute(batch));  // the rows' spans are still good
+  for (RequestId id : {1, 2, 3}) EXPECT_EQ(house.last[id].finish, FinishReason::kCancelled);
+  EXPECT_EQ(house.answers[2].size(), 1u);
+  EXPECT_TRUE(house.scheduler.idle());
+  EXPECT_EQ(house.scheduler.load().kv.held, 0);
+}
+
+TEST(Scheduler, AnAbandonedStepIsPlannedAgain) {
+  House house;
+  const Request request = request_of(1, 64, 5);
+  ASSERT_TRUE(house.scheduler.submit(request));
+  house.step();
+  const Batch batch = house.plan();
+  (void)house.compute(batch);
+  house.scheduler.abandon();
+  house.scheduler.check_integrity();
+  EXPECT_EQ(house.scheduler.load().kv.held, 1);
+  EXPECT_EQ(shape_of(house.plan()), shape_of(batch));
+  house.scheduler.abandon();
+  house.run();
+  EXPECT_EQ(house.answers[1], FakeModel::answer_alone(request, kContext, kVocab));
+}
+
+TEST(Scheduler, RefusesWhatItCannotTake) {
+  House house({.queue_max = 2});
+  EXPECT_EQ(house.scheduler.submit(request_of(1, 0, 1)).error().code(), ErrorCode::kInvalidArgument);
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 5, 1)));
+  EXPECT_EQ(house.scheduler.submit(request_of(1, 5, 1)).error().message(), "request 1 is already here");
+  ASSERT_TRUE(house.scheduler.submit(request_of(2, 5, 1)));
+  const Status full = house.scheduler.submit(request_of(3, 5, 1));
+  EXPECT_EQ(full.error().code(), ErrorCode::kOutOfResources);
+  EXPECT_EQ(full.error().message(), "2 requests are waiting, limit is 2 (--queue-max)");
+  EXPECT_EQ(error_of([] { Scheduler({.vocab = 0}, {.blocks = 1}); }).code(), ErrorCode::kInvalidArgument);
+}
+
+using SchedulerDeathTest = ::testing::Test;
+
+TEST(SchedulerDeathTest, MisuseStopsTheProgram) {
+  House house;
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 5, 5)));
+  auto results = house.compute(house.plan());
+  EXPECT_DEATH(house.scheduler.plan(), "in flight");
+  EXPECT_DEATH(house.scheduler.preempt_youngest(), "in flight");
+  EXPECT_DEATH(house.scheduler.commit({}, {}), "0 results and 0 failures for 1 sequences");
+  results[0].tokens.clear();
+  EXPECT_DEATH(house.scheduler.commit(results, {}), "5 rows kept, 0 tokens, 1 expected");
+  results[0].request = 2;
+  EXPECT_DEATH(house.scheduler.commit(results, {}), "not exactly one outcome");
+}
+
+}  // namespace
+}  // namespace tandem
