@@ -75,8 +75,6 @@ bool payload_fits(const FrameHeader& header, const FrameLimits& limits) {
     }
     case FrameKind::kReturn:
       return bytes == slot_rows * row_bytes || bytes == (slot_rows + rows) * row_bytes;
-    case FrameKind::kOpen:
-      return bytes == 0;
   }
   return false;
 }
@@ -87,8 +85,8 @@ std::optional<std::string> refuse_header(const FrameHeader& header, const FrameL
   if (header.version != FrameHeader::kVersion)
     return mismatch("version", header.version, "ours", FrameHeader::kVersion);
   const auto kind = static_cast<std::uint16_t>(header.kind);
-  if (kind < 1 || kind > static_cast<std::uint16_t>(FrameKind::kOpen)) {
-    return mismatch("kind", kind, "the last", static_cast<std::uint16_t>(FrameKind::kOpen));
+  if (kind < 1 || kind > static_cast<std::uint16_t>(FrameKind::kReturn)) {
+    return mismatch("kind", kind, "the last", static_cast<std::uint16_t>(FrameKind::kReturn));
   }
   if (header.deployment != limits.deployment)
     return mismatch("deployment", header.deployment, "ours", limits.deployment);

@@ -5,12 +5,11 @@
 // sent as one message. The receiver checks it against the deployment before it uses a byte (check_frame).
 //
 //   kind       payload                                                                  from → to
-//   kControl   i32 rows[micro_batches]: opens a step                                    A → F
+//   kControl   i32 rows[micro_batches]: opens a step                                    A → F, other A
 //   kHandOver  f32 hidden[rows, hidden], then in routed layers i32 ids[rows, k],        A → F
 //              f32 weights[rows, k]
 //   kReturn    f32 slot_rows[slot_rows, hidden] (only this F's experts, in order of     F → A
 //              (row, slot)), then f32 partial[rows, hidden] when F holds slices
-//   kOpen      empty: another A opens this step; an idle A answers with its control     A → A
 #pragma once
 
 #include <cstddef>
@@ -22,7 +21,7 @@
 
 namespace tandem {
 
-enum class FrameKind : std::uint16_t { kControl = 1, kHandOver = 2, kReturn = 3, kOpen = 4 };
+enum class FrameKind : std::uint16_t { kControl = 1, kHandOver = 2, kReturn = 3 };
 
 struct FrameHeader {
   static constexpr std::uint32_t kMagic = 0x46445454;  // "TTDF"

@@ -41,7 +41,7 @@ FrameHeader header_of(FrameKind kind) {
           .step = 1'000'000'000'000,
           .layer = 4,
           .micro_batch = 2,
-          .rows = kind == FrameKind::kOpen ? 0 : 2,
+          .rows = 2,
           .slot_rows = kind == FrameKind::kReturn ? 3 : 0};
 }
 
@@ -152,8 +152,6 @@ TEST(Frame, payload_must_fit_the_kind) {
       {FrameKind::kReturn, 3 * kRowBytes, true},  // routed experts alone
       {FrameKind::kReturn, 5 * kRowBytes, true},  // and partial sums of slices
       {FrameKind::kReturn, 4 * kRowBytes, false},
-      {FrameKind::kOpen, 0, true},
-      {FrameKind::kOpen, 4, false},
   };
   for (const Case& c : cases) {
     const std::string why = refusal(sealed(header_of(c.kind), c.bytes));
