@@ -79,6 +79,17 @@ class Mirror(unittest.TestCase):
         seen_outside = {"src/sched/order.h": '#include "kv/list.h"\n', "src/sched/order.cpp": '#include "sched/order.h"\n'}
         self.assertIn("src/kv/list.cpp:1: no test", findings(mirror.check, self.built | files | seen_outside)[0])
 
+    def test_second_source_of_a_header(self):
+        files = {
+            "src/kv/CMakeLists.txt": "tandem_library(kv SOURCES pool.cpp more.cpp)\n",
+            "src/kv/pool.cpp": '#include "kv/pool.h"\n',
+            "src/kv/more.cpp": '#include "kv/pool.h"\n',
+            "src/kv/pool.h": "",
+        }
+        self.assertEqual(len(findings(mirror.missing_tests, files)), 2)
+        tested = files | {"tests/kv/pool_test.cpp": '#include "kv/pool.h"\n'}
+        self.assertEqual(findings(mirror.missing_tests, tested), [])
+
     def test_no_test_not_built_not_included(self):
         files = {"src/kv/CMakeLists.txt": "other_pool.cpp", "src/kv/pool.cpp": '#include "kv/pool.h"\n', "src/kv/pool.h": ""}
         found = "\n".join(findings(mirror.check, files))

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every source has its test, every file is built, every header is used.
 
-A source src/kv/block_pool.cpp is covered by tests/kv/block_pool_test.cpp, or by another test of the same folder that
-includes its header. A part that no other folder sees is covered when a covered source beside it includes its header.
+The face of a source src/kv/block_pool.cpp is src/kv/block_pool.h or, without one, the first header of its folder that it
+includes: it holds a part of what that one declares. The source is covered by tests/kv/block_pool_test.cpp, by another test of the same
+folder that includes the face, or, where no other folder sees the face, by a covered source that includes it.
 """
 import re
 
@@ -26,8 +27,7 @@ def missing_tests(project):
     findings = []
     for file in sources:
         if file.path not in covered:
-            stem = stem_of(file)
-            what = f"no test: neither tests/{stem}_test.cpp nor a test under tests/{file.parts[1]} that includes {stem}.h"
+            what = f"no test: neither tests/{stem_of(file)}_test.cpp nor a test under tests/{file.parts[1]} that includes {face_of(project, file)}"
             findings.append(finding(file.path, 1, what, "mirror"))
     for path in COVERED_ELSEWHERE:
         if path not in project.files:
@@ -39,17 +39,24 @@ def stem_of(file):
     return file.path[len("src/"):-len(".cpp")]
 
 
+def face_of(project, file):
+    own = f"{stem_of(file)}.h"
+    if f"src/{own}" in project.files:
+        return own
+    return next((name for _, _, name in file.includes if name.startswith(file.parts[1] + "/")), own)
+
+
 def has_test(project, file):
-    stem = stem_of(file)
+    face = face_of(project, file)
     tests = (test for test in project.cpp("tests") if test.parts[1] == file.parts[1])
-    return f"tests/{stem}_test.cpp" in project.files or any(includes(test, f"{stem}.h") for test in tests)
+    return f"tests/{stem_of(file)}_test.cpp" in project.files or any(includes(test, face) for test in tests)
 
 
 def is_part(project, file, covered):
-    header = f"{stem_of(file)}.h"
-    users = [user for user in project.cpp("src") if user.path != file.path and includes(user, header)]
-    folder = file.path.rsplit("/", 1)[0]
-    return all(user.path.startswith(folder + "/") for user in users) and any(user.path in covered for user in users)
+    face = face_of(project, file)
+    users = [user for user in project.cpp("src") if user.path != file.path and includes(user, face)]
+    inside = all(user.parts[1] == file.parts[1] for user in users)
+    return inside and any(user.path in covered for user in users)
 
 
 def includes(file, name):
