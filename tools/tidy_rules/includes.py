@@ -17,7 +17,7 @@ ORDER = (
     ("kv", "model"),
     ("sched",),
     ("engine",),
-    ("sim", "deploy", "plan", "serve"),
+    ("sim", "deploy", "plan", "serve", "verify"),
     ("cli",),
 )
 RANK = {folder: rank for rank, row in enumerate(ORDER) for folder in row}
