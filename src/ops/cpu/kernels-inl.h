@@ -4,6 +4,7 @@
 // All vector kernels, for the instruction set that the including file is compiled for. A file that includes this defines
 // one function returning the table; nothing else in the program sees Highway.
 #define HWY_COMPILE_ONLY_STATIC
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "ops/cpu/kernels.h"

@@ -6,13 +6,15 @@
 //
 // Lanes run over columns, so an output is one chain of additions in one fixed order, whatever the number of rows beside it
 // and however the tile is shaped: the same row has the same bits in every batch.
-// A panel type knows how its elements lie in memory; walk() hands out the f32 values of one k after another.
+// A panel type knows how its elements lie in memory; walk() hands out the f32 values of one k after another. kRowsFused is the
+// number of rows up to which each tile unpacks for itself; beyond, a copy in f32 that all share is faster (measured).
 
 namespace tandem::cpu::HWY_NAMESPACE {
 
 // Plain types: [k, stride].
 struct F32Panel {
   static constexpr bool kPlain = true;
+  static constexpr int kRowsFused = kLanes == 16 ? 16 : 1;  // narrow vectors would walk memory once for each part of a panel
   const float* data;
   std::int64_t stride;
   HWY_INLINE Vec load(std::int64_t k, int column) const { return hn::LoadU(kF, data + k * stride + column); }
@@ -20,6 +22,7 @@ struct F32Panel {
 
 struct Bf16Panel {
   static constexpr bool kPlain = true;
+  static constexpr int kRowsFused = kLanes == 4 ? 16 : 32;
   const std::uint16_t* data;
   std::int64_t stride;
   HWY_INLINE Vec load(std::int64_t k, int column) const { return widen_bf16(data + k * stride + column); }
@@ -27,6 +30,7 @@ struct Bf16Panel {
 
 struct F16Panel {
   static constexpr bool kPlain = true;
+  static constexpr int kRowsFused = kLanes == 4 ? 16 : 32;
   const std::uint16_t* data;
   std::int64_t stride;
   HWY_INLINE Vec load(std::int64_t k, int column) const { return widen_f16(data + k * stride + column); }
@@ -35,6 +39,7 @@ struct F16Panel {
 // Blocks of 32 k: f16 scales of 32 columns, then [32 k][32 columns] int8.
 struct Q8Panel {
   static constexpr bool kPlain = false;
+  static constexpr int kRowsFused = kLanes == 16 ? 16 : kLanes == 8 ? 12 : 4;
   static constexpr int kBlockBytes = 34 * kPanelColumns;
   const std::byte* data;
 };
@@ -44,15 +49,26 @@ struct Q8Panel {
 template <bool kHasMinimum>
 struct Q4Panel {
   static constexpr bool kPlain = false;
+  static constexpr int kRowsFused = kLanes == 16 ? 16 : 4;
   static constexpr int kHeaderBytes = (kHasMinimum ? 4 : 2) * kPanelColumns;
   static constexpr int kBlockBytes = kHeaderBytes + 16 * kPanelColumns;
   const std::byte* data;
 };
 
+// The machine's own prefetching stops at each 4 KiB page; ours asks for what is needed about 300 cycles of arithmetic later.
+constexpr int kPrefetchBytes = 2048;
+
+template <int kBytes>
+HWY_INLINE void prefetch(const std::byte* p) {
+  for (int i = 0; i < kBytes; i += 64) hwy::Prefetch(p + kPrefetchBytes + i);
+}
+
 // Calls use(k, w) for k = 0 … count-1 with the V vectors of panel row begin + k from column on.
 template <int V, class Panel, class Use>
 HWY_INLINE void walk(const Panel& panel, std::int64_t begin, std::int64_t count, int column, const Use& use) {
   for (std::int64_t k = 0; k < count; ++k) {
+    const auto* row = reinterpret_cast<const std::byte*>(panel.data + (begin + k) * panel.stride + column);
+    prefetch<V * kLanes * static_cast<int>(sizeof(*panel.data))>(row);
     Vec w[V];
     for (int v = 0; v < V; ++v) w[v] = panel.load(begin + k, column + v * kLanes);
     use(k, w);
@@ -64,6 +80,7 @@ HWY_INLINE void walk(const Q8Panel& panel, std::int64_t begin, std::int64_t coun
   const hn::Rebind<std::int8_t, FloatTag> bytes;
   const std::byte* block = panel.data + begin / 32 * Q8Panel::kBlockBytes;
   for (std::int64_t k = 0; k < count; k += 32, block += Q8Panel::kBlockBytes) {
+    prefetch<Q8Panel::kBlockBytes>(block);
     Vec scale[V];
     for (int v = 0; v < V; ++v) scale[v] = widen_f16(reinterpret_cast<const std::uint16_t*>(block) + column + v * kLanes);
     const auto* q = reinterpret_cast<const std::int8_t*>(block + 2 * kPanelColumns) + column;
@@ -86,6 +103,7 @@ HWY_INLINE void walk(const Q4Panel<kHasMinimum>& panel, std::int64_t begin, std:
   using Panel = Q4Panel<kHasMinimum>;
   const std::byte* block = panel.data + begin / 32 * Panel::kBlockBytes;
   for (std::int64_t k = 0; k < count; k += 32, block += Panel::kBlockBytes) {
+    prefetch<Panel::kBlockBytes>(block);
     Vec scale[V], minimum[V];
     const auto* halves = reinterpret_cast<const std::uint16_t*>(block) + column;
     for (int v = 0; v < V; ++v) {
@@ -99,6 +117,7 @@ HWY_INLINE void walk(const Q4Panel<kHasMinimum>& panel, std::int64_t begin, std:
     for (int group = 0; group < 4; ++group, words += kPanelColumns) {
       UintVec q[V];
       for (int v = 0; v < V; ++v) q[v] = hn::LoadU(UintTag(), words + v * kLanes);
+#pragma GCC unroll 8
       for (int j = 0; j < 8; ++j) {
         Vec w[V];
         for (int v = 0; v < V; ++v) {
@@ -171,14 +190,21 @@ HWY_INLINE void accumulate_all(const Panel& panel, std::int64_t begin, std::int6
   if (rows - r == 1) tile(TileSize<1>());
 }
 
-// Writes panel rows [begin, begin + count) as f32 [count, width].
+// Writes V vectors of columns of panel rows [begin, begin + count) as f32 [count, width].
+template <int V, class Panel>
+HWY_INLINE void widen_columns(const Panel& panel, std::int64_t begin, std::int64_t count, int column, int width, float* out) {
+  walk<V>(panel, begin, count, column, [&](std::int64_t k, const Vec(&w)[V]) __attribute__((always_inline)) {
+    for (int v = 0; v < V; ++v) hn::StoreU(w[v], kF, out + k * width + column + v * kLanes);
+  });
+}
+
 template <class Panel>
 HWY_NOINLINE void widen(const Panel& panel, std::int64_t begin, std::int64_t count, int width, float* out) {
-  for (int column = 0; column < width; column += kLanes) {
-    walk<1>(panel, begin, count, column, [&](std::int64_t k, const Vec(&w)[1]) __attribute__((always_inline)) {
-      hn::StoreU(w[0], kF, out + k * width + column);
-    });
-  }
+  constexpr int kWide = Panel::kPlain && kLanes < 16 ? 4 : 2;
+  int column = 0;
+  for (; column + kWide * kLanes <= width; column += kWide * kLanes)
+    widen_columns<kWide>(panel, begin, count, column, width, out);
+  for (; column < width; column += kLanes) widen_columns<1>(panel, begin, count, column, width, out);
 }
 
 }  // namespace tandem::cpu::HWY_NAMESPACE

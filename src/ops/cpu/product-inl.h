@@ -4,9 +4,9 @@
 // Products of rows with packed weights. Included by kernels-inl.h only, once per instruction set.
 //
 // Problem: rows × 576…18432 times a weight that is read once. One row is bound by memory, many rows by multiply-adds.
-// A share is walked in blocks of kRowBlock rows; within one, panel after panel. Up to kTileRows rows unpack a weight in
-// registers; more rows widen kWidenedSteps of the panel to f32 once and share that. Both give the same bits, since
-// widening is exact or rounds once in either case.
+// A share is walked in blocks of kRowBlock rows; within one, panel after panel. A few rows unpack a weight in registers;
+// more rows widen kWidenedSteps of the panel to f32 once and share that. Both give the same bits, since a weight's f32 value
+// is the same.
 
 namespace tandem::cpu::HWY_NAMESPACE {
 
@@ -18,7 +18,7 @@ HWY_INLINE void fill_zero(float* values, std::int64_t count) {
 template <class Panel>
 void sum_slice(const Panel& panel, std::int64_t begin, std::int64_t end, const float* const* x, int rows, float* sums,
                float* widened) {
-  if (rows <= kTileRows) {
+  if (rows <= Panel::kRowsFused) {
     accumulate_all(panel, begin, end - begin, kPanelColumns, x, rows, begin, sums, kPanelColumns);
     return;
   }
