@@ -1,0 +1,115 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "verify/expectations.h"
+
+#include <cstring>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/format.h"
+#include "base/json.h"
+#include "checkpoint/mapped_file.h"
+#include "checkpoint/safetensors.h"
+
+namespace tandem {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// The tensors of one safetensors file, read by name and type.
+class Recording {
+ public:
+  explicit Recording(const std::string& path) : file_(MappedFile::open(path)), header_(parse_safetensors(file_.bytes(), path)) {}
+
+  const TensorInfo* find(const std::string& name) const {
+    for (const TensorInfo& info : header_.tensors)
+      if (info.name == name) return &info;
+    return nullptr;
+  }
+  template <class T>
+  std::vector<T> values(const std::string& name, DType dtype, const Shape& shape) const {
+    const TensorInfo* info = find(name);
+    if (!info) throw Error(ErrorCode::kInvalidData, format("{}: tensor {} is missing", file_.path(), name));
+    if (info->dtype != dtype || info->shape != shape)
+      throw Error(ErrorCode::kInvalidData, format("{}: {} is {} {}, expected {} {}", file_.path(), name, info->type_name,
+                                                  to_string(info->shape), tandem::name(dtype), to_string(shape)));
+    std::vector<T> values(static_cast<std::size_t>(shape.elements()));
+    std::memcpy(values.data(), file_.bytes(info->offset, info->bytes).data(), info->bytes);
+    return values;
+  }
+  Shape shape(const std::string& name) const {
+    const TensorInfo* info = find(name);
+    if (!info) throw Error(ErrorCode::kInvalidData, format("{}: tensor {} is missing", file_.path(), name));
+    return info->shape;
+  }
+  // Names of the form prefix<number>suffix, as numbers.
+  std::vector<std::int32_t> numbers(const std::string& prefix, const std::string& suffix) const {
+    std::vector<std::int32_t> found;
+    for (const TensorInfo& info : header_.tensors)
+      if (info.name.starts_with(prefix) && info.name.ends_with(suffix))
+        found.push_back(std::atoi(info.name.c_str() + prefix.size()));
+    return found;
+  }
+
+ private:
+  MappedFile file_;
+  SafetensorsHeader header_;
+};
+
+ExpectedPrompt read_prompt(const Recording& recording, const Json& entry) {
+  ExpectedPrompt p;
+  p.name = entry.at("name").get<std::string>();
+  p.bf16_same_greedy = entry.at("bf16_same_greedy").get<bool>();
+  p.bf16_same_experts = entry.at("bf16_same_experts").get<bool>();
+  const Shape logits = recording.shape(p.name + ".logits"), greedy = recording.shape(p.name + ".greedy_logits");
+  p.vocab = logits[1];
+  p.ids = recording.values<std::int32_t>(p.name + ".input_ids", DType::kI32, {logits[0]});
+  p.logits = recording.values<float>(p.name + ".logits", DType::kF32, logits);
+  p.greedy_ids = recording.values<std::int32_t>(p.name + ".greedy_ids", DType::kI32, {greedy[0]});
+  p.greedy_logits = recording.values<float>(p.name + ".greedy_logits", DType::kF32, {greedy[0], p.vocab});
+  const std::string routes = p.name + ".router.layer";
+  for (const std::int32_t layer : recording.numbers(routes, ".expert_ids")) {
+    const std::string base = format("{}{}", routes, layer);
+    const Shape shape = recording.shape(base + ".expert_ids");
+    p.routes[layer] = {recording.values<std::int32_t>(base + ".expert_ids", DType::kI32, shape),
+                       recording.values<float>(base + ".expert_weights", DType::kF32, shape), shape[1]};
+  }
+  return p;
+}
+
+std::string read_text(const std::string& path) {
+  const MappedFile file = MappedFile::open(path);
+  return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.size());
+}
+
+}  // namespace
+
+Expectations read_expectations(const std::string& path) {
+  const bool is_file = fs::is_regular_file(path);
+  const fs::path folder = is_file ? fs::path(path).parent_path() : fs::path(path);
+  const std::string json_path = folder / "expected.json";
+  Json expected = parse_json(read_text(json_path), json_path);
+  try {
+    if (expected.contains("files")) {  // several files of one model: llama-q4_1.gguf is under "q4_1"
+      const std::string stem = fs::path(path).stem();
+      const std::string key = stem.substr(stem.find('-') + 1);
+      if (!is_file || !expected["files"].contains(key))
+        throw Error(ErrorCode::kInvalidArgument, format("{} has recordings for several files; name one of them, such as {}/llama-q8_0.gguf", json_path, folder.string()));
+      expected = Json(expected["files"][key]);
+    }
+    const Recording recording(folder / "expected.safetensors");
+    Expectations e;
+    for (const Json& entry : expected.at("prompts")) e.prompts.push_back(read_prompt(recording, entry));
+    const Json& tolerance = expected.at("tolerance");
+    e.logits_max_abs_f32 = tolerance.at("logits_max_abs_f32").get<double>();
+    if (!tolerance.at("logits_max_abs_bf16").is_null()) e.logits_max_abs_bf16 = tolerance.at("logits_max_abs_bf16").get<double>();
+    e.logits_rms_bf16 = tolerance.at("logits_rms_bf16").get<double>();
+    return e;
+  } catch (const Json::exception& problem) {
+    throw Error(ErrorCode::kInvalidData, format("{}: {}", json_path, problem.what()));
+  }
+}
+
+}  // namespace tandem

@@ -1,0 +1,43 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What an independent implementation recorded beside a checkpoint: expected.json (prompts, tolerances) and
+// expected.safetensors (prompts, logits, greedy continuations, expert choices). The form is that of tests/goldens.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace tandem {
+
+struct ExpectedRoutes {
+  std::vector<std::int32_t> ids;  // [positions, k]
+  std::vector<float> weights;     // [positions, k]
+  std::int64_t k = 0;
+};
+
+struct ExpectedPrompt {
+  std::string name;
+  std::vector<std::int32_t> ids;
+  std::int64_t vocab = 0;
+  std::vector<float> logits;                 // [ids, vocab]
+  std::vector<std::int32_t> greedy_ids;
+  std::vector<float> greedy_logits;          // [greedy_ids, vocab]
+  std::map<std::int32_t, ExpectedRoutes> routes;  // by layer; empty for dense models
+  bool bf16_same_greedy = false;             // ids are expected to be equal in bf16 too
+  bool bf16_same_experts = false;
+};
+
+struct Expectations {
+  std::vector<ExpectedPrompt> prompts;
+  double logits_max_abs_f32 = 0;
+  double logits_max_abs_bf16 = 0;  // 0: only the root mean square is held
+  double logits_rms_bf16 = 0;
+};
+
+// Of the checkpoint at path: a folder, or a GGUF file whose folder holds the recordings. Throws Error.
+Expectations read_expectations(const std::string& path);
+
+}  // namespace tandem

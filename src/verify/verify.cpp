@@ -1,0 +1,166 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "verify/verify.h"
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+
+#include "base/format.h"
+
+namespace tandem {
+
+namespace {
+
+constexpr double kRouteWeightMaxF32 = 1e-5;
+constexpr Nanoseconds kPatience = 600'000'000'000;
+
+// What the engine computed for one request, by position.
+struct Recorded {
+  std::map<std::int64_t, std::vector<float>> logits;
+  std::map<std::pair<std::int32_t, std::int64_t>, std::vector<std::pair<std::int32_t, float>>> routes;  // by (layer, position)
+  std::vector<std::int32_t> tokens;
+  Status status;
+};
+
+class Recorder final : public Observer {
+ public:
+  void on_route(RequestId request, std::int64_t position, std::int32_t layer, std::span<const std::int32_t> ids,
+                std::span<const float> weights) override {
+    std::vector<std::pair<std::int32_t, float>> choice;
+    for (std::size_t i = 0; i < ids.size(); ++i) choice.emplace_back(ids[i], weights[i]);
+    std::sort(choice.begin(), choice.end());  // compared as id → weight
+    std::lock_guard lock(mutex_);
+    recorded_[request].routes[{layer, position}] = std::move(choice);
+  }
+  void on_logits(RequestId request, std::int64_t position, std::span<const float> logits) override {
+    std::lock_guard lock(mutex_);
+    recorded_[request].logits[position].assign(logits.begin(), logits.end());
+  }
+  // After the engine has stopped.
+  Recorded& of(RequestId request) { return recorded_[request]; }
+
+ private:
+  std::mutex mutex_;  // several attention workers
+  std::map<RequestId, Recorded> recorded_;
+};
+
+std::vector<RequestId> run_prompts(Engine& engine, const Expectations& expectations, Recorder& recorder) {
+  const auto events = std::make_shared<EventStream>();
+  std::vector<RequestId> ids;
+  std::map<RequestId, std::vector<std::int32_t>> tokens;
+  std::map<RequestId, Status> failures;
+  for (const ExpectedPrompt& prompt : expectations.prompts) {
+    Request request;
+    request.id = engine.next_id();
+    request.prompt = prompt.ids;
+    // One more than recorded: the last recorded token is fed too, for its expert choices.
+    request.new_tokens_max = static_cast<std::int32_t>(prompt.greedy_ids.size()) + 1;
+    request.prompt_logits = true;
+    ids.push_back(request.id);
+    const RequestId id = request.id;
+    if (Status submitted = engine.submit(std::move(request), events); !submitted) failures[id] = std::move(submitted);
+  }
+  for (std::size_t left = ids.size() - failures.size(); left > 0;) {
+    const std::optional<RequestEvent> event = events->pop(kPatience);
+    if (!event) break;
+    for (const SampledToken& token : event->tokens) tokens[event->id].push_back(token.id);
+    if (event->finish == FinishReason::kError) failures[event->id] = event->status;
+    left -= event->finish != FinishReason::kNone;
+  }
+  engine.stop();
+  for (const RequestId id : ids) {
+    recorder.of(id).tokens = tokens[id];
+    recorder.of(id).status = failures[id];
+  }
+  return ids;
+}
+
+// Adds one row of logits to the errors. NaN counts as infinitely wrong.
+void compare_row(std::span<const float> expected, const std::vector<float>& found, double& max_abs, double& squares, std::int64_t& count) {
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double error = i < found.size() ? std::abs(static_cast<double>(expected[i]) - found[i]) : INFINITY;
+    max_abs = std::isnan(error) ? INFINITY : std::max(max_abs, error);
+    squares += error * error;
+    ++count;
+  }
+}
+
+void compare_logits(const ExpectedPrompt& expected, Recorded& found, PromptVerdict& verdict) {
+  const auto vocab = static_cast<std::size_t>(expected.vocab), prompt = expected.ids.size();
+  double squares = 0;
+  std::int64_t count = 0;
+  for (std::size_t i = 0; i < prompt; ++i)
+    compare_row(std::span(expected.logits).subspan(i * vocab, vocab), found.logits[static_cast<std::int64_t>(i)], verdict.logits_max_abs, squares, count);
+  // Row i is what greedy id i was taken from; beyond the first other token there is nothing to compare.
+  for (std::size_t i = 1; i < expected.greedy_ids.size() && static_cast<std::int64_t>(i) <= verdict.greedy_same; ++i)
+    compare_row(std::span(expected.greedy_logits).subspan(i * vocab, vocab), found.logits[static_cast<std::int64_t>(prompt - 1 + i)], verdict.logits_max_abs, squares, count);
+  verdict.logits_rms = std::sqrt(squares / static_cast<double>(count));
+}
+
+void compare_routes(const ExpectedPrompt& expected, Recorded& found, PromptVerdict& verdict) {
+  const auto positions = static_cast<std::int64_t>(expected.ids.size()) + verdict.greedy_same;
+  for (const auto& [layer, routes] : expected.routes) {
+    for (std::int64_t position = 0; position < positions; ++position) {
+      const auto choice = found.routes.find({layer, position});
+      ++verdict.routes;
+      std::vector<std::pair<std::int32_t, float>> wanted;
+      for (std::int64_t i = position * routes.k; i < (position + 1) * routes.k; ++i) wanted.emplace_back(routes.ids[i], routes.weights[i]);
+      std::sort(wanted.begin(), wanted.end());
+      const bool same = choice != found.routes.end() &&
+                        std::equal(wanted.begin(), wanted.end(), choice->second.begin(), choice->second.end(),
+                                   [](const auto& a, const auto& b) { return a.first == b.first; });
+      verdict.routes_different += !same;
+      for (std::size_t i = 0; same && i < wanted.size(); ++i)
+        verdict.route_weight_max_abs = std::max(verdict.route_weight_max_abs, std::abs(static_cast<double>(wanted[i].second) - choice->second[i].second));
+    }
+  }
+}
+
+PromptVerdict judge(const ExpectedPrompt& expected, const Expectations& limits, bool f32, Recorded& found) {
+  PromptVerdict v;
+  v.name = expected.name;
+  v.tokens = static_cast<std::int64_t>(expected.ids.size());
+  v.greedy_total = static_cast<std::int64_t>(expected.greedy_ids.size());
+  while (v.greedy_same < v.greedy_total && v.greedy_same < static_cast<std::int64_t>(found.tokens.size()) &&
+         found.tokens[v.greedy_same] == expected.greedy_ids[v.greedy_same])
+    ++v.greedy_same;
+  const auto fault = [&](bool bad, std::string text) {
+    if (bad) v.faults.push_back(std::move(text));
+  };
+  if (!found.status) {
+    fault(true, found.status.error().message());
+    return v;
+  }
+  compare_logits(expected, found, v);
+  compare_routes(expected, found, v);
+  const double max_abs = f32 ? limits.logits_max_abs_f32 : limits.logits_max_abs_bf16;
+  fault(max_abs > 0 && !(v.logits_max_abs <= max_abs), format("largest logit error {:.3g}, limit {:.3g}", v.logits_max_abs, max_abs));
+  fault(!f32 && !(v.logits_rms <= limits.logits_rms_bf16), format("rms logit error {:.3g}, limit {:.3g}", v.logits_rms, limits.logits_rms_bf16));
+  const bool same_experts = f32 || expected.bf16_same_experts, same_greedy = f32 || expected.bf16_same_greedy;
+  fault(same_experts && v.routes_different > 0, format("{} of {} expert choices differ", v.routes_different, v.routes));
+  fault(f32 && v.route_weight_max_abs > kRouteWeightMaxF32, format("expert weights differ by {:.3g}, limit {:.3g}", v.route_weight_max_abs, kRouteWeightMaxF32));
+  fault(same_greedy && v.greedy_same < v.greedy_total, format("greedy token {} of {} differs", v.greedy_same + 1, v.greedy_total));
+  return v;
+}
+
+}  // namespace
+
+bool Verdict::passed() const {
+  return !prompts.empty() && std::all_of(prompts.begin(), prompts.end(), [](const PromptVerdict& p) { return p.faults.empty(); });
+}
+
+Verdict verify(const Checkpoint& checkpoint, const Expectations& expectations, EngineConfig config) {
+  Recorder recorder;
+  config.observer = &recorder;
+  const std::unique_ptr<Engine> engine = Engine::start(checkpoint, config);
+  const std::vector<RequestId> ids = run_prompts(*engine, expectations, recorder);
+  Verdict verdict;
+  verdict.f32 = config.kv_dtype == DType::kF32;
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    verdict.prompts.push_back(judge(expectations.prompts[i], expectations, verdict.f32, recorder.of(ids[i])));
+  return verdict;
+}
+
+}  // namespace tandem

@@ -1,0 +1,89 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Recorded logits, routes and greedy tokens of independent implementations, through the whole engine: every backend and
+// layout, in f32 and with bf16 KV.
+#include <gtest/gtest.h>
+
+#include "base/format.h"
+#include "verify/verify.h"
+
+namespace tandem {
+namespace {
+
+struct Case {
+  std::string checkpoint;  // under tests/goldens
+  std::string backend;
+  DType kv_dtype;
+  std::string layout;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const char* checkpoint : {"llama", "step3_text_bf16", "step3_text_d256", "llama_gguf/llama-f16.gguf", "llama_gguf/llama-q8_0.gguf",
+                                 "llama_gguf/llama-q4_0.gguf", "llama_gguf/llama-q4_1.gguf"}) {
+    all.push_back({checkpoint, "reference", DType::kF32, "local"});
+    for (const char* layout : {"local", "1A1F", "2A2F"}) {
+      all.push_back({checkpoint, "cpu", DType::kF32, layout});
+      all.push_back({checkpoint, "cpu", DType::kBF16, layout});
+    }
+  }
+  return all;
+}
+
+class Golden : public testing::TestWithParam<Case> {};
+
+TEST_P(Golden, StaysWithinTheRecordedLimits) {
+  const Case& c = GetParam();
+  const std::string path = "tests/goldens/" + c.checkpoint;
+  EngineConfig config;
+  config.backend = c.backend;
+  config.kv_dtype = c.kv_dtype;
+  config.layout = parse_layout(c.layout);
+  config.context_tokens_max = 256;
+  config.sequences_max = 8;
+  config.rows_per_step_max = 96;  // the longest prompt comes in chunks
+  config.prefill_chunk = 40;
+  config.checked = true;
+  const Verdict verdict = verify(*Checkpoint::open(path), read_expectations(path), config);
+  for (const PromptVerdict& prompt : verdict.prompts)
+    for (const std::string& fault : prompt.faults) ADD_FAILURE() << prompt.name << ": " << fault;
+  EXPECT_TRUE(verdict.passed());
+}
+
+std::string name_of(const testing::TestParamInfo<Case>& info) {
+  std::string name = format("{}_{}_{}_{}", info.param.checkpoint, info.param.backend, tandem::name(info.param.kv_dtype), info.param.layout);
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Golden, testing::ValuesIn(cases()), name_of);
+
+TEST(Expectations, NamesTheFileThatIsMissing) {
+  try {
+    read_expectations("tests/goldens");
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kNotFound);
+    EXPECT_NE(error.message().find("expected.json"), std::string::npos);
+  }
+}
+
+TEST(Expectations, WrongExpectationsFail) {
+  const std::string path = "tests/goldens/llama";
+  Expectations expectations = read_expectations(path);
+  expectations.prompts.resize(2);
+  expectations.prompts[0].logits[7] += 1;
+  expectations.prompts[1].greedy_ids[3] ^= 1;
+  EngineConfig config;
+  config.kv_dtype = DType::kF32;
+  config.context_tokens_max = 256;
+  const Verdict verdict = verify(*Checkpoint::open(path), expectations, config);
+  EXPECT_FALSE(verdict.passed());
+  EXPECT_EQ(verdict.prompts[0].faults.size(), 1u);
+  EXPECT_EQ(verdict.prompts[1].greedy_same, 3);
+}
+
+}  // namespace
+}  // namespace tandem
