@@ -46,6 +46,16 @@ build() {
   NINJA_STATUS='[%f/%t %es] ' ninja -C "build/$preset" -j "$(nproc)" "$@" </dev/null
 }
 
+# The program alone, told on standard error: standard output is for the answer. Rebuilding says only what it builds.
+build_program() {
+  local nothing='^ninja: (Entering directory|no work to do)|Re-checking globbed directories'
+  if [ -x build/release/tandem ]; then
+    build release tandem | sed -u -E "/$nothing/d" >&2
+  else
+    build release tandem >&2
+  fi
+}
+
 help_chat() {
   cat <<'TEXT'
 usage: ./dev chat [ARGUMENTS OF tandem chat]
@@ -59,8 +69,7 @@ TEXT
 cmd_chat() {
   local model
   setup base
-  # What building says goes to standard error, so that the answer alone is on standard output.
-  build release tandem >&2
+  build_program
   model=$(tools/fetch-model)
   case " $* " in
     *' --model '* | *' --model='*) exec build/release/tandem chat "$@" ;;
@@ -80,7 +89,7 @@ TEXT
 cmd_bench() {
   local model
   setup base
-  build release tandem >&2
+  build_program
   if [ $# -gt 0 ]; then exec build/release/tandem bench "$@"; fi
   model=$(tools/fetch-model)
   exec build/release/tandem bench model --model "$model"
