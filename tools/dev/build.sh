@@ -70,11 +70,11 @@ cmd_chat() {
   local model
   setup base
   build_program
-  model=$(tools/fetch-model)
   case " $* " in
     *' --model '* | *' --model='*) exec build/release/tandem chat "$@" ;;
-    *) exec build/release/tandem chat --model "$model" "$@" ;;
   esac
+  model=$(tools/fetch-model)
+  exec build/release/tandem chat --model "$model" "$@"
 }
 
 help_bench() {
