@@ -22,7 +22,6 @@ using SequencePtr = std::unique_ptr<Sequence>;
 struct Step {
   std::int64_t rows_left;    // of rows_per_step_max
   std::int64_t drafts_left;  // rows that no running sequence is waiting for
-  bool preempted = false;
   std::vector<SequenceRows> rows;
   std::vector<BlockId> fresh;
 };
@@ -74,7 +73,7 @@ Batch Scheduler::plan() {
   Step step{.rows_left = rows_max, .drafts_left = rows_max - std::ssize(state_->running)};
   state_->decode(step);
   state_->prefill(step);
-  if (!step.preempted) state_->admit(step);
+  state_->admit(step);
   return {.step = ++state_->steps,
           .micro_batches = split_evenly(std::move(step.rows), state_->config.micro_batches),
           .fresh_blocks = std::move(step.fresh)};
@@ -86,23 +85,15 @@ void Scheduler::State::decode(Step& step) {
     if (!sequence.decoding()) continue;
     const std::vector<std::int32_t> drafts = draft(sequence, step);
     if (!drafts.empty() && place(sequence, 1, drafts, step)) continue;
-    while (i < running.size() && !place(sequence, 1, {}, step)) {
-      preempt_youngest();
-      step.preempted = true;
-    }
+    while (i < running.size() && !place(sequence, 1, {}, step)) preempt_youngest();
   }
 }
 
 void Scheduler::State::prefill(Step& step) {
-  for (std::size_t i = 0; i < running.size() && step.rows_left > 0; ++i) {
-    Sequence& sequence = *running[i];
-    if (sequence.decoding()) continue;
-    while (room(sequence) == 0 && step.rows.empty()) {  // nobody else goes on and gives blocks back
-      preempt_youngest();
-      step.preempted = true;
-    }
-    const std::int64_t count = std::min({sequence.pending(), config.prefill_chunk, step.rows_left, room(sequence)});
-    if (count > 0) TANDEM_CHECK(place(sequence, count, {}, step), "a chunk that has room");
+  for (const SequencePtr& sequence : running) {
+    if (sequence->decoding()) continue;
+    const std::int64_t count = std::min({sequence->pending(), config.prefill_chunk, step.rows_left, room(*sequence)});
+    if (count > 0) TANDEM_CHECK(place(*sequence, count, {}, step), "a chunk that has room");
   }
 }
 
@@ -142,6 +133,8 @@ std::int64_t Scheduler::State::room(const Sequence& sequence) const {
   return (std::ssize(sequence.table.blocks) + kv.available()) * kBlockTokens - sequence.table.tokens;
 }
 
+// Whether the sequence's tokens find room beside what the running ones were promised. Hence prompts never wait for each
+// other's blocks: they lack some only while an answer has outgrown its promise, and answers end.
 bool Scheduler::State::fits(const Sequence& sequence) const {
   std::int64_t promised = 0;
   for (const SequencePtr& other : running) promised += other->blocks_to_come();

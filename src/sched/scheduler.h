@@ -10,7 +10,7 @@
 //      (prompt and answer so far)
 //   2. what is left of rows_per_step_max goes to prefill chunks, oldest first, each at most prefill_chunk rows
 //   3. waiting requests are admitted, in order of arrival, while sequences_max allows and their tokens fit beside what
-//      the running ones still need for theirs and the next block of each; not in a step that preempted
+//      the running ones still need for theirs and the next block of each
 // Preempted sequences come back before new ones. Tokens already given out are never changed.
 // Some sequence gets rows in every step, room goes to the oldest first, and alone any of them fits: so all end.
 //

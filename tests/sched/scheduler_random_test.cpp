@@ -66,7 +66,7 @@ class RandomLife {
 
   SchedulerConfig random_config() {
     SchedulerConfig config{.queue_max = 1 + below(8), .sequences_max = 1 + below(8), .vocab = kVocab};
-    config.rows_per_step_max = config.sequences_max + below(150);
+    config.rows_per_step_max = config.sequences_max + (below(3) == 0 ? below(4) : below(150));
     config.prefill_chunk = 1 + below(130);
     config.context_tokens_max = 20 + below(400);
     config.micro_batches = static_cast<std::int32_t>(1 + below(4));

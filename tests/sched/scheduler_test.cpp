@@ -199,6 +199,23 @@ TEST(Scheduler, DraftsNeverPassTheEndOfTheAnswerNorTheVocabulary) {
   EXPECT_EQ(shape_of(house.plan()), (Shape{{1, 5, 2}, {2, 5, 2}}));
 }
 
+TEST(Scheduler, DraftsTakeNoRowThatAnotherSequenceWaitsFor) {
+  House house({.sequences_max = 3, .rows_per_step_max = 13});
+  for (RequestId id : {1, 2, 3}) ASSERT_TRUE(house.scheduler.submit(request_of(id, id == 3 ? 20 : 5, 50)));
+  house.scheduler.set_drafter([](std::span<const std::int32_t>) { return std::vector<std::int32_t>(7, 1); });
+  EXPECT_EQ(shape_of(house.step()), (Shape{{1, 0, 5}, {2, 0, 5}, {3, 0, 3}}));
+  EXPECT_EQ(shape_of(house.plan()), (Shape{{1, 5, 8}, {2, 5, 4}, {3, 3, 1}}));
+}
+
+TEST(Scheduler, AdmitsOnlyWhatFitsBesideTheRunningOnes) {
+  House house({.prefill_chunk = 64}, 6);
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 250, 20)));
+  ASSERT_TRUE(house.scheduler.submit(request_of(2, 64, 1)));
+  ASSERT_TRUE(house.scheduler.submit(request_of(3, 64, 1)));
+  EXPECT_EQ(shape_of(house.step()), (Shape{{1, 0, 64}, {2, 0, 64}}));  // 4 blocks, 1 for the answer, and 1
+  EXPECT_EQ(house.scheduler.load().waiting, 1);
+}
+
 TEST(Scheduler, APreemptedSequenceIsComputedAgainAndRepeatsNothing) {
   House house;
   const Request request = request_of(1, 70, 8);
