@@ -1,0 +1,173 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Invariants of bits: a row does not depend on its neighbours, a sum not on who computes which part of it, and NaN stays in
+// the row it came from.
+#include <algorithm>
+#include <numeric>
+
+#include "tests/ops/backend_tests.h"
+
+namespace tandem {
+namespace {
+
+class BitsTest : public CpuVariantTest {};
+
+TEST_P(BitsTest, ARowOfAProductIsTheSameInEveryBatch) {
+  constexpr int kRowsMax = 67, kColumns = 50, kWidth = 352;
+  const auto cpu = backend();
+  for (const DType dtype : kWeightTypes) {
+    CaseBuilder b(*cpu);
+    const Weight* weight = b.weight(dtype, kColumns, kWidth);
+    const Tensor x = b.normal(kRowsMax, kWidth), alone = b.zeros(kRowsMax, kColumns), together = b.zeros(kRowsMax, kColumns);
+    const KSlices slices = width_slices(kWidth, 32, 0, 8);
+    for (int r = 0; r < kRowsMax; ++r) cpu->run(MatMul{alone.slice_rows(r, 1), x.slice_rows(r, 1), weight, slices});
+    for (int rows = 1; rows <= kRowsMax; ++rows) {
+      cpu->run(MatMul{together.slice_rows(0, rows), x.slice_rows(0, rows), weight, slices});
+      ASSERT_TRUE(same_bits(values_of(together.slice_rows(0, rows)), values_of(alone.slice_rows(0, rows))))
+          << name(dtype) << ", " << rows << " rows";
+    }
+    const Tensor grouped = b.zeros(kRowsMax, kColumns);
+    const Weight* const experts[] = {weight, weight, weight};
+    const std::int32_t offsets[] = {0, 3, 3, kRowsMax};
+    cpu->run(GroupedMatMul{grouped, x, experts, offsets, slices});
+    EXPECT_TRUE(same_bits(values_of(grouped), values_of(alone))) << name(dtype) << ", grouped";
+  }
+}
+
+// The two halves of the width computed by different workers, each with its own part of the weight.
+TEST_P(BitsTest, HalvesOfTheWidthAddUpToTheWhole) {
+  constexpr int kRows = 13, kColumns = 40;
+  const auto cpu = backend();
+  for (const DType dtype : kWeightTypes) {
+    for (const int width : {96, 352}) {
+      CaseBuilder b(*cpu);
+      const StoredMatrix stored = random_matrix(b.rng(), dtype, kColumns, width);
+      const Tensor x = b.normal(kRows, width), expected = b.zeros(kRows, kColumns), found = b.zeros(kRows, kColumns);
+      const auto weight = cpu->pack({{stored.part()}, width});
+      cpu->run(MatMul{expected, x, weight.get(), width_slices(width, 32, 0, 8)});
+
+      Tensor partials[2];
+      std::unique_ptr<Weight> halves[2];
+      const std::int64_t middle = width_slice_begin(width, 32, 4);
+      for (int half = 0; half < 2; ++half) {
+        const std::int64_t begin = half == 0 ? 0 : middle, count = half == 0 ? middle : width - middle;
+        WeightPart part = stored.part();
+        part.data += row_bytes(dtype, static_cast<std::size_t>(begin));
+        halves[half] = cpu->pack({{part}, count});
+        partials[half] = b.zeros(kRows, kColumns);
+        cpu->run(MatMul{partials[half], x.slice_columns(begin, count), halves[half].get(), width_slices(width, 32, 4 * half, 4)});
+      }
+      const std::int32_t slice_counts[] = {4, 4};
+      cpu->run(CombineExperts{found, {}, 0, partials, slice_counts});
+      EXPECT_TRUE(same_bits(values_of(found), values_of(expected))) << name(dtype) << ", width " << width;
+    }
+  }
+}
+
+TEST_P(BitsTest, NaNInARowOfAProductStaysThere) {
+  const auto cpu = backend();
+  for (const DType dtype : kWeightTypes) {
+    CaseBuilder b(*cpu);
+    const Weight* weight = b.weight(dtype, 40, 64);
+    const Tensor x = b.normal(20, 64), clean = b.zeros(20, 40), out = b.zeros(20, 40);
+    cpu->run(MatMul{clean, x, weight, KSlices::whole(64)});
+    x.row<float>(7)[3] = NAN;
+    x.row<float>(12)[63] = INFINITY;
+    cpu->run(MatMul{out, x, weight, KSlices::whole(64)});
+    for (const int row : {6, 8, 11, 13, 19})
+      EXPECT_TRUE(same_bits(values_of(out.slice_rows(row, 1)), values_of(clean.slice_rows(row, 1)))) << name(dtype);
+    for (const float value : values_of(out.slice_rows(7, 1))) EXPECT_TRUE(std::isnan(value)) << name(dtype);
+  }
+}
+
+// One sequence of 150 tokens in the given blocks, asked by any of its rows.
+class Sequence {
+ public:
+  static constexpr std::int32_t kTokens = 150, kHeads = 6, kKvHeads = 2, kDim = 32;
+
+  Sequence(CaseBuilder& b, DType dtype, const std::vector<std::int32_t>& blocks)
+      : b_(b), cache_(b.cache({1, kKvHeads, kDim, kDim, dtype, 8})), table_(b.ids(blocks, {1, 3})) {
+    Rng rng(7);
+    k_ = b.zeros(kTokens, kKvHeads * kDim);
+    v_ = b.zeros(kTokens, kKvHeads * kDim);
+    q_ = b.zeros(kTokens, kHeads * kDim);
+    for (const Tensor& t : {k_, v_, q_})
+      for (std::int64_t i = 0; i < t.shape.elements(); ++i) t.f32()[i] = rng.normal();
+  }
+
+  Tensor k() const { return k_; }
+  Tensor v() const { return v_; }
+  KvCache& cache() { return cache_; }
+
+  void append() {
+    std::vector<std::int32_t> slots;
+    for (std::int32_t t = 0; t < kTokens; ++t)
+      slots.push_back(table_.as<std::int32_t>()[t / kBlockTokens] * kBlockTokens + t % kBlockTokens);
+    b_.backend().run(AppendKv{k_, v_, b_.ids(slots), &cache_, 0});
+  }
+
+  // Attention of rows [begin, begin + count), in one operator.
+  std::vector<float> ask(std::int32_t begin, std::int32_t count) {
+    const Tensor out = b_.zeros(count, kHeads * kDim);
+    std::vector<std::int32_t> positions(static_cast<std::size_t>(count));
+    std::iota(positions.begin(), positions.end(), begin);
+    const std::int64_t context = static_cast<std::int64_t>(count) * begin + static_cast<std::int64_t>(count) * (count + 1) / 2;
+    const PagedAttention op{out, q_.slice_rows(begin, count), table_, b_.ids(std::vector<std::int32_t>(positions.size())),
+                            b_.ids(positions), &cache_, 0, kHeads, 0.2f, context};
+    validate(op);
+    b_.backend().run(op);
+    return values_of(out);
+  }
+
+ private:
+  CaseBuilder& b_;
+  KvCache& cache_;
+  Tensor table_, k_, v_, q_;
+};
+
+std::vector<float> row_of(const std::vector<float>& values, std::int32_t row) {
+  constexpr std::int32_t kColumns = Sequence::kHeads * Sequence::kDim;
+  return {values.begin() + row * kColumns, values.begin() + (row + 1) * kColumns};
+}
+
+TEST_P(BitsTest, ARowOfAttentionIsTheSameInEveryChunkThreadCountAndPlace) {
+  const auto cpu = backend(2), three = backend(3);
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    CaseBuilder b(*cpu), elsewhere(*three);
+    Sequence here(b, dtype, {0, 1, 2}), there(elsewhere, dtype, {7, 2, 5});
+    here.append();
+    there.append();
+    const std::vector<float> expected = here.ask(0, Sequence::kTokens);
+    EXPECT_TRUE(same_bits(there.ask(0, Sequence::kTokens), expected));
+    for (std::int32_t t = 0; t < Sequence::kTokens; ++t) ASSERT_TRUE(same_bits(here.ask(t, 1), row_of(expected, t))) << "token " << t;
+    for (const std::int32_t begin : {0, 60, 101}) {
+      const std::vector<float> chunk = there.ask(begin, 37);
+      for (std::int32_t i = 0; i < 37; ++i) ASSERT_TRUE(same_bits(row_of(chunk, i), row_of(expected, begin + i))) << begin + i;
+    }
+  }
+}
+
+TEST_P(BitsTest, NaNOfLaterTokensAndStaleSlotsReachesNoEarlierRow) {
+  constexpr std::int32_t kBroken = 70;
+  const auto cpu = backend();
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    CaseBuilder b(*cpu);
+    Sequence sequence(b, dtype, {0, 1, 2});
+    sequence.append();
+    const std::vector<float> clean = sequence.ask(0, Sequence::kTokens);
+    for (std::int32_t t = kBroken; t < Sequence::kTokens; ++t) {
+      std::fill_n(sequence.k().row<float>(t), sequence.k().shape[1], NAN);
+      std::fill_n(sequence.v().row<float>(t), sequence.v().shape[1], t % 2 == 0 ? NAN : INFINITY);
+    }
+    sequence.append();
+    const std::vector<float> found = sequence.ask(0, Sequence::kTokens);
+    for (std::int32_t t = 0; t < kBroken; ++t) ASSERT_TRUE(same_bits(row_of(found, t), row_of(clean, t))) << "token " << t;
+    for (std::int32_t t = kBroken; t < Sequence::kTokens; ++t) EXPECT_TRUE(std::isnan(row_of(found, t)[0])) << "token " << t;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, BitsTest, testing::ValuesIn(cpu_variants()), variant_name);
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,46 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cpu/thread_team.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <set>
+
+namespace tandem::cpu {
+namespace {
+
+TEST(ThreadTeam, EveryMemberRunsEveryRoundOnItsOwnThread) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadTeam team(threads);
+    EXPECT_EQ(team.threads(), threads);
+    std::vector<int> rounds(static_cast<std::size_t>(threads));
+    std::vector<std::thread::id> ids(static_cast<std::size_t>(threads));
+    for (int i = 0; i < 300; ++i) {
+      team.run([&](int member) {
+        ++rounds[static_cast<std::size_t>(member)];
+        ids[static_cast<std::size_t>(member)] = std::this_thread::get_id();
+      });
+    }
+    EXPECT_EQ(rounds, std::vector<int>(static_cast<std::size_t>(threads), 300));
+    EXPECT_EQ(std::set(ids.begin(), ids.end()).size(), static_cast<std::size_t>(threads));
+    EXPECT_EQ(ids[0], std::this_thread::get_id());
+  }
+}
+
+TEST(ThreadTeam, WakesMembersThatFellAsleep) {
+  ThreadTeam team(3);
+  std::atomic<int> count{0};
+  for (int i = 0; i < 3; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    team.run([&](int member) {
+      if (member == 2) std::this_thread::sleep_for(std::chrono::milliseconds(5));  // the caller falls asleep, too
+      ++count;
+    });
+  }
+  EXPECT_EQ(count, 9);
+}
+
+}  // namespace
+}  // namespace tandem::cpu

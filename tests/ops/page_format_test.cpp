@@ -1,0 +1,81 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Pages: what is appended comes out in the canonical form, the same on every backend, and goes back in.
+#include "ops/page_format.h"
+
+#include "base/error.h"
+#include "tests/ops/backend_tests.h"
+
+namespace tandem {
+namespace {
+
+constexpr KvSpec kSpecs[] = {
+    {2, 3, 64, 64, DType::kBF16, 3}, {1, 2, 20, 12, DType::kBF16, 3}, {2, 1, 16, 48, DType::kF32, 3}, {1, 2, 6, 10, DType::kF32, 3}};
+
+// A cache with random values in some slots of block 1.
+KvCache& filled_cache(CaseBuilder& b, const KvSpec& spec) {
+  KvCache& cache = b.cache(spec);
+  for (std::int32_t layer = 0; layer < spec.layers; ++layer) {
+    const Tensor k = b.normal(5, spec.kv_heads * spec.k_dim), v = b.normal(5, spec.kv_heads * spec.v_dim);
+    k.row<float>(1)[0] = NAN;
+    v.row<float>(2)[0] = -INFINITY;
+    b.backend().run(AppendKv{k, v, b.ids({64, 70, 127, 99, 65}), &cache, layer});
+  }
+  return cache;
+}
+
+std::vector<std::byte> exported(Backend& backend, const KvCache& cache, std::int32_t block) {
+  std::vector<std::byte> page(page_bytes(cache.spec()), std::byte{0xcc});
+  backend.export_page(cache, block, page);
+  return page;
+}
+
+class PagesTest : public CpuVariantTest {};
+
+TEST_P(PagesTest, AreThoseOfTheReference) {
+  const auto reference = make_reference_backend();
+  const auto cpu = backend();
+  for (const KvSpec& spec : kSpecs) {
+    CaseBuilder a(*reference), b(*cpu);
+    KvCache& expected = filled_cache(a, spec);
+    KvCache& found = filled_cache(b, spec);
+    for (std::int32_t block = 0; block < 3; ++block) EXPECT_EQ(exported(*cpu, found, block), exported(*reference, expected, block));
+  }
+}
+
+TEST_P(PagesTest, ComeBackAsTheyWere) {
+  const auto cpu = backend();
+  for (const KvSpec& spec : kSpecs) {
+    CaseBuilder b(*cpu);
+    KvCache& cache = filled_cache(b, spec);
+    const std::vector<std::byte> page = exported(*cpu, cache, 1), empty = exported(*cpu, cache, 0);
+    cpu->import_page(cache, 2, page);
+    EXPECT_EQ(exported(*cpu, cache, 2), page);
+    cpu->zero_block(cache, 1);
+    EXPECT_EQ(exported(*cpu, cache, 1), empty);
+    EXPECT_EQ(exported(*cpu, cache, 2), page) << "zeroing touched another block";
+  }
+}
+
+TEST_P(PagesTest, OfAnotherCacheAreRefusedUntouched) {
+  const auto cpu = backend();
+  CaseBuilder b(*cpu);
+  KvCache& cache = filled_cache(b, kSpecs[0]);
+  const std::vector<std::byte> before = exported(*cpu, cache, 1);
+  KvSpec other = kSpecs[0];
+  other.k_dim = 62;
+  other.v_dim = 66;
+  EXPECT_THROW(cpu->import_page(cache, 1, exported(*cpu, b.cache(other), 0)), Error);
+  std::vector<std::byte> broken = exported(*cpu, cache, 0);
+  broken[0] ^= std::byte{1};
+  EXPECT_THROW(cpu->import_page(cache, 1, broken), Error);
+  broken.resize(broken.size() - 1);
+  EXPECT_THROW(cpu->import_page(cache, 1, broken), Error);
+  EXPECT_EQ(exported(*cpu, cache, 1), before);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, PagesTest, testing::ValuesIn(cpu_variants()), variant_name);
+
+}  // namespace
+}  // namespace tandem
