@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "base/check.h"
 #include "base/format.h"
@@ -33,8 +34,9 @@ std::vector<MicroBatch> split_evenly(std::vector<SequenceRows> sequences, std::i
   TANDEM_CHECK(count >= 1, format("{} micro-batches", count));
   std::vector<std::size_t> largest_first(sequences.size());
   std::iota(largest_first.begin(), largest_first.end(), std::size_t{0});
-  std::ranges::stable_sort(largest_first,
-                           [&](std::size_t a, std::size_t b) { return sequences[a].rows() > sequences[b].rows(); });
+  std::ranges::sort(largest_first, [&](std::size_t a, std::size_t b) {
+    return std::pair(-sequences[a].rows(), a) < std::pair(-sequences[b].rows(), b);
+  });
 
   std::vector<std::int64_t> rows(static_cast<std::size_t>(count), 0);
   std::vector<std::size_t> home(sequences.size());
