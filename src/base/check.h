@@ -11,8 +11,8 @@ namespace tandem {
 [[noreturn]] void check_failed(const char* file, int line, const char* condition, std::string_view message);
 }
 
-#define TANDEM_CHECK(condition, message)                                   \
-  do {                                                                     \
-    if (!(condition)) [[unlikely]]                                         \
-      ::tandem::check_failed(__FILE__, __LINE__, #condition, (message));   \
+#define TANDEM_CHECK(condition, message)                                 \
+  do {                                                                   \
+    if (!(condition)) [[unlikely]]                                       \
+      ::tandem::check_failed(__FILE__, __LINE__, #condition, (message)); \
   } while (false)

@@ -10,4 +10,4 @@
 namespace tandem {
 using fmt::format;
 using fmt::join;  // format("{}", join(list, ", "))
-}
+}  // namespace tandem

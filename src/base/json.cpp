@@ -42,7 +42,8 @@ class KeyWatch {
       open_.emplace_back();
     } else if (event == Json::parse_event_t::object_end) {
       open_.pop_back();
-    } else if (event == Json::parse_event_t::key && !open_.back().insert(parsed.get<std::string>()).second && repeated_.empty()) {
+    } else if (event == Json::parse_event_t::key && !open_.back().insert(parsed.get<std::string>()).second &&
+               repeated_.empty()) {
       repeated_ = to_line(parsed);
     }
     return true;
@@ -58,18 +59,23 @@ class KeyWatch {
 
 Json parse_json(std::string_view text, const std::string& what, const JsonLimits& limits) {
   if (text.size() > limits.bytes_max)
-    throw Error(ErrorCode::kInvalidData, format("{}: {} bytes of JSON, limit is {}", what, text.size(), limits.bytes_max));
+    throw Error(ErrorCode::kInvalidData,
+                format("{}: {} bytes of JSON, limit is {}", what, text.size(), limits.bytes_max));
   if (const int depth = depth_of(text); depth > limits.depth_max)
     throw Error(ErrorCode::kInvalidData, format("{}: JSON nested {} deep, limit is {}", what, depth, limits.depth_max));
   KeyWatch keys;
   Json::parser_callback_t watch;
-  if (limits.unique_keys) watch = [&keys](int, Json::parse_event_t event, Json& parsed) { return keys.on(event, parsed); };
+  if (limits.unique_keys)
+    watch = [&keys](int, Json::parse_event_t event, Json& parsed) { return keys.on(event, parsed); };
   Json value = Json::parse(text, watch, /*allow_exceptions=*/false);
-  if (!keys.repeated().empty()) throw Error(ErrorCode::kInvalidData, format("{}: key {} appears twice", what, keys.repeated()));
+  if (!keys.repeated().empty())
+    throw Error(ErrorCode::kInvalidData, format("{}: key {} appears twice", what, keys.repeated()));
   if (value.is_discarded()) throw Error(ErrorCode::kInvalidData, format("{}: not valid JSON", what));
   return value;
 }
 
-std::string to_line(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string to_line(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 }  // namespace tandem

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// JSON. The only place that includes nlohmann-json; outside bytes go through parse_json, which bounds size and depth and
-// throws our Error with the name of the source.
+// JSON. The only place that includes nlohmann-json; outside bytes go through parse_json, which bounds size and depth
+// and throws our Error with the name of the source.
 #pragma once
 
 #include <cstddef>

@@ -24,7 +24,9 @@ class Rng {
   explicit Rng(std::uint64_t seed) : state_(seed) {}
   std::uint64_t next() { return mix64(state_ += 0x9e3779b97f4a7c15ull); }
   // Uniform in [0, bound); bound > 0. The bias for bounds below 2^32 is under 2^-32.
-  std::uint64_t below(std::uint64_t bound) { return static_cast<std::uint64_t>((static_cast<unsigned __int128>(next()) * bound) >> 64); }
+  std::uint64_t below(std::uint64_t bound) {
+    return static_cast<std::uint64_t>((static_cast<unsigned __int128>(next()) * bound) >> 64);
+  }
   // Uniform in [0, 1), 53 bits.
   double uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }
   // Roughly normal, mean 0 and deviation 1: the sum of twelve uniforms, enough for synthetic data.
@@ -40,7 +42,9 @@ class Rng {
 
 // Uniform in [0, 1) for one position of one request's random stream.
 constexpr double random_at(std::uint64_t seed, std::uint64_t position) {
-  return static_cast<double>(mix64(mix64(seed + 0x9e3779b97f4a7c15ull) + 0x9e3779b97f4a7c15ull * (position + 1)) >> 11) * 0x1p-53;
+  return static_cast<double>(mix64(mix64(seed + 0x9e3779b97f4a7c15ull) + 0x9e3779b97f4a7c15ull * (position + 1)) >>
+                             11) *
+         0x1p-53;
 }
 
 }  // namespace tandem

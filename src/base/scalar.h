@@ -9,7 +9,9 @@
 
 namespace tandem {
 
-inline float bf16_to_f32(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+inline float bf16_to_f32(std::uint16_t bits) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
 
 // Round to nearest even; NaN stays NaN.
 inline std::uint16_t f32_to_bf16(float value) {

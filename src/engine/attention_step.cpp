@@ -77,7 +77,8 @@ void AttentionWorker::fail(std::int32_t m) {
   State& state = states_[m];
   if (state.failed) return;
   state.failed = true;
-  failure_ = link_->failure(m).is_ok() ? Status(ErrorCode::kUnavailable, "an FFN worker has stopped taking hand-overs") : link_->failure(m);
+  failure_ = link_->failure(m).is_ok() ? Status(ErrorCode::kUnavailable, "an FFN worker has stopped taking hand-overs")
+                                       : link_->failure(m);
   link_->release(m);
   for (const SequenceRows& sequence : state.plan->sequences) failed_.push_back(sequence.request);
   for (const Command& command : walk_.graph().commands())
@@ -89,20 +90,30 @@ void AttentionWorker::execute(const Command& command) {
   State& state = states_[m];
   const Nanoseconds begin = parts_.clock->now();
   switch (command.kind) {
-    case CommandKind::kEmbed: parts_.model->embed(workspace(), state.inputs->rows(), state.residual); break;
-    case CommandKind::kAttention: attention(layer, m); break;
+    case CommandKind::kEmbed:
+      parts_.model->embed(workspace(), state.inputs->rows(), state.residual);
+      break;
+    case CommandKind::kAttention:
+      attention(layer, m);
+      break;
     case CommandKind::kHandOver:
       if (!local() && command.ffn == 0) hand_over(layer, m);  // one frame, sent to all
       break;
-    case CommandKind::kExperts: local_experts(layer, m); break;
-    case CommandKind::kReturn: break;  // local: the result lies where it was computed
-    case CommandKind::kHead: head(m); break;
+    case CommandKind::kExperts:
+      local_experts(layer, m);
+      break;
+    case CommandKind::kReturn:
+      break;  // local: the result lies where it was computed
+    case CommandKind::kHead:
+      head(m);
+      break;
   }
   const Nanoseconds end = parts_.clock->now();
   stats_.busy_ns += end - begin;
   const bool visible = command.kind != CommandKind::kReturn && command.kind != CommandKind::kHandOver;
   if (parts_.track && visible)
-    parts_.track->record({name(command.kind).data(), begin, end, step_, layer, m, static_cast<std::int32_t>(state.inputs->rows().rows())});
+    parts_.track->record({name(command.kind).data(), begin, end, step_, layer, m,
+                          static_cast<std::int32_t>(state.inputs->rows().rows())});
 }
 
 void AttentionWorker::attention(std::int32_t layer, std::int32_t m) {
@@ -110,7 +121,8 @@ void AttentionWorker::attention(std::int32_t layer, std::int32_t m) {
   if (layer > 0) combine(layer - 1, state, m);
   const std::int64_t rows = state.inputs->rows().rows(), k = top_k(layer);
   state.layer = layer;
-  state.hand_over = local() ? hand_over_in(state.local_hand_over, rows, model_.hidden, k) : link_->hand_over(m, rows, k);
+  state.hand_over =
+      local() ? hand_over_in(state.local_hand_over, rows, model_.hidden, k) : link_->hand_over(m, rows, k);
   parts_.model->attention(workspace(), layer, state.inputs->rows(), state.residual, state.hand_over);
   if (k > 0) parts_.model->route(workspace(), layer, state.hand_over);
   parts_.backend->synchronise();
@@ -183,22 +195,27 @@ void AttentionWorker::sample(const MicroBatch& plan, const Tensor& logits) {
   for (const SequenceRows& sequence : plan.sequences) {
     SequenceResult result{sequence.request, sequence.rows(), {}};
     for (std::int64_t i = sequence.logits_from; i < sequence.rows() && parts_.observer; ++i)
-      parts_.observer->on_logits(sequence.request, sequence.position + i, {logits.row<float>(row + i - sequence.logits_from), vocab});
+      parts_.observer->on_logits(sequence.request, sequence.position + i,
+                                 {logits.row<float>(row + i - sequence.logits_from), vocab});
     row += sequence.logits_rows();
     if (sequence.samples) draw(sequence, logits, row, result);
     results_.push_back(std::move(result));
   }
 }
 
-// Draws after the last row that is not a draft; each draft that the draw confirms lets the next row be drawn from as well.
-void AttentionWorker::draw(const SequenceRows& sequence, const Tensor& logits, std::int64_t logits_end, SequenceResult& result) {
+// Draws after the last row that is not a draft; each draft that the draw confirms lets the next row be drawn from as
+// well.
+void AttentionWorker::draw(const SequenceRows& sequence, const Tensor& logits, std::int64_t logits_end,
+                           SequenceResult& result) {
   std::vector<std::int32_t> answer;
   if (sequence.drafts > 0) answer.assign(sequence.answer.begin(), sequence.answer.end());
   for (std::int64_t i = sequence.rows() - 1 - sequence.drafts; i < sequence.rows(); ++i) {
-    const SampleRow row{sequence.sampling, sequence.prompt, sequence.drafts > 0 ? std::span<const std::int32_t>(answer) : sequence.answer,
+    const SampleRow row{sequence.sampling, sequence.prompt,
+                        sequence.drafts > 0 ? std::span<const std::int32_t>(answer) : sequence.answer,
                         static_cast<std::uint64_t>(sequence.position + i + 1)};
     SampledToken token;
-    parts_.backend->run(Sample{logits.slice_rows(logits_end - sequence.rows() + i, 1), std::span(&row, 1), std::span(&token, 1)});
+    parts_.backend->run(
+        Sample{logits.slice_rows(logits_end - sequence.rows() + i, 1), std::span(&row, 1), std::span(&token, 1)});
     parts_.backend->synchronise();
     result.rows_kept = i + 1;
     result.tokens.push_back(token);
@@ -212,7 +229,8 @@ void AttentionWorker::observe_route(std::int32_t layer, const State& state) {
   std::int64_t row = 0;
   for (const SequenceRows& sequence : state.plan->sequences)
     for (std::int64_t i = 0; i < sequence.rows(); ++i, ++row)
-      parts_.observer->on_route(sequence.request, sequence.position + i, layer, {state.hand_over.expert_ids.row<std::int32_t>(row), k},
+      parts_.observer->on_route(sequence.request, sequence.position + i, layer,
+                                {state.hand_over.expert_ids.row<std::int32_t>(row), k},
                                 {state.hand_over.expert_weights.row<float>(row), k});
 }
 
@@ -222,6 +240,8 @@ void AttentionWorker::commit(const Batch& batch) {
   stats_.rows += batch.rows();
 }
 
-std::int64_t AttentionWorker::top_k(std::int32_t layer) const { return model_.is_routed(layer) ? model_.experts_per_token : 0; }
+std::int64_t AttentionWorker::top_k(std::int32_t layer) const {
+  return model_.is_routed(layer) ? model_.experts_per_token : 0;
+}
 
 }  // namespace tandem

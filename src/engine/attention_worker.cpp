@@ -34,7 +34,8 @@ AttentionWorker::AttentionWorker(Parts parts)
       scheduler_(with_micro_batches(parts_.scheduler, parts_.config), {parts_.kv.blocks, parts_.prefix_cache}) {
   allocate_states();
   if (!local())
-    link_ = std::make_unique<HandOverLink>(*parts_.transport, *parts_.clock, *parts_.backend, parts_.config, model_, stats_);
+    link_ = std::make_unique<HandOverLink>(*parts_.transport, *parts_.clock, *parts_.backend, parts_.config, model_,
+                                           stats_);
 }
 
 AttentionWorker::~AttentionWorker() = default;
@@ -58,7 +59,8 @@ void AttentionWorker::allocate_states() {
   const std::int64_t blocks = (parts_.scheduler.context_tokens_max + kBlockTokens - 1) / kBlockTokens;
   states_.resize(count);
   for (State& state : states_) {
-    state.inputs = std::make_unique<StepInputs>(*parts_.backend, StepInputs::Limits{rows, std::min(rows, parts_.scheduler.sequences_max), blocks});
+    state.inputs = std::make_unique<StepInputs>(
+        *parts_.backend, StepInputs::Limits{rows, std::min(rows, parts_.scheduler.sequences_max), blocks});
     state.stream = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
     state.ffn = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
     if (slots > 0) state.slot_rows = Tensor(carve(slots).data(), DType::kF32, {rows * k, hidden});

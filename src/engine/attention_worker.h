@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// An attention worker: owns requests, KV cache and the attention half of the model. Its thread takes requests from the inbox,
-// lets the scheduler plan a step, walks the step's commands, commits, and sends the news to each request's queue.
+// An attention worker: owns requests, KV cache and the attention half of the model. Its thread takes requests from the
+// inbox, lets the scheduler plan a step, walks the step's commands, commits, and sends the news to each request's
+// queue.
 //
 // In the local layout it is the FFN worker too: the same walk, with the hand-over a view instead of a frame.
 #pragma once
@@ -74,7 +75,7 @@ class AttentionWorker {
   struct State {  // one micro-batch under way
     std::unique_ptr<StepInputs> inputs;
     const MicroBatch* plan = nullptr;
-    Tensor stream, ffn, slot_rows;  // at their largest
+    Tensor stream, ffn, slot_rows;                       // at their largest
     std::span<std::byte> local_hand_over, local_return;  // local layout: what would be frames
     Residual residual;
     HandOver hand_over;

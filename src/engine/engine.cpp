@@ -16,8 +16,8 @@ namespace {
 
 // Tells deployments apart: frames of one are refused by another.
 std::uint64_t deployment_id(const EngineConfig& config, const ModelConfig& model) {
-  const std::string text = format("{} {} layers, {} wide, {} micro-batches, {}", model.architecture, model.layers, model.hidden,
-                                  config.micro_batches, to_string(config.layout));
+  const std::string text = format("{} {} layers, {} wide, {} micro-batches, {}", model.architecture, model.layers,
+                                  model.hidden, config.micro_batches, to_string(config.layout));
   return checksum(std::as_bytes(std::span(text.data(), text.size())));
 }
 
@@ -46,7 +46,8 @@ SchedulerConfig scheduler_config(const EngineConfig& c, const ModelConfig& model
 
 }  // namespace
 
-std::unique_ptr<Engine> Engine::start(const Checkpoint& checkpoint, const EngineConfig& config, const LoadListener& listener) {
+std::unique_ptr<Engine> Engine::start(const Checkpoint& checkpoint, const EngineConfig& config,
+                                      const LoadListener& listener) {
   const ModelConfig model = read_config(checkpoint);
   const auto weight_bytes = static_cast<std::int64_t>(checkpoint.tensor_bytes());
   std::unique_ptr<Engine> engine(new Engine(resolve(config, model, weight_bytes), model));
@@ -58,7 +59,9 @@ std::unique_ptr<Engine> Engine::start(const Checkpoint& checkpoint, const Engine
   return engine;
 }
 
-Engine::~Engine() { stop(); }
+Engine::~Engine() {
+  stop();
+}
 
 std::unique_ptr<Backend> Engine::make_worker_backend() const {
   const std::int32_t threads = std::max(1, config_.threads / config_.layout.workers());
@@ -71,7 +74,8 @@ void Engine::load(const Checkpoint& checkpoint, const LoadListener& listener) {
   backend_description_ = backends_.front()->describe();
   const Layout& layout = config_.layout;
   // Progress over all shares as one number.
-  std::vector<ModelShare> shares{{.attention = true, .ffn = layout.local(), .experts = ffn_share(0, 1, model_.experts)}};
+  std::vector<ModelShare> shares{
+      {.attention = true, .ffn = layout.local(), .experts = ffn_share(0, 1, model_.experts)}};
   for (std::int32_t f = 0; f < layout.ffn_workers; ++f)
     shares.push_back({.attention = false, .ffn = true, .experts = ffn_share(f, layout.ffn_workers, model_.experts)});
   std::int64_t total = 0, done = 0;
@@ -97,7 +101,8 @@ void Engine::make_workers() {
   InprocNetwork network(layout.workers());
   const auto endpoint = [&](PeerRank rank) {
     std::unique_ptr<Transport> transport = network.endpoint(rank);
-    return config_.wrap_transport && !layout.local() ? config_.wrap_transport(std::move(transport), rank) : std::move(transport);
+    return config_.wrap_transport && !layout.local() ? config_.wrap_transport(std::move(transport), rank)
+                                                     : std::move(transport);
   };
   const auto track = [&](const std::string& name) { return config_.trace ? config_.trace->add_track(name) : nullptr; };
   const WorkerConfig worker = worker_config(config_, model_);
@@ -105,7 +110,8 @@ void Engine::make_workers() {
     AttentionWorker::Parts parts;
     parts.config = worker;
     parts.scheduler = scheduler_config(config_, model_);
-    parts.kv = {model_.layers, model_.kv_heads, model_.head_dim, model_.head_dim, config_.kv_dtype, config_.kv_tokens / kBlockTokens};
+    parts.kv = {model_.layers,   model_.kv_heads,  model_.head_dim,
+                model_.head_dim, config_.kv_dtype, config_.kv_tokens / kBlockTokens};
     parts.prefix_cache = config_.prefix_cache;
     parts.index = a;
     parts.model = attention_model_;
@@ -126,11 +132,13 @@ Status Engine::submit(Request request, std::shared_ptr<EventStream> events) {
   for (const auto& worker : attention_)
     if (worker->outstanding() < least->outstanding()) least = worker.get();
   if (const std::int64_t waiting = least->outstanding(); waiting >= config_.queue_max + config_.sequences_max)
-    return Status(ErrorCode::kOutOfResources, format("{} requests are waiting, limit is {} (--queue-max)", waiting, config_.queue_max));
+    return Status(ErrorCode::kOutOfResources,
+                  format("{} requests are waiting, limit is {} (--queue-max)", waiting, config_.queue_max));
   {
     std::lock_guard lock(mutex_);
     // Ids grow, so the map is trimmed from its start of those that have long ended.
-    if (where_.size() > 4 * static_cast<std::size_t>(config_.queue_max + config_.sequences_max) * attention_.size()) where_.erase(where_.begin());
+    if (where_.size() > 4 * static_cast<std::size_t>(config_.queue_max + config_.sequences_max) * attention_.size())
+      where_.erase(where_.begin());
     where_[request.id] = least;
   }
   request.arrival = clock_->now();
@@ -152,8 +160,8 @@ void Engine::stop() {
 }
 
 std::int64_t Engine::kv_bytes() const {
-  return model_.kv_token_elements() * static_cast<std::int64_t>(traits(config_.kv_dtype).block_bytes) * config_.kv_tokens *
-         config_.layout.attention_workers;
+  return model_.kv_token_elements() * static_cast<std::int64_t>(traits(config_.kv_dtype).block_bytes) *
+         config_.kv_tokens * config_.layout.attention_workers;
 }
 
 std::vector<AttentionWorker*> Engine::attention_workers() const {

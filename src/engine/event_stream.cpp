@@ -11,12 +11,14 @@ namespace tandem {
 void EventStream::push(RequestEvent event) {
   {
     std::lock_guard lock(mutex_);
-    const auto pending = std::find_if(events_.begin(), events_.end(), [&](const RequestEvent& e) { return e.id == event.id; });
+    const auto pending =
+        std::find_if(events_.begin(), events_.end(), [&](const RequestEvent& e) { return e.id == event.id; });
     if (pending == events_.end()) {
       events_.push_back(std::move(event));
     } else {
       std::vector<SampledToken> tokens = std::move(pending->tokens);
-      tokens.insert(tokens.end(), std::make_move_iterator(event.tokens.begin()), std::make_move_iterator(event.tokens.end()));
+      tokens.insert(tokens.end(), std::make_move_iterator(event.tokens.begin()),
+                    std::make_move_iterator(event.tokens.end()));
       *pending = std::move(event);
       pending->tokens = std::move(tokens);
     }
@@ -26,7 +28,8 @@ void EventStream::push(RequestEvent event) {
 
 std::optional<RequestEvent> EventStream::pop(Nanoseconds timeout) {
   std::unique_lock lock(mutex_);
-  if (!arrived_.wait_for(lock, std::chrono::nanoseconds(timeout), [&] { return !events_.empty(); })) return std::nullopt;
+  if (!arrived_.wait_for(lock, std::chrono::nanoseconds(timeout), [&] { return !events_.empty(); }))
+    return std::nullopt;
   RequestEvent event = std::move(events_.front());
   events_.pop_front();
   return event;

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The way back: news of requests from worker threads to whoever asked. Bounded by design: at most one pending event per request,
-// since news of a request that has not been read yet grows by the newer tokens.
+// The way back: news of requests from worker threads to whoever asked. Bounded by design: at most one pending event per
+// request, since news of a request that has not been read yet grows by the newer tokens.
 #pragma once
 
 #include <condition_variable>

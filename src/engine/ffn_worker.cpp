@@ -16,9 +16,13 @@ namespace {
 constexpr OperationId kSendBit = 1ull << 63;
 constexpr Nanoseconds kIdleWait = 100'000'000;
 
-std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
 
-std::int64_t rows_of_all(const WorkerConfig& config) { return config.rows_max * config.layout.attention_workers; }
+std::int64_t rows_of_all(const WorkerConfig& config) {
+  return config.rows_max * config.layout.attention_workers;
+}
 
 std::size_t together_bytes(const WorkerConfig& config, const ModelConfig& model) {
   const std::int64_t rows = rows_of_all(config), k = model.experts_per_token;
@@ -27,8 +31,9 @@ std::size_t together_bytes(const WorkerConfig& config, const ModelConfig& model)
 
 }  // namespace
 
-FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared_ptr<const Model> model, std::unique_ptr<Backend> backend,
-                     std::unique_ptr<Transport> transport, const Clock& clock, TraceTrack* track)
+FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared_ptr<const Model> model,
+                     std::unique_ptr<Backend> backend, std::unique_ptr<Transport> transport, const Clock& clock,
+                     TraceTrack* track)
     : config_(config),
       index_(index),
       model_(std::move(model)),
@@ -40,12 +45,15 @@ FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared
       limits_(config.frame_limits(model_->config())),
       arena_(*backend_, model_->ffn_scratch_bytes(rows_of_all(config))) {
   const ModelConfig& m = model_->config();
-  const std::size_t reply_bytes = aligned(sizeof(FrameHeader) + return_bytes(config.rows_max * m.experts_per_token, config.rows_max, m.hidden));
+  const std::size_t reply_bytes =
+      aligned(sizeof(FrameHeader) + return_bytes(config.rows_max * m.experts_per_token, config.rows_max, m.hidden));
   const std::size_t a_count = config.layout.attention_workers, m_count = config.micro_batches;
   // For each attention worker: the open step's frames, as many of the next step, control words and repeats.
   buffers_each_ = static_cast<std::int32_t>(2 * m_count) + 4;
-  buffer_bytes_ = aligned(sizeof(FrameHeader) + std::max(hand_over_bytes(config.rows_max, m.hidden, m.experts_per_token), m_count * 4));
-  memory_ = backend_->allocate(a_count * (buffers_each_ * buffer_bytes_ + (m_count + 1) * reply_bytes) + together_bytes(config, m));
+  buffer_bytes_ = aligned(sizeof(FrameHeader) +
+                          std::max(hand_over_bytes(config.rows_max, m.hidden, m.experts_per_token), m_count * 4));
+  memory_ = backend_->allocate(a_count * (buffers_each_ * buffer_bytes_ + (m_count + 1) * reply_bytes) +
+                               together_bytes(config, m));
   if (const Status registered = transport_->register_region({memory_.bytes_data(), memory_.bytes()}); !registered)
     throw registered.error();
   buffers_ = memory_.bytes_data();
@@ -171,11 +179,13 @@ void FfnWorker::accept_hand_over(std::int32_t a, std::int32_t i, const FrameHead
     return post_receive(a, i);
   }
   if (header.step > step_) {  // the next step, before it is open here; a full list means repeats, which come again
-    if (static_cast<std::int32_t>(peer.early.size()) < config_.micro_batches) return peer.early.push_back({i, sizeof(FrameHeader) + header.payload_bytes});
+    if (static_cast<std::int32_t>(peer.early.size()) < config_.micro_batches)
+      return peer.early.push_back({i, sizeof(FrameHeader) + header.payload_bytes});
     return post_receive(a, i);
   }
   const std::int32_t m = header.micro_batch;
-  const std::int32_t id = open_ && header.step == step_ ? walk_.graph().find(CommandKind::kHandOver, header.layer, m, a, index_) : -1;
+  const std::int32_t id =
+      open_ && header.step == step_ ? walk_.graph().find(CommandKind::kHandOver, header.layer, m, a, index_) : -1;
   if (id >= 0 && !walk_.is_complete(id) && header.rows == peer.rows[m] && !peer.held[m].present()) {
     peer.held[m] = held;
     walk_.complete(id);
@@ -183,7 +193,8 @@ void FfnWorker::accept_hand_over(std::int32_t a, std::int32_t i, const FrameHead
   }
   if (id >= 0 && peer.held[m].present() && peer.held[m].layer == header.layer) {
     // It repeats itself because it has waited long: run with those who are here.
-    for (std::int32_t other = 0; other < config_.layout.attention_workers; ++other) stop_waiting(other, header.layer, m);
+    for (std::int32_t other = 0; other < config_.layout.attention_workers; ++other)
+      stop_waiting(other, header.layer, m);
     return post_receive(a, i);
   }
   Reply& spare = peer.replies.back();
@@ -216,7 +227,8 @@ void FfnWorker::try_open() {
   for (const Peer& peer : peers_)
     if (!peer.gone) next = next == 0 ? peer.control_step : std::min(next, peer.control_step);
   step_ = next;
-  StepShape shape{model_->config().layers, config_.micro_batches, config_.layout.attention_workers, config_.layout.ffn_workers, {}};
+  StepShape shape{
+      model_->config().layers, config_.micro_batches, config_.layout.attention_workers, config_.layout.ffn_workers, {}};
   for (Peer& peer : peers_) {
     const bool takes_part = !peer.gone && peer.control_step == step_;
     for (std::size_t m = 0; m < peer.rows.size(); ++m) {
@@ -300,14 +312,16 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
     const HandOver& part = peers_[a].held[m].hand_over;
     std::memcpy(all.hidden.row<float>(row), part.hidden.data, static_cast<std::size_t>(part.rows() * hidden) * 4);
     if (k > 0) {
-      std::memcpy(all.expert_ids.row<std::int32_t>(row), part.expert_ids.data, static_cast<std::size_t>(part.rows() * k) * 4);
-      std::memcpy(all.expert_weights.row<float>(row), part.expert_weights.data, static_cast<std::size_t>(part.rows() * k) * 4);
+      std::memcpy(all.expert_ids.row<std::int32_t>(row), part.expert_ids.data,
+                  static_cast<std::size_t>(part.rows() * k) * 4);
+      std::memcpy(all.expert_weights.row<float>(row), part.expert_weights.data,
+                  static_cast<std::size_t>(part.rows() * k) * 4);
     }
     row += part.rows();
   }
   const std::int64_t slots = count_slots(all, share_), partial_rows = share_.slice_count > 0 ? rows : 0;
-  const FfnOutput output =
-      return_in({together_ + aligned(in_bytes), return_bytes(slots, partial_rows, hidden)}, slots, partial_rows, hidden);
+  const FfnOutput output = return_in({together_ + aligned(in_bytes), return_bytes(slots, partial_rows, hidden)}, slots,
+                                     partial_rows, hidden);
   model_->experts({*backend_, arena_}, layer, all, output);
   backend_->synchronise();
 
@@ -319,8 +333,10 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
     const std::int64_t part_slots = count_slots(part, share_);
     Reply& reply = peers_[a].replies[m];
     const FfnOutput own = begin_reply(reply, part.rows(), part_slots);
-    std::memcpy(own.slot_rows.data, output.slot_rows.row<float>(slot), static_cast<std::size_t>(part_slots * hidden) * 4);
-    if (own.partial) std::memcpy(own.partial.data, output.partial.row<float>(row), static_cast<std::size_t>(part.rows() * hidden) * 4);
+    std::memcpy(own.slot_rows.data, output.slot_rows.row<float>(slot),
+                static_cast<std::size_t>(part_slots * hidden) * 4);
+    if (own.partial)
+      std::memcpy(own.partial.data, output.partial.row<float>(row), static_cast<std::size_t>(part.rows() * hidden) * 4);
     seal_reply(layer, m, part.rows(), part_slots, reply, step_);
     slot += part_slots;
     row += part.rows();
@@ -335,7 +351,8 @@ FfnOutput FfnWorker::begin_reply(Reply& reply, std::int64_t rows, std::int64_t s
   return return_in(payload(reply.frame), slots, partial_rows, hidden);
 }
 
-void FfnWorker::seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows, std::int64_t slots, Reply& reply, std::uint64_t step) {
+void FfnWorker::seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows, std::int64_t slots, Reply& reply,
+                           std::uint64_t step) {
   FrameHeader header;
   header.kind = FrameKind::kReturn;
   header.deployment = config_.deployment;

@@ -1,12 +1,12 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// An FFN worker: takes hand-overs, runs its share of the experts, sends the results back. It knows no request, position or
-// cache, and keeps nothing between hand-overs: any frame can be answered again with the same bits.
+// An FFN worker: takes hand-overs, runs its share of the experts, sends the results back. It knows no request, position
+// or cache, and keeps nothing between hand-overs: any frame can be answered again with the same bits.
 //
-// A step opens when the control words of all attention workers are here; each (layer, micro-batch) then runs once for all
-// of them together. That is for speed only: a frame that comes too late, or a second time, is answered alone, and when a
-// worker repeats itself because another one is late, nobody is waited for any longer.
+// A step opens when the control words of all attention workers are here; each (layer, micro-batch) then runs once for
+// all of them together. That is for speed only: a frame that comes too late, or a second time, is answered alone, and
+// when a worker repeats itself because another one is late, nobody is waited for any longer.
 #pragma once
 
 #include <atomic>
@@ -24,8 +24,9 @@ namespace tandem {
 
 class FfnWorker {
  public:
-  FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared_ptr<const Model> model, std::unique_ptr<Backend> backend,
-            std::unique_ptr<Transport> transport, const Clock& clock, TraceTrack* track);
+  FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared_ptr<const Model> model,
+            std::unique_ptr<Backend> backend, std::unique_ptr<Transport> transport, const Clock& clock,
+            TraceTrack* track);
   ~FfnWorker();
 
   // The worker's thread: serves until stop() is called or every attention worker is gone.
@@ -51,13 +52,13 @@ class FfnWorker {
     std::size_t bytes = 0;
     std::int32_t sends_in_flight = 0;
   };
-  struct Peer {  // one attention worker
-    std::vector<std::int32_t> rows;           // of the open step, by micro-batch
-    std::uint64_t control_step = 0;           // latest control word
+  struct Peer {                      // one attention worker
+    std::vector<std::int32_t> rows;  // of the open step, by micro-batch
+    std::uint64_t control_step = 0;  // latest control word
     std::vector<std::int32_t> control_rows;
-    std::vector<Held> held;                   // by micro-batch, for the open step
-    std::vector<Reply> replies;               // by micro-batch, and one for answers outside the step
-    std::vector<Early> early;                 // frames of a step that is not open yet
+    std::vector<Held> held;      // by micro-batch, for the open step
+    std::vector<Reply> replies;  // by micro-batch, and one for answers outside the step
+    std::vector<Early> early;    // frames of a step that is not open yet
     bool gone = false;
   };
 
@@ -79,7 +80,8 @@ class FfnWorker {
   void run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step);
   void run_together(std::int32_t layer, std::int32_t m, std::span<const std::int32_t> workers);
   FfnOutput begin_reply(Reply& reply, std::int64_t rows, std::int64_t slots);
-  void seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows, std::int64_t slots, Reply& reply, std::uint64_t step);
+  void seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows, std::int64_t slots, Reply& reply,
+                  std::uint64_t step);
   void post_reply(std::int32_t a, std::int32_t m, Reply& reply);
   void release(std::int32_t a, Held& held);
   std::int64_t top_k(std::int32_t layer) const;

@@ -27,12 +27,14 @@ std::size_t return_bytes(std::int64_t slot_rows, std::int64_t partial_rows, std:
   return static_cast<std::size_t>((slot_rows + partial_rows) * hidden) * 4;
 }
 
-FfnOutput return_in(std::span<std::byte> payload, std::int64_t slot_rows, std::int64_t partial_rows, std::int64_t hidden) {
+FfnOutput return_in(std::span<std::byte> payload, std::int64_t slot_rows, std::int64_t partial_rows,
+                    std::int64_t hidden) {
   TANDEM_CHECK(payload.size() >= return_bytes(slot_rows, partial_rows, hidden), "a return larger than its frame");
   FfnOutput view;
   view.slot_rows = Tensor(payload.data(), DType::kF32, {slot_rows, hidden});
   if (partial_rows > 0)
-    view.partial = Tensor(payload.data() + static_cast<std::size_t>(slot_rows * hidden) * 4, DType::kF32, {partial_rows, hidden});
+    view.partial =
+        Tensor(payload.data() + static_cast<std::size_t>(slot_rows * hidden) * 4, DType::kF32, {partial_rows, hidden});
   return view;
 }
 

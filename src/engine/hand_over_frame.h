@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Where the arrays of a hand-over lie in the payload of a frame: views only, no copies (transport/frame.h has the table).
+// Where the arrays of a hand-over lie in the payload of a frame: views only, no copies (transport/frame.h has the
+// table).
 #pragma once
 
 #include <cstddef>
@@ -17,6 +18,7 @@ std::size_t hand_over_bytes(std::int64_t rows, std::int64_t hidden, std::int64_t
 HandOver hand_over_in(std::span<std::byte> payload, std::int64_t rows, std::int64_t hidden, std::int64_t top_k);
 
 std::size_t return_bytes(std::int64_t slot_rows, std::int64_t partial_rows, std::int64_t hidden);
-FfnOutput return_in(std::span<std::byte> payload, std::int64_t slot_rows, std::int64_t partial_rows, std::int64_t hidden);
+FfnOutput return_in(std::span<std::byte> payload, std::int64_t slot_rows, std::int64_t partial_rows,
+                    std::int64_t hidden);
 
 }  // namespace tandem

@@ -18,29 +18,42 @@ enum class Operation : std::uint8_t { kSendHandOver, kSendControl, kReceiveRetur
 OperationId id_of(Operation kind, std::int32_t index) {
   return static_cast<OperationId>(kind) << 32 | static_cast<std::uint32_t>(index);
 }
-Operation kind_of(OperationId id) { return static_cast<Operation>(id >> 32); }
-std::int32_t index_of(OperationId id) { return static_cast<std::int32_t>(id & 0xffffffffu); }
+Operation kind_of(OperationId id) {
+  return static_cast<Operation>(id >> 32);
+}
+std::int32_t index_of(OperationId id) {
+  return static_cast<std::int32_t>(id & 0xffffffffu);
+}
 
 constexpr std::int32_t kControlsMax = 8;      // control words in flight: this step's, the last one's, repeats
 constexpr std::int32_t kPeerBuffersEach = 4;  // for word from one other attention worker
 constexpr std::int32_t kSpareReturns = 2;     // per FFN worker, for answers that come twice
 
-std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
 
 }  // namespace
 
 HandOverLink::HandOverLink(Transport& transport, const Clock& clock, Backend& backend, const WorkerConfig& config,
                            const ModelConfig& model, WorkerStats& stats)
-    : transport_(transport), clock_(clock), config_(config), model_(model), limits_(config.frame_limits(model)), stats_(stats) {
-  const std::int64_t m_count = config.micro_batches, f_count = config.layout.ffn_workers, a_count = config.layout.attention_workers;
+    : transport_(transport),
+      clock_(clock),
+      config_(config),
+      model_(model),
+      limits_(config.frame_limits(model)),
+      stats_(stats) {
+  const std::int64_t m_count = config.micro_batches, f_count = config.layout.ffn_workers,
+                     a_count = config.layout.attention_workers;
   const std::size_t frame_bytes =
       aligned(sizeof(FrameHeader) + hand_over_bytes(config.rows_max, model.hidden, model.experts_per_token));
   const std::size_t control_bytes = aligned(sizeof(FrameHeader) + static_cast<std::size_t>(m_count) * 4);
   ffn_buffers_each_ = static_cast<std::int32_t>(m_count) + kSpareReturns;
-  ffn_buffer_bytes_ =
-      aligned(sizeof(FrameHeader) + return_bytes(config.rows_max * model.experts_per_token, config.rows_max, model.hidden));
+  ffn_buffer_bytes_ = aligned(sizeof(FrameHeader) +
+                              return_bytes(config.rows_max * model.experts_per_token, config.rows_max, model.hidden));
   peer_buffer_bytes_ = control_bytes;
-  memory_ = backend.allocate(m_count * frame_bytes + kControlsMax * control_bytes + f_count * ffn_buffers_each_ * ffn_buffer_bytes_ +
+  memory_ = backend.allocate(m_count * frame_bytes + kControlsMax * control_bytes +
+                             f_count * ffn_buffers_each_ * ffn_buffer_bytes_ +
                              a_count * kPeerBuffersEach * peer_buffer_bytes_);
   const Status registered = transport_.register_region({memory_.bytes_data(), memory_.bytes()});
   if (!registered) throw registered.error();
@@ -97,7 +110,8 @@ void HandOverLink::open(std::uint64_t step, std::span<const std::int32_t> rows) 
 }
 
 void HandOverLink::send_control() {
-  const auto free = std::find_if(controls_.begin(), controls_.end(), [](const Control& c) { return c.sends_in_flight == 0; });
+  const auto free =
+      std::find_if(controls_.begin(), controls_.end(), [](const Control& c) { return c.sends_in_flight == 0; });
   if (free == controls_.end()) return;  // earlier words are still on their way; the timer comes back to it
   const std::size_t bytes = sizeof(FrameHeader) + rows_.size() * 4;
   std::memcpy(free->frame.data() + sizeof(FrameHeader), rows_.data(), rows_.size() * 4);
@@ -117,7 +131,8 @@ void HandOverLink::send_control() {
 
 HandOver HandOverLink::hand_over(std::int32_t m, std::int64_t rows, std::int64_t top_k) {
   Flight& flight = flights_[m];
-  TANDEM_CHECK(flight.sends_in_flight == 0 && !flight.under_way, "a hand-over is computed while its frame is still in use");
+  TANDEM_CHECK(flight.sends_in_flight == 0 && !flight.under_way,
+               "a hand-over is computed while its frame is still in use");
   flight.rows = rows;
   flight.top_k = top_k;
   return hand_over_in(payload(flight.frame), rows, model_.hidden, top_k);
@@ -153,7 +168,8 @@ void HandOverLink::transmit(std::int32_t m) {
     if (sent)
       ++flight.sends_in_flight;
     else if (sent.error().code() != ErrorCode::kOutOfResources)  // a full link is tried again by the timer
-      return give_up(m, Status(ErrorCode::kUnavailable, format("FFN worker {} is gone: {}", f, sent.error().message())));
+      return give_up(m,
+                     Status(ErrorCode::kUnavailable, format("FFN worker {} is gone: {}", f, sent.error().message())));
   }
 }
 
@@ -189,9 +205,13 @@ void HandOverLink::handle(const TransportEvent& event) {
   switch (kind_of(event.operation)) {
     case Operation::kSendHandOver:
       --flights_[index].sends_in_flight;
-      if (gone) give_up(index, Status(ErrorCode::kUnavailable, format("FFN worker {} is gone", event.peer - config_.layout.ffn_rank(0))));
+      if (gone)
+        give_up(index, Status(ErrorCode::kUnavailable,
+                              format("FFN worker {} is gone", event.peer - config_.layout.ffn_rank(0))));
       return;
-    case Operation::kSendControl: --controls_[index].sends_in_flight; return;
+    case Operation::kSendControl:
+      --controls_[index].sends_in_flight;
+      return;
     case Operation::kReceiveReturn: {
       const std::int32_t f = index / ffn_buffers_each_, buffer = index % ffn_buffers_each_;
       if (!gone) return accept_return(f, buffer, event.kind == TransportEvent::Kind::kReceived ? event.bytes : 0);
@@ -204,7 +224,8 @@ void HandOverLink::handle(const TransportEvent& event) {
     case Operation::kReceiveControl: {
       if (gone) return;
       const std::int32_t a = index / kPeerBuffersEach, buffer = index % kPeerBuffersEach;
-      Result<FrameHeader> header = check_frame(std::span<const std::byte>(peer_buffer(a, buffer)).first(event.bytes), limits_);
+      Result<FrameHeader> header =
+          check_frame(std::span<const std::byte>(peer_buffer(a, buffer)).first(event.bytes), limits_);
       if (header.is_ok() && header.value().kind == FrameKind::kControl)
         opened_by_peers_ = std::max(opened_by_peers_, header.value().step);
       else
@@ -229,7 +250,8 @@ void HandOverLink::accept_return(std::int32_t f, std::int32_t buffer, std::size_
     if (fits) {
       Flight& flight = flights_[h.micro_batch];
       Return& r = flight.returns[f];
-      const std::int64_t partial_rows = ffn_share(f, config_.layout.ffn_workers, model_.experts).slice_count > 0 ? flight.rows : 0;
+      const std::int64_t partial_rows =
+          ffn_share(f, config_.layout.ffn_workers, model_.experts).slice_count > 0 ? flight.rows : 0;
       fits = h.rows == flight.rows && h.slot_rows == r.slots &&
              payload(message).size() == return_bytes(r.slots, partial_rows, model_.hidden);
       if (fits) {
@@ -253,10 +275,13 @@ void HandOverLink::check_timers() {
   const Nanoseconds now = clock_.now();
   for (std::int32_t m = 0; m < static_cast<std::int32_t>(flights_.size()); ++m) {
     Flight& flight = flights_[m];
-    if (!flight.under_way || flight.awaited == 0 || !flight.failure.is_ok() || now - flight.sent_at < config_.resend_after) continue;
+    if (!flight.under_way || flight.awaited == 0 || !flight.failure.is_ok() ||
+        now - flight.sent_at < config_.resend_after)
+      continue;
     if (flight.resends == config_.resends_max) {
-      give_up(m, Status(ErrorCode::kUnavailable, format("FFN workers did not answer layer {} within {} ms, sent {} times", flight.layer,
-                                                        config_.resend_after / 1'000'000, flight.resends + 1)));
+      give_up(m, Status(ErrorCode::kUnavailable,
+                        format("FFN workers did not answer layer {} within {} ms, sent {} times", flight.layer,
+                               config_.resend_after / 1'000'000, flight.resends + 1)));
       continue;
     }
     ++flight.resends;

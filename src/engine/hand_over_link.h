@@ -1,15 +1,15 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// An attention worker's side of framed mode: its hand-overs out to every FFN worker, their returns in. Keeps frames, buffers and
-// timers; computes nothing. One thread.
+// An attention worker's side of framed mode: its hand-overs out to every FFN worker, their returns in. Keeps frames,
+// buffers and timers; computes nothing. One thread.
 //
-// A hand-over that is not answered in time is sent again, with the step's control word ahead of it, up to a limit: FFN workers
-// keep no state, so a second answer is the same bits, and whichever comes first is used. Frames that do not fit what is
-// awaited (damaged, doubled, late) are dropped and counted.
+// A hand-over that is not answered in time is sent again, with the step's control word ahead of it, up to a limit: FFN
+// workers keep no state, so a second answer is the same bits, and whichever comes first is used. Frames that do not fit
+// what is awaited (damaged, doubled, late) are dropped and counted.
 //
-// Buffers: the hand-over of a micro-batch is computed inside its frame; it is not touched again before every return is here and
-// no send of it is in flight. Returns are used where they arrived, until release().
+// Buffers: the hand-over of a micro-batch is computed inside its frame; it is not touched again before every return is
+// here and no send of it is in flight. Returns are used where they arrived, until release().
 #pragma once
 
 #include <cstdint>
@@ -25,11 +25,12 @@ namespace tandem {
 
 class HandOverLink {
  public:
-  HandOverLink(Transport& transport, const Clock& clock, Backend& backend, const WorkerConfig& config, const ModelConfig& model,
-               WorkerStats& stats);
+  HandOverLink(Transport& transport, const Clock& clock, Backend& backend, const WorkerConfig& config,
+               const ModelConfig& model, WorkerStats& stats);
 
-  // Opens a step: its control word, with the rows of each micro-batch, to every FFN worker (which waits for those of all
-  // attention workers) and to every other attention worker (which opens the step too, with zero rows if it is idle).
+  // Opens a step: its control word, with the rows of each micro-batch, to every FFN worker (which waits for those of
+  // all attention workers) and to every other attention worker (which opens the step too, with zero rows if it is
+  // idle).
   void open(std::uint64_t step, std::span<const std::int32_t> rows);
   // False while an abandoned send of the micro-batch's frame has not come back: it cannot be computed into.
   bool frame_free(std::int32_t m) const { return flight(m).sends_in_flight == 0; }
@@ -57,11 +58,11 @@ class HandOverLink {
  private:
   struct Return {
     FfnOutput output;
-    std::int32_t buffer = -1;     // which receive buffer holds it
-    std::int64_t slots = 0;       // expected routed rows
+    std::int32_t buffer = -1;  // which receive buffer holds it
+    std::int64_t slots = 0;    // expected routed rows
     bool awaited = false;
   };
-  struct Flight {                 // one micro-batch under way
+  struct Flight {  // one micro-batch under way
     std::span<std::byte> frame;
     std::size_t message_bytes = 0;
     std::int64_t rows = 0, top_k = 0;

@@ -16,13 +16,15 @@ Layout parse_layout(const std::string& text) {
   const char *at = text.data(), *end = at + text.size();
   const auto number = [&](char letter, std::int32_t& value) {
     const auto [next, failure] = std::from_chars(at, end, value);
-    const bool good = failure == std::errc() && next < end && (*next | 0x20) == letter && value >= 1 && value <= kWorkersMax;
+    const bool good =
+        failure == std::errc() && next < end && (*next | 0x20) == letter && value >= 1 && value <= kWorkersMax;
     at = good ? next + 1 : end;
     return good;
   };
   if (!number('a', layout.attention_workers) || !number('f', layout.ffn_workers) || at != end)
-    throw Error(ErrorCode::kInvalidArgument,
-                format("layout is \"{}\", expected local or xAyF with x and y in 1 … {}, such as 2A1F", text, kWorkersMax));
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        format("layout is \"{}\", expected local or xAyF with x and y in 1 … {}, such as 2A1F", text, kWorkersMax));
   return layout;
 }
 

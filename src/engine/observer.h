@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// A window into a running engine for verification: sees what the goldens record. Called on the worker's thread, within a step.
+// A window into a running engine for verification: sees what the goldens record. Called on the worker's thread, within
+// a step.
 #pragma once
 
 #include <cstdint>

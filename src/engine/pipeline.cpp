@@ -12,12 +12,18 @@ namespace tandem {
 
 std::string_view name(CommandKind kind) {
   switch (kind) {
-    case CommandKind::kEmbed: return "embed";
-    case CommandKind::kAttention: return "attention";
-    case CommandKind::kHandOver: return "hand_over";
-    case CommandKind::kExperts: return "experts";
-    case CommandKind::kReturn: return "return";
-    case CommandKind::kHead: return "head";
+    case CommandKind::kEmbed:
+      return "embed";
+    case CommandKind::kAttention:
+      return "attention";
+    case CommandKind::kHandOver:
+      return "hand_over";
+    case CommandKind::kExperts:
+      return "experts";
+    case CommandKind::kReturn:
+      return "return";
+    case CommandKind::kHead:
+      return "head";
   }
   return "unknown";
 }
@@ -27,8 +33,11 @@ constexpr std::int32_t kKinds = 6;
 }
 
 CommandGraph::CommandGraph(const StepShape& shape) : shape_(shape) {
-  TANDEM_CHECK(shape.layers > 0 && shape.ffn_workers > 0 && shape.attention_workers > 0, "a step without layers or workers");
-  by_place_.assign(static_cast<std::size_t>(kKinds) * shape.layers * shape.micro_batches * shape.attention_workers * shape.ffn_workers, -1);
+  TANDEM_CHECK(shape.layers > 0 && shape.ffn_workers > 0 && shape.attention_workers > 0,
+               "a step without layers or workers");
+  by_place_.assign(static_cast<std::size_t>(kKinds) * shape.layers * shape.micro_batches * shape.attention_workers *
+                       shape.ffn_workers,
+                   -1);
   for (std::int32_t m = 0; m < shape.micro_batches; ++m)
     for (std::int32_t a = 0; a < shape.attention_workers; ++a)
       if (shape.has(a, m)) add(CommandKind::kEmbed, 0, m, a, -1);
@@ -46,18 +55,25 @@ CommandGraph::CommandGraph(const StepShape& shape) : shape_(shape) {
   for (const Command& c : commands_) {
     const std::int32_t l = c.layer, m = c.micro_batch, a = c.attention, f = c.ffn;
     switch (c.kind) {
-      case CommandKind::kEmbed: break;
+      case CommandKind::kEmbed:
+        break;
       case CommandKind::kAttention:
         if (l == 0) edge(find(CommandKind::kEmbed, 0, m, a, 0), c.id);
-        for (std::int32_t i = 0; l > 0 && i < shape.ffn_workers; ++i) edge(find(CommandKind::kReturn, l - 1, m, a, i), c.id);
+        for (std::int32_t i = 0; l > 0 && i < shape.ffn_workers; ++i)
+          edge(find(CommandKind::kReturn, l - 1, m, a, i), c.id);
         break;
-      case CommandKind::kHandOver: edge(find(CommandKind::kAttention, l, m, a, 0), c.id); break;
+      case CommandKind::kHandOver:
+        edge(find(CommandKind::kAttention, l, m, a, 0), c.id);
+        break;
       case CommandKind::kExperts:
         for (std::int32_t i = 0; i < shape.attention_workers; ++i) edge(find(CommandKind::kHandOver, l, m, i, f), c.id);
         break;
-      case CommandKind::kReturn: edge(find(CommandKind::kExperts, l, m, 0, f), c.id); break;
+      case CommandKind::kReturn:
+        edge(find(CommandKind::kExperts, l, m, 0, f), c.id);
+        break;
       case CommandKind::kHead:
-        for (std::int32_t i = 0; i < shape.ffn_workers; ++i) edge(find(CommandKind::kReturn, shape.layers - 1, m, a, i), c.id);
+        for (std::int32_t i = 0; i < shape.ffn_workers; ++i)
+          edge(find(CommandKind::kReturn, shape.layers - 1, m, a, i), c.id);
         break;
     }
   }
@@ -89,9 +105,12 @@ void CommandGraph::add_layer(std::int32_t layer, std::int32_t m) {
   }
 }
 
-std::size_t CommandGraph::index(CommandKind kind, std::int32_t layer, std::int32_t m, std::int32_t attention, std::int32_t ffn) const {
+std::size_t CommandGraph::index(CommandKind kind, std::int32_t layer, std::int32_t m, std::int32_t attention,
+                                std::int32_t ffn) const {
   const std::int32_t a = std::max(attention, 0), f = std::max(ffn, 0);
-  return ((((static_cast<std::size_t>(kind) * shape_.layers + layer) * shape_.micro_batches + m) * shape_.attention_workers + a) *
+  return ((((static_cast<std::size_t>(kind) * shape_.layers + layer) * shape_.micro_batches + m) *
+               shape_.attention_workers +
+           a) *
               shape_.ffn_workers +
           f);
 }
@@ -102,9 +121,10 @@ void CommandGraph::add(CommandKind kind, std::int32_t layer, std::int32_t m, std
   by_place_[index(kind, layer, m, attention, ffn)] = id;
 }
 
-std::int32_t CommandGraph::find(CommandKind kind, std::int32_t layer, std::int32_t m, std::int32_t attention, std::int32_t ffn) const {
-  if (layer < 0 || layer >= shape_.layers || m < 0 || m >= shape_.micro_batches || attention >= shape_.attention_workers ||
-      ffn >= shape_.ffn_workers)
+std::int32_t CommandGraph::find(CommandKind kind, std::int32_t layer, std::int32_t m, std::int32_t attention,
+                                std::int32_t ffn) const {
+  if (layer < 0 || layer >= shape_.layers || m < 0 || m >= shape_.micro_batches ||
+      attention >= shape_.attention_workers || ffn >= shape_.ffn_workers)
     return -1;
   return by_place_[index(kind, layer, m, attention, ffn)];
 }
@@ -142,7 +162,8 @@ std::optional<Command> Walk::next() {
     std::pop_heap(ready_.begin(), ready_.end(), std::greater<>());
     const std::int32_t id = ready_.back();
     ready_.pop_back();
-    if (!complete_[id]) return graph_->commands()[id];  // an abandoned micro-batch completes commands ahead of their turn
+    if (!complete_[id])
+      return graph_->commands()[id];  // an abandoned micro-batch completes commands ahead of their turn
   }
   return std::nullopt;
 }

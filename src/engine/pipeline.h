@@ -1,14 +1,16 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The order of a step: every layer of every micro-batch goes attention → hand-over → experts → return, and lanes (attention
-// workers, FFN workers, the links between them) work at the same time. For the shape of a step, Pipeline emits the whole
-// command graph; whoever runs it walks it by completion (Walk): worker threads live, the simulator on a virtual clock.
-// Nothing here waits, sends or computes.
+// The order of a step: every layer of every micro-batch goes attention → hand-over → experts → return, and lanes
+// (attention workers, FFN workers, the links between them) work at the same time. For the shape of a step, Pipeline
+// emits the whole command graph; whoever runs it walks it by completion (Walk): worker threads live, the simulator on a
+// virtual clock. Nothing here waits, sends or computes.
 //
-//   embed(m) → attention(0, m) → hand_over(0, m, f)… → experts(0, m, f) → return(0, m, f)… → attention(1, m) → … → head(m)
+//   embed(m) → attention(0, m) → hand_over(0, m, f)… → experts(0, m, f) → return(0, m, f)… → attention(1, m) → … →
+//   head(m)
 //
-// Command ids ascend layer by layer and, within one, micro-batch by micro-batch: the order in which a lane prefers them.
+// Command ids ascend layer by layer and, within one, micro-batch by micro-batch: the order in which a lane prefers
+// them.
 #pragma once
 
 #include <cstdint>
@@ -55,16 +57,18 @@ class CommandGraph {
   std::span<const std::int32_t> successors(std::int32_t id) const;
 
   // The id of a command, or -1 when the shape has none. Unused coordinates are 0.
-  std::int32_t find(CommandKind kind, std::int32_t layer, std::int32_t m, std::int32_t attention, std::int32_t ffn) const;
+  std::int32_t find(CommandKind kind, std::int32_t layer, std::int32_t m, std::int32_t attention,
+                    std::int32_t ffn) const;
 
  private:
   void add(CommandKind kind, std::int32_t layer, std::int32_t m, std::int32_t attention, std::int32_t ffn);
   void add_layer(std::int32_t layer, std::int32_t m);
-  std::size_t index(CommandKind kind, std::int32_t layer, std::int32_t m, std::int32_t attention, std::int32_t ffn) const;
+  std::size_t index(CommandKind kind, std::int32_t layer, std::int32_t m, std::int32_t attention,
+                    std::int32_t ffn) const;
 
   StepShape shape_;
   std::vector<Command> commands_;
-  std::vector<std::int32_t> by_place_;      // command ids by (kind, layer, m, attention, ffn)
+  std::vector<std::int32_t> by_place_;  // command ids by (kind, layer, m, attention, ffn)
   std::vector<std::int32_t> dependencies_;
   std::vector<std::int32_t> successors_, successor_begin_;
 };
@@ -79,8 +83,9 @@ class Pipeline {
   std::map<StepShape, std::unique_ptr<CommandGraph>> graphs_;
 };
 
-// One step's progress through a graph, for a runner that executes the commands which mine accepts; the others are completed by
-// news from elsewhere (a frame arrived). Reused from step to step without allocation once it has seen the largest graph.
+// One step's progress through a graph, for a runner that executes the commands which mine accepts; the others are
+// completed by news from elsewhere (a frame arrived). Reused from step to step without allocation once it has seen the
+// largest graph.
 class Walk {
  public:
   template <class Mine>
@@ -110,7 +115,7 @@ class Walk {
   const CommandGraph* graph_ = nullptr;
   std::vector<std::int32_t> missing_;  // dependencies still open
   std::vector<std::uint8_t> mine_, complete_;
-  std::vector<std::int32_t> ready_;    // a heap, lowest id first
+  std::vector<std::int32_t> ready_;  // a heap, lowest id first
   std::int32_t remaining_ = 0;
 };
 

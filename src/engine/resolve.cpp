@@ -15,10 +15,13 @@ namespace {
 
 void need_range(const char* what, std::int64_t value, std::int64_t low, std::int64_t high, const char* flag) {
   if (value < low || value > high)
-    throw Error(ErrorCode::kInvalidArgument, format("{} is {}, allowed are {} … {} ({})", what, value, low, high, flag));
+    throw Error(ErrorCode::kInvalidArgument,
+                format("{} is {}, allowed are {} … {} ({})", what, value, low, high, flag));
 }
 
-std::string mebibytes(std::int64_t bytes) { return format("{} MiB", bytes >> 20); }
+std::string mebibytes(std::int64_t bytes) {
+  return format("{} MiB", bytes >> 20);
+}
 
 // KV for as many tokens as all sequences could need, but no more than half of what is left beside the weights.
 std::int64_t fitting_kv_tokens(const EngineConfig& c, std::int64_t token_bytes, std::int64_t room) {
@@ -27,9 +30,10 @@ std::int64_t fitting_kv_tokens(const EngineConfig& c, std::int64_t token_bytes, 
   const std::int64_t tokens = std::min(wanted, fitting) / kBlockTokens * kBlockTokens;
   const std::int64_t least = (c.context_tokens_max + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
   if (tokens < least)
-    throw Error(ErrorCode::kOutOfResources,
-                format("KV for one context of {} tokens takes {}, the machine has {} left beside the weights (--context-tokens-max)",
-                       c.context_tokens_max, mebibytes(least * token_bytes), mebibytes(room / c.layout.attention_workers)));
+    throw Error(ErrorCode::kOutOfResources, format("KV for one context of {} tokens takes {}, the machine has {} left "
+                                                   "beside the weights (--context-tokens-max)",
+                                                   c.context_tokens_max, mebibytes(least * token_bytes),
+                                                   mebibytes(room / c.layout.attention_workers)));
   return tokens;
 }
 
@@ -51,22 +55,26 @@ EngineConfig resolve(EngineConfig c, const ModelConfig& model, std::int64_t weig
   need_range("time to send again", c.resend_after_ms, 1, 3'600'000, "--resend-after-ms");
   need_range("repeat limit", c.resends_max, 0, 1000, "--resends-max");
   if (c.layout.ffn_workers > 8 && model.experts == 0)
-    throw Error(ErrorCode::kInvalidArgument,
-                format("layout {} has more FFN workers than the 8 slices of a dense FFN (--layout)", to_string(c.layout)));
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        format("layout {} has more FFN workers than the 8 slices of a dense FFN (--layout)", to_string(c.layout)));
 
   const auto token_bytes = model.kv_token_elements() * static_cast<std::int64_t>(traits(c.kv_dtype).block_bytes);
   const std::int64_t available = available_memory_bytes();
   const std::int64_t room = available - weight_bytes;
   if (available > 0 && room <= 0)
-    throw Error(ErrorCode::kOutOfResources, format("the weights take {}, the machine has {}", mebibytes(weight_bytes), mebibytes(available)));
+    throw Error(ErrorCode::kOutOfResources,
+                format("the weights take {}, the machine has {}", mebibytes(weight_bytes), mebibytes(available)));
   if (c.kv_tokens == 0) c.kv_tokens = available > 0 ? fitting_kv_tokens(c, token_bytes, room) : c.context_tokens_max;
   need_range("KV size in tokens", c.kv_tokens, 1, std::int64_t{1} << 40, "--kv-tokens");
   c.kv_tokens = (c.kv_tokens + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
-  if (const double bytes = static_cast<double>(c.kv_tokens) * static_cast<double>(token_bytes) * c.layout.attention_workers;
+  if (const double bytes =
+          static_cast<double>(c.kv_tokens) * static_cast<double>(token_bytes) * c.layout.attention_workers;
       available > 0 && bytes > static_cast<double>(room))
-    throw Error(ErrorCode::kOutOfResources, format("KV for {} tokens on {} attention workers takes {:.0f} MiB, the machine has {} left beside the "
-                                                   "weights (--kv-tokens)",
-                                                   c.kv_tokens, c.layout.attention_workers, bytes / (1 << 20), mebibytes(room)));
+    throw Error(ErrorCode::kOutOfResources,
+                format("KV for {} tokens on {} attention workers takes {:.0f} MiB, the machine has {} left beside the "
+                       "weights (--kv-tokens)",
+                       c.kv_tokens, c.layout.attention_workers, bytes / (1 << 20), mebibytes(room)));
   return c;
 }
 

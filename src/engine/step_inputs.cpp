@@ -31,7 +31,8 @@ const RowBatch& StepInputs::fill(const MicroBatch& plan) {
   batch_.context_tokens = 0;
   for (std::int64_t s = 0; s < sequences; ++s) {
     const SequenceRows& sequence = plan.sequences[s];
-    TANDEM_CHECK(static_cast<std::int64_t>(sequence.blocks.size()) <= limits_.blocks_per_sequence, "a block table larger than its limit");
+    TANDEM_CHECK(static_cast<std::int64_t>(sequence.blocks.size()) <= limits_.blocks_per_sequence,
+                 "a block table larger than its limit");
     std::copy(sequence.blocks.begin(), sequence.blocks.end(), full_.block_table.row<std::int32_t>(s));
     for (std::int64_t i = 0; i < sequence.rows(); ++i, ++row) {
       const std::int64_t position = sequence.position + i;

@@ -26,7 +26,7 @@ class StepInputs {
  private:
   Limits limits_;
   Buffer memory_;
-  RowBatch full_;   // tensors at their largest
+  RowBatch full_;  // tensors at their largest
   RowBatch batch_;
 };
 

@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Timelines of workers, written as Chrome/Perfetto JSON. Each worker owns a Track and records spans into memory that was set
-// aside; when it is full, later spans are counted and dropped. Without a trace a track is null and costs one branch.
+// Timelines of workers, written as Chrome/Perfetto JSON. Each worker owns a Track and records spans into memory that
+// was set aside; when it is full, later spans are counted and dropped. Without a trace a track is null and costs one
+// branch.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,9 @@ class TraceTrack {
     std::uint64_t step;
     std::int32_t layer, micro_batch, rows;
   };
-  TraceTrack(std::string name, std::size_t spans_max) : name_(std::move(name)), spans_max_(spans_max) { spans_.reserve(spans_max); }
+  TraceTrack(std::string name, std::size_t spans_max) : name_(std::move(name)), spans_max_(spans_max) {
+    spans_.reserve(spans_max);
+  }
   void record(const Span& span) {
     if (spans_.size() < spans_max_)
       spans_.push_back(span);

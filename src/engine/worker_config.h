@@ -19,10 +19,10 @@ namespace tandem {
 struct WorkerConfig {
   Layout layout;
   std::int32_t micro_batches = 1;
-  std::int64_t rows_max = 512;                    // of one micro-batch of one attention worker
-  std::uint64_t deployment = 0;                   // identifies model and layout in frames
-  Nanoseconds resend_after = 10'000'000'000;      // a hand-over unanswered for this long is sent again
-  std::int32_t resends_max = 3;                   // then its requests fail
+  std::int64_t rows_max = 512;                // of one micro-batch of one attention worker
+  std::uint64_t deployment = 0;               // identifies model and layout in frames
+  Nanoseconds resend_after = 10'000'000'000;  // a hand-over unanswered for this long is sent again
+  std::int32_t resends_max = 3;               // then its requests fail
 
   std::vector<FfnShare> shares(const ModelConfig& model) const {
     std::vector<FfnShare> shares;
@@ -45,7 +45,7 @@ struct WorkerConfig {
 // Written by the worker, read by anybody.
 struct WorkerStats {
   std::atomic<std::int64_t> steps{0}, rows{0};
-  std::atomic<std::int64_t> busy_ns{0}, wait_ns{0};       // computing; waiting for a peer within a step
+  std::atomic<std::int64_t> busy_ns{0}, wait_ns{0};  // computing; waiting for a peer within a step
   std::atomic<std::int64_t> resends{0}, frames_refused{0};
 };
 

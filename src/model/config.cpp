@@ -59,7 +59,8 @@ std::int64_t ConfigReader::integer(const std::string& key, std::int64_t low, std
   return number;
 }
 
-std::int64_t ConfigReader::integer_or(const std::string& key, std::int64_t fallback, std::int64_t low, std::int64_t high) const {
+std::int64_t ConfigReader::integer_or(const std::string& key, std::int64_t fallback, std::int64_t low,
+                                      std::int64_t high) const {
   return has(key) ? integer(key, low, high) : fallback;
 }
 
@@ -109,7 +110,8 @@ std::string shown(const Json& object, const std::string& key) {
 }  // namespace
 
 void ConfigReader::unsupported(const std::string& key, const std::string& supported) const {
-  throw Error(ErrorCode::kUnsupported, format("{}: {} is {}, supported: {}", what_, key, shown(object_, key), supported));
+  throw Error(ErrorCode::kUnsupported,
+              format("{}: {} is {}, supported: {}", what_, key, shown(object_, key), supported));
 }
 
 void ConfigReader::invalid(const std::string& key, const std::string& expected) const {

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// What the rest of the engine needs to know of a model: sizes, not weights. Each architecture fills it from the file that
-// its checkpoints bring (config.json, GGUF metadata); a value that this build cannot honour is refused by name.
+// What the rest of the engine needs to know of a model: sizes, not weights. Each architecture fills it from the file
+// that its checkpoints bring (config.json, GGUF metadata); a value that this build cannot honour is refused by name.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +40,8 @@ struct ModelConfig {
   std::int32_t query_rank = 0;  // MFA: width of the shared query projection; 0 elsewhere
   RopeConfig rope;
 
-  std::int32_t ffn_width = 0;     // of dense layers
-  std::vector<bool> routed;       // per layer: experts instead of a dense FFN
+  std::int32_t ffn_width = 0;  // of dense layers
+  std::vector<bool> routed;    // per layer: experts instead of a dense FFN
   std::int32_t experts = 0;
   std::int32_t experts_per_token = 0;
   std::int32_t expert_width = 0;
@@ -55,8 +55,8 @@ struct ModelConfig {
   std::int64_t kv_token_elements() const { return 2ll * layers * kv_heads * head_dim; }
 };
 
-// Reads the configuration of a supported architecture. Throws Error{kUnsupported} naming the architecture or the key whose
-// value is not supported, {kInvalidData} for a missing key or a value out of range.
+// Reads the configuration of a supported architecture. Throws Error{kUnsupported} naming the architecture or the key
+// whose value is not supported, {kInvalidData} for a missing key or a value out of range.
 ModelConfig read_config(const Checkpoint& checkpoint);
 
 }  // namespace tandem

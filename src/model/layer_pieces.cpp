@@ -19,8 +19,8 @@ void enter_layer(const Workspace& w, const Residual& residual, const NormWeight&
     w.backend.run(RmsNorm{out, residual.stream, norm.tensor(), eps});
 }
 
-void final_logits(const Workspace& w, const RowBatch& batch, const Residual& residual, const NormWeight& norm, float eps,
-                  const Weight& head, const Tensor& logits) {
+void final_logits(const Workspace& w, const RowBatch& batch, const Residual& residual, const NormWeight& norm,
+                  float eps, const Weight& head, const Tensor& logits) {
   const std::int64_t rows = batch.logit_rows.shape[0], hidden = residual.stream.shape[1];
   if (rows == 0) return;
   Arena::Scope scope(w.arena);
@@ -31,8 +31,8 @@ void final_logits(const Workspace& w, const RowBatch& batch, const Residual& res
   w.backend.run(MatMul{logits, stream, &head, KSlices::whole(hidden)});
 }
 
-GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden, std::int64_t width,
-                        int slice_first, int slice_count) {
+GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden,
+                        std::int64_t width, int slice_first, int slice_count) {
   constexpr std::int64_t kGranule = 32;  // the longest quantisation block of this build's types
   const std::int64_t begin = width_slice_begin(width, kGranule, slice_first);
   const std::int64_t end = width_slice_begin(width, kGranule, slice_first + slice_count);
@@ -42,8 +42,9 @@ GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& na
   GatedFfn ffn;
   ffn.width = end - begin;
   ffn.slices = width_slices(width, kGranule, slice_first, slice_count);
-  ffn.gate_up = reader.matrix(part, {{.name = names.gate, .shape = in, .row_begin = begin, .row_end = end, .expert = names.expert},
-                                     {.name = names.up, .shape = in, .row_begin = begin, .row_end = end, .expert = names.expert}});
+  ffn.gate_up = reader.matrix(
+      part, {{.name = names.gate, .shape = in, .row_begin = begin, .row_end = end, .expert = names.expert},
+             {.name = names.up, .shape = in, .row_begin = begin, .row_end = end, .expert = names.expert}});
   ffn.down = reader.matrix(
       part, {{.name = names.down, .shape = out, .column_begin = begin, .column_end = end, .expert = names.expert}});
   return ffn;
@@ -87,10 +88,10 @@ namespace {
 
 // The slots whose expert is held here, grouped by expert and, within one, in order of (row, slot).
 struct Grouping {
-  Tensor rows;      // i32 [count], the hidden row of each grouped slot
-  Tensor outputs;   // i32 [count], its place among the output rows
-  Tensor weights;   // f32 [count, 1]
-  Tensor offsets;   // i32 [experts + 1]
+  Tensor rows;     // i32 [count], the hidden row of each grouped slot
+  Tensor outputs;  // i32 [count], its place among the output rows
+  Tensor weights;  // f32 [count, 1]
+  Tensor offsets;  // i32 [experts + 1]
 };
 
 Grouping group_by_expert(Arena& arena, const RoutedExperts& layer, const HandOver& hand_over, std::int64_t count) {

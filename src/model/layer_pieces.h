@@ -23,8 +23,8 @@ NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t
 void enter_layer(const Workspace& w, const Residual& residual, const NormWeight& norm, float eps, const Tensor& out);
 
 // Final norm and output head for the rows that need logits.
-void final_logits(const Workspace& w, const RowBatch& batch, const Residual& residual, const NormWeight& norm, float eps,
-                  const Weight& head, const Tensor& logits);
+void final_logits(const Workspace& w, const RowBatch& batch, const Residual& residual, const NormWeight& norm,
+                  float eps, const Weight& head, const Tensor& logits);
 
 // down(silu(gate(x)) · up(x)). A worker may hold a subtree of the width's slices.
 struct GatedFfn {
@@ -42,8 +42,8 @@ struct GatedFfnNames {
 };
 
 // Slices [first, first + count) of the width.
-GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden, std::int64_t width,
-                        int slice_first, int slice_count);
+GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden,
+                        std::int64_t width, int slice_first, int slice_count);
 void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out);
 
 // The experts of one routed layer that a worker holds: ids [begin, begin + gate_up.size()).

@@ -54,7 +54,8 @@ ModelConfig read_llama_config(const ConfigReader& config) {
   c.heads = static_cast<std::int32_t>(config.integer("num_attention_heads", 1, kHeadsMax));
   c.kv_heads = static_cast<std::int32_t>(config.integer_or("num_key_value_heads", c.heads, 1, kHeadsMax));
   check_heads(c, config, "num_key_value_heads");
-  if (!config.has("head_dim") && c.hidden % c.heads != 0) config.invalid("num_attention_heads", "a divisor of hidden_size");
+  if (!config.has("head_dim") && c.hidden % c.heads != 0)
+    config.invalid("num_attention_heads", "a divisor of hidden_size");
   c.head_dim = static_cast<std::int32_t>(config.integer_or("head_dim", c.hidden / c.heads, 2, kWidthMax));
   if (c.head_dim % 2 != 0) config.invalid("head_dim", "an even number");
   c.rope = read_rope(config, c.head_dim);
@@ -67,7 +68,8 @@ ModelConfig read_llama_config(const ConfigReader& config) {
 
 ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config) {
   if (config.integer_or("llama.expert_count", 0, 0, kExpertsMax) > 0) config.unsupported("llama.expert_count", "0");
-  if (config.text_or("llama.rope.scaling.type", "none") != "none") config.unsupported("llama.rope.scaling.type", "none");
+  if (config.text_or("llama.rope.scaling.type", "none") != "none")
+    config.unsupported("llama.rope.scaling.type", "none");
   ModelConfig c;
   c.architecture = "llama";
   c.layers = static_cast<std::int32_t>(config.integer("llama.block_count", 1, kLayersMax));
@@ -90,7 +92,8 @@ ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigRea
   const TensorInfo* embedding = checkpoint.find("token_embd.weight");
   if (!embedding) throw Error(ErrorCode::kInvalidData, config.what() + ": tensor token_embd.weight is missing");
   if (embedding->shape[0] < 1 || embedding->shape[0] > kVocabMax)
-    throw Error(ErrorCode::kInvalidData, format("{}: token_embd.weight has {} rows, limit is {}", config.what(), embedding->shape[0], kVocabMax));
+    throw Error(ErrorCode::kInvalidData, format("{}: token_embd.weight has {} rows, limit is {}", config.what(),
+                                                embedding->shape[0], kVocabMax));
   c.vocab = static_cast<std::int32_t>(embedding->shape[0]);
   c.tied_head = !checkpoint.find("output.weight");
   c.eos_ids = config.ids("tokenizer.ggml.eos_token_id", c.vocab);
@@ -116,13 +119,23 @@ struct LayerNames {
 LayerNames names_of(CheckpointFormat format, std::int32_t layer) {
   if (format == CheckpointFormat::kGguf) {
     const std::string p = tandem::format("blk.{}.", layer);
-    return {p + "attn_norm.weight", p + "attn_q.weight", p + "attn_k.weight", p + "attn_v.weight", p + "attn_output.weight",
-            p + "ffn_norm.weight", {p + "ffn_gate.weight", p + "ffn_up.weight", p + "ffn_down.weight"}};
+    return {p + "attn_norm.weight",
+            p + "attn_q.weight",
+            p + "attn_k.weight",
+            p + "attn_v.weight",
+            p + "attn_output.weight",
+            p + "ffn_norm.weight",
+            {p + "ffn_gate.weight", p + "ffn_up.weight", p + "ffn_down.weight"}};
   }
   const std::string p = tandem::format("model.layers.{}.", layer);
   const std::string a = p + "self_attn.", m = p + "mlp.";
-  return {p + "input_layernorm.weight", a + "q_proj.weight", a + "k_proj.weight", a + "v_proj.weight", a + "o_proj.weight",
-          p + "post_attention_layernorm.weight", {m + "gate_proj.weight", m + "up_proj.weight", m + "down_proj.weight"}};
+  return {p + "input_layernorm.weight",
+          a + "q_proj.weight",
+          a + "k_proj.weight",
+          a + "v_proj.weight",
+          a + "o_proj.weight",
+          p + "post_attention_layernorm.weight",
+          {m + "gate_proj.weight", m + "up_proj.weight", m + "down_proj.weight"}};
 }
 
 // GGUF stores the rows of a head as rotary pairs (2m, 2m + 1); ours are (m, m + dim/2), as in the original checkpoints.
@@ -151,7 +164,8 @@ class Llama final : public Model {
   void attention(const Workspace& w, std::int32_t layer, const RowBatch& batch, const Residual& residual,
                  const HandOver& hand_over) const override;
   void route(const Workspace&, std::int32_t, const HandOver&) const override {}
-  void experts(const Workspace& w, std::int32_t layer, const HandOver& hand_over, const FfnOutput& output) const override {
+  void experts(const Workspace& w, std::int32_t layer, const HandOver& hand_over,
+               const FfnOutput& output) const override {
     if (output.partial) run_gated_ffn(w, layers_[layer].ffn, hand_over.hidden, output.partial);
   }
   void head(const Workspace& w, const RowBatch& batch, const Residual& residual, const Tensor& logits) const override {
@@ -178,7 +192,8 @@ Llama::Llama(const ModelConfig& config, CheckpointFormat names, const ModelShare
   const bool gguf = names == CheckpointFormat::kGguf;
   const Shape table{config.vocab, config.hidden};
   if (share.attention) {
-    embedding_ = reader.matrix(Part::kEmbedding, {{.name = gguf ? "token_embd.weight" : "model.embed_tokens.weight", .shape = table}});
+    embedding_ = reader.matrix(Part::kEmbedding,
+                               {{.name = gguf ? "token_embd.weight" : "model.embed_tokens.weight", .shape = table}});
     if (!config.tied_head)
       head_ = reader.matrix(Part::kHead, {{.name = gguf ? "output.weight" : "lm_head.weight", .shape = table}});
     final_norm_ = load_norm(reader, gguf ? "output_norm.weight" : "model.norm.weight", config.hidden);
@@ -187,12 +202,12 @@ Llama::Llama(const ModelConfig& config, CheckpointFormat names, const ModelShare
     const LayerNames n = names_of(names, i);
     if (share.attention) load_attention(reader, n, names, layers_[i]);
     if (share.ffn && share.experts.slice_count > 0)
-      layers_[i].ffn = load_gated_ffn(reader, Part::kDenseFfn, n.ffn, config.hidden, config.ffn_width, share.experts.slice_first,
-                                      share.experts.slice_count);
+      layers_[i].ffn = load_gated_ffn(reader, Part::kDenseFfn, n.ffn, config.hidden, config.ffn_width,
+                                      share.experts.slice_first, share.experts.slice_count);
   }
   weight_bytes_ = reader.bytes_packed();
   reader.ignore("*.rotary_emb.inv_freq");
-  reader.ignore("rope_freqs.weight");  // read with the configuration
+  reader.ignore("rope_freqs.weight");                     // read with the configuration
   if (config.tied_head) reader.ignore("lm_head.weight");  // some files repeat the embedding under this name
 }
 
@@ -234,7 +249,8 @@ void Llama::attention(const Workspace& w, std::int32_t index, const RowBatch& ba
 
 }  // namespace
 
-std::unique_ptr<Model> make_llama(const ModelConfig& config, CheckpointFormat names, const ModelShare& share, WeightReader& reader) {
+std::unique_ptr<Model> make_llama(const ModelConfig& config, CheckpointFormat names, const ModelShare& share,
+                                  WeightReader& reader) {
   return std::make_unique<Llama>(config, names, share, reader);
 }
 

@@ -12,7 +12,8 @@ namespace tandem {
 
 namespace {
 
-std::unique_ptr<Model> make(const ModelConfig& config, const Checkpoint& checkpoint, const ModelShare& share, WeightReader& reader) {
+std::unique_ptr<Model> make(const ModelConfig& config, const Checkpoint& checkpoint, const ModelShare& share,
+                            WeightReader& reader) {
   if (config.architecture == "llama") return make_llama(config, checkpoint.format(), share, reader);
   if (config.architecture == "step3_text") return make_step3_text(config, share, reader);
   throw Error(ErrorCode::kUnsupported, "no model file for architecture " + config.architecture);
@@ -38,7 +39,8 @@ std::int64_t share_bytes(const Checkpoint& checkpoint, const ModelShare& share) 
   return reader.bytes_declared();
 }
 
-std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const ModelShare& share, Backend& backend, const LoadListener& listener) {
+std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const ModelShare& share, Backend& backend,
+                                  const LoadListener& listener) {
   const ModelConfig config = read_config(checkpoint);
   declared(config, checkpoint);
   WeightReader reader(checkpoint, backend, share_bytes(checkpoint, share), listener);

@@ -37,8 +37,8 @@ struct RowBatch {
 
 // What an attention worker keeps of a micro-batch between layers.
 struct Residual {
-  Tensor stream;    // [rows, hidden]
-  Tensor ffn;       // [rows, hidden], what the experts of the layer before added; not yet in stream
+  Tensor stream;  // [rows, hidden]
+  Tensor ffn;     // [rows, hidden], what the experts of the layer before added; not yet in stream
   bool has_ffn = false;
 };
 
@@ -53,7 +53,8 @@ struct HandOver {
 
 // What crosses back from one FFN worker.
 struct FfnOutput {
-  Tensor slot_rows;  // [n, hidden]: weighted outputs of this worker's experts in order of (row, slot); n is the caller's count
+  Tensor slot_rows;  // [n, hidden]: weighted outputs of this worker's experts in order of (row, slot); n is the
+                     // caller's count
   Tensor partial;    // [rows, hidden]: this worker's subtree of the shared expert or dense FFN; no data without slices
 };
 
@@ -76,10 +77,12 @@ class Model {
                          const HandOver& hand_over) const = 0;
   // Routed layers only: fills hand_over's ids and weights from its hidden rows.
   virtual void route(const Workspace& w, std::int32_t layer, const HandOver& hand_over) const = 0;
-  virtual void head(const Workspace& w, const RowBatch& batch, const Residual& residual, const Tensor& logits) const = 0;
+  virtual void head(const Workspace& w, const RowBatch& batch, const Residual& residual,
+                    const Tensor& logits) const = 0;
 
   // The FFN half.
-  virtual void experts(const Workspace& w, std::int32_t layer, const HandOver& hand_over, const FfnOutput& output) const = 0;
+  virtual void experts(const Workspace& w, std::int32_t layer, const HandOver& hand_over,
+                       const FfnOutput& output) const = 0;
 
   // Scratch for rows_max rows, logits for logits_max of them.
   virtual std::size_t attention_scratch_bytes(std::int64_t rows_max, std::int64_t logits_max) const = 0;
@@ -96,7 +99,8 @@ class Model {
   ModelConfig config_;
 };
 
-// Checks the whole checkpoint against the architecture (one error names everything wrong with it), then loads the share.
+// Checks the whole checkpoint against the architecture (one error names everything wrong with it), then loads the
+// share.
 std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const ModelShare& share, Backend& backend,
                                   const LoadListener& listener = {});
 

@@ -4,7 +4,8 @@
 // Step-3 text, as in section 2 of the paper and the published checkpoint:
 //
 //   MFA   c = n(Wqdown h);  Q = Wq c in 64 heads of 256;  one k = Wk h and one v = Wv h for all heads; RoPE on Q and k
-//   MoE   p = softmax(Wgate y); the top three, not renormalised; sum of weighted experts, plus the shared expert unweighted
+//   MoE   p = softmax(Wgate y); the top three, not renormalised; sum of weighted experts, plus the shared expert
+//   unweighted
 #include "model/step3_text.h"
 
 #include <charconv>
@@ -31,7 +32,7 @@ std::vector<bool> read_routed_layers(const ConfigReader& config, std::int32_t la
   std::vector<std::int64_t> numbers;
   if (config.raw(key).is_string()) {
     const std::string list = config.raw(key).get<std::string>();
-    for (const char* at = list.data(), *end = at + list.size(); at < end;) {
+    for (const char *at = list.data(), *end = at + list.size(); at < end;) {
       std::int64_t number = 0;
       const auto [next, failure] = std::from_chars(at, end, number);
       if (failure != std::errc() || (next < end && *next != ',')) config.invalid(key, expected);
@@ -80,7 +81,8 @@ ModelConfig read_step3_text_config(const ConfigReader& config) {
   c.expert_width = static_cast<std::int32_t>(config.integer("moe_intermediate_size", 1, kWidthMax));
   c.shared_width = static_cast<std::int32_t>(config.integer("share_expert_dim", 1, kWidthMax));
   c.renormalise = config.boolean_or("norm_expert_weight", false);
-  c.tied_head = config.boolean_or("tie_word_embeddings", false);  // the published file omits it, and has a head of its own
+  c.tied_head =
+      config.boolean_or("tie_word_embeddings", false);  // the published file omits it, and has a head of its own
   c.eos_ids = config.ids("eos_token_id", c.vocab);
   return c;
 }
@@ -109,21 +111,23 @@ class Step3Text final : public Model {
   void attention(const Workspace& w, std::int32_t layer, const RowBatch& batch, const Residual& residual,
                  const HandOver& hand_over) const override;
   void route(const Workspace& w, std::int32_t layer, const HandOver& hand_over) const override;
-  void experts(const Workspace& w, std::int32_t layer, const HandOver& hand_over, const FfnOutput& output) const override;
+  void experts(const Workspace& w, std::int32_t layer, const HandOver& hand_over,
+               const FfnOutput& output) const override;
   void head(const Workspace& w, const RowBatch& batch, const Residual& residual, const Tensor& logits) const override {
     final_logits(w, batch, residual, final_norm_, config().norm_eps, head_ ? *head_ : *embedding_, logits);
   }
   std::size_t attention_scratch_bytes(std::int64_t rows_max, std::int64_t logits_max) const override {
     const ModelConfig& c = config();
     return scratch_bytes({rows_max * (c.query_rank + 2 * c.head_dim), rows_max * c.heads * c.head_dim,
-                          rows_max * c.heads * c.head_dim, rows_max * c.hidden, rows_max * c.experts, logits_max * c.hidden,
-                          logits_max * c.hidden});
+                          rows_max * c.heads * c.head_dim, rows_max * c.hidden, rows_max * c.experts,
+                          logits_max * c.hidden, logits_max * c.hidden});
   }
   std::size_t ffn_scratch_bytes(std::int64_t rows_max) const override { return ffn_scratch(config(), rows_max); }
 
  private:
   void load_attention(WeightReader& reader, const std::string& prefix, Layer& layer, bool routed) const;
-  void load_ffn(WeightReader& reader, const std::string& prefix, Layer& layer, bool routed, const FfnShare& share) const;
+  void load_ffn(WeightReader& reader, const std::string& prefix, Layer& layer, bool routed,
+                const FfnShare& share) const;
 
   std::unique_ptr<Weight> embedding_, head_;  // no head: tied to the embedding
   std::vector<float> inv_freq_;
@@ -159,10 +163,12 @@ void Step3Text::load_attention(WeightReader& reader, const std::string& prefix, 
   layer.q = reader.matrix(Part::kAttention, {{.name = a + "wq.weight", .shape = {q_columns, c.query_rank}}});
   layer.o = reader.matrix(Part::kAttention, {{.name = a + "o_proj.weight", .shape = {c.hidden, q_columns}}});
   layer.post_norm = load_norm(reader, prefix + "post_attention_layernorm.weight", c.hidden);
-  if (routed) layer.router = reader.matrix(Part::kRouter, {{.name = prefix + "moe.gate.weight", .shape = {c.experts, c.hidden}}});
+  if (routed)
+    layer.router = reader.matrix(Part::kRouter, {{.name = prefix + "moe.gate.weight", .shape = {c.experts, c.hidden}}});
 }
 
-void Step3Text::load_ffn(WeightReader& reader, const std::string& prefix, Layer& layer, bool routed, const FfnShare& share) const {
+void Step3Text::load_ffn(WeightReader& reader, const std::string& prefix, Layer& layer, bool routed,
+                         const FfnShare& share) const {
   const ModelConfig& c = config();
   const auto names = [&](const std::string& block) {
     const std::string p = prefix + block;
@@ -209,7 +215,8 @@ void Step3Text::route(const Workspace& w, std::int32_t index, const HandOver& ha
 
 // ---- feed-forward
 
-void Step3Text::experts(const Workspace& w, std::int32_t index, const HandOver& hand_over, const FfnOutput& output) const {
+void Step3Text::experts(const Workspace& w, std::int32_t index, const HandOver& hand_over,
+                        const FfnOutput& output) const {
   const Layer& layer = layers_[index];
   if (config().is_routed(index)) run_routed_experts(w, layer.experts, hand_over, output.slot_rows);
   if (output.partial) run_gated_ffn(w, layer.ffn, hand_over.hidden, output.partial);

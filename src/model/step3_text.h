@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Step-3's language model (arXiv 2507.19427): multi-matrix factorisation attention, and in most layers 48 routed experts of
-// which a token takes three, beside one shared expert.
+// Step-3's language model (arXiv 2507.19427): multi-matrix factorisation attention, and in most layers 48 routed
+// experts of which a token takes three, beside one shared expert.
 #pragma once
 
 #include <memory>

@@ -12,29 +12,38 @@ namespace tandem {
 
 std::string_view name(Part part) {
   switch (part) {
-    case Part::kEmbedding: return "embedding";
-    case Part::kAttention: return "attention";
-    case Part::kNorm: return "norms";
-    case Part::kRouter: return "router";
-    case Part::kExperts: return "experts";
-    case Part::kSharedExpert: return "shared expert";
-    case Part::kDenseFfn: return "dense FFN";
-    case Part::kHead: return "head";
+    case Part::kEmbedding:
+      return "embedding";
+    case Part::kAttention:
+      return "attention";
+    case Part::kNorm:
+      return "norms";
+    case Part::kRouter:
+      return "router";
+    case Part::kExperts:
+      return "experts";
+    case Part::kSharedExpert:
+      return "shared expert";
+    case Part::kDenseFfn:
+      return "dense FFN";
+    case Part::kHead:
+      return "head";
   }
   return "unknown";
 }
 
 WeightReader::WeightReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
-WeightReader::WeightReader(const Checkpoint& checkpoint, Backend& backend, std::int64_t bytes_total, LoadListener listener)
+WeightReader::WeightReader(const Checkpoint& checkpoint, Backend& backend, std::int64_t bytes_total,
+                           LoadListener listener)
     : checkpoint_(checkpoint), backend_(&backend), listener_(std::move(listener)) {
   progress_.bytes_total = bytes_total;
 }
 
 void WeightReader::declare(Part part, const std::string& name, const Shape& shape, bool vector, std::int64_t elements) {
   if (const TensorInfo* info = checkpoint_.find(name); info && info->shape.elements() > 0)
-    bytes_declared_ += static_cast<std::int64_t>(static_cast<double>(info->bytes) / static_cast<double>(info->shape.elements()) *
-                                                 static_cast<double>(elements));
+    bytes_declared_ += static_cast<std::int64_t>(
+        static_cast<double>(info->bytes) / static_cast<double>(info->shape.elements()) * static_cast<double>(elements));
   if (!part_of_.emplace(name, part).second) return;  // another range of the same tensor
   std::vector<DType> dtypes{DType::kF32, DType::kBF16, DType::kF16};
   if (!vector) dtypes.insert(dtypes.end(), {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1});
@@ -56,15 +65,17 @@ Range range_of(const WeightName& w) {
   const int axis = w.shape.rank - 2;  // of the rows
   const std::int64_t n = w.shape[axis], k = w.shape[axis + 1];
   const std::int64_t row_end = w.row_end < 0 ? n : w.row_end, column_end = w.column_end < 0 ? k : w.column_end;
-  return {row_end - w.row_begin, w.row_begin + (w.expert < 0 ? 0 : w.expert * n), column_end - w.column_begin, w.column_begin, k};
+  return {row_end - w.row_begin, w.row_begin + (w.expert < 0 ? 0 : w.expert * n), column_end - w.column_begin,
+          w.column_begin, k};
 }
 
 WeightPart part_at(const std::byte* data, DType dtype, const WeightName& w) {
   const Range r = range_of(w);
   const auto block = static_cast<std::int64_t>(traits(dtype).block_elements);
   if (r.k % block != 0 || r.column_begin % block != 0 || r.columns % block != 0)
-    throw Error(ErrorCode::kUnsupported, format("{}: columns {} … {} of {} do not lie on the {}-value blocks of {}", w.name,
-                                                r.column_begin, r.column_begin + r.columns, r.k, block, name(dtype)));
+    throw Error(ErrorCode::kUnsupported,
+                format("{}: columns {} … {} of {} do not lie on the {}-value blocks of {}", w.name, r.column_begin,
+                       r.column_begin + r.columns, r.k, block, name(dtype)));
   WeightPart part;
   part.row_stride_bytes = row_bytes(dtype, static_cast<std::size_t>(r.k));
   part.data = data + static_cast<std::size_t>(r.row_begin) * part.row_stride_bytes +

@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// How a model file gets its weights. The same code runs twice: once to declare, which only records what the model needs, so
-// that everything missing, extra or misshapen is reported together and parameters can be counted; once to load.
+// How a model file gets its weights. The same code runs twice: once to declare, which only records what the model
+// needs, so that everything missing, extra or misshapen is reported together and parameters can be counted; once to
+// load.
 #pragma once
 
 #include <functional>
@@ -34,11 +35,11 @@ using LoadListener = std::function<void(const LoadProgress&)>;
 // A named tensor and the range of it that is wanted. Experts are stacked on a leading axis.
 struct WeightName {
   std::string name;
-  Shape shape;                             // as the file must have it
+  Shape shape;                                     // as the file must have it
   std::int64_t row_begin = 0, row_end = -1;        // of the output rows; -1: to the end
   std::int64_t column_begin = 0, column_end = -1;  // of the input columns
-  std::int64_t expert = -1;                // index on the leading axis of a [experts, n, k] tensor; -1: a plain [n, k]
-  std::vector<std::int32_t> row_order;     // see WeightPart
+  std::int64_t expert = -1;             // index on the leading axis of a [experts, n, k] tensor; -1: a plain [n, k]
+  std::vector<std::int32_t> row_order;  // see WeightPart
 };
 
 class WeightReader {

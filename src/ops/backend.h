@@ -3,9 +3,9 @@
 
 // The seam between models and machines: a backend owns memory and runs operators in the order they are given.
 //
-// One backend object belongs to one worker thread (it may have a team of its own behind it). Weights are immutable and may
-// be shared between backends of the same kind. Nothing is allocated inside run().
-// Decorators wrap a backend: checked.h validates every operator, traced.h times it.
+// One backend object belongs to one worker thread (it may have a team of its own behind it). Weights are immutable and
+// may be shared between backends of the same kind. Nothing is allocated inside run(). Decorators wrap a backend:
+// checked.h validates every operator, traced.h times it.
 #pragma once
 
 #include <cstddef>

@@ -5,7 +5,8 @@
 //
 // A block holds kBlockTokens tokens of all layers. Slot s is token s % kBlockTokens of block s / kBlockTokens.
 // The canonical page, for moving blocks between processes and backends, is
-//   PageHeader, then for each layer K [64, kv_heads, k_dim] and V [64, kv_heads, v_dim], little endian, in the cache's dtype.
+//   PageHeader, then for each layer K [64, kv_heads, k_dim] and V [64, kv_heads, v_dim], little endian, in the cache's
+//   dtype.
 #pragma once
 
 #include <cstddef>
@@ -20,9 +21,9 @@ inline constexpr std::int32_t kBlockTokens = 64;
 struct KvSpec {
   std::int32_t layers = 0;
   std::int32_t kv_heads = 0;
-  std::int32_t k_dim = 0;         // per head
-  std::int32_t v_dim = 0;         // per head
-  DType dtype = DType::kBF16;     // kBF16 or kF32
+  std::int32_t k_dim = 0;      // per head
+  std::int32_t v_dim = 0;      // per head
+  DType dtype = DType::kBF16;  // kBF16 or kF32
   std::int64_t blocks = 0;
 
   bool operator==(const KvSpec&) const = default;
@@ -43,7 +44,9 @@ struct PageHeader {
   std::int32_t reserved = 0;
 };
 
-inline std::size_t page_bytes(const KvSpec& spec) { return sizeof(PageHeader) + spec.block_bytes(); }
+inline std::size_t page_bytes(const KvSpec& spec) {
+  return sizeof(PageHeader) + spec.block_bytes();
+}
 
 class KvCache {
  public:

@@ -17,7 +17,9 @@ std::int64_t bytes_of(const Tensor& t) {
   return t ? static_cast<std::int64_t>(row_bytes(t.dtype, static_cast<std::size_t>(t.shape.elements()))) : 0;
 }
 
-Work work_of(const EmbedRows& op) { return {0, bytes_of(op.ids) + bytes_of(op.out), bytes_of(op.out)}; }
+Work work_of(const EmbedRows& op) {
+  return {0, bytes_of(op.ids) + bytes_of(op.out), bytes_of(op.out)};
+}
 
 Work work_of(const RmsNorm& op) {
   return {4 * op.x.shape.elements(), bytes_of(op.x) + bytes_of(op.weight), bytes_of(op.out)};
@@ -63,13 +65,17 @@ Work work_of(const PagedAttention& op) {
           bytes_of(op.out)};
 }
 
-Work work_of(const SwiGlu& op) { return {5 * op.out.shape.elements(), bytes_of(op.gate_up), bytes_of(op.out)}; }
+Work work_of(const SwiGlu& op) {
+  return {5 * op.out.shape.elements(), bytes_of(op.gate_up), bytes_of(op.out)};
+}
 
 Work work_of(const SelectExperts& op) {
   return {4 * op.logits.shape.elements(), bytes_of(op.logits), bytes_of(op.expert_ids) + bytes_of(op.expert_weights)};
 }
 
-Work work_of(const GatherRows& op) { return {0, bytes_of(op.out) + bytes_of(op.index), bytes_of(op.out)}; }
+Work work_of(const GatherRows& op) {
+  return {0, bytes_of(op.out) + bytes_of(op.index), bytes_of(op.out)};
+}
 
 Work work_of(const ScatterScaledRows& op) {
   return {op.x.shape.elements(), bytes_of(op.x) + bytes_of(op.index) + bytes_of(op.weights), bytes_of(op.x)};
@@ -80,7 +86,9 @@ Work work_of(const CombineExperts& op) {
   return {(terms - 1) * op.out.shape.elements(), terms * bytes_of(op.out), bytes_of(op.out)};
 }
 
-Work work_of(const Sample& op) { return {op.logits.shape.elements(), bytes_of(op.logits), op.logits.rows() * 8}; }
+Work work_of(const Sample& op) {
+  return {op.logits.shape.elements(), bytes_of(op.logits), op.logits.rows() * 8};
+}
 
 }  // namespace
 
@@ -90,18 +98,20 @@ Work work(const Operator& op) {
 
 std::string_view name(const Operator& op) {
   static constexpr std::string_view kNames[] = {
-      "embed_rows",  "rms_norm", "add_rms_norm",   "matmul",      "grouped_matmul",      "rope",            "append_kv",
-      "paged_attention", "swiglu",   "select_experts", "gather_rows", "scatter_scaled_rows", "combine_experts", "sample"};
+      "embed_rows",      "rms_norm",        "add_rms_norm", "matmul",         "grouped_matmul", "rope",
+      "append_kv",       "paged_attention", "swiglu",       "select_experts", "gather_rows",    "scatter_scaled_rows",
+      "combine_experts", "sample"};
   static_assert(std::size(kNames) == std::variant_size_v<Operator>);
   return kNames[op.index()];
 }
 
 std::int64_t rows(const Operator& op) {
-  return std::visit(Overload{[](const Rope& o) { return o.x.rows(); }, [](const AppendKv& o) { return o.k.rows(); },
-                             [](const SelectExperts& o) { return o.logits.rows(); },
-                             [](const ScatterScaledRows& o) { return o.x.rows(); },
-                             [](const Sample& o) { return o.logits.rows(); }, [](const auto& o) { return o.out.rows(); }},
-                    op);
+  return std::visit(
+      Overload{[](const Rope& o) { return o.x.rows(); }, [](const AppendKv& o) { return o.k.rows(); },
+               [](const SelectExperts& o) { return o.logits.rows(); },
+               [](const ScatterScaledRows& o) { return o.x.rows(); }, [](const Sample& o) { return o.logits.rows(); },
+               [](const auto& o) { return o.out.rows(); }},
+      op);
 }
 
 }  // namespace tandem

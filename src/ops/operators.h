@@ -4,8 +4,9 @@
 // The operators: one plain struct each. A backend runs it, the reference backend defines it, validate() checks it,
 // work() prices it, the tracer prints its name.
 //
-// Activations are f32 [rows, columns] tensors unless a comment says otherwise; index tensors are i32. A row is one token.
-// Every operator computes each row from that row (and the cache) alone, so a row's bits do not depend on its neighbours.
+// Activations are f32 [rows, columns] tensors unless a comment says otherwise; index tensors are i32. A row is one
+// token. Every operator computes each row from that row (and the cache) alone, so a row's bits do not depend on its
+// neighbours.
 #pragma once
 
 #include <cstdint>
@@ -56,10 +57,10 @@ struct MatMul {
 
 // Rows [offsets[e], offsets[e+1]) of x times experts[e]; an expert may have no rows.
 struct GroupedMatMul {
-  Tensor out;                             // [rows, n]
-  Tensor x;                               // [rows, k]
-  std::span<const Weight* const> experts; // each [n, k]
-  std::span<const std::int32_t> offsets;  // experts + 1, from 0 to rows
+  Tensor out;                              // [rows, n]
+  Tensor x;                                // [rows, k]
+  std::span<const Weight* const> experts;  // each [n, k]
+  std::span<const std::int32_t> offsets;   // experts + 1, from 0 to rows
   KSlices slices;
 };
 
@@ -128,10 +129,10 @@ struct ScatterScaledRows {
 // Adds what the FFN workers sent back: out = ((slot 0 + slot 1) + …) + tree(partials). Either side may be absent.
 // partials[i] covers slice_counts[i] slices of the width, in order; the tree is that of KSlices.
 struct CombineExperts {
-  Tensor out;                             // [rows, hidden]
-  Tensor slot_rows;                       // [rows · top_k, hidden], already weighted; no data when nothing was routed
+  Tensor out;        // [rows, hidden]
+  Tensor slot_rows;  // [rows · top_k, hidden], already weighted; no data when nothing was routed
   std::int32_t top_k;
-  std::span<const Tensor> partials;       // each [rows, hidden]
+  std::span<const Tensor> partials;  // each [rows, hidden]
   std::span<const std::int32_t> slice_counts;
 };
 

@@ -52,7 +52,9 @@ std::vector<std::int32_t> sorted_ids(std::span<const float> logits, std::size_t 
   for (std::size_t i = 0; i < logits.size(); ++i)
     if (logits[i] != kOut) ids.push_back(static_cast<std::int32_t>(i));
   count = std::min(count, ids.size());
-  const auto before = [&](std::int32_t a, std::int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
+  const auto before = [&](std::int32_t a, std::int32_t b) {
+    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+  };
   std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(count), ids.end(), before);
   ids.resize(count);
   return ids;

@@ -23,7 +23,7 @@ struct SamplingParams {
   float presence_penalty = 0;    // subtracted once from tokens of the answer
   float frequency_penalty = 0;   // subtracted per occurrence in the answer
   std::uint64_t seed = 0;
-  std::int32_t logprobs = -1;    // -1: none; n: the chosen token's and those of the n likeliest, before filters
+  std::int32_t logprobs = -1;  // -1: none; n: the chosen token's and those of the n likeliest, before filters
   std::vector<std::pair<std::int32_t, float>> logit_bias;
 };
 
@@ -36,7 +36,7 @@ struct SampleRow {
 
 struct SampledToken {
   std::int32_t id = -1;
-  float logprob = 0;                                       // natural log, of the unfiltered distribution
+  float logprob = 0;                                         // natural log, of the unfiltered distribution
   std::vector<std::pair<std::int32_t, float>> top_logprobs;  // likeliest first; empty unless asked for
   bool failed = false;  // the logits were not finite; id is -1 and only this row's request is concerned
 };

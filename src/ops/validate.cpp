@@ -11,7 +11,9 @@ namespace tandem {
 
 namespace {
 
-void need(bool condition, const char* message) { TANDEM_CHECK(condition, message); }
+void need(bool condition, const char* message) {
+  TANDEM_CHECK(condition, message);
+}
 
 void need_f32(const Tensor& t, std::int64_t rows, std::int64_t columns, const char* message) {
   need(t.dtype == DType::kF32 && t.shape.rank == 2 && t.rows() == rows && t.shape[1] == columns, message);
@@ -28,7 +30,8 @@ void need_range(const Tensor& t, std::int64_t limit, const char* message) {
 }
 
 void need_slices(const KSlices& s, std::int64_t k) {
-  need(s.count >= 1 && s.count <= KSlices::kCountMax && (s.count & (s.count - 1)) == 0, "slices: count not a power of two");
+  need(s.count >= 1 && s.count <= KSlices::kCountMax && (s.count & (s.count - 1)) == 0,
+       "slices: count not a power of two");
   need(s.bounds[0] == 0 && s.bounds[s.count] == k, "slices: they do not cover k");
   for (int i = 0; i < s.count; ++i) need(s.bounds[i] <= s.bounds[i + 1], "slices: not ascending");
 }
@@ -71,7 +74,8 @@ void check(const Rope& op) {
   need(op.head_dim > 0 && op.x.shape[1] % op.head_dim == 0, "rope: columns are not whole heads");
   need_f32(op.x, op.x.rows(), op.x.shape[1], "rope: x is not f32 [rows, heads * head_dim]");
   need_i32(op.positions, op.x.rows(), "rope: positions are not i32 [rows]");
-  need(op.inv_freq.dtype == DType::kF32 && 2 * op.inv_freq.shape[0] <= op.head_dim, "rope: more pairs than the head has");
+  need(op.inv_freq.dtype == DType::kF32 && 2 * op.inv_freq.shape[0] <= op.head_dim,
+       "rope: more pairs than the head has");
 }
 
 void check(const AppendKv& op) {
@@ -91,7 +95,8 @@ void check(const PagedAttention& op) {
   need_f32(op.out, rows, op.heads * spec.v_dim, "paged_attention: out is not f32 [rows, heads * v_dim]");
   need_i32(op.sequences, rows, "paged_attention: sequences are not i32 [rows]");
   need_i32(op.positions, rows, "paged_attention: positions are not i32 [rows]");
-  need(op.block_table.dtype == DType::kI32 && op.block_table.shape.rank == 2, "paged_attention: block table is not i32");
+  need(op.block_table.dtype == DType::kI32 && op.block_table.shape.rank == 2,
+       "paged_attention: block table is not i32");
   need_range(op.sequences, op.block_table.rows(), "paged_attention: sequence outside the block table");
   need_range(op.positions, op.block_table.shape[1] * kBlockTokens, "paged_attention: position outside the block table");
   need(op.layer >= 0 && op.layer < spec.layers, "paged_attention: layer outside the cache");
@@ -135,13 +140,15 @@ void check(const ScatterScaledRows& op) {
 void check(const CombineExperts& op) {
   const std::int64_t rows = op.out.rows(), hidden = op.out.shape[1];
   need(op.slot_rows || !op.partials.empty(), "combine_experts: nothing to add");
-  if (op.slot_rows) need_f32(op.slot_rows, rows * op.top_k, hidden, "combine_experts: slot rows are not [rows * k, hidden]");
+  if (op.slot_rows)
+    need_f32(op.slot_rows, rows * op.top_k, hidden, "combine_experts: slot rows are not [rows * k, hidden]");
   need(op.partials.size() == op.slice_counts.size(), "combine_experts: one slice count per partial");
   std::int32_t slices = 0;
   for (std::size_t i = 0; i < op.partials.size(); ++i) {
     need_f32(op.partials[i], rows, hidden, "combine_experts: a partial is not [rows, hidden]");
     const std::int32_t count = op.slice_counts[i];
-    need(count > 0 && (count & (count - 1)) == 0 && slices % count == 0, "combine_experts: a partial is not one subtree");
+    need(count > 0 && (count & (count - 1)) == 0 && slices % count == 0,
+         "combine_experts: a partial is not one subtree");
     slices += count;
   }
   need(op.partials.empty() || slices == KSlices::kCountMax, "combine_experts: partials do not cover the width");

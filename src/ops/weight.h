@@ -3,8 +3,8 @@
 
 // Weight matrices: how a loader describes one, and the packed form a backend keeps.
 //
-// A backend packs a weight once, at load, into the order its kernels read; the source may be dropped afterwards. Packing
-// also fuses: the source is a list of parts stacked along the output axis (q, k and v; gate and up).
+// A backend packs a weight once, at load, into the order its kernels read; the source may be dropped afterwards.
+// Packing also fuses: the source is a list of parts stacked along the output axis (q, k and v; gate and up).
 #pragma once
 
 #include <array>
@@ -47,9 +47,9 @@ class Weight {
   Weight(const Weight&) = delete;
   Weight& operator=(const Weight&) = delete;
 
-  std::int64_t n() const { return n_; }          // output features
-  std::int64_t k() const { return k_; }          // input features
-  std::size_t bytes() const { return bytes_; }   // memory it takes, which is what one pass over it reads
+  std::int64_t n() const { return n_; }         // output features
+  std::int64_t k() const { return k_; }         // input features
+  std::size_t bytes() const { return bytes_; }  // memory it takes, which is what one pass over it reads
 
  private:
   std::int64_t n_, k_;
@@ -61,8 +61,8 @@ class Weight {
 //   result = tree(slice 0 … count-1),  tree of 4 = (s0 + s1) + (s2 + s3);  empty slices add zero
 struct KSlices {
   static constexpr int kCountMax = 8;
-  int count = 1;                                        // a power of two
-  std::array<std::int32_t, kCountMax + 1> bounds{};     // slice i covers [bounds[i], bounds[i + 1])
+  int count = 1;                                     // a power of two
+  std::array<std::int32_t, kCountMax + 1> bounds{};  // slice i covers [bounds[i], bounds[i + 1])
 
   static KSlices whole(std::int64_t k) { return {1, {0, static_cast<std::int32_t>(k)}}; }
 };

@@ -9,8 +9,8 @@
 namespace tandem {
 
 struct Work {
-  std::int64_t flops = 0;          // two for a multiply-add
-  std::int64_t bytes_read = 0;     // each operand once
+  std::int64_t flops = 0;       // two for a multiply-add
+  std::int64_t bytes_read = 0;  // each operand once
   std::int64_t bytes_written = 0;
 
   std::int64_t bytes() const { return bytes_read + bytes_written; }

@@ -33,14 +33,17 @@ void dequantise(DType dtype, const std::byte* source, std::size_t elements, floa
   const DTypeTraits t = traits(dtype);
   TANDEM_CHECK(elements % t.block_elements == 0, "a row ends inside a quantised block");
   switch (dtype) {
-    case DType::kF32: std::memcpy(out, source, elements * sizeof(float)); return;
+    case DType::kF32:
+      std::memcpy(out, source, elements * sizeof(float));
+      return;
     case DType::kBF16:
       for (std::size_t i = 0; i < elements; ++i) out[i] = bf16_to_f32(load_u16(source + 2 * i));
       return;
     case DType::kF16:
       for (std::size_t i = 0; i < elements; ++i) out[i] = f16_to_f32(load_u16(source + 2 * i));
       return;
-    default: break;
+    default:
+      break;
   }
   for (std::size_t i = 0; i < elements; i += t.block_elements, source += t.block_bytes) {
     const float scale = f16_to_f32(load_u16(source));

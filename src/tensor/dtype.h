@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Element types of tensors, weights and files. Quantised types store blocks of block_elements values along the last axis.
+// Element types of tensors, weights and files. Quantised types store blocks of block_elements values along the last
+// axis.
 //
 //   Q8_0  block of 32: f16 scale d, 32 x int8 q                         w = d*q               34 bytes
 //   Q4_0  block of 32: f16 scale d, 16 bytes of nibbles                 w = d*(q - 8)         18 bytes
@@ -25,21 +26,34 @@ struct DTypeTraits {
 
 constexpr DTypeTraits traits(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return {"f32", 1, 4};
-    case DType::kBF16: return {"bf16", 1, 2};
-    case DType::kF16: return {"f16", 1, 2};
-    case DType::kI32: return {"i32", 1, 4};
-    case DType::kU8: return {"u8", 1, 1};
-    case DType::kF8E4M3: return {"f8_e4m3", 1, 1};
-    case DType::kQ8_0: return {"q8_0", 32, 34};
-    case DType::kQ4_0: return {"q4_0", 32, 18};
-    case DType::kQ4_1: return {"q4_1", 32, 20};
+    case DType::kF32:
+      return {"f32", 1, 4};
+    case DType::kBF16:
+      return {"bf16", 1, 2};
+    case DType::kF16:
+      return {"f16", 1, 2};
+    case DType::kI32:
+      return {"i32", 1, 4};
+    case DType::kU8:
+      return {"u8", 1, 1};
+    case DType::kF8E4M3:
+      return {"f8_e4m3", 1, 1};
+    case DType::kQ8_0:
+      return {"q8_0", 32, 34};
+    case DType::kQ4_0:
+      return {"q4_0", 32, 18};
+    case DType::kQ4_1:
+      return {"q4_1", 32, 20};
   }
   return {"unknown", 1, 1};
 }
 
-constexpr std::string_view name(DType dtype) { return traits(dtype).name; }
-constexpr bool is_quantised(DType dtype) { return traits(dtype).block_elements > 1; }
+constexpr std::string_view name(DType dtype) {
+  return traits(dtype).name;
+}
+constexpr bool is_quantised(DType dtype) {
+  return traits(dtype).block_elements > 1;
+}
 
 // Bytes of a row of elements values; elements must be a multiple of the block.
 constexpr std::size_t row_bytes(DType dtype, std::size_t elements) {

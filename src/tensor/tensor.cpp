@@ -25,7 +25,8 @@ Tensor Tensor::slice_rows(std::int64_t begin, std::int64_t count) const {
 }
 
 Tensor Tensor::slice_columns(std::int64_t begin, std::int64_t count) const {
-  TANDEM_CHECK(shape.rank == 2 && begin >= 0 && count >= 0 && begin + count <= shape[1], "column slice outside the tensor");
+  TANDEM_CHECK(shape.rank == 2 && begin >= 0 && count >= 0 && begin + count <= shape[1],
+               "column slice outside the tensor");
   Tensor part = *this;
   part.data = as<std::byte>() + row_bytes(dtype, static_cast<std::size_t>(begin));
   part.shape.dims[1] = count;

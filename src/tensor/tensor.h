@@ -3,9 +3,9 @@
 
 // A non-owning view of memory with a type and a shape, and the buffer that owns such memory.
 //
-// A Tensor is row-major and dense but for the distance between rows of its first axis (row_stride, in elements), so that
-// a column range of a fused projection is a view too. Quantised data is never seen through a Tensor: weights have a type
-// of their own (ops/backend.h).
+// A Tensor is row-major and dense but for the distance between rows of its first axis (row_stride, in elements), so
+// that a column range of a fused projection is a view too. Quantised data is never seen through a Tensor: weights have
+// a type of their own (ops/backend.h).
 #pragma once
 
 #include <array>
@@ -50,10 +50,14 @@ struct Tensor {
       : data(data), dtype(dtype), shape(shape), row_stride(shape.row_elements()) {}
 
   template <class T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
   // First element of row i of the first axis.
   template <class T>
-  T* row(std::int64_t i) const { return as<T>() + i * row_stride; }
+  T* row(std::int64_t i) const {
+    return as<T>() + i * row_stride;
+  }
   float* f32() const {
     TANDEM_CHECK(dtype == DType::kF32, "tensor is not f32");
     return as<float>();

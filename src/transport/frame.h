@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Frames: what A and F say to each other in framed mode. A frame is a FrameHeader and a payload of plain little-endian arrays,
-// sent as one message. The receiver checks it against the deployment before it uses a byte (check_frame).
+// Frames: what A and F say to each other in framed mode. A frame is a FrameHeader and a payload of plain little-endian
+// arrays, sent as one message. The receiver checks it against the deployment before it uses a byte (check_frame).
 //
 //   kind       payload                                                                  from → to
 //   kControl   i32 rows[micro_batches]: opens a step                                    A → F, other A
@@ -30,16 +30,16 @@ struct FrameHeader {
   std::uint32_t magic = kMagic;
   std::uint16_t version = kVersion;
   FrameKind kind = FrameKind::kControl;
-  std::uint64_t deployment = 0;   // identifies model, weights and layout; frames of another are refused
-  std::uint32_t epoch = 0;        // grows when the deployment changes
-  std::int32_t source = 0;        // rank of the sender
+  std::uint64_t deployment = 0;  // identifies model, weights and layout; frames of another are refused
+  std::uint32_t epoch = 0;       // grows when the deployment changes
+  std::int32_t source = 0;       // rank of the sender
   std::uint64_t step = 0;
   std::int32_t layer = 0;
   std::int32_t micro_batch = 0;
-  std::int32_t rows = 0;          // tokens
-  std::int32_t slot_rows = 0;     // kReturn: rows of routed experts
+  std::int32_t rows = 0;       // tokens
+  std::int32_t slot_rows = 0;  // kReturn: rows of routed experts
   std::uint64_t payload_bytes = 0;
-  std::uint64_t checksum = 0;     // of header (with this field 0) and payload
+  std::uint64_t checksum = 0;  // of header (with this field 0) and payload
 };
 static_assert(sizeof(FrameHeader) == 64 && std::has_unique_object_representations_v<FrameHeader>);  // no padding
 
@@ -61,11 +61,15 @@ std::uint64_t checksum(std::span<const std::byte> bytes, std::uint64_t seed = 0)
 // Completes header (payload_bytes, checksum) for the payload that follows it in message, and writes it there.
 void seal_frame(FrameHeader header, std::span<std::byte> message);
 
-// The header of a received message, or why it is refused: too short, wrong magic, version, deployment or epoch, a field outside the
-// limits, a length that is not the message's, a checksum that does not fit.
+// The header of a received message, or why it is refused: too short, wrong magic, version, deployment or epoch, a field
+// outside the limits, a length that is not the message's, a checksum that does not fit.
 Result<FrameHeader> check_frame(std::span<const std::byte> message, const FrameLimits& limits);
 
-inline std::span<std::byte> payload(std::span<std::byte> message) { return message.subspan(sizeof(FrameHeader)); }
-inline std::span<const std::byte> payload(std::span<const std::byte> message) { return message.subspan(sizeof(FrameHeader)); }
+inline std::span<std::byte> payload(std::span<std::byte> message) {
+  return message.subspan(sizeof(FrameHeader));
+}
+inline std::span<const std::byte> payload(std::span<const std::byte> message) {
+  return message.subspan(sizeof(FrameHeader));
+}
 
 }  // namespace tandem

@@ -1,17 +1,20 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Moving bytes between workers. A Transport is one worker's endpoint; it knows its peers by rank and speaks in messages:
-// register a region, post a send, post a receive, poll, report capabilities. Whether peers are threads, processes or
-// machines is the implementation's business.
+// Moving bytes between workers. A Transport is one worker's endpoint; it knows its peers by rank and speaks in
+// messages: register a region, post a send, post a receive, poll, report capabilities. Whether peers are threads,
+// processes or machines is the implementation's business.
 //
 // Rules (tests/transport/conformance.h holds every implementation to them):
 //   - a message goes into the oldest receive posted for its sender that has not been filled; messages between two peers
 //     stay in order; nothing is ever delivered into a buffer that was not posted
-//   - a message longer than the receive is reported as kTruncated with the bytes that were cut off missing, not as kReceived
-//   - a buffer belongs to the transport from post until its event; post and poll are called by the endpoint's one thread
+//   - a message longer than the receive is reported as kTruncated with the bytes that were cut off missing, not as
+//   kReceived
+//   - a buffer belongs to the transport from post until its event; post and poll are called by the endpoint's one
+//   thread
 //   - sends in flight to one peer are at most Capabilities::sends_max; one more is refused with kOutOfResources
-//   - a peer that is gone makes its posted operations end as kPeerGone, each exactly once; what is posted to it later is
+//   - a peer that is gone makes its posted operations end as kPeerGone, each exactly once; what is posted to it later
+//   is
 //     refused with kUnavailable or ends the same way
 #pragma once
 
@@ -36,9 +39,9 @@ struct TransportEvent {
 };
 
 struct TransportCapabilities {
-  bool zero_copy = false;              // no copy between the two posted buffers
+  bool zero_copy = false;  // no copy between the two posted buffers
   std::size_t message_bytes_max = 0;
-  std::int32_t sends_max = 0;          // in flight to one peer
+  std::int32_t sends_max = 0;  // in flight to one peer
 };
 
 class Transport {

@@ -21,7 +21,8 @@ namespace fs = std::filesystem;
 // The tensors of one safetensors file, read by name and type.
 class Recording {
  public:
-  explicit Recording(const std::string& path) : file_(MappedFile::open(path)), header_(parse_safetensors(file_.bytes(), path)) {}
+  explicit Recording(const std::string& path)
+      : file_(MappedFile::open(path)), header_(parse_safetensors(file_.bytes(), path)) {}
 
   const TensorInfo* find(const std::string& name) const {
     for (const TensorInfo& info : header_.tensors)
@@ -33,8 +34,9 @@ class Recording {
     const TensorInfo* info = find(name);
     if (!info) throw Error(ErrorCode::kInvalidData, format("{}: tensor {} is missing", file_.path(), name));
     if (info->dtype != dtype || info->shape != shape)
-      throw Error(ErrorCode::kInvalidData, format("{}: {} is {} {}, expected {} {}", file_.path(), name, info->type_name,
-                                                  to_string(info->shape), tandem::name(dtype), to_string(shape)));
+      throw Error(ErrorCode::kInvalidData,
+                  format("{}: {} is {} {}, expected {} {}", file_.path(), name, info->type_name, to_string(info->shape),
+                         tandem::name(dtype), to_string(shape)));
     std::vector<T> values(static_cast<std::size_t>(shape.elements()));
     std::memcpy(values.data(), file_.bytes(info->offset, info->bytes).data(), info->bytes);
     return values;
@@ -96,7 +98,9 @@ Expectations read_expectations(const std::string& path) {
       const std::string stem = fs::path(path).stem();
       const std::string key = stem.substr(stem.find('-') + 1);
       if (!is_file || !expected["files"].contains(key))
-        throw Error(ErrorCode::kInvalidArgument, format("{} has recordings for several files; name one of them, such as {}/llama-q8_0.gguf", json_path, folder.string()));
+        throw Error(ErrorCode::kInvalidArgument,
+                    format("{} has recordings for several files; name one of them, such as {}/llama-q8_0.gguf",
+                           json_path, folder.string()));
       expected = Json(expected["files"][key]);
     }
     const Recording recording(folder / "expected.safetensors");
@@ -104,7 +108,8 @@ Expectations read_expectations(const std::string& path) {
     for (const Json& entry : expected.at("prompts")) e.prompts.push_back(read_prompt(recording, entry));
     const Json& tolerance = expected.at("tolerance");
     e.logits_max_abs_f32 = tolerance.at("logits_max_abs_f32").get<double>();
-    if (!tolerance.at("logits_max_abs_bf16").is_null()) e.logits_max_abs_bf16 = tolerance.at("logits_max_abs_bf16").get<double>();
+    if (!tolerance.at("logits_max_abs_bf16").is_null())
+      e.logits_max_abs_bf16 = tolerance.at("logits_max_abs_bf16").get<double>();
     e.logits_rms_bf16 = tolerance.at("logits_rms_bf16").get<double>();
     return e;
   } catch (const Json::exception& problem) {

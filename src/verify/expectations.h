@@ -22,11 +22,11 @@ struct ExpectedPrompt {
   std::string name;
   std::vector<std::int32_t> ids;
   std::int64_t vocab = 0;
-  std::vector<float> logits;                 // [ids, vocab]
+  std::vector<float> logits;  // [ids, vocab]
   std::vector<std::int32_t> greedy_ids;
-  std::vector<float> greedy_logits;          // [greedy_ids, vocab]
+  std::vector<float> greedy_logits;               // [greedy_ids, vocab]
   std::map<std::int32_t, ExpectedRoutes> routes;  // by layer; empty for dense models
-  bool bf16_same_greedy = false;             // ids are expected to be equal in bf16 too
+  bool bf16_same_greedy = false;                  // ids are expected to be equal in bf16 too
   bool bf16_same_experts = false;
 };
 

@@ -19,7 +19,8 @@ constexpr Nanoseconds kPatience = 600'000'000'000;
 // What the engine computed for one request, by position.
 struct Recorded {
   std::map<std::int64_t, std::vector<float>> logits;
-  std::map<std::pair<std::int32_t, std::int64_t>, std::vector<std::pair<std::int32_t, float>>> routes;  // by (layer, position)
+  std::map<std::pair<std::int32_t, std::int64_t>, std::vector<std::pair<std::int32_t, float>>>
+      routes;  // by (layer, position)
   std::vector<std::int32_t> tokens;
   Status status;
 };
@@ -78,7 +79,8 @@ std::vector<RequestId> run_prompts(Engine& engine, const Expectations& expectati
 }
 
 // Adds one row of logits to the errors. NaN counts as infinitely wrong.
-void compare_row(std::span<const float> expected, const std::vector<float>& found, double& max_abs, double& squares, std::int64_t& count) {
+void compare_row(std::span<const float> expected, const std::vector<float>& found, double& max_abs, double& squares,
+                 std::int64_t& count) {
   for (std::size_t i = 0; i < expected.size(); ++i) {
     const double error = i < found.size() ? std::abs(static_cast<double>(expected[i]) - found[i]) : INFINITY;
     max_abs = std::isnan(error) ? INFINITY : std::max(max_abs, error);
@@ -92,10 +94,12 @@ void compare_logits(const ExpectedPrompt& expected, Recorded& found, PromptVerdi
   double squares = 0;
   std::int64_t count = 0;
   for (std::size_t i = 0; i < prompt; ++i)
-    compare_row(std::span(expected.logits).subspan(i * vocab, vocab), found.logits[static_cast<std::int64_t>(i)], verdict.logits_max_abs, squares, count);
+    compare_row(std::span(expected.logits).subspan(i * vocab, vocab), found.logits[static_cast<std::int64_t>(i)],
+                verdict.logits_max_abs, squares, count);
   // Row i is what greedy id i was taken from; beyond the first other token there is nothing to compare.
   for (std::size_t i = 1; i < expected.greedy_ids.size() && static_cast<std::int64_t>(i) <= verdict.greedy_same; ++i)
-    compare_row(std::span(expected.greedy_logits).subspan(i * vocab, vocab), found.logits[static_cast<std::int64_t>(prompt - 1 + i)], verdict.logits_max_abs, squares, count);
+    compare_row(std::span(expected.greedy_logits).subspan(i * vocab, vocab),
+                found.logits[static_cast<std::int64_t>(prompt - 1 + i)], verdict.logits_max_abs, squares, count);
   verdict.logits_rms = std::sqrt(squares / static_cast<double>(count));
 }
 
@@ -106,14 +110,16 @@ void compare_routes(const ExpectedPrompt& expected, Recorded& found, PromptVerdi
       const auto choice = found.routes.find({layer, position});
       ++verdict.routes;
       std::vector<std::pair<std::int32_t, float>> wanted;
-      for (std::int64_t i = position * routes.k; i < (position + 1) * routes.k; ++i) wanted.emplace_back(routes.ids[i], routes.weights[i]);
+      for (std::int64_t i = position * routes.k; i < (position + 1) * routes.k; ++i)
+        wanted.emplace_back(routes.ids[i], routes.weights[i]);
       std::sort(wanted.begin(), wanted.end());
       const bool same = choice != found.routes.end() &&
                         std::equal(wanted.begin(), wanted.end(), choice->second.begin(), choice->second.end(),
                                    [](const auto& a, const auto& b) { return a.first == b.first; });
       verdict.routes_different += !same;
       for (std::size_t i = 0; same && i < wanted.size(); ++i)
-        verdict.route_weight_max_abs = std::max(verdict.route_weight_max_abs, std::abs(static_cast<double>(wanted[i].second) - choice->second[i].second));
+        verdict.route_weight_max_abs = std::max(
+            verdict.route_weight_max_abs, std::abs(static_cast<double>(wanted[i].second) - choice->second[i].second));
     }
   }
 }
@@ -136,19 +142,24 @@ PromptVerdict judge(const ExpectedPrompt& expected, const Expectations& limits, 
   compare_logits(expected, found, v);
   compare_routes(expected, found, v);
   const double max_abs = f32 ? limits.logits_max_abs_f32 : limits.logits_max_abs_bf16;
-  fault(max_abs > 0 && !(v.logits_max_abs <= max_abs), format("largest logit error {:.3g}, limit {:.3g}", v.logits_max_abs, max_abs));
-  fault(!f32 && !(v.logits_rms <= limits.logits_rms_bf16), format("rms logit error {:.3g}, limit {:.3g}", v.logits_rms, limits.logits_rms_bf16));
+  fault(max_abs > 0 && !(v.logits_max_abs <= max_abs),
+        format("largest logit error {:.3g}, limit {:.3g}", v.logits_max_abs, max_abs));
+  fault(!f32 && !(v.logits_rms <= limits.logits_rms_bf16),
+        format("rms logit error {:.3g}, limit {:.3g}", v.logits_rms, limits.logits_rms_bf16));
   const bool same_experts = f32 || expected.bf16_same_experts, same_greedy = f32 || expected.bf16_same_greedy;
   fault(same_experts && v.routes_different > 0, format("{} of {} expert choices differ", v.routes_different, v.routes));
-  fault(f32 && v.route_weight_max_abs > kRouteWeightMaxF32, format("expert weights differ by {:.3g}, limit {:.3g}", v.route_weight_max_abs, kRouteWeightMaxF32));
-  fault(same_greedy && v.greedy_same < v.greedy_total, format("greedy token {} of {} differs", v.greedy_same + 1, v.greedy_total));
+  fault(f32 && v.route_weight_max_abs > kRouteWeightMaxF32,
+        format("expert weights differ by {:.3g}, limit {:.3g}", v.route_weight_max_abs, kRouteWeightMaxF32));
+  fault(same_greedy && v.greedy_same < v.greedy_total,
+        format("greedy token {} of {} differs", v.greedy_same + 1, v.greedy_total));
   return v;
 }
 
 }  // namespace
 
 bool Verdict::passed() const {
-  return !prompts.empty() && std::all_of(prompts.begin(), prompts.end(), [](const PromptVerdict& p) { return p.faults.empty(); });
+  return !prompts.empty() &&
+         std::all_of(prompts.begin(), prompts.end(), [](const PromptVerdict& p) { return p.faults.empty(); });
 }
 
 Verdict verify(const Checkpoint& checkpoint, const Expectations& expectations, EngineConfig config) {

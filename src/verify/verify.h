@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Runs a checkpoint's recorded prompts through a whole engine and compares: logits of every row, expert choices, greedy tokens.
-// The same code behind "tandem verify" and the golden tests.
+// Runs a checkpoint's recorded prompts through a whole engine and compares: logits of every row, expert choices, greedy
+// tokens. The same code behind "tandem verify" and the golden tests.
 #pragma once
 
 #include <string>
@@ -16,14 +16,14 @@ namespace tandem {
 struct PromptVerdict {
   std::string name;
   std::int64_t tokens = 0;
-  double logits_max_abs = 0;       // over prompt and continuation, up to the first other token
+  double logits_max_abs = 0;  // over prompt and continuation, up to the first other token
   double logits_rms = 0;
-  std::int64_t routes = 0;         // (position, layer) pairs compared
+  std::int64_t routes = 0;  // (position, layer) pairs compared
   std::int64_t routes_different = 0;
-  double route_weight_max_abs = 0; // where the experts agree
-  std::int64_t greedy_same = 0;    // tokens before the first other one
+  double route_weight_max_abs = 0;  // where the experts agree
+  std::int64_t greedy_same = 0;     // tokens before the first other one
   std::int64_t greedy_total = 0;
-  std::vector<std::string> faults; // what is outside the limits; empty: passed
+  std::vector<std::string> faults;  // what is outside the limits; empty: passed
 };
 
 struct Verdict {

@@ -20,8 +20,9 @@ struct Case {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const char* checkpoint : {"llama", "step3_text_bf16", "step3_text_d256", "llama_gguf/llama-f16.gguf", "llama_gguf/llama-q8_0.gguf",
-                                 "llama_gguf/llama-q4_0.gguf", "llama_gguf/llama-q4_1.gguf"}) {
+  for (const char* checkpoint :
+       {"llama", "step3_text_bf16", "step3_text_d256", "llama_gguf/llama-f16.gguf", "llama_gguf/llama-q8_0.gguf",
+        "llama_gguf/llama-q4_0.gguf", "llama_gguf/llama-q4_1.gguf"}) {
     all.push_back({checkpoint, "reference", DType::kF32, "local"});
     for (const char* layout : {"local", "1A1F", "2A2F"}) {
       all.push_back({checkpoint, "cpu", DType::kF32, layout});
@@ -52,7 +53,8 @@ TEST_P(Golden, StaysWithinTheRecordedLimits) {
 }
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
-  std::string name = format("{}_{}_{}_{}", info.param.checkpoint, info.param.backend, tandem::name(info.param.kv_dtype), info.param.layout);
+  std::string name = format("{}_{}_{}_{}", info.param.checkpoint, info.param.backend, tandem::name(info.param.kv_dtype),
+                            info.param.layout);
   for (char& c : name)
     if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
   return name;

@@ -46,7 +46,8 @@ class SmolLM2 : public testing::Test {
 };
 
 // The answers to all conversations at once: continuous batching with the recorded prompts.
-std::vector<std::vector<std::int32_t>> greedy_answers(const Checkpoint& checkpoint, const EngineConfig& config, const Json& cases) {
+std::vector<std::vector<std::int32_t>> greedy_answers(const Checkpoint& checkpoint, const EngineConfig& config,
+                                                      const Json& cases) {
   const std::unique_ptr<Engine> engine = Engine::start(checkpoint, config);
   const auto events = std::make_shared<EventStream>();
   std::map<RequestId, std::size_t> index;
@@ -72,7 +73,8 @@ std::vector<std::vector<std::int32_t>> greedy_answers(const Checkpoint& checkpoi
 void expect_f32_answers(const Checkpoint& checkpoint, const EngineConfig& config) {
   const Json cases = read_json("tests/goldens/smollm2/greedy.json")["cases"];
   const auto answers = greedy_answers(checkpoint, config, cases);
-  for (std::size_t i = 0; i < cases.size(); ++i) EXPECT_EQ(answers[i], cases[i]["f32"]["ids"].get<std::vector<std::int32_t>>()) << "case " << i;
+  for (std::size_t i = 0; i < cases.size(); ++i)
+    EXPECT_EQ(answers[i], cases[i]["f32"]["ids"].get<std::vector<std::int32_t>>()) << "case " << i;
 }
 
 TEST_F(SmolLM2, AnswersTokenForTokenInF32) {
@@ -82,7 +84,9 @@ TEST_F(SmolLM2, AnswersTokenForTokenInF32) {
   }
 }
 
-TEST_F(SmolLM2, ReferenceAnswersTokenForToken) { expect_f32_answers(*checkpoint_, config("reference", DType::kF32)); }
+TEST_F(SmolLM2, ReferenceAnswersTokenForToken) {
+  expect_f32_answers(*checkpoint_, config("reference", DType::kF32));
+}
 
 // With KV in bf16 an answer may leave the recorded one, but only where two tokens were close.
 TEST_F(SmolLM2, DefaultAnswersPartOnlyAtSmallMargins) {
@@ -106,7 +110,8 @@ class Likelihood final : public Observer {
   explicit Likelihood(const std::vector<std::vector<std::int32_t>>& windows) : windows_(windows), nll_(windows.size()) {
     for (std::size_t i = 0; i < windows.size(); ++i) nll_[i].assign(windows[i].size(), 0);
   }
-  void on_route(RequestId, std::int64_t, std::int32_t, std::span<const std::int32_t>, std::span<const float>) override {}
+  void on_route(RequestId, std::int64_t, std::int32_t, std::span<const std::int32_t>, std::span<const float>) override {
+  }
   void on_logits(RequestId request, std::int64_t position, std::span<const float> logits) override {
     const auto& window = windows_[request - 1];
     if (position + 1 >= static_cast<std::int64_t>(window.size())) return;
@@ -134,7 +139,8 @@ NllErrors nll_errors(const Checkpoint& checkpoint, EngineConfig config, std::siz
   const auto context = recorded["context"].get<std::size_t>();
   std::vector<std::vector<std::int32_t>> windows;
   for (std::size_t i = 0; i < std::min(windows_max, tokens.size() / context); ++i)
-    windows.emplace_back(tokens.begin() + static_cast<std::ptrdiff_t>(i * context), tokens.begin() + static_cast<std::ptrdiff_t>((i + 1) * context));
+    windows.emplace_back(tokens.begin() + static_cast<std::ptrdiff_t>(i * context),
+                         tokens.begin() + static_cast<std::ptrdiff_t>((i + 1) * context));
   Likelihood likelihood(windows);
   config.observer = &likelihood;
   const std::unique_ptr<Engine> engine = Engine::start(checkpoint, config);
@@ -166,11 +172,17 @@ NllErrors nll_errors(const Checkpoint& checkpoint, EngineConfig config, std::siz
   return errors;
 }
 
-TEST_F(SmolLM2, LikelihoodsInF32) { EXPECT_LT(nll_errors(*checkpoint_, config("cpu", DType::kF32), 8).largest, 1e-3); }
+TEST_F(SmolLM2, LikelihoodsInF32) {
+  EXPECT_LT(nll_errors(*checkpoint_, config("cpu", DType::kF32), 8).largest, 1e-3);
+}
 
-TEST_F(SmolLM2, ReferenceLikelihoods) { EXPECT_LT(nll_errors(*checkpoint_, config("reference", DType::kF32), 8).largest, 1e-3); }
+TEST_F(SmolLM2, ReferenceLikelihoods) {
+  EXPECT_LT(nll_errors(*checkpoint_, config("reference", DType::kF32), 8).largest, 1e-3);
+}
 
-TEST_F(SmolLM2, DefaultMeanLikelihood) { EXPECT_LT(nll_errors(*checkpoint_, config("cpu", DType::kBF16), 8).mean, 0.005); }
+TEST_F(SmolLM2, DefaultMeanLikelihood) {
+  EXPECT_LT(nll_errors(*checkpoint_, config("cpu", DType::kBF16), 8).mean, 0.005);
+}
 
 }  // namespace
 }  // namespace tandem

@@ -11,7 +11,9 @@ namespace tandem::reference {
 
 namespace {
 
-std::size_t element_bytes(const KvSpec& spec) { return traits(spec.dtype).block_bytes; }
+std::size_t element_bytes(const KvSpec& spec) {
+  return traits(spec.dtype).block_bytes;
+}
 
 float load(const std::byte* page, DType dtype, std::size_t index) {
   if (dtype == DType::kF32) return reinterpret_cast<const float*>(page)[index];
@@ -32,7 +34,9 @@ std::size_t within(std::int32_t slot, std::int32_t row_elements, std::int32_t co
 }  // namespace
 
 ReferenceKvCache::ReferenceKvCache(const KvSpec& s)
-    : KvCache(s), k_pages(allocate_host(s.blocks * s.layers * k_page_bytes())), v_pages(allocate_host(s.blocks * s.layers * v_page_bytes())) {}
+    : KvCache(s),
+      k_pages(allocate_host(s.blocks * s.layers * k_page_bytes())),
+      v_pages(allocate_host(s.blocks * s.layers * v_page_bytes())) {}
 
 std::size_t ReferenceKvCache::k_page_bytes() const {
   return static_cast<std::size_t>(kBlockTokens) * spec().kv_heads * spec().k_dim * element_bytes(spec());
@@ -47,10 +51,12 @@ std::byte* ReferenceKvCache::v_page(std::int32_t block, std::int32_t layer) cons
   return v_pages.bytes_data() + (static_cast<std::size_t>(block) * spec().layers + layer) * v_page_bytes();
 }
 float ReferenceKvCache::load_k(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const {
-  return load(k_page(slot / kBlockTokens, layer), spec().dtype, within(slot, spec().kv_heads * spec().k_dim, head * spec().k_dim + i));
+  return load(k_page(slot / kBlockTokens, layer), spec().dtype,
+              within(slot, spec().kv_heads * spec().k_dim, head * spec().k_dim + i));
 }
 float ReferenceKvCache::load_v(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const {
-  return load(v_page(slot / kBlockTokens, layer), spec().dtype, within(slot, spec().kv_heads * spec().v_dim, head * spec().v_dim + i));
+  return load(v_page(slot / kBlockTokens, layer), spec().dtype,
+              within(slot, spec().kv_heads * spec().v_dim, head * spec().v_dim + i));
 }
 void ReferenceKvCache::store_k(std::int32_t slot, std::int32_t layer, std::int32_t column, float value) {
   store(k_page(slot / kBlockTokens, layer), spec().dtype, within(slot, spec().kv_heads * spec().k_dim, column), value);

@@ -15,7 +15,8 @@ namespace tandem::reference {
 
 // Stored transposed, [k, n], so that the plain loop over outputs runs along memory.
 struct ReferenceWeight final : Weight {
-  ReferenceWeight(std::int64_t n, std::int64_t k) : Weight(n, k, static_cast<std::size_t>(n * k) * sizeof(float)), values(n * k) {}
+  ReferenceWeight(std::int64_t n, std::int64_t k)
+      : Weight(n, k, static_cast<std::size_t>(n * k) * sizeof(float)), values(n * k) {}
   std::vector<float> values;
 };
 
@@ -35,9 +36,15 @@ struct ReferenceKvCache final : KvCache {
   Buffer k_pages, v_pages;
 };
 
-inline const ReferenceWeight& of(const Weight* weight) { return static_cast<const ReferenceWeight&>(*weight); }
-inline const ReferenceKvCache& of(const KvCache* cache) { return static_cast<const ReferenceKvCache&>(*cache); }
-inline ReferenceKvCache& of(KvCache* cache) { return static_cast<ReferenceKvCache&>(*cache); }
+inline const ReferenceWeight& of(const Weight* weight) {
+  return static_cast<const ReferenceWeight&>(*weight);
+}
+inline const ReferenceKvCache& of(const KvCache* cache) {
+  return static_cast<const ReferenceKvCache&>(*cache);
+}
+inline ReferenceKvCache& of(KvCache* cache) {
+  return static_cast<ReferenceKvCache&>(*cache);
+}
 
 void run(const EmbedRows& op);
 void run(const RmsNorm& op);

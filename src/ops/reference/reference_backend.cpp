@@ -26,7 +26,8 @@ class ReferenceBackend final : public Backend {
     for (const WeightPart& part : source.parts) {
       for (std::int64_t i = 0; i < part.rows; ++i, ++n) {
         const std::int64_t from = part.row_order.empty() ? i : part.row_order[i];
-        dequantise(part.dtype, part.data + static_cast<std::size_t>(from) * part.row_stride_bytes, row.size(), row.data());
+        dequantise(part.dtype, part.data + static_cast<std::size_t>(from) * part.row_stride_bytes, row.size(),
+                   row.data());
         for (std::int64_t k = 0; k < source.k; ++k) weight->values[k * weight->n() + n] = row[k];
       }
     }
@@ -76,6 +77,8 @@ class ReferenceBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_reference_backend() { return std::make_unique<ReferenceBackend>(); }
+std::unique_ptr<Backend> make_reference_backend() {
+  return std::make_unique<ReferenceBackend>();
+}
 
 }  // namespace tandem

@@ -41,8 +41,8 @@ namespace {
 // L1; each output is summed over k in ascending order within its slice.
 constexpr std::int64_t kColumns = 64;
 
-void slice_product(const float* x, const ReferenceWeight& weight, std::int64_t column, std::int64_t width, std::int32_t begin,
-                   std::int32_t end, float* sums) {
+void slice_product(const float* x, const ReferenceWeight& weight, std::int64_t column, std::int64_t width,
+                   std::int32_t begin, std::int32_t end, float* sums) {
   for (std::int64_t c = 0; c < width; ++c) sums[c] = 0;
   for (std::int32_t k = begin; k < end; ++k) {
     const float* w = &weight.values[k * weight.n() + column];
@@ -50,8 +50,8 @@ void slice_product(const float* x, const ReferenceWeight& weight, std::int64_t c
   }
 }
 
-void tree_product(const float* x, const ReferenceWeight& weight, std::int64_t column, std::int64_t width, const KSlices& slices,
-                  int first, int count, float* sums) {
+void tree_product(const float* x, const ReferenceWeight& weight, std::int64_t column, std::int64_t width,
+                  const KSlices& slices, int first, int count, float* sums) {
   if (count == 1) return slice_product(x, weight, column, width, slices.bounds[first], slices.bounds[first + 1], sums);
   float right[kColumns];
   tree_product(x, weight, column, width, slices, first, count / 2, sums);
@@ -59,8 +59,8 @@ void tree_product(const float* x, const ReferenceWeight& weight, std::int64_t co
   for (std::int64_t c = 0; c < width; ++c) sums[c] += right[c];
 }
 
-void product(const Tensor& out, const Tensor& x, const ReferenceWeight& weight, const KSlices& slices, std::int64_t row_begin,
-             std::int64_t row_end) {
+void product(const Tensor& out, const Tensor& x, const ReferenceWeight& weight, const KSlices& slices,
+             std::int64_t row_begin, std::int64_t row_end) {
   for (std::int64_t column = 0; column < weight.n(); column += kColumns) {
     const std::int64_t width = std::min(kColumns, weight.n() - column);
     for (std::int64_t i = row_begin; i < row_end; ++i) {
@@ -73,7 +73,9 @@ void product(const Tensor& out, const Tensor& x, const ReferenceWeight& weight, 
 
 }  // namespace
 
-void run(const MatMul& op) { product(op.out, op.x, of(op.weight), op.slices, 0, op.x.rows()); }
+void run(const MatMul& op) {
+  product(op.out, op.x, of(op.weight), op.slices, 0, op.x.rows());
+}
 
 void run(const GroupedMatMul& op) {
   for (std::size_t e = 0; e < op.experts.size(); ++e)
@@ -101,7 +103,8 @@ void run(const SwiGlu& op) {
   const std::int64_t width = op.out.shape[1];
   for (std::int64_t i = 0; i < op.out.rows(); ++i) {
     const float* gate = op.gate_up.row<float>(i);
-    for (std::int64_t c = 0; c < width; ++c) op.out.row<float>(i)[c] = gate[c] / (1.0f + std::exp(-gate[c])) * gate[width + c];
+    for (std::int64_t c = 0; c < width; ++c)
+      op.out.row<float>(i)[c] = gate[c] / (1.0f + std::exp(-gate[c])) * gate[width + c];
   }
 }
 
