@@ -32,7 +32,8 @@ inline testing::AssertionResult same_bits(const std::vector<float>& a, const std
 }
 
 // Positions of NaN and infinities first, then the largest error, then the normalised one.
-inline testing::AssertionResult close(const std::vector<float>& found, const std::vector<float>& expected, const Tolerance& tolerance) {
+inline testing::AssertionResult close(const std::vector<float>& found, const std::vector<float>& expected,
+                                      const Tolerance& tolerance) {
   if (found.size() != expected.size())
     return testing::AssertionFailure() << found.size() << " values, expected " << expected.size();
   double squares = 0, error_squares = 0, largest = 0;
@@ -50,10 +51,11 @@ inline testing::AssertionResult close(const std::vector<float>& found, const std
   if (found.empty()) return testing::AssertionSuccess();
   const double rms = std::sqrt(squares / static_cast<double>(found.size()));
   if (largest > tolerance.largest * rms)
-    return testing::AssertionFailure() << "element " << worst << " is " << found[worst] << ", expected " << expected[worst]
-                                       << "; the root mean square is " << rms;
+    return testing::AssertionFailure() << "element " << worst << " is " << found[worst] << ", expected "
+                                       << expected[worst] << "; the root mean square is " << rms;
   if (std::sqrt(error_squares) > tolerance.normalised * std::sqrt(squares))
-    return testing::AssertionFailure() << "normalised error " << std::sqrt(error_squares / squares) << " is over " << tolerance.normalised;
+    return testing::AssertionFailure() << "normalised error " << std::sqrt(error_squares / squares) << " is over "
+                                       << tolerance.normalised;
   return testing::AssertionSuccess();
 }
 
@@ -80,6 +82,8 @@ class CpuVariantTest : public testing::TestWithParam<CpuVariant> {
   std::unique_ptr<Backend> backend(int threads = 2) { return make_cpu_backend({threads, GetParam().name}); }
 };
 
-inline std::string variant_name(const testing::TestParamInfo<CpuVariant>& info) { return info.param.name; }
+inline std::string variant_name(const testing::TestParamInfo<CpuVariant>& info) {
+  return info.param.name;
+}
 
 }  // namespace tandem

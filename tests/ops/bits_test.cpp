@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Invariants of bits: a row does not depend on its neighbours, a sum not on who computes which part of it, and NaN stays in
-// the row it came from.
+// Invariants of bits: a row does not depend on its neighbours, a sum not on who computes which part of it, and NaN
+// stays in the row it came from.
 #include <algorithm>
 #include <numeric>
 
@@ -19,7 +19,8 @@ TEST_P(BitsTest, ARowOfAProductIsTheSameInEveryBatch) {
   for (const DType dtype : kWeightTypes) {
     CaseBuilder b(*cpu);
     const Weight* weight = b.weight(dtype, kColumns, kWidth);
-    const Tensor x = b.normal(kRowsMax, kWidth), alone = b.zeros(kRowsMax, kColumns), together = b.zeros(kRowsMax, kColumns);
+    const Tensor x = b.normal(kRowsMax, kWidth), alone = b.zeros(kRowsMax, kColumns),
+                 together = b.zeros(kRowsMax, kColumns);
     const KSlices slices = width_slices(kWidth, 32, 0, 8);
     for (int r = 0; r < kRowsMax; ++r) cpu->run(MatMul{alone.slice_rows(r, 1), x.slice_rows(r, 1), weight, slices});
     for (int rows = 1; rows <= kRowsMax; ++rows) {
@@ -56,7 +57,8 @@ TEST_P(BitsTest, HalvesOfTheWidthAddUpToTheWhole) {
         part.data += row_bytes(dtype, static_cast<std::size_t>(begin));
         halves[half] = cpu->pack({{part}, count});
         partials[half] = b.zeros(kRows, kColumns);
-        cpu->run(MatMul{partials[half], x.slice_columns(begin, count), halves[half].get(), width_slices(width, 32, 4 * half, 4)});
+        cpu->run(MatMul{partials[half], x.slice_columns(begin, count), halves[half].get(),
+                        width_slices(width, 32, 4 * half, 4)});
       }
       const std::int32_t slice_counts[] = {4, 4};
       cpu->run(CombineExperts{found, {}, 0, partials, slice_counts});
@@ -112,9 +114,18 @@ class Sequence {
     const Tensor out = b_.zeros(count, kHeads * kDim);
     std::vector<std::int32_t> positions(static_cast<std::size_t>(count));
     std::iota(positions.begin(), positions.end(), begin);
-    const std::int64_t context = static_cast<std::int64_t>(count) * begin + static_cast<std::int64_t>(count) * (count + 1) / 2;
-    const PagedAttention op{out, q_.slice_rows(begin, count), table_, b_.ids(std::vector<std::int32_t>(positions.size())),
-                            b_.ids(positions), &cache_, 0, kHeads, 0.2f, context};
+    const std::int64_t context =
+        static_cast<std::int64_t>(count) * begin + static_cast<std::int64_t>(count) * (count + 1) / 2;
+    const PagedAttention op{out,
+                            q_.slice_rows(begin, count),
+                            table_,
+                            b_.ids(std::vector<std::int32_t>(positions.size())),
+                            b_.ids(positions),
+                            &cache_,
+                            0,
+                            kHeads,
+                            0.2f,
+                            context};
     validate(op);
     b_.backend().run(op);
     return values_of(out);
@@ -140,10 +151,12 @@ TEST_P(BitsTest, ARowOfAttentionIsTheSameInEveryChunkThreadCountAndPlace) {
     there.append();
     const std::vector<float> expected = here.ask(0, Sequence::kTokens);
     EXPECT_TRUE(same_bits(there.ask(0, Sequence::kTokens), expected));
-    for (std::int32_t t = 0; t < Sequence::kTokens; ++t) ASSERT_TRUE(same_bits(here.ask(t, 1), row_of(expected, t))) << "token " << t;
+    for (std::int32_t t = 0; t < Sequence::kTokens; ++t)
+      ASSERT_TRUE(same_bits(here.ask(t, 1), row_of(expected, t))) << "token " << t;
     for (const std::int32_t begin : {0, 60, 101}) {
       const std::vector<float> chunk = there.ask(begin, 37);
-      for (std::int32_t i = 0; i < 37; ++i) ASSERT_TRUE(same_bits(row_of(chunk, i), row_of(expected, begin + i))) << begin + i;
+      for (std::int32_t i = 0; i < 37; ++i)
+        ASSERT_TRUE(same_bits(row_of(chunk, i), row_of(expected, begin + i))) << begin + i;
     }
   }
 }
@@ -162,8 +175,10 @@ TEST_P(BitsTest, NaNOfLaterTokensAndStaleSlotsReachesNoEarlierRow) {
     }
     sequence.append();
     const std::vector<float> found = sequence.ask(0, Sequence::kTokens);
-    for (std::int32_t t = 0; t < kBroken; ++t) ASSERT_TRUE(same_bits(row_of(found, t), row_of(clean, t))) << "token " << t;
-    for (std::int32_t t = kBroken; t < Sequence::kTokens; ++t) EXPECT_TRUE(std::isnan(row_of(found, t)[0])) << "token " << t;
+    for (std::int32_t t = 0; t < kBroken; ++t)
+      ASSERT_TRUE(same_bits(row_of(found, t), row_of(clean, t))) << "token " << t;
+    for (std::int32_t t = kBroken; t < Sequence::kTokens; ++t)
+      EXPECT_TRUE(std::isnan(row_of(found, t)[0])) << "token " << t;
   }
 }
 

@@ -1,10 +1,11 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Builds the operands of operators on any backend from a seed: the same numbers on each. It owns what the operators point
-// to. Used by tests and by kernel benchmarks.
+// Builds the operands of operators on any backend from a seed: the same numbers on each. It owns what the operators
+// point to. Used by tests and by kernel benchmarks.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -26,13 +27,18 @@ struct StoredMatrix {
   WeightPart part() const { return {bytes.data(), dtype, n, stride(), {}}; }
 };
 
-inline void store_u16(std::byte* p, std::uint16_t value) { std::memcpy(p, &value, sizeof value); }
+inline void store_u16(std::byte* p, std::uint16_t value) {
+  std::memcpy(p, &value, sizeof value);
+}
 
-// Random values of about ±0.1, in every bit pattern of that range that the type has; a few halves are subnormal or zero.
+// Random values of about ±0.1, in every bit pattern of that range that the type has; a few halves are subnormal or
+// zero.
 inline StoredMatrix random_matrix(Rng& rng, DType dtype, std::int64_t n, std::int64_t k) {
   StoredMatrix m{dtype, n, k, {}};
   m.bytes.resize(static_cast<std::size_t>(n) * m.stride());
-  const auto small_half = [&rng] { return static_cast<std::uint16_t>((rng.below(2) << 15) | (0x1c00 + rng.below(0x0c00))); };
+  const auto small_half = [&rng] {
+    return static_cast<std::uint16_t>((rng.below(2) << 15) | (0x1c00 + rng.below(0x0c00)));
+  };
   for (std::size_t i = 0; i < m.bytes.size(); i += traits(dtype).block_bytes) {
     std::byte* p = &m.bytes[i];
     if (dtype == DType::kF32) {
@@ -71,7 +77,9 @@ class CaseBuilder {
     for (std::int64_t i = 0; i < count; ++i) t.f32()[i] = mean + deviation * rng_.normal();
     return t;
   }
-  Tensor ids(const std::vector<std::int32_t>& values) { return ids(values, {static_cast<std::int64_t>(values.size())}); }
+  Tensor ids(const std::vector<std::int32_t>& values) {
+    return ids(values, {static_cast<std::int64_t>(values.size())});
+  }
   Tensor ids(const std::vector<std::int32_t>& values, Shape shape) {
     Tensor t = tensor(DType::kI32, shape);
     if (!values.empty()) std::memcpy(t.data, values.data(), values.size() * sizeof(std::int32_t));

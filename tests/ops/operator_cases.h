@@ -3,10 +3,12 @@
 
 // One table of cases per operator, run on every backend against the reference, and by kernel benchmarks.
 //
-// A case builds its operators from a seed; outputs are the tensors to compare. Tolerances stand in the table: f32 sums in
-// another order differ by a few units in the last place of the largest term.
+// A case builds its operators from a seed; outputs are the tensors to compare. Tolerances stand in the table: f32 sums
+// in another order differ by a few units in the last place of the largest term.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <string>
@@ -33,7 +35,8 @@ struct OperatorCase {
   std::function<BuiltCase(CaseBuilder&)> build;
 };
 
-inline constexpr DType kWeightTypes[] = {DType::kF32, DType::kBF16, DType::kF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
+inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kBF16, DType::kF16,
+                                         DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
 
 inline void add_row_cases(std::vector<OperatorCase>& table) {
   for (const auto& [rows, columns] : {std::pair{0, 64}, {1, 576}, {5, 20}, {67, 96}, {3, 1}, {90, 7168}}) {
@@ -42,7 +45,8 @@ inline void add_row_cases(std::vector<OperatorCase>& table) {
                        return BuiltCase{{RmsNorm{out, x, b.normal_vector(columns, 1, 0.2f), 1e-5f}}, {out}};
                      }});
     table.push_back({format("add_rms_norm {}x{}", rows, columns), {}, [=](CaseBuilder& b) {
-                       const Tensor out = b.zeros(rows, columns), residual = b.normal(rows, columns), x = b.normal(rows, columns);
+                       const Tensor out = b.zeros(rows, columns), residual = b.normal(rows, columns),
+                                    x = b.normal(rows, columns);
                        const Tensor weight = b.normal_vector(columns, 1, 0.2f);
                        return BuiltCase{{AddRmsNorm{out, residual, x, weight, 1e-5f}}, {out, residual}};
                      }});
@@ -55,14 +59,16 @@ inline void add_row_cases(std::vector<OperatorCase>& table) {
                      const Tensor x = b.normal(4, 100);
                      return BuiltCase{{RmsNorm{x, x, b.normal_vector(100, 1, 0.2f), 1e-3f}}, {x}};
                    }});
-  for (const auto& [rows, heads, dim, pairs] : {std::array{1, 9, 64, 32}, {3, 2, 20, 10}, {40, 8, 64, 16}, {0, 1, 8, 4}}) {
-    table.push_back({format("rope {} rows, {} heads of {}, {} pairs", rows, heads, dim, pairs), {}, [=](CaseBuilder& b) {
-                       const Tensor x = b.normal(rows, heads * dim), positions = b.random_ids(rows, 8192);
-                       Tensor inv_freq = b.normal_vector(pairs, 0, 0);
-                       for (int m = 0; m < pairs; ++m)
-                         inv_freq.f32()[m] = std::pow(10000.0f, -static_cast<float>(m) / static_cast<float>(pairs));
-                       return BuiltCase{{Rope{x, positions, inv_freq, dim}}, {x}};
-                     }});
+  for (const auto& [rows, heads, dim, pairs] :
+       {std::array{1, 9, 64, 32}, {3, 2, 20, 10}, {40, 8, 64, 16}, {0, 1, 8, 4}}) {
+    table.push_back(
+        {format("rope {} rows, {} heads of {}, {} pairs", rows, heads, dim, pairs), {}, [=](CaseBuilder& b) {
+           const Tensor x = b.normal(rows, heads * dim), positions = b.random_ids(rows, 8192);
+           Tensor inv_freq = b.normal_vector(pairs, 0, 0);
+           for (int m = 0; m < pairs; ++m)
+             inv_freq.f32()[m] = std::pow(10000.0f, -static_cast<float>(m) / static_cast<float>(pairs));
+           return BuiltCase{{Rope{x, positions, inv_freq, dim}}, {x}};
+         }});
   }
 }
 
@@ -71,7 +77,8 @@ inline void add_product_cases(std::vector<OperatorCase>& table) {
     int rows, n, k;
   };
   for (const DType dtype : kWeightTypes) {
-    std::vector<Size> sizes = {{0, 64, 64}, {1, 576, 576}, {2, 33, 96}, {7, 960, 576}, {67, 50, 1536}, {130, 32, 64}, {9, 1, 32}};
+    std::vector<Size> sizes = {{0, 64, 64},    {1, 576, 576}, {2, 33, 96}, {7, 960, 576},
+                               {67, 50, 1536}, {130, 32, 64}, {9, 1, 32}};
     if (!is_quantised(dtype)) sizes.insert(sizes.end(), {{1, 40, 1}, {3, 7, 31}, {20, 65, 577}});
     for (const Size s : sizes) {
       table.push_back({format("matmul {} {}x{}x{}", name(dtype), s.rows, s.n, s.k), {}, [=](CaseBuilder& b) {
@@ -94,11 +101,13 @@ inline void add_product_cases(std::vector<OperatorCase>& table) {
   }
   table.push_back({"matmul bf16 with uneven slices", {}, [](CaseBuilder& b) {
                      const Tensor out = b.zeros(6, 64), x = b.normal(6, 100);
-                     return BuiltCase{{MatMul{out, x, b.weight(DType::kBF16, 64, 100), {4, {0, 1, 1, 50, 100}}}}, {out}};
+                     return BuiltCase{{MatMul{out, x, b.weight(DType::kBF16, 64, 100), {4, {0, 1, 1, 50, 100}}}},
+                                      {out}};
                    }});
   table.push_back({"matmul of parts of different types", {}, [](CaseBuilder& b) {
                      const Tensor out = b.zeros(5, 64 + 33 + 20 + 96), x = b.normal(5, 64);
-                     const Weight* w = b.weight({{DType::kQ4_1, 64}, {DType::kF32, 33}, {DType::kQ8_0, 20}, {DType::kF16, 96}}, 64);
+                     const Weight* w =
+                         b.weight({{DType::kQ4_1, 64}, {DType::kF32, 33}, {DType::kQ8_0, 20}, {DType::kF16, 96}}, 64);
                      return BuiltCase{{MatMul{out, x, w, KSlices::whole(64)}}, {out}};
                    }});
 }
@@ -119,14 +128,16 @@ inline OperatorCase grouped_case(std::string name, DType dtype, std::vector<int>
 
 inline void add_expert_cases(std::vector<OperatorCase>& table) {
   for (const DType dtype : {DType::kBF16, DType::kQ4_1}) {
-    table.push_back(grouped_case(format("grouped_matmul {}, an expert nobody chose", name(dtype)), dtype, {3, 0, 1, 20}));
+    table.push_back(
+        grouped_case(format("grouped_matmul {}, an expert nobody chose", name(dtype)), dtype, {3, 0, 1, 20}));
     table.push_back(grouped_case(format("grouped_matmul {}, one chosen by all", name(dtype)), dtype, {0, 40, 0}));
     table.push_back(grouped_case(format("grouped_matmul {}, no rows", name(dtype)), dtype, {0, 0}));
   }
   for (const bool renormalise : {false, true}) {
     table.push_back({format("select_experts, renormalise {}", renormalise), {}, [=](CaseBuilder& b) {
                        const Tensor ids = b.ids(std::vector<std::int32_t>(30), {10, 3}), weights = b.zeros(10, 3);
-                       return BuiltCase{{SelectExperts{ids, weights, b.normal(10, 48, 2), renormalise}}, {ids, weights}};
+                       return BuiltCase{{SelectExperts{ids, weights, b.normal(10, 48, 2), renormalise}},
+                                        {ids, weights}};
                      }});
   }
   table.push_back({"select_experts, ties", {}, [](CaseBuilder& b) {
@@ -150,18 +161,20 @@ inline void add_expert_cases(std::vector<OperatorCase>& table) {
                      const Tensor out = b.normal(6, 37), x = b.normal(4, 37);
                      return BuiltCase{{ScatterScaledRows{out, x, b.ids({5, 0, 3, 1}), b.normal(4, 1)}}, {out}};
                    }});
-  // Slices each partial covers; none for slots alone. Sums are in a fixed order, so even the reference has the same bits.
+  // Slices each partial covers; none for slots alone. Sums are in a fixed order, so even the reference has the same
+  // bits.
   for (const auto& counts : {std::vector<std::int32_t>{}, {8}, {4, 4}, {4, 2, 1, 1}, {1, 1, 1, 1, 1, 1, 1, 1}}) {
     for (const int top_k : {0, 1, 3}) {
       if (counts.empty() && top_k == 0) continue;
-      table.push_back({format("combine_experts, {} slots, {} partials", top_k, counts.size()), kExact, [=](CaseBuilder& b) {
-                         const Tensor out = b.zeros(9, 40);
-                         const Tensor slots = top_k == 0 ? Tensor() : b.normal(9 * top_k, 40);
-                         auto& partials = b.keep(std::vector<Tensor>());
-                         for (std::size_t i = 0; i < counts.size(); ++i) partials.push_back(b.normal(9, 40));
-                         auto& slice_counts = b.keep(counts);
-                         return BuiltCase{{CombineExperts{out, slots, top_k, partials, slice_counts}}, {out}};
-                       }});
+      table.push_back(
+          {format("combine_experts, {} slots, {} partials", top_k, counts.size()), kExact, [=](CaseBuilder& b) {
+             const Tensor out = b.zeros(9, 40);
+             const Tensor slots = top_k == 0 ? Tensor() : b.normal(9 * top_k, 40);
+             auto& partials = b.keep(std::vector<Tensor>());
+             for (std::size_t i = 0; i < counts.size(); ++i) partials.push_back(b.normal(9, 40));
+             auto& slice_counts = b.keep(counts);
+             return BuiltCase{{CombineExperts{out, slots, top_k, partials, slice_counts}}, {out}};
+           }});
     }
   }
 }
@@ -206,17 +219,19 @@ inline BuiltCase build_attention(CaseBuilder& b, const AttentionCase& c) {
   const Tensor q = b.normal(rows, c.heads * spec.k_dim), out = b.zeros(rows, c.heads * spec.v_dim);
   const float scale = 1.0f / std::sqrt(static_cast<float>(spec.k_dim));
   return {{AppendKv{k, v, b.ids(slots), &cache, layer},
-           PagedAttention{out, q, b.ids(table, {sequences, blocks_max}), b.ids(row_sequences), b.ids(positions), &cache, layer,
-                          c.heads, scale, context_tokens}},
+           PagedAttention{out, q, b.ids(table, {sequences, blocks_max}), b.ids(row_sequences), b.ids(positions), &cache,
+                          layer, c.heads, scale, context_tokens}},
           {out}};
 }
 
 inline void add_attention_cases(std::vector<OperatorCase>& table) {
-  const auto add = [&](const char* what, std::int32_t kv_heads, std::int32_t heads, std::int32_t k_dim, std::int32_t v_dim,
-                       std::vector<std::int32_t> contexts, std::int32_t rows_each) {
+  const auto add = [&](const char* what, std::int32_t kv_heads, std::int32_t heads, std::int32_t k_dim,
+                       std::int32_t v_dim, std::vector<std::int32_t> contexts, std::int32_t rows_each) {
     for (const DType dtype : {DType::kBF16, DType::kF32}) {
       const AttentionCase c{{2, kv_heads, k_dim, v_dim, dtype, 0}, heads, contexts, rows_each};
-      table.push_back({format("paged_attention {}, {}", what, name(dtype)), {}, [c](CaseBuilder& b) { return build_attention(b, c); }});
+      table.push_back({format("paged_attention {}, {}", what, name(dtype)), {}, [c](CaseBuilder& b) {
+                         return build_attention(b, c);
+                       }});
     }
   };
   add("one token", 3, 9, 64, 64, {1}, 1);

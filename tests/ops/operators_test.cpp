@@ -56,7 +56,8 @@ TEST_P(OperatorsTest, EveryF16BitPatternIsWidenedExactly) {
   const auto cpu = backend();
   CaseBuilder b(*cpu);
   StoredMatrix stored{DType::kF16, 1 << 16, 1, std::vector<std::byte>(2 << 16)};
-  for (std::uint32_t bits = 0; bits < (1 << 16); ++bits) store_u16(&stored.bytes[2 * bits], static_cast<std::uint16_t>(bits));
+  for (std::uint32_t bits = 0; bits < (1 << 16); ++bits)
+    store_u16(&stored.bytes[2 * bits], static_cast<std::uint16_t>(bits));
   const auto weight = cpu->pack({{stored.part()}, 1});
   const Tensor x = b.zeros(1, 1), out = b.zeros(1, 1 << 16);
   x.f32()[0] = 1;

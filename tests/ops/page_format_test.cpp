@@ -10,8 +10,10 @@
 namespace tandem {
 namespace {
 
-constexpr KvSpec kSpecs[] = {
-    {2, 3, 64, 64, DType::kBF16, 3}, {1, 2, 20, 12, DType::kBF16, 3}, {2, 1, 16, 48, DType::kF32, 3}, {1, 2, 6, 10, DType::kF32, 3}};
+constexpr KvSpec kSpecs[] = {{2, 3, 64, 64, DType::kBF16, 3},
+                             {1, 2, 20, 12, DType::kBF16, 3},
+                             {2, 1, 16, 48, DType::kF32, 3},
+                             {1, 2, 6, 10, DType::kF32, 3}};
 
 // A cache with random values in some slots of block 1.
 KvCache& filled_cache(CaseBuilder& b, const KvSpec& spec) {
@@ -40,7 +42,8 @@ TEST_P(PagesTest, AreThoseOfTheReference) {
     CaseBuilder a(*reference), b(*cpu);
     KvCache& expected = filled_cache(a, spec);
     KvCache& found = filled_cache(b, spec);
-    for (std::int32_t block = 0; block < 3; ++block) EXPECT_EQ(exported(*cpu, found, block), exported(*reference, expected, block));
+    for (std::int32_t block = 0; block < 3; ++block)
+      EXPECT_EQ(exported(*cpu, found, block), exported(*reference, expected, block));
   }
 }
 

@@ -6,9 +6,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <map>
+#include <string>
 
 #include "checkpoint/mapped_file.h"
 #include "checkpoint/safetensors.h"
@@ -56,8 +61,10 @@ SamplingParams params_of(const std::string& name) {
   if (const char* v = value("top_k")) p.top_k = std::atoi(v);
   if (const char* v = value("top_p")) p.top_p = std::strtof(v, nullptr);
   if (const char* v = value("min_p")) p.min_p = std::strtof(v, nullptr);
-  if (const char* v = value("repetition_penalty")) p.repetition_penalty = std::strtof(v, nullptr);
-  else if (const char* w = value("repetition")) p.repetition_penalty = std::strtof(w, nullptr);
+  if (const char* v = value("repetition_penalty"))
+    p.repetition_penalty = std::strtof(v, nullptr);
+  else if (const char* w = value("repetition"))
+    p.repetition_penalty = std::strtof(w, nullptr);
   return p;
 }
 

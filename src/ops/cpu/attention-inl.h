@@ -3,11 +3,11 @@
 
 // Attention of some queries over one kv head of one sequence. Included by kernels-inl.h only, once per instruction set.
 //
-// Problem: decode reads the whole context for one row and is bound by memory; prefill shares it between rows and is bound by
-// multiply-adds. The queries of a share (heads of a group, neighbouring rows) walk the blocks together, so K and V are read
-// once. Scores have a lane per token, so no sum runs across lanes; outputs have a lane per value.
-// Softmax is taken online, block after block from position 0. What a query computes depends on its own context alone; tokens
-// behind it are masked by selection, never by a product with zero, since they may hold NaN.
+// Problem: decode reads the whole context for one row and is bound by memory; prefill shares it between rows and is
+// bound by multiply-adds. The queries of a share (heads of a group, neighbouring rows) walk the blocks together, so K
+// and V are read once. Scores have a lane per token, so no sum runs across lanes; outputs have a lane per value.
+// Softmax is taken online, block after block from position 0. What a query computes depends on its own context alone;
+// tokens behind it are masked by selection, never by a product with zero, since they may hold NaN.
 
 namespace tandem::cpu::HWY_NAMESPACE {
 
@@ -55,8 +55,8 @@ struct AttentionScratch {
   float* v;        // [64, v_padded] widened
 };
 
-// outputs += probabilities · V for each query over its valid tokens. Queries are taken together as far as all of a tile may
-// see, then one by one; the order of a query's sums is the same.
+// outputs += probabilities · V for each query over its valid tokens. Queries are taken together as far as all of a tile
+// may see, then one by one; the order of a query's sums is the same.
 template <class Panel>
 void add_values(const Panel& v, const AttentionScratch& scratch, int queries, const int* valid, int v_padded) {
   for (int first = 0; first < queries; first += kTileRows) {
@@ -113,7 +113,8 @@ void attend(const AttentionShare& share, const AttentionScratch& scratch) {
     } else {
       widen(k, 0, share.k_dim, kTokensPerBlock, scratch.k);
       widen(v, 0, smaller(longest - begin, kTokensPerBlock), share.v_padded, scratch.v);
-      attend_block(share, F32Panel{scratch.k, kTokensPerBlock}, F32Panel{scratch.v, share.v_padded}, valid, states, scratch);
+      attend_block(share, F32Panel{scratch.k, kTokensPerBlock}, F32Panel{scratch.v, share.v_padded}, valid, states,
+                   scratch);
     }
   }
   for (int i = 0; i < share.queries; ++i) {

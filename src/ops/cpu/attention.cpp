@@ -3,8 +3,9 @@
 
 // Filling the cache, and attention over it: who computes which queries. The sums are in attention-inl.h.
 //
-// Queries are ordered so that those sharing K and V are neighbours: a run of rows of one sequence, then the kv head, then row
-// and head of the group. Each thread takes a stretch of that order of about equal cost and cuts it into shares.
+// Queries are ordered so that those sharing K and V are neighbours: a run of rows of one sequence, then the kv head,
+// then row and head of the group. Each thread takes a stretch of that order of about equal cost and cuts it into
+// shares.
 #include <algorithm>
 
 #include "base/scalar.h"
@@ -127,15 +128,18 @@ void run(Machine& machine, const AppendKv& op) {
   const CpuKvCache& cache = cpu_cache(*op.cache);
   const auto k = cache.is_f32() ? append_k<float> : append_k<std::uint16_t>;
   const auto v = cache.is_f32() ? append_v<float> : append_v<std::uint16_t>;
-  machine.split(op.k.shape[1], op.k.rows(), [&](int, std::int64_t begin, std::int64_t end) { k(op, cache, begin, end); });
-  machine.split(op.v.rows(), op.v.shape[1], [&](int, std::int64_t begin, std::int64_t end) { v(op, cache, begin, end); });
+  machine.split(op.k.shape[1], op.k.rows(),
+                [&](int, std::int64_t begin, std::int64_t end) { k(op, cache, begin, end); });
+  machine.split(op.v.rows(), op.v.shape[1],
+                [&](int, std::int64_t begin, std::int64_t end) { v(op, cache, begin, end); });
 }
 
 void run(Machine& machine, const PagedAttention& op) {
   // Below this many multiply-adds the caller is done before the team is awake.
   constexpr std::int64_t kWorthATeam = 64 * 1024;
   const KvSpec& spec = op.cache->spec();
-  const int threads = op.context_tokens * op.heads * (spec.k_dim + spec.v_dim) < kWorthATeam ? 1 : machine.team.threads();
+  const int threads =
+      op.context_tokens * op.heads * (spec.k_dim + spec.v_dim) < kWorthATeam ? 1 : machine.team.threads();
   if (threads == 1) return QueryWalk(machine, op, 0, 1).run();
   machine.team.run([&](int thread) { QueryWalk(machine, op, thread, threads).run(); });
 }

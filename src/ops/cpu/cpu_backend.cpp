@@ -19,7 +19,8 @@ constexpr int kThreadsMax = 1024;
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const cpu::ChosenKernels& chosen, int threads) : variant_(chosen.name), machine_(*chosen.kernels, threads) {}
+  CpuBackend(const cpu::ChosenKernels& chosen, int threads)
+      : variant_(chosen.name), machine_(*chosen.kernels, threads) {}
 
   std::string describe() const override {
     const int threads = machine_.team.threads();
@@ -29,7 +30,9 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Weight> pack(const WeightSource& source) override {
     return cpu::PackedWeight::pack(source, machine_.team);
   }
-  std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override { return std::make_unique<cpu::CpuKvCache>(spec); }
+  std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override {
+    return std::make_unique<cpu::CpuKvCache>(spec);
+  }
   void zero_block(KvCache& cache, std::int32_t block) override { cpu::cpu_cache(cache).zero_block(block); }
   void export_page(const KvCache& cache, std::int32_t block, std::span<std::byte> page) override {
     write_page_header(cache.spec(), page);

@@ -1,10 +1,11 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The CPU backend: vector kernels chosen for the machine at run time, and a team of threads. Weights stay in the type they
-// were stored in; arithmetic is f32.
+// The CPU backend: vector kernels chosen for the machine at run time, and a team of threads. Weights stay in the type
+// they were stored in; arithmetic is f32.
 //
-// Results do not depend on the number of threads or of rows in a batch. They may differ in the last bits between variants.
+// Results do not depend on the number of threads or of rows in a batch. They may differ in the last bits between
+// variants.
 #pragma once
 
 #include <memory>
@@ -16,7 +17,7 @@
 namespace tandem {
 
 struct CpuOptions {
-  int threads = 1;              // the calling thread included
+  int threads = 1;               // the calling thread included
   std::string variant = "auto";  // or a name of cpu_variants()
 };
 

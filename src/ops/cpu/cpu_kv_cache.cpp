@@ -23,7 +23,9 @@ const KvSpec& checked(const KvSpec& spec) {
   return spec;
 }
 
-std::size_t element_bytes(const KvSpec& spec) { return traits(spec.dtype).block_bytes; }
+std::size_t element_bytes(const KvSpec& spec) {
+  return traits(spec.dtype).block_bytes;
+}
 
 // One head of one layer's block, between [dim][64] or [64][stride] here and [64][kv_heads · dim] in a page.
 template <class Element>
@@ -58,10 +60,13 @@ std::byte* CpuKvCache::k(std::int32_t block, std::int32_t layer, std::int32_t he
 }
 
 std::byte* CpuKvCache::v(std::int32_t block, std::int32_t layer, std::int32_t head) const {
-  return data_.bytes_data() + block * block_stride_ + layer * layer_stride_ + spec().kv_heads * k_bytes_ + head * v_bytes_;
+  return data_.bytes_data() + block * block_stride_ + layer * layer_stride_ + spec().kv_heads * k_bytes_ +
+         head * v_bytes_;
 }
 
-void CpuKvCache::zero_block(std::int32_t block) { std::memset(k(block, 0, 0), 0, block_stride_); }
+void CpuKvCache::zero_block(std::int32_t block) {
+  std::memset(k(block, 0, 0), 0, block_stride_);
+}
 
 void CpuKvCache::export_block(std::int32_t block, std::byte* page) const {
   const KvSpec& s = spec();

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The cache's memory: [block][layer], and within a layer's block K as [kv head][k_dim][64 tokens] and V as
-// [kv head][64 tokens][v_dim, padded]: scores then have a lane per token, outputs a lane per value, and no sum runs across
-// lanes. The padding of V is zero and stays so.
+// [kv head][64 tokens][v_dim, padded]: scores then have a lane per token, outputs a lane per value, and no sum runs
+// across lanes. The padding of V is zero and stays so.
 #pragma once
 
 #include "ops/kv_cache.h"
@@ -34,7 +34,11 @@ class CpuKvCache final : public KvCache {
   Buffer data_;
 };
 
-inline CpuKvCache& cpu_cache(KvCache& cache) { return static_cast<CpuKvCache&>(cache); }
-inline const CpuKvCache& cpu_cache(const KvCache& cache) { return static_cast<const CpuKvCache&>(cache); }
+inline CpuKvCache& cpu_cache(KvCache& cache) {
+  return static_cast<CpuKvCache&>(cache);
+}
+inline const CpuKvCache& cpu_cache(const KvCache& cache) {
+  return static_cast<const CpuKvCache&>(cache);
+}
 
 }  // namespace tandem::cpu

@@ -12,8 +12,8 @@ namespace tandem::cpu {
 
 namespace {
 
-// Inserts expert ids into a list of the k best so far. Strictly greater moves ahead, so a tie stays with the lower id; NaN is
-// greater than nothing, so ids stay valid whatever the row holds.
+// Inserts expert ids into a list of the k best so far. Strictly greater moves ahead, so a tie stays with the lower id;
+// NaN is greater than nothing, so ids stay valid whatever the row holds.
 void select(const float* logits, std::int64_t experts, std::int64_t k, std::int32_t* ids) {
   for (std::int64_t e = 0; e < experts; ++e) {
     std::int64_t place = std::min(e, k);
@@ -39,7 +39,8 @@ float weigh(const float* logits, std::int64_t experts, std::int64_t k, bool reno
 }
 
 // Adds the tree over partials, which covers count slices from partials[next] on, to or into the row.
-void add_tree(const CombineExperts& op, std::int64_t row, std::size_t& next, std::int32_t count, float* level, float* out) {
+void add_tree(const CombineExperts& op, std::int64_t row, std::size_t& next, std::int32_t count, float* level,
+              float* out) {
   const std::int64_t columns = op.out.shape[1];
   if (op.slice_counts[next] == count) {
     std::memcpy(out, op.partials[next++].row<float>(row), static_cast<std::size_t>(columns) * sizeof(float));

@@ -1,19 +1,21 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// All vector kernels, for the instruction set that the including file is compiled for. A file that includes this defines
-// one function returning the table; nothing else in the program sees Highway.
+// All vector kernels, for the instruction set that the including file is compiled for. A file that includes this
+// defines one function returning the table; nothing else in the program sees Highway.
 #define HWY_COMPILE_ONLY_STATIC
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "ops/cpu/kernels.h"
 // In this order: each uses what the ones before it define.
+// clang-format off
 #include "ops/cpu/vector-inl.h"
 #include "ops/cpu/panel-inl.h"
 #include "ops/cpu/product-inl.h"
 #include "ops/cpu/attention-inl.h"
 #include "ops/cpu/rows-inl.h"
+// clang-format on
 
 namespace tandem::cpu::HWY_NAMESPACE {
 

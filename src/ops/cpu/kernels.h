@@ -1,10 +1,11 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// What the host hands to the vector kernels: plain structs, raw pointers, and one table of functions per instruction set.
+// What the host hands to the vector kernels: plain structs, raw pointers, and one table of functions per instruction
+// set.
 //
-// Every kernels_*.cpp is compiled with flags of its own. Such a file must not instantiate anything with linkage that other
-// files have too (std:: templates, inline functions of ours): the linker keeps one copy, perhaps the one with
+// Every kernels_*.cpp is compiled with flags of its own. Such a file must not instantiate anything with linkage that
+// other files have too (std:: templates, inline functions of ours): the linker keeps one copy, perhaps the one with
 // instructions the machine lacks. Hence no standard types here.
 #pragma once
 
@@ -24,14 +25,15 @@ inline constexpr int kWidenedSteps = 256;
 // Partial sums that a tree over eight slices keeps at once.
 inline constexpr int kSliceLevels = 4;
 inline constexpr std::int64_t kProductScratchFloats =
-    static_cast<std::int64_t>(kWidenedSteps) * kPanelColumns + static_cast<std::int64_t>(kSliceLevels) * kRowBlock * kPanelColumns;
+    static_cast<std::int64_t>(kWidenedSteps) * kPanelColumns +
+    static_cast<std::int64_t>(kSliceLevels) * kRowBlock * kPanelColumns;
 
 // Consecutive panels of one segment times some rows: one thread's part of a product.
 struct ProductShare {
   DType dtype;
-  const std::byte* panels;   // the first panel
+  const std::byte* panels;  // the first panel
   std::int64_t panel_bytes;
-  std::int64_t columns;      // real ones, counted from the first panel's; the last panel may have fewer than 32
+  std::int64_t columns;        // real ones, counted from the first panel's; the last panel may have fewer than 32
   const std::int32_t* bounds;  // of slices along k, slices + 1
   int slices;
   const float* x;  // [rows, k]
@@ -47,15 +49,15 @@ inline constexpr int kQueriesMax = 32;
 inline constexpr int kTokensPerBlock = 64;
 
 struct AttentionShare {
-  int queries;                      // at most kQueriesMax
-  const float* q[kQueriesMax];      // [k_dim] each
-  float* out[kQueriesMax];          // [v_dim] each
+  int queries;                        // at most kQueriesMax
+  const float* q[kQueriesMax];        // [k_dim] each
+  float* out[kQueriesMax];            // [v_dim] each
   std::int32_t context[kQueriesMax];  // tokens each may see, at least 1
-  const std::int32_t* blocks;       // the sequence's block table
-  const std::byte* k;               // of this layer and head in block 0
+  const std::int32_t* blocks;         // the sequence's block table
+  const std::byte* k;                 // of this layer and head in block 0
   const std::byte* v;
-  std::int64_t block_stride;        // bytes
-  bool is_f32;                      // else bf16
+  std::int64_t block_stride;  // bytes
+  bool is_f32;                // else bf16
   int k_dim, v_dim, v_padded;
   float scale;
   float* scratch;  // attention_scratch_floats, 64-byte aligned

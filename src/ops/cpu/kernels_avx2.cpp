@@ -9,5 +9,7 @@
 #endif
 
 namespace tandem::cpu {
-const Kernels& kernels_avx2() { return HWY_NAMESPACE::kTable; }
+const Kernels& kernels_avx2() {
+  return HWY_NAMESPACE::kTable;
+}
 }  // namespace tandem::cpu

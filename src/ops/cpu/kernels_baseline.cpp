@@ -10,5 +10,7 @@
 #endif
 
 namespace tandem::cpu {
-const Kernels& kernels_baseline() { return HWY_NAMESPACE::kTable; }
+const Kernels& kernels_baseline() {
+  return HWY_NAMESPACE::kTable;
+}
 }  // namespace tandem::cpu

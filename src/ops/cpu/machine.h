@@ -15,7 +15,8 @@
 namespace tandem::cpu {
 
 struct Machine {
-  Machine(const Kernels& kernels, int threads) : kernels(kernels), team(threads), scratch_(static_cast<std::size_t>(threads)) {}
+  Machine(const Kernels& kernels, int threads)
+      : kernels(kernels), team(threads), scratch_(static_cast<std::size_t>(threads)) {}
 
   // Memory of one thread, 64-byte aligned; grows to the largest need and stays.
   float* scratch(int thread, std::int64_t floats) {

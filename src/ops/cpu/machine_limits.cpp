@@ -44,7 +44,9 @@ MachineLimits measure_machine_limits(const CpuOptions& options) {
 
   const Buffer memory = allocate_host(kReadBytes);
   const std::size_t floats = kReadBytes / sizeof(float) / threads;
-  const auto part = [&](int thread) { return static_cast<float*>(memory.data()) + static_cast<std::size_t>(thread) * floats; };
+  const auto part = [&](int thread) {
+    return static_cast<float*>(memory.data()) + static_cast<std::size_t>(thread) * floats;
+  };
   // Touched first by the thread that reads it; untouched pages would all be one page of zeros.
   team.run([&](int thread) { std::memset(part(thread), 1, floats * sizeof(float)); });
   const double read_seconds = fastest(team, [&](int thread) {

@@ -23,7 +23,9 @@ std::uint16_t load_u16(const std::byte* p) {
   return value;
 }
 
-void store_u16(std::byte* p, std::uint16_t value) { std::memcpy(p, &value, sizeof value); }
+void store_u16(std::byte* p, std::uint16_t value) {
+  std::memcpy(p, &value, sizeof value);
+}
 
 bool can_pack(DType dtype) {
   switch (dtype) {
@@ -32,8 +34,10 @@ bool can_pack(DType dtype) {
     case DType::kF16:
     case DType::kQ8_0:
     case DType::kQ4_0:
-    case DType::kQ4_1: return true;
-    default: return false;
+    case DType::kQ4_1:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -68,8 +72,8 @@ void place_q4(const std::byte* row, std::int64_t k, std::int64_t column, std::by
     if (has_minimum) store_u16(panel + 2 * (kColumns + column), load_u16(row + 2));
     std::uint64_t halves[2];  // values 0 … 7 and 16 … 23; 8 … 15 and 24 … 31
     std::memcpy(halves, row + header, sizeof halves);
-    const std::uint32_t words[4] = {gather_nibbles(halves[0]), gather_nibbles(halves[1]), gather_nibbles(halves[0] >> 4),
-                                    gather_nibbles(halves[1] >> 4)};
+    const std::uint32_t words[4] = {gather_nibbles(halves[0]), gather_nibbles(halves[1]),
+                                    gather_nibbles(halves[0] >> 4), gather_nibbles(halves[1] >> 4)};
     for (int g = 0; g < 4; ++g)
       std::memcpy(panel + header * kColumns + (g * kColumns + column) * 4, &words[g], sizeof words[g]);
   }
@@ -77,13 +81,19 @@ void place_q4(const std::byte* row, std::int64_t k, std::int64_t column, std::by
 
 void place(DType dtype, const std::byte* row, std::int64_t k, std::int64_t column, std::byte* panel) {
   switch (dtype) {
-    case DType::kF32: return place_plain<float>(row, k, column, panel);
+    case DType::kF32:
+      return place_plain<float>(row, k, column, panel);
     case DType::kBF16:
-    case DType::kF16: return place_plain<std::uint16_t>(row, k, column, panel);
-    case DType::kQ8_0: return place_q8(row, k, column, panel);
-    case DType::kQ4_0: return place_q4(row, k, column, panel, false);
-    case DType::kQ4_1: return place_q4(row, k, column, panel, true);
-    default: TANDEM_CHECK(false, "a type that can_pack refuses");
+    case DType::kF16:
+      return place_plain<std::uint16_t>(row, k, column, panel);
+    case DType::kQ8_0:
+      return place_q8(row, k, column, panel);
+    case DType::kQ4_0:
+      return place_q4(row, k, column, panel, false);
+    case DType::kQ4_1:
+      return place_q4(row, k, column, panel, true);
+    default:
+      TANDEM_CHECK(false, "a type that can_pack refuses");
   }
 }
 
@@ -119,9 +129,12 @@ void take(DType dtype, const std::byte* panel, std::int64_t k, std::int64_t colu
         out[i] = f16_to_f32(load_u16(block + 2 * column)) * static_cast<float>(q);
       }
       return;
-    case DType::kQ4_0: return take_q4(panel, k, column, false, out);
-    case DType::kQ4_1: return take_q4(panel, k, column, true, out);
-    default: TANDEM_CHECK(false, "a type that can_pack refuses");
+    case DType::kQ4_0:
+      return take_q4(panel, k, column, false, out);
+    case DType::kQ4_1:
+      return take_q4(panel, k, column, true, out);
+    default:
+      TANDEM_CHECK(false, "a type that can_pack refuses");
   }
 }
 
@@ -133,7 +146,8 @@ std::unique_ptr<PackedWeight> PackedWeight::pack(const WeightSource& source, Thr
   std::int64_t column = 0;
   for (const WeightPart& part : source.parts) {
     if (!can_pack(part.dtype))
-      throw Error(ErrorCode::kUnsupported, format("the cpu backend does not hold weights of type {}", name(part.dtype)));
+      throw Error(ErrorCode::kUnsupported,
+                  format("the cpu backend does not hold weights of type {}", name(part.dtype)));
     const auto block = static_cast<std::int64_t>(traits(part.dtype).block_elements);
     if (source.k % block != 0)
       throw Error(ErrorCode::kInvalidArgument,
@@ -146,7 +160,8 @@ std::unique_ptr<PackedWeight> PackedWeight::pack(const WeightSource& source, Thr
   }
   std::unique_ptr<PackedWeight> weight(new PackedWeight(source, std::move(segments), bytes));
   team.run([&](int thread) {
-    const std::int64_t begin = weight->panels_ * thread / team.threads(), end = weight->panels_ * (thread + 1) / team.threads();
+    const std::int64_t begin = weight->panels_ * thread / team.threads(),
+                       end = weight->panels_ * (thread + 1) / team.threads();
     for (std::int64_t panel = begin; panel < end; ++panel) weight->fill_panel(source, panel);
   });
   return weight;

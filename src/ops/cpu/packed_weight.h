@@ -3,8 +3,9 @@
 
 // A weight in the order the kernels read it: panels of 32 output columns, k after k within a panel.
 //
-// Each part of the source becomes a segment in the part's own type; its last panel is filled up with zero columns. Panels
-// of plain types are [k][32]. Quantised ones are blocks of 32 k with the scales of 32 columns in front; see panel-inl.h.
+// Each part of the source becomes a segment in the part's own type; its last panel is filled up with zero columns.
+// Panels of plain types are [k][32]. Quantised ones are blocks of 32 k with the scales of 32 columns in front; see
+// panel-inl.h.
 #pragma once
 
 #include <memory>
@@ -49,6 +50,8 @@ class PackedWeight final : public Weight {
   Buffer data_;
 };
 
-inline const PackedWeight& packed(const Weight* weight) { return static_cast<const PackedWeight&>(*weight); }
+inline const PackedWeight& packed(const Weight* weight) {
+  return static_cast<const PackedWeight&>(*weight);
+}
 
 }  // namespace tandem::cpu

@@ -4,17 +4,18 @@
 // The inner loops of every product: sums[row][column] += Σ x[row][k] · panel[k][column], k ascending, one fused
 // multiply-add per step. Included by kernels-inl.h only, once per instruction set.
 //
-// Lanes run over columns, so an output is one chain of additions in one fixed order, whatever the number of rows beside it
-// and however the tile is shaped: the same row has the same bits in every batch.
-// A panel type knows how its elements lie in memory; walk() hands out the f32 values of one k after another. kRowsFused is the
-// number of rows up to which each tile unpacks for itself; beyond, a copy in f32 that all share is faster (measured).
+// Lanes run over columns, so an output is one chain of additions in one fixed order, whatever the number of rows beside
+// it and however the tile is shaped: the same row has the same bits in every batch. A panel type knows how its elements
+// lie in memory; walk() hands out the f32 values of one k after another. kRowsFused is the number of rows up to which
+// each tile unpacks for itself; beyond, a copy in f32 that all share is faster (measured).
 
 namespace tandem::cpu::HWY_NAMESPACE {
 
 // Plain types: [k, stride].
 struct F32Panel {
   static constexpr bool kPlain = true;
-  static constexpr int kRowsFused = kLanes == 16 ? 16 : 1;  // narrow vectors would walk memory once for each part of a panel
+  static constexpr int kRowsFused =
+      kLanes == 16 ? 16 : 1;  // narrow vectors would walk memory once for each part of a panel
   const float* data;
   std::int64_t stride;
   HWY_INLINE Vec load(std::int64_t k, int column) const { return hn::LoadU(kF, data + k * stride + column); }
@@ -44,8 +45,8 @@ struct Q8Panel {
   const std::byte* data;
 };
 
-// Blocks of 32 k: f16 scales, (Q4_1) f16 minima, then [4][32 columns] words whose eight nibbles are successive k, lowest first.
-// Q4_0 is the same with the minimum -8 · scale, which is exact.
+// Blocks of 32 k: f16 scales, (Q4_1) f16 minima, then [4][32 columns] words whose eight nibbles are successive k,
+// lowest first. Q4_0 is the same with the minimum -8 · scale, which is exact.
 template <bool kHasMinimum>
 struct Q4Panel {
   static constexpr bool kPlain = false;
@@ -55,7 +56,8 @@ struct Q4Panel {
   const std::byte* data;
 };
 
-// The machine's own prefetching stops at each 4 KiB page; ours asks for what is needed about 300 cycles of arithmetic later.
+// The machine's own prefetching stops at each 4 KiB page; ours asks for what is needed about 300 cycles of arithmetic
+// later.
 constexpr int kPrefetchBytes = 2048;
 
 template <int kBytes>
@@ -68,7 +70,7 @@ template <int V, class Panel, class Use>
 HWY_INLINE void walk(const Panel& panel, std::int64_t begin, std::int64_t count, int column, const Use& use) {
   for (std::int64_t k = 0; k < count; ++k) {
     const auto* row = reinterpret_cast<const std::byte*>(panel.data + (begin + k) * panel.stride + column);
-    prefetch<V * kLanes * static_cast<int>(sizeof(*panel.data))>(row);
+    prefetch<V * kLanes* static_cast<int>(sizeof(*panel.data))>(row);
     Vec w[V];
     for (int v = 0; v < V; ++v) w[v] = panel.load(begin + k, column + v * kLanes);
     use(k, w);
@@ -82,7 +84,8 @@ HWY_INLINE void walk(const Q8Panel& panel, std::int64_t begin, std::int64_t coun
   for (std::int64_t k = 0; k < count; k += 32, block += Q8Panel::kBlockBytes) {
     prefetch<Q8Panel::kBlockBytes>(block);
     Vec scale[V];
-    for (int v = 0; v < V; ++v) scale[v] = widen_f16(reinterpret_cast<const std::uint16_t*>(block) + column + v * kLanes);
+    for (int v = 0; v < V; ++v)
+      scale[v] = widen_f16(reinterpret_cast<const std::uint16_t*>(block) + column + v * kLanes);
     const auto* q = reinterpret_cast<const std::int8_t*>(block + 2 * kPanelColumns) + column;
     for (int j = 0; j < 32; ++j, q += kPanelColumns) {
       Vec w[V];
@@ -99,7 +102,8 @@ HWY_INLINE Vec nibble_value(UintVec word) {
 }
 
 template <int V, bool kHasMinimum, class Use>
-HWY_INLINE void walk(const Q4Panel<kHasMinimum>& panel, std::int64_t begin, std::int64_t count, int column, const Use& use) {
+HWY_INLINE void walk(const Q4Panel<kHasMinimum>& panel, std::int64_t begin, std::int64_t count, int column,
+                     const Use& use) {
   using Panel = Q4Panel<kHasMinimum>;
   const std::byte* block = panel.data + begin / 32 * Panel::kBlockBytes;
   for (std::int64_t k = 0; k < count; k += 32, block += Panel::kBlockBytes) {
@@ -137,8 +141,8 @@ struct TileSize {
 
 // R rows times V vectors of columns, all sums in registers.
 template <int R, int V, class Panel>
-HWY_INLINE void accumulate(const Panel& panel, std::int64_t begin, std::int64_t count, int column, const float* const* x,
-                           std::int64_t x_begin, float* sums, std::int64_t sums_stride) {
+HWY_INLINE void accumulate(const Panel& panel, std::int64_t begin, std::int64_t count, int column,
+                           const float* const* x, std::int64_t x_begin, float* sums, std::int64_t sums_stride) {
   Vec sum[R][V];
   const float* row[R];
   for (int r = 0; r < R; ++r) {
@@ -155,10 +159,11 @@ HWY_INLINE void accumulate(const Panel& panel, std::int64_t begin, std::int64_t 
     for (int v = 0; v < V; ++v) hn::StoreU(sum[r][v], kF, sums + r * sums_stride + column + v * kLanes);
 }
 
-// R rows times width columns, a multiple of the vector. A single row takes four vectors at a time, for independent chains.
+// R rows times width columns, a multiple of the vector. A single row takes four vectors at a time, for independent
+// chains.
 template <int R, class Panel>
-HWY_NOINLINE void accumulate_rows(const Panel& panel, std::int64_t begin, std::int64_t count, int width, const float* const* x,
-                                  std::int64_t x_begin, float* sums, std::int64_t sums_stride) {
+HWY_NOINLINE void accumulate_rows(const Panel& panel, std::int64_t begin, std::int64_t count, int width,
+                                  const float* const* x, std::int64_t x_begin, float* sums, std::int64_t sums_stride) {
   int column = 0;
   if constexpr (R == 1 && (Panel::kPlain || 4 * kLanes <= kPanelColumns)) {
     for (; column + 4 * kLanes <= width; column += 4 * kLanes)
@@ -176,11 +181,13 @@ HWY_NOINLINE void accumulate_rows(const Panel& panel, std::int64_t begin, std::i
 constexpr int kTileRows = kLanes == 16 ? 8 : kLanes == 8 ? 6 : 4;
 
 template <class Panel>
-HWY_INLINE void accumulate_all(const Panel& panel, std::int64_t begin, std::int64_t count, int width, const float* const* x,
-                               int rows, std::int64_t x_begin, float* sums, std::int64_t sums_stride) {
+HWY_INLINE void accumulate_all(const Panel& panel, std::int64_t begin, std::int64_t count, int width,
+                               const float* const* x, int rows, std::int64_t x_begin, float* sums,
+                               std::int64_t sums_stride) {
   int r = 0;
   const auto tile = [&](auto size) __attribute__((always_inline)) {
-    accumulate_rows<decltype(size)::kRows>(panel, begin, count, width, x + r, x_begin, sums + r * sums_stride, sums_stride);
+    accumulate_rows<decltype(size)::kRows>(panel, begin, count, width, x + r, x_begin, sums + r * sums_stride,
+                                           sums_stride);
     r += decltype(size)::kRows;
   };
   while (rows - r >= kTileRows) tile(TileSize<kTileRows>());
@@ -192,7 +199,8 @@ HWY_INLINE void accumulate_all(const Panel& panel, std::int64_t begin, std::int6
 
 // Writes V vectors of columns of panel rows [begin, begin + count) as f32 [count, width].
 template <int V, class Panel>
-HWY_INLINE void widen_columns(const Panel& panel, std::int64_t begin, std::int64_t count, int column, int width, float* out) {
+HWY_INLINE void widen_columns(const Panel& panel, std::int64_t begin, std::int64_t count, int column, int width,
+                              float* out) {
   walk<V>(panel, begin, count, column, [&](std::int64_t k, const Vec(&w)[V]) __attribute__((always_inline)) {
     for (int v = 0; v < V; ++v) hn::StoreU(w[v], kF, out + k * width + column + v * kLanes);
   });

@@ -4,9 +4,9 @@
 // Products of rows with packed weights. Included by kernels-inl.h only, once per instruction set.
 //
 // Problem: rows × 576…18432 times a weight that is read once. One row is bound by memory, many rows by multiply-adds.
-// A share is walked in blocks of kRowBlock rows; within one, panel after panel. A few rows unpack a weight in registers;
-// more rows widen kWidenedSteps of the panel to f32 once and share that. Both give the same bits, since a weight's f32 value
-// is the same.
+// A share is walked in blocks of kRowBlock rows; within one, panel after panel. A few rows unpack a weight in
+// registers; more rows widen kWidenedSteps of the panel to f32 once and share that. Both give the same bits, since a
+// weight's f32 value is the same.
 
 namespace tandem::cpu::HWY_NAMESPACE {
 
@@ -67,7 +67,8 @@ void multiply(const ProductShare& share, const MakePanel& make_panel) {
     const std::byte* data = share.panels;
     for (std::int64_t column = 0; column < share.columns; column += kPanelColumns, data += share.panel_bytes) {
       const float* sums = sum_tree(make_panel(data), share, x, rows);
-      const int columns = share.columns - column < kPanelColumns ? static_cast<int>(share.columns - column) : kPanelColumns;
+      const int columns =
+          share.columns - column < kPanelColumns ? static_cast<int>(share.columns - column) : kPanelColumns;
       store_columns(sums, rows, columns, share.out + first * share.out_stride + column, share.out_stride);
     }
   }
@@ -76,15 +77,23 @@ void multiply(const ProductShare& share, const MakePanel& make_panel) {
 void product(const ProductShare& share) {
   switch (share.dtype) {
     case DType::kF32:
-      return multiply(share, [](const std::byte* p) { return F32Panel{reinterpret_cast<const float*>(p), kPanelColumns}; });
+      return multiply(share,
+                      [](const std::byte* p) { return F32Panel{reinterpret_cast<const float*>(p), kPanelColumns}; });
     case DType::kBF16:
-      return multiply(share, [](const std::byte* p) { return Bf16Panel{reinterpret_cast<const std::uint16_t*>(p), kPanelColumns}; });
+      return multiply(share, [](const std::byte* p) {
+        return Bf16Panel{reinterpret_cast<const std::uint16_t*>(p), kPanelColumns};
+      });
     case DType::kF16:
-      return multiply(share, [](const std::byte* p) { return F16Panel{reinterpret_cast<const std::uint16_t*>(p), kPanelColumns}; });
-    case DType::kQ8_0: return multiply(share, [](const std::byte* p) { return Q8Panel{p}; });
-    case DType::kQ4_0: return multiply(share, [](const std::byte* p) { return Q4Panel<false>{p}; });
-    case DType::kQ4_1: return multiply(share, [](const std::byte* p) { return Q4Panel<true>{p}; });
-    default: return;  // pack() takes no other type
+      return multiply(
+          share, [](const std::byte* p) { return F16Panel{reinterpret_cast<const std::uint16_t*>(p), kPanelColumns}; });
+    case DType::kQ8_0:
+      return multiply(share, [](const std::byte* p) { return Q8Panel{p}; });
+    case DType::kQ4_0:
+      return multiply(share, [](const std::byte* p) { return Q4Panel<false>{p}; });
+    case DType::kQ4_1:
+      return multiply(share, [](const std::byte* p) { return Q4Panel<true>{p}; });
+    default:
+      return;  // pack() takes no other type
   }
 }
 

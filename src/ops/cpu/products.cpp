@@ -3,8 +3,8 @@
 
 // Products: who computes which panels for which rows. The sums are in product-inl.h.
 //
-// A product is a list of pieces, each a weight and a range of rows: one per expert, or one per part of the rows when a weight
-// has too few panels to go round. Threads take consecutive panels of that list, of about equal cost.
+// A product is a list of pieces, each a weight and a range of rows: one per expert, or one per part of the rows when a
+// weight has too few panels to go round. Threads take consecutive panels of that list, of about equal cost.
 #include <algorithm>
 
 #include "ops/cpu/machine.h"
@@ -30,8 +30,8 @@ struct Product {
 };
 
 // Panels [begin, end) of a piece, segment by segment.
-void run_panels(const Kernels& kernels, const Product& product, const Piece& piece, std::int64_t begin, std::int64_t end,
-                float* scratch) {
+void run_panels(const Kernels& kernels, const Product& product, const Piece& piece, std::int64_t begin,
+                std::int64_t end, float* scratch) {
   std::int64_t first = 0;  // panel of the segment
   for (const Segment& segment : piece.weight->segments()) {
     const std::int64_t from = std::max(begin - first, std::int64_t{0});
@@ -63,9 +63,9 @@ void run_pieces(Machine& machine, const Product& product, std::int64_t count, co
     const Piece piece = piece_at(i);
     total += piece.weight->panels() * piece.panel_cost();
     multiply_adds += piece.weight->n() * piece.weight->k() * piece.rows();
-    TANDEM_CHECK(!piece.weight->is_quantised() ||
-                     std::all_of(product.slices.bounds.begin(), product.slices.bounds.begin() + product.slices.count + 1,
-                                 [](std::int32_t bound) { return bound % 32 == 0; }),
+    TANDEM_CHECK(!piece.weight->is_quantised() || std::all_of(product.slices.bounds.begin(),
+                                                              product.slices.bounds.begin() + product.slices.count + 1,
+                                                              [](std::int32_t bound) { return bound % 32 == 0; }),
                  "a slice of a quantised weight ends inside a block");
   }
   // Below this the caller is done before the team is awake.
@@ -102,15 +102,13 @@ void run(Machine& machine, const MatMul& op) {
   // Rows are divided too when there are fewer than four panels for each thread.
   std::int64_t parts = 1;
   while (weight.panels() * parts < 4 * machine.team.threads() && op.x.rows() / (2 * parts) >= 16) parts *= 2;
-  run_pieces(machine, {op.out, op.x, op.slices}, parts, [&](std::int64_t i) {
-    return Piece{&weight, op.x.rows() * i / parts, op.x.rows() * (i + 1) / parts};
-  });
+  run_pieces(machine, {op.out, op.x, op.slices}, parts,
+             [&](std::int64_t i) { return Piece{&weight, op.x.rows() * i / parts, op.x.rows() * (i + 1) / parts}; });
 }
 
 void run(Machine& machine, const GroupedMatMul& op) {
-  run_pieces(machine, {op.out, op.x, op.slices}, static_cast<std::int64_t>(op.experts.size()), [&](std::int64_t i) {
-    return Piece{&packed(op.experts[i]), op.offsets[i], op.offsets[i + 1]};
-  });
+  run_pieces(machine, {op.out, op.x, op.slices}, static_cast<std::int64_t>(op.experts.size()),
+             [&](std::int64_t i) { return Piece{&packed(op.experts[i]), op.offsets[i], op.offsets[i + 1]}; });
 }
 
 }  // namespace tandem::cpu

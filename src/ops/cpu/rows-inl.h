@@ -23,7 +23,8 @@ void rms_norm(float* out, const float* x, const float* weight, std::int64_t colu
 
 void add(float* sum, const float* x, std::int64_t columns) {
   std::int64_t c = 0;
-  for (; c + kLanes <= columns; c += kLanes) hn::StoreU(hn::Add(hn::LoadU(kF, sum + c), hn::LoadU(kF, x + c)), kF, sum + c);
+  for (; c + kLanes <= columns; c += kLanes)
+    hn::StoreU(hn::Add(hn::LoadU(kF, sum + c), hn::LoadU(kF, x + c)), kF, sum + c);
   for (; c < columns; ++c) sum[c] += x[c];
 }
 
@@ -33,7 +34,8 @@ HWY_INLINE Vec gated(Vec gate, Vec up) {
 
 void swiglu(float* out, const float* gate, const float* up, std::int64_t columns) {
   std::int64_t c = 0;
-  for (; c + kLanes <= columns; c += kLanes) hn::StoreU(gated(hn::LoadU(kF, gate + c), hn::LoadU(kF, up + c)), kF, out + c);
+  for (; c + kLanes <= columns; c += kLanes)
+    hn::StoreU(gated(hn::LoadU(kF, gate + c), hn::LoadU(kF, up + c)), kF, out + c);
   for (; c < columns; ++c) out[c] = hn::GetLane(gated(hn::Set(kF, gate[c]), hn::Set(kF, up[c])));
 }
 

@@ -23,8 +23,8 @@ class ThreadTeam {
 
   int threads() const { return static_cast<int>(members_.size()) + 1; }
 
-  // Calls task(member) for members 0 … threads-1, each on its own thread, and returns when all are done. The task must not
-  // throw. One caller at a time.
+  // Calls task(member) for members 0 … threads-1, each on its own thread, and returns when all are done. The task must
+  // not throw. One caller at a time.
   template <class Task>
   void run(const Task& task) {
     run_entry([](const void* t, int member) { (*static_cast<const Task*>(t))(member); }, &task);

@@ -50,7 +50,9 @@ std::string missing_for_avx512() {
 #undef TANDEM_LACKS
 #endif
 
-std::string nothing_missing() { return {}; }
+std::string nothing_missing() {
+  return {};
+}
 
 // Best first.
 constexpr std::array kVariants = {
@@ -71,7 +73,8 @@ ChosenKernels choose_kernels(const std::string& wanted) {
     if (wanted == "auto" && missing.empty()) return {variant.name, &variant.kernels()};
     if (wanted != variant.name) continue;
     if (!missing.empty())
-      throw Error(ErrorCode::kUnsupported, format("CPU kernels \"{}\" need what this machine lacks: {}", wanted, missing));
+      throw Error(ErrorCode::kUnsupported,
+                  format("CPU kernels \"{}\" need what this machine lacks: {}", wanted, missing));
     return {variant.name, &variant.kernels()};
   }
   throw Error(ErrorCode::kInvalidArgument, format("CPU kernels \"{}\" are unknown, there are {}", wanted, names));

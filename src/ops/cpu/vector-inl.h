@@ -66,6 +66,8 @@ HWY_INLINE Vec exp(Vec x) {
   return hn::IfThenElse(hn::IsNaN(x), x, hn::Mul(hn::Mul(sum, first), second));
 }
 
-HWY_INLINE int smaller(int a, int b) { return a < b ? a : b; }
+HWY_INLINE int smaller(int a, int b) {
+  return a < b ? a : b;
+}
 
 }  // namespace tandem::cpu::HWY_NAMESPACE

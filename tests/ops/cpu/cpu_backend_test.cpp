@@ -3,6 +3,10 @@
 
 #include "ops/cpu/cpu_backend.h"
 
+#include <string>
+#include <thread>
+#include <vector>
+
 #include "base/error.h"
 #include "tests/ops/backend_tests.h"
 
@@ -56,7 +60,8 @@ TEST(CpuBackend, RefusesWeightsItCannotHold) {
 TEST(CpuBackend, KeepsWeightsInTheirType) {
   const auto cpu = make_cpu_backend({});
   CaseBuilder b(*cpu);
-  for (const DType dtype : kWeightTypes) EXPECT_EQ(b.weight(dtype, 64, 96)->bytes(), 64 * row_bytes(dtype, 96)) << name(dtype);
+  for (const DType dtype : kWeightTypes)
+    EXPECT_EQ(b.weight(dtype, 64, 96)->bytes(), 64 * row_bytes(dtype, 96)) << name(dtype);
 }
 
 TEST(CpuBackend, ReordersAndReadsStridedRows) {

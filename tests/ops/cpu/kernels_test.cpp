@@ -18,7 +18,8 @@ class ExponentialTest : public CpuVariantTest {
  protected:
   std::vector<float> exponentials(const std::vector<float>& x) {
     std::vector<float> out(x.size());
-    cpu::choose_kernels(GetParam().name).kernels->exponential(out.data(), x.data(), static_cast<std::int64_t>(x.size()));
+    cpu::choose_kernels(GetParam().name)
+        .kernels->exponential(out.data(), x.data(), static_cast<std::int64_t>(x.size()));
     return out;
   }
 };
