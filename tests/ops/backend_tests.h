@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <ostream>
 
 #include "ops/cpu/cpu_backend.h"
 #include "ops/reference/reference_backend.h"
@@ -72,6 +73,9 @@ inline std::vector<std::vector<float>> outputs_of(const OperatorCase& c, Backend
   for (const Tensor& t : built.outputs) outputs.push_back(values_of(t));
   return outputs;
 }
+
+// How the name of a variant is printed when a test with it fails.
+inline void PrintTo(const CpuVariant& variant, std::ostream* out) { *out << variant.name; }
 
 // A test for each compiled variant; those the machine lacks are skipped with the reason.
 class CpuVariantTest : public testing::TestWithParam<CpuVariant> {
