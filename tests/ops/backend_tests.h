@@ -75,7 +75,9 @@ inline std::vector<std::vector<float>> outputs_of(const OperatorCase& c, Backend
 }
 
 // How the name of a variant is printed when a test with it fails.
-inline void PrintTo(const CpuVariant& variant, std::ostream* out) { *out << variant.name; }
+inline void PrintTo(const CpuVariant& variant, std::ostream* out) {
+  *out << variant.name;
+}
 
 // A test for each compiled variant; those the machine lacks are skipped with the reason.
 class CpuVariantTest : public testing::TestWithParam<CpuVariant> {
