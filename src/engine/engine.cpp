@@ -66,6 +66,7 @@ Engine::~Engine() {
 std::unique_ptr<Backend> Engine::make_worker_backend() const {
   const std::int32_t threads = std::max(1, config_.threads / config_.layout.workers());
   std::unique_ptr<Backend> backend = make_backend(config_.backend, config_.variant, threads);
+  if (config_.wrap_backend) backend = config_.wrap_backend(std::move(backend));
   return config_.checked ? make_checked_backend(std::move(backend)) : std::move(backend);
 }
 

@@ -45,6 +45,7 @@ struct EngineConfig {
   Trace* trace = nullptr;
   Observer* observer = nullptr;
   std::function<std::unique_ptr<Transport>(std::unique_ptr<Transport>, PeerRank)> wrap_transport;
+  std::function<std::unique_ptr<Backend>(std::unique_ptr<Backend>)> wrap_backend;
 };
 
 inline constexpr std::int32_t kMicroBatchesMax = 4;

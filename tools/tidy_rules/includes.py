@@ -17,6 +17,7 @@ ORDER = (
     ("kv", "model"),
     ("sched",),
     ("engine",),
+    ("session",),
     ("sim", "deploy", "plan", "serve", "verify"),
     ("cli",),
 )

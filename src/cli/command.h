@@ -1,0 +1,39 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The table of commands. main builds the command line and all help from it; a command is one function that declares its
+// options and returns what to do once they have been read.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace tandem {
+
+// Runs the command; the result is the exit status. Throws Error.
+using Action = std::function<int()>;
+
+struct Subcommand {
+  const char* name;     // "chat", or "bench model" for a command below another
+  const char* summary;  // one line
+  const char* details;  // below the options in --help: what it prints, an example
+  Action (*declare)(CLI::App& app);
+};
+
+const std::vector<Subcommand>& commands();
+
+// What the words of a parent such as "bench" mean together.
+const char* parent_summary(const char* name);
+
+Action declare_chat(CLI::App& app);
+Action declare_generate(CLI::App& app);
+Action declare_inspect(CLI::App& app);
+Action declare_verify(CLI::App& app);
+Action declare_bench_model(CLI::App& app);
+Action declare_bench_layout(CLI::App& app);
+
+}  // namespace tandem

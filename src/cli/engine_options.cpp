@@ -1,0 +1,149 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "cli/engine_options.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+
+#include "base/format.h"
+#include "engine/auto_layout.h"
+#include "engine/machine.h"
+
+namespace tandem {
+
+namespace {
+
+void say(const std::string& text) { std::fputs(text.c_str(), stderr); }
+
+// CLI11 takes an empty text for a good value.
+std::string layout_fault(const std::string& text) {
+  if (text == "auto") return {};
+  try {
+    parse_layout(text);
+  } catch (const Error& error) {
+    return error.message();
+  }
+  return {};
+}
+
+// A bar on a terminal; nothing elsewhere. Redrawn when it has grown by a cell.
+class LoadBar {
+ public:
+  explicit LoadBar(bool quiet) : on_(!quiet && isatty(STDERR_FILENO)) {}
+  ~LoadBar() {
+    if (on_) say("\r\033[K");
+  }
+  void show(const LoadProgress& progress) {
+    if (!on_ || progress.bytes_total == 0) return;
+    constexpr int kCells = 32;
+    const int cells = static_cast<int>(progress.bytes_done * kCells / progress.bytes_total);
+    if (cells == cells_) return;
+    cells_ = cells;
+    say(format("\r\033[Kloading [{:<{}}] {} of {} MiB", std::string(cells, '#'), kCells, progress.bytes_done >> 20,
+               progress.bytes_total >> 20));
+  }
+
+ private:
+  const bool on_;
+  int cells_ = -1;
+};
+
+Layout chosen_layout(const Checkpoint& checkpoint, const EngineOptions& options, const EngineConfig& config) {
+  if (options.layout != "auto") return parse_layout(options.layout);
+  const LayoutChoice choice =
+      choose_layout(checkpoint, config, candidate_layouts(usable_cores()), [&](const LayoutTrial& trial) {
+        if (!options.quiet)
+          say(format("trying    {:<6} prefill {:.0f}, decode {:.0f} tokens/s\n", to_string(trial.layout),
+                     trial.prefill_tokens_per_second, trial.decode_tokens_per_second));
+      });
+  if (!options.quiet) say(format("fastest   {}\n", to_string(choice.layout)));
+  return choice.layout;
+}
+
+// Found out now, not after an hour of work.
+void check_writable(const std::string& path) {
+  if (std::ofstream file(path, std::ios::app); !file)
+    throw Error(ErrorCode::kInvalidArgument, format("cannot write the trace to {} (--trace)", path));
+}
+
+}  // namespace
+
+void declare_engine_options(CLI::App& app, EngineOptions& o) {
+  EngineConfig& c = o.config;
+  const std::string group = "Engine (0: fitted to model and machine, and printed)";
+  app.add_option("-m,--model", o.model, "a GGUF file, or a folder with config.json and safetensors")->required();
+  const auto option = [&](const char* name, auto& value, const char* text) {
+    return app.add_option(name, value, text)->capture_default_str()->group(group);
+  };
+  option("--layout", o.layout, "auto, local, or xAyF: x attention and y FFN workers apart")->check(layout_fault);
+  option("--micro-batches", c.micro_batches, "that travel between the workers of a layout, 1 to 4");
+  option("--backend", c.backend, "cpu or reference");
+  option("--cpu-variant", c.variant, "instruction set of the cpu backend; --version lists them");
+  option("--threads", c.threads, "over all workers");
+  option("--kv-dtype", o.kv_dtype, "of cached keys and values")->check(CLI::IsMember({"bf16", "f32"}));
+  option("--kv-tokens", c.kv_tokens, "cache of each attention worker");
+  option("--context-tokens-max", c.context_tokens_max, "prompt and answer of one request");
+  option("--sequences-max", c.sequences_max, "requests that run at once");
+  option("--rows-per-step-max", c.rows_per_step_max, "tokens computed in one step");
+  option("--prefill-chunk", c.prefill_chunk, "tokens of one prompt in one step");
+  option("--queue-max", c.queue_max, "requests that wait");
+  option("--resend-after-ms", c.resend_after_ms, "a hand-over without an answer for so long is sent again");
+  option("--resends-max", c.resends_max, "then the requests of its micro-batch fail");
+  option("--trace", o.trace_file, "file to write a Chrome/Perfetto trace to");
+  app.add_flag("!--no-prefix-cache", c.prefix_cache, "compute every prompt from its start")->group(group);
+  app.add_flag("--check", c.checked, "validate every operator before it runs")->group(group);
+  app.add_flag("-q,--quiet", o.quiet, "say nothing but errors on standard error")->group(group);
+}
+
+EngineConfig engine_config(const EngineOptions& options) {
+  EngineConfig config = options.config;
+  config.kv_dtype = options.kv_dtype == "f32" ? DType::kF32 : DType::kBF16;
+  if (options.layout != "auto") config.layout = parse_layout(options.layout);
+  return config;
+}
+
+RunningEngine::RunningEngine(const Checkpoint& checkpoint, const EngineOptions& options) : trace_file_(options.trace_file) {
+  EngineConfig config = engine_config(options);
+  if (!trace_file_.empty()) {
+    check_writable(trace_file_);
+    trace_ = std::make_unique<Trace>();
+  }
+  config.layout = chosen_layout(checkpoint, options, config);
+  config.trace = trace_.get();
+  const RealClock clock;
+  const Nanoseconds begin = clock.now();
+  {
+    LoadBar bar(options.quiet);
+    engine_ = Engine::start(checkpoint, config, [&](const LoadProgress& progress) { bar.show(progress); });
+  }
+  load_seconds_ = static_cast<double>(clock.now() - begin) * 1e-9;
+  if (!options.quiet) say(describe(*engine_) + format("loaded    in {:.2f} s\n", load_seconds_));
+}
+
+void RunningEngine::finish() {
+  engine_->stop();
+  if (!trace_) return;
+  if (const Status written = trace_->write(trace_file_); !written) throw written.error();
+}
+
+std::string describe(const Engine& engine) {
+  const EngineConfig& c = engine.config();
+  const ModelConfig& m = engine.model();
+  std::string text;
+  text += format("model     {}, {} layers, {} wide, weights {} MiB\n", m.architecture, m.layers, m.hidden,
+                 engine.weight_bytes() >> 20);
+  text += format("layout    {}, {} micro-batch{}, {} per worker\n", to_string(c.layout), c.micro_batches,
+                 c.micro_batches == 1 ? "" : "es", engine.describe_backend());
+  text += format("kv        {} tokens of {}{}, {} MiB, prefix cache {}\n", c.kv_tokens, name(c.kv_dtype),
+                 c.layout.attention_workers > 1 ? " on each attention worker" : "", engine.kv_bytes() >> 20,
+                 c.prefix_cache ? "on" : "off");
+  text += format("limits    context {}, sequences {}, rows per step {}, prefill chunk {}, queue {}\n", c.context_tokens_max,
+                 c.sequences_max, c.rows_per_step_max, c.prefill_chunk, c.queue_max);
+  return text;
+}
+
+}  // namespace tandem

@@ -1,0 +1,187 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// tandem generate: every prompt of the command line, a file or a stream of JSON lines through one engine, as many at once
+// as it runs. Memory is bounded: no line is read while so many before it are unanswered or unwritten.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <deque>
+
+#include "base/format.h"
+#include "cli/command.h"
+#include "cli/completion.h"
+#include "cli/engine_options.h"
+#include "cli/line_source.h"
+#include "cli/sampling_options.h"
+#include "session/request_json.h"
+
+namespace tandem {
+
+namespace {
+
+struct Options {
+  EngineOptions engine;
+  TextRequest request;
+  std::vector<std::string> prompts;
+  std::string file;   // one prompt
+  std::string jsonl;  // a request per line
+  std::string system;
+  bool chat = false;
+  bool unordered = false;
+  std::int32_t logprobs = -1;
+  CompletionFormat format;
+};
+
+// Reads requests, keeps the engine busy, writes answers.
+class Generation {
+ public:
+  Generation(Engine& engine, const OpenModel& model, const Options& options)
+      : model_(model), options_(options), session_(engine, model) {
+    const EngineConfig& c = engine.config();
+    open_max_ = static_cast<std::size_t>(std::min(c.queue_max, 2 * c.sequences_max * c.layout.attention_workers));
+    for (const std::string& prompt : options.prompts) given_.push_back(request_of(prompt));
+    if (!options.file.empty()) given_.push_back(request_of(LineSource(options.file).rest()));
+    if (!options.jsonl.empty()) lines_.emplace(options.jsonl);
+  }
+
+  // How many requests failed.
+  std::int64_t run() {
+    while (true) {
+      take_input();
+      write_finished();
+      if (open_.empty() && input_ended()) return failures_;
+      if (session_.running() == 0) continue;
+      // With room for more requests the input is looked at often; otherwise only news can change anything.
+      const bool may_take = !input_ended() && open_.size() < open_max_;
+      if (const auto news = session_.next(may_take ? 5'000'000 : 1'000'000'000)) open_.at(place_.at(news->id)).add(*news);
+    }
+  }
+  std::int64_t count() const { return taken_; }
+
+ private:
+  OrderedJson request_of(const std::string& prompt) const {
+    if (options_.system.empty()) return {{"prompt", prompt}};
+    return {{"messages", {{{"role", "system"}, {"content", options_.system}}, {{"role", "user"}, {"content", prompt}}}}};
+  }
+
+  bool input_ended() const { return given_.empty() && (!lines_ || lines_->ended()); }
+
+  void take_input() {
+    while (open_.size() < open_max_) {
+      if (!given_.empty()) {
+        submit(given_.front());
+        given_.pop_front();
+        continue;
+      }
+      if (!lines_ || lines_->ended()) return;
+      const std::optional<std::string> line = lines_->next(open_.empty() ? -1 : 0);
+      if (!line) return;
+      ++line_number_;
+      if (line->find_first_not_of(" \t\r") != std::string::npos) submit_line(*line);
+    }
+  }
+
+  void submit_line(const std::string& line) {
+    OrderedJson object;
+    try {
+      parse_json(line, format("line {}", line_number_));
+      object = OrderedJson::parse(line);  // again for the order of keys, which shows in prompts
+    } catch (const Error& error) {
+      open_.emplace(taken_++, Completion(nullptr)).first->second.fail(error);
+      return;
+    }
+    submit(object);
+  }
+
+  void submit(const OrderedJson& object) {
+    Completion completion(request_id(object), options_.request.sampling.logprobs >= 0 || asks_for_logprobs(object));
+    const std::int64_t place = taken_++;
+    try {
+      JsonRequest read = read_request(object, model_, options_.request, options_.chat);
+      Result<RequestId> id = session_.submit(std::move(read.request));
+      if (id)
+        place_[id.value()] = place;
+      else
+        completion.fail(id.error());
+    } catch (const Error& error) {
+      completion.fail(error);
+    }
+    open_.emplace(place, std::move(completion));
+  }
+
+  static bool asks_for_logprobs(const OrderedJson& object) { return object.is_object() && object.contains("logprobs"); }
+
+  void write_finished() {
+    for (auto at = open_.begin(); at != open_.end();) {
+      if (!at->second.done()) {
+        if (!options_.unordered) break;
+        ++at;
+        continue;
+      }
+      write(at->second);
+      at = open_.erase(at);
+    }
+    std::erase_if(place_, [&](const auto& entry) { return !open_.contains(entry.second); });
+    std::fflush(stdout);
+  }
+
+  void write(const Completion& completion) {
+    if (completion.failed()) ++failures_;
+    if (completion.failed() && options_.format.text_only) throw completion.status().error();
+    const std::string line = completion.line(model_.tokenizer, options_.format);
+    if (std::fwrite(line.data(), 1, line.size(), stdout) != line.size())
+      throw Error(ErrorCode::kUnavailable, "cannot write to standard output");
+  }
+
+  const OpenModel& model_;
+  const Options& options_;
+  TextSession session_;
+  std::size_t open_max_;
+  std::deque<OrderedJson> given_;
+  std::optional<LineSource> lines_;
+  std::int64_t line_number_ = 0, taken_ = 0, failures_ = 0;
+  std::map<std::int64_t, Completion> open_;   // by place in the input: read and not yet written
+  std::map<RequestId, std::int64_t> place_;
+};
+
+int run(Options& options) {
+  const int sources = !options.prompts.empty() + !options.file.empty() + !options.jsonl.empty();
+  if (sources != 1)
+    throw Error(ErrorCode::kInvalidArgument, "prompts come from arguments, from --file or from --jsonl: give one of these");
+  if (options.format.text_only && (!options.jsonl.empty() || options.prompts.size() > 1))
+    throw Error(ErrorCode::kInvalidArgument, "--text prints the answer to one prompt; without it every answer is a line of JSON");
+  options.request.sampling.logprobs = options.logprobs;
+  const OpenModel model = open_model(options.engine.model);
+  RunningEngine engine(*model.checkpoint, options.engine);
+  std::int64_t failures = 0, count = 0;
+  {
+    Generation generation(*engine, model, options);
+    failures = generation.run();
+    count = generation.count();
+  }
+  engine.finish();
+  if (failures > 0 && !options.engine.quiet)
+    std::fputs(format("tandem: {} of {} requests failed\n", failures, count).c_str(), stderr);
+  return failures > 0 ? 1 : 0;
+}
+
+}  // namespace
+
+Action declare_generate(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  options->request.new_tokens_max = 256;
+  app.add_option("prompt", options->prompts, "texts to complete");
+  app.add_option("--file", options->file, "a file that is one prompt; - for standard input");
+  app.add_option("--jsonl", options->jsonl, "a file of requests, one JSON object a line; - for standard input");
+  app.add_flag("--chat", options->chat, "a prompt is what a user says in a conversation, not a text to complete");
+  app.add_option("--system", options->system, "what the system says before each prompt; implies --chat");
+  app.add_flag("--text", options->format.text_only, "of one prompt: the text alone");
+  app.add_flag("--token-ids", options->format.token_ids, "list the ids of each answer");
+  app.add_option("--logprobs", options->logprobs, "list each token's log-probability and those of so many likeliest, 0 to 32");
+  app.add_flag("--unordered", options->unordered, "write answers as they finish, not in the order of prompts");
+  declare_sampling_options(app, options->request);
+  declare_engine_options(app, options->engine);
+  return [options] { return run(*options); };
+}
+
+}  // namespace tandem

@@ -1,0 +1,37 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// A checkpoint together with what turns text into its tokens and back: tokenizer, chat template, the tokens that end an
+// answer. No weight is read here; Engine::start does that.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "checkpoint/checkpoint.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace tandem {
+
+struct OpenModel {
+  std::unique_ptr<Checkpoint> checkpoint;
+  Tokenizer tokenizer;
+  std::optional<ChatTemplate> chat_template;  // none: the model completes text and knows no turns
+  std::vector<std::int32_t> stop_ids;         // ascending
+
+  // The tokens of a text to be completed. What it spells stays text: it cannot forge a turn.
+  std::vector<std::int32_t> text_prompt(std::string_view text) const;
+  // The tokens of a conversation (an array of {"role", "content"}) up to where the assistant's answer begins. Throws
+  // Error{kUnsupported} without a template, {kInvalidArgument} for messages of another form.
+  std::vector<std::int32_t> chat_prompt(const OrderedJson& messages) const;
+};
+
+// path as Checkpoint::open takes it. Throws Error naming what is missing or wrong.
+OpenModel open_model(const std::string& path);
+
+}  // namespace tandem
