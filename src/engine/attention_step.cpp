@@ -190,16 +190,31 @@ void AttentionWorker::head(std::int32_t m) {
 }
 
 void AttentionWorker::sample(const MicroBatch& plan, const Tensor& logits) {
-  const auto vocab = static_cast<std::size_t>(model_.vocab);
+  if (parts_.observer) observe_logits(plan, logits);
+  // In plain decoding every row of logits is drawn from, and all draws are one operator.
+  if (std::ranges::all_of(plan.sequences, [](const SequenceRows& s) { return s.logits_rows() == (s.samples ? 1 : 0); }))
+    return draw_together(plan, logits);
   std::int64_t row = 0;
   for (const SequenceRows& sequence : plan.sequences) {
     SequenceResult result{sequence.request, sequence.rows(), {}};
-    for (std::int64_t i = sequence.logits_from; i < sequence.rows() && parts_.observer; ++i)
-      parts_.observer->on_logits(sequence.request, sequence.position + i,
-                                 {logits.row<float>(row + i - sequence.logits_from), vocab});
     row += sequence.logits_rows();
     if (sequence.samples) draw(sequence, logits, row, result);
     results_.push_back(std::move(result));
+  }
+}
+
+void AttentionWorker::draw_together(const MicroBatch& plan, const Tensor& logits) {
+  draw_rows_.clear();
+  drawn_.assign(static_cast<std::size_t>(logits.rows()), {});
+  for (const SequenceRows& s : plan.sequences)
+    if (s.samples)
+      draw_rows_.push_back({s.sampling, s.prompt, s.answer, static_cast<std::uint64_t>(s.position + s.rows())});
+  if (!drawn_.empty()) parts_.backend->run(Sample{logits, draw_rows_, drawn_});
+  parts_.backend->synchronise();
+  auto token = drawn_.begin();
+  for (const SequenceRows& s : plan.sequences) {
+    results_.push_back({s.request, s.rows(), {}});
+    if (s.samples) results_.back().tokens.push_back(std::move(*token++));
   }
 }
 
@@ -222,6 +237,14 @@ void AttentionWorker::draw(const SequenceRows& sequence, const Tensor& logits, s
     if (token.failed || i + 1 == sequence.rows() || sequence.tokens[i + 1] != token.id) return;
     answer.push_back(token.id);
   }
+}
+
+void AttentionWorker::observe_logits(const MicroBatch& plan, const Tensor& logits) {
+  const auto vocab = static_cast<std::size_t>(model_.vocab);
+  std::int64_t row = 0;
+  for (const SequenceRows& sequence : plan.sequences)
+    for (std::int64_t i = sequence.logits_from; i < sequence.rows(); ++i, ++row)
+      parts_.observer->on_logits(sequence.request, sequence.position + i, {logits.row<float>(row), vocab});
 }
 
 void AttentionWorker::observe_route(std::int32_t layer, const State& state) {

@@ -103,6 +103,8 @@ class AttentionWorker {
   void head(std::int32_t m);
   void sample(const MicroBatch& plan, const Tensor& logits);
   void draw(const SequenceRows& sequence, const Tensor& logits, std::int64_t logits_end, SequenceResult& result);
+  void draw_together(const MicroBatch& plan, const Tensor& logits);
+  void observe_logits(const MicroBatch& plan, const Tensor& logits);
   void observe_route(std::int32_t layer, const State& state);
   void commit(const Batch& batch);
   void publish_events();
@@ -125,6 +127,8 @@ class AttentionWorker {
   Walk walk_;
   std::uint64_t step_ = 0;
   std::vector<SequenceResult> results_;
+  std::vector<SampleRow> draw_rows_;
+  std::vector<SampledToken> drawn_;
   std::vector<RequestId> failed_;
   Status failure_;
   std::vector<HandOverLink::News> news_;

@@ -67,16 +67,21 @@ void keep_only(std::span<float> logits, std::span<const std::int32_t> ids) {
   for (std::size_t i = 0; i < ids.size(); ++i) logits[ids[i]] = kept[i];
 }
 
-// Keeps the smallest set of likeliest tokens whose probability reaches top_p.
+// Keeps the smallest set of likeliest tokens whose probability reaches top_p. The set is small as a rule, so ever more
+// of the likeliest are sorted until it is found, instead of the whole vocabulary at once.
 void filter_top_p(std::span<float> logits, float top_p) {
-  const std::vector<std::int32_t> ids = sorted_ids(logits, logits.size());
+  const float top = *std::max_element(logits.begin(), logits.end());
   double total = 0;
-  for (const std::int32_t id : ids) total += std::exp(static_cast<double>(logits[id]) - logits[ids[0]]);
-  double reached = 0;
-  std::size_t count = 0;
-  while (count < ids.size() && reached < top_p * total)
-    reached += std::exp(static_cast<double>(logits[ids[count++]]) - logits[ids[0]]);
-  keep_only(logits, std::span(ids).first(std::max<std::size_t>(count, 1)));
+  for (const float value : logits) total += std::exp(static_cast<double>(value) - top);
+  for (std::size_t sorted = 64;; sorted *= 8) {
+    const std::vector<std::int32_t> ids = sorted_ids(logits, sorted);
+    double reached = 0;
+    std::size_t count = 0;
+    while (count < ids.size() && reached < top_p * total)
+      reached += std::exp(static_cast<double>(logits[ids[count++]]) - top);
+    if (reached < top_p * total && sorted < logits.size()) continue;
+    return keep_only(logits, std::span(ids).first(std::max<std::size_t>(count, 1)));
+  }
 }
 
 void apply_temperature_and_filters(const SamplingParams& p, std::span<float> logits) {
