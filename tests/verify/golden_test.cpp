@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/format.h"
+#include "verify/expectations.h"
 #include "verify/verify.h"
 
 namespace tandem {
