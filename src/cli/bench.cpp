@@ -84,7 +84,7 @@ void bench_layout(const Checkpoint& checkpoint, const Options& options, const st
 }
 
 int run_model(const Options& options) {
-  const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(options.engine.model);
+  const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(model_path(options.engine));
   read_config(*checkpoint);  // what is not supported is said before the machine is measured
   const EngineConfig& config = options.engine.config;
   const std::int32_t threads = config.threads > 0 ? config.threads : usable_cores();
@@ -99,7 +99,7 @@ int run_model(const Options& options) {
 }
 
 int run_layout(const EngineOptions& options) {
-  const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(options.model);
+  const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(model_path(options));
   const LayoutChoice choice =
       choose_layout(*checkpoint, engine_config(options), candidate_layouts(usable_cores()), [](const LayoutTrial& trial) {
         std::fputs(format("{:<7} prefill {:>8.1f} tokens/s, decode {:>8.1f} tokens/s, together {:.3f} s\n", to_string(trial.layout),

@@ -147,11 +147,11 @@ std::string piped_prompt() {
 
 int run(const Options& options) {
   const bool terminal = isatty(STDIN_FILENO);
-  const std::string prompt = terminal ? std::string() : piped_prompt();
-  const OpenModel model = open_model(options.engine.model);
+  const OpenModel model = open_model(model_path(options.engine));
   if (!model.chat_template)
     throw Error(ErrorCode::kUnsupported,
                 format("{} has no chat template; tandem generate completes text with it", options.engine.model));
+  const std::string prompt = terminal ? std::string() : piped_prompt();
   RunningEngine engine(*model.checkpoint, options.engine);
   {
     ChatSession session(*engine, model, options.request, options.system);

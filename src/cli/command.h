@@ -6,13 +6,23 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <utility>
 #include <vector>
+
+#include "base/error.h"
 
 namespace CLI {
 class App;
 }
 
 namespace tandem {
+
+// A command line whose parts do not go together; main ends with status 2.
+class UsageError : public Error {
+ public:
+  explicit UsageError(std::string message) : Error(ErrorCode::kInvalidArgument, std::move(message)) {}
+};
 
 // Runs the command; the result is the exit status. Throws Error.
 using Action = std::function<int()>;

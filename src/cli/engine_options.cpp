@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "base/format.h"
+#include "cli/command.h"
 #include "engine/auto_layout.h"
 #include "engine/machine.h"
 
@@ -75,7 +76,7 @@ void check_writable(const std::string& path) {
 void declare_engine_options(CLI::App& app, EngineOptions& o) {
   EngineConfig& c = o.config;
   const std::string group = "Engine (0: fitted to model and machine, and printed)";
-  app.add_option("-m,--model", o.model, "a GGUF file, or a folder with config.json and safetensors")->required();
+  app.add_option("-m,--model", o.model, "a GGUF file, or a folder with config.json and safetensors");
   const auto option = [&](const char* name, auto& value, const char* text) {
     return app.add_option(name, value, text)->capture_default_str()->group(group);
   };
@@ -97,6 +98,11 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_flag("!--no-prefix-cache", c.prefix_cache, "compute every prompt from its start")->group(group);
   app.add_flag("--check", c.checked, "validate every operator before it runs")->group(group);
   app.add_flag("-q,--quiet", o.quiet, "say nothing but errors on standard error")->group(group);
+}
+
+const std::string& model_path(const EngineOptions& options) {
+  if (options.model.empty()) throw UsageError("--model is required");
+  return options.model;
 }
 
 EngineConfig engine_config(const EngineOptions& options) {

@@ -29,6 +29,9 @@ struct EngineOptions {
 // --model too. options must live until the command line has been read.
 void declare_engine_options(CLI::App& app, EngineOptions& options);
 
+// What --model names. Throws UsageError when it is missing: asked for late, so that a misspelt option is told as such.
+const std::string& model_path(const EngineOptions& options);
+
 // The configuration that the options say; the layout of "auto" is left local.
 EngineConfig engine_config(const EngineOptions& options);
 

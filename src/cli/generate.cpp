@@ -147,11 +147,11 @@ class Generation {
 int run(Options& options) {
   const int sources = !options.prompts.empty() + !options.file.empty() + !options.jsonl.empty();
   if (sources != 1)
-    throw Error(ErrorCode::kInvalidArgument, "prompts come from arguments, from --file or from --jsonl: give one of these");
+    throw UsageError("prompts come from arguments, from --file or from --jsonl: give one of these");
   if (options.format.text_only && (!options.jsonl.empty() || options.prompts.size() > 1))
-    throw Error(ErrorCode::kInvalidArgument, "--text prints the answer to one prompt; without it every answer is a line of JSON");
+    throw UsageError("--text prints the answer to one prompt; without it every answer is a line of JSON");
   options.request.sampling.logprobs = options.logprobs;
-  const OpenModel model = open_model(options.engine.model);
+  const OpenModel model = open_model(model_path(options.engine));
   RunningEngine engine(*model.checkpoint, options.engine);
   std::int64_t failures = 0, count = 0;
   {

@@ -30,6 +30,7 @@ struct LineEditor::State {
   EditLine* edit = nullptr;
   History* history = nullptr;
   bool interrupted = false;
+  std::string typed;  // when it was interrupted; libedit forgets it
 
   // One character; libedit's own reader would sit in read() through a Ctrl-C. 1: a character, 0: the end.
   int read_character(wchar_t* out) {
@@ -40,6 +41,8 @@ struct LineEditor::State {
       if (poll(waited, 2, -1) < 0 && errno != EINTR) return 0;
       if (interrupts->take()) {
         interrupted = true;
+        const LineInfo* line = el_line(edit);
+        typed.assign(line->buffer, line->lastchar);
         return 0;
       }
       if (waited[0].revents == 0) continue;
@@ -98,8 +101,7 @@ LineEditor::Outcome LineEditor::read(std::string& line) {
   int count = 0;
   const char* text = el_gets(s.edit, &count);
   if (s.interrupted) {
-    const LineInfo* typed = el_line(s.edit);
-    line.assign(typed->buffer, typed->lastchar);
+    line = s.typed;
     return Outcome::kInterrupted;
   }
   if (!text || count <= 0) return Outcome::kEnd;

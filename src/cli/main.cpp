@@ -73,6 +73,8 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return tandem::run(argc, argv);
+  } catch (const tandem::UsageError& error) {
+    return tandem::fail(2, error.message());
   } catch (const tandem::Error& error) {
     return tandem::fail(1, error.message());
   } catch (const std::bad_alloc&) {
