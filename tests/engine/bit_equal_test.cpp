@@ -1,0 +1,273 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The first invariant of the design: the same model, prompt and seed give the same logits and tokens, bit for bit,
+// however the work was arranged. Each test compares one arrangement with requests that ran alone, in the local layout.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "base/format.h"
+#include "tests/engine/recording_engine.h"
+#include "transport/faulty/faulty.h"
+
+namespace tandem {
+namespace {
+
+// Prompts of one token, of a block and around it; greedy, and drawn with different filters.
+std::vector<Request> some_requests() {
+  std::vector<Request> requests;
+  for (const std::int64_t tokens : {1, 9, 64, 70, 33}) {
+    Request request;
+    request.prompt = random_prompt(tokens, 100 + static_cast<std::uint64_t>(tokens));
+    request.new_tokens_max = 8;
+    request.prompt_logits = true;
+    requests.push_back(request);
+  }
+  requests[1].sampling = {.temperature = 0.8f, .seed = 7};
+  requests[2].sampling = {.temperature = 1.2f, .top_k = 50, .top_p = 0.9f, .seed = 8};
+  requests[4].sampling = {.temperature = 1.0f, .min_p = 0.02f, .repetition_penalty = 1.1f, .seed = 9};
+  return requests;
+}
+
+class BitEqual : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override { checkpoint_ = Checkpoint::open(std::string("tests/goldens/") + GetParam()); }
+
+  // What each request gives when nobody else is there.
+  std::vector<Recorded> alone(const std::vector<Request>& requests) {
+    std::vector<Recorded> results;
+    RecordingEngine engine(*checkpoint_, small_engine());
+    for (Request request : requests) {
+      request.prompt_logits = true;
+      results.push_back(engine.run({request}).front());
+      EXPECT_EQ(std::ssize(results.back().logits), std::ssize(request.prompt) + request.new_tokens_max - 1);
+    }
+    return results;
+  }
+
+  void expect_same(const std::vector<Recorded>& expected, const std::vector<Recorded>& found) {
+    ASSERT_EQ(expected.size(), found.size());
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      SCOPED_TRACE(format("request {}", i));
+      expect_same_bits(expected[i], found[i]);
+    }
+  }
+
+  std::unique_ptr<Checkpoint> checkpoint_;
+};
+
+std::string name_of(const testing::TestParamInfo<const char*>& info) {
+  std::string name = info.param;
+  std::replace_if(name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(Models, BitEqual, testing::Values("step3_text_bf16", "llama", "llama_gguf/llama-q4_1.gguf"),
+                         name_of);
+
+TEST_P(BitEqual, InEveryLayoutWithAnyNumberOfMicroBatches) {
+  const std::vector<Request> requests = some_requests();
+  const std::vector<Recorded> expected = alone(requests);
+  for (const char* layout : {"local", "1A1F", "2A1F", "1A2F", "2A2F", "1A3F", "1A4F", "3A2F"}) {
+    for (std::int32_t micro_batches = 1; micro_batches <= kMicroBatchesMax; ++micro_batches) {
+      SCOPED_TRACE(format("{}, {} micro-batches", layout, micro_batches));
+      expect_same(expected, RecordingEngine(*checkpoint_, small_engine(layout, micro_batches)).run(requests));
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_P(BitEqual, WithAnyNumberOfThreads) {
+  const std::vector<Request> requests = some_requests();
+  const std::vector<Recorded> expected = alone(requests);
+  for (const std::int32_t threads : {2, 3, 5}) {
+    SCOPED_TRACE(format("{} threads", threads));
+    EngineConfig config = small_engine();
+    config.threads = threads;
+    expect_same(expected, RecordingEngine(*checkpoint_, config).run(requests));
+  }
+}
+
+TEST_P(BitEqual, InAnyCompany) {
+  std::vector<Request> requests = some_requests();
+  requests.resize(3);
+  const std::vector<Recorded> expected = alone(requests);
+  RecordingEngine engine(*checkpoint_, small_engine("1A1F", 2));
+  std::vector<RequestId> neighbours;
+  for (std::uint64_t i = 0; i < 7; ++i) {
+    Request neighbour;
+    neighbour.prompt = random_prompt(11 + 23 * static_cast<std::int64_t>(i), i);
+    neighbour.new_tokens_max = 30;
+    neighbour.sampling = {.temperature = 1, .seed = i};
+    neighbours.push_back(engine.submit(neighbour));
+  }
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const RequestId id = engine.submit(requests[i]);
+    engine.wait_for_tokens(id, 8);
+    SCOPED_TRACE(format("request {}", i));
+    expect_same_bits(expected[i], engine.result(id));
+  }
+  engine.wait();
+  for (const RequestId id : neighbours) EXPECT_EQ(engine.result(id).end.finish, FinishReason::kLength);
+}
+
+TEST_P(BitEqual, InChunksOfAnySize) {
+  const std::vector<Request> requests = some_requests();
+  const std::vector<Recorded> expected = alone(requests);
+  for (const std::int64_t chunk : {1, 7, 64, 256}) {
+    SCOPED_TRACE(format("chunks of {}", chunk));
+    EngineConfig config = small_engine("1A1F", 2);
+    config.rows_per_step_max = std::max<std::int64_t>(chunk, 8);
+    config.prefill_chunk = chunk;
+    expect_same(expected, RecordingEngine(*checkpoint_, config).run(requests));
+  }
+}
+
+TEST_P(BitEqual, WithAndWithoutAPrefixHit) {
+  Request request;
+  request.prompt = random_prompt(150, 1);
+  request.new_tokens_max = 8;
+  const Recorded expected = alone({request}).front();
+  Request longer = request;  // shares two blocks with it
+  longer.prompt.resize(130);
+  longer.prompt.insert(longer.prompt.end(), {3, 1, 4, 1, 5});
+  const Recorded longer_expected = alone({longer}).front();
+
+  RecordingEngine engine(*checkpoint_, small_engine("2A2F", 2));
+  for (const std::int64_t cached : {0, 128}) {  // an idle engine gives a request to its first worker
+    const Recorded found = engine.run({request}).front();
+    EXPECT_EQ(found.end.cached_tokens, cached);
+    expect_same_bits(expected, found);
+  }
+  const Recorded found = engine.run({longer}).front();
+  EXPECT_EQ(found.end.cached_tokens, 128);
+  expect_same_bits(longer_expected, found);
+
+  EngineConfig without = small_engine("2A2F", 2);
+  without.prefix_cache = false;
+  RecordingEngine cold(*checkpoint_, without);
+  for (int round = 0; round < 2; ++round) {
+    const Recorded again = cold.run({request}).front();
+    EXPECT_EQ(again.end.cached_tokens, 0);
+    expect_same_bits(expected, again);
+  }
+}
+
+TEST_P(BitEqual, WhenTheCacheIsTooSmallForAll) {
+  std::vector<Request> requests;
+  for (std::uint64_t i = 0; i < 4; ++i) {
+    Request request;
+    request.prompt = random_prompt(40 + static_cast<std::int64_t>(i), i);
+    request.new_tokens_max = 100;  // three blocks in the end; two requests are let in with the promise of two each
+    request.prompt_logits = i % 2 == 0;
+    if (i == 3) request.sampling = {.temperature = 0.7f, .seed = 3};
+    requests.push_back(request);
+  }
+  const std::vector<Recorded> expected = alone(requests);
+  for (const char* layout : {"local", "1A2F"}) {
+    SCOPED_TRACE(layout);
+    EngineConfig config = small_engine(layout, 2);
+    config.kv_tokens = 5 * kBlockTokens;
+    config.context_tokens_max = 192;
+    RecordingEngine engine(*checkpoint_, config);
+    expect_same(expected, engine.run(requests));
+    engine.check_integrity();
+    engine.engine().stop();
+    EXPECT_GT(engine.engine().attention_workers()[0]->load().preemptions, 0);
+  }
+}
+
+TEST_P(BitEqual, AfterPreemptionAtAnyMoment) {
+  Request request;
+  request.prompt = random_prompt(75, 4);
+  request.new_tokens_max = 150;
+  request.prompt_logits = true;
+  request.sampling = {.temperature = 0.9f, .seed = 5};
+  const Recorded expected = alone({request}).front();
+  RecordingEngine engine(*checkpoint_, small_engine("2A1F", 3));
+  const RequestId id = engine.submit(request);
+  int preemptions = 0;
+  for (std::size_t tokens = 1; tokens < 120; tokens += 20) {
+    engine.wait_for_tokens(id, tokens);
+    for (AttentionWorker* worker : engine.engine().attention_workers())
+      worker->between_steps([&] { preemptions += worker->scheduler().preempt_youngest(); });
+  }
+  engine.wait();
+  EXPECT_GT(preemptions, 0);
+  const Recorded found = engine.result(id);
+  EXPECT_EQ(found.end.preemptions, preemptions);
+  expect_same_bits(expected, found);
+}
+
+TEST_P(BitEqual, FromPagesThatAnotherLayoutComputed) {
+  Request request;
+  request.prompt = random_prompt(140, 6);
+  request.new_tokens_max = 8;
+  const Recorded expected = alone({request}).front();
+  Pages pages;
+  {
+    RecordingEngine source(*checkpoint_, small_engine("1A2F", 3));
+    source.run({request});
+    AttentionWorker& worker = *source.engine().attention_workers().front();
+    ASSERT_TRUE(worker.between_steps([&] { pages = worker.export_pages(0, request.prompt); }));
+  }
+  ASSERT_EQ(pages.size(), 2u);
+  for (const char* layout : {"local", "2A1F"}) {
+    SCOPED_TRACE(layout);
+    RecordingEngine target(*checkpoint_, small_engine(layout, 2));
+    for (AttentionWorker* worker : target.engine().attention_workers())
+      ASSERT_TRUE(worker->between_steps([&] { EXPECT_TRUE(worker->import_pages(0, request.prompt, pages)); }));
+    const Recorded found = target.run({request}).front();
+    EXPECT_EQ(found.end.cached_tokens, 128);
+    expect_same_bits(expected, found);
+    target.check_integrity();
+  }
+}
+
+TEST_P(BitEqual, OverATransportThatLosesDelaysAndRepeats) {
+  const std::vector<Request> requests = some_requests();
+  const std::vector<Recorded> expected = alone(requests);
+  const RealClock clock;
+  for (const char* layout : {"1A1F", "2A2F"}) {
+    SCOPED_TRACE(layout);
+    EngineConfig config = small_engine(layout, 3);
+    config.resend_after_ms = 20;
+    config.resends_max = 100;
+    std::vector<FaultyTransport*> transports;
+    config.wrap_transport = [&](std::unique_ptr<Transport> inner, PeerRank rank) {
+      FaultPolicy policy{.drop = 0.03, .delay = 0.1, .duplicate = 0.1, .delay_by = 2'000'000};
+      auto faulty = std::make_unique<FaultyTransport>(std::move(inner), policy, 40 + rank, clock);
+      transports.push_back(faulty.get());
+      return faulty;
+    };
+    RecordingEngine engine(*checkpoint_, config);
+    expect_same(expected, engine.run(requests));
+    engine.check_integrity();
+    engine.engine().stop();
+    FaultCounts total;
+    for (const FaultyTransport* transport : transports) {
+      total.dropped += transport->counts().dropped;
+      total.delayed += transport->counts().delayed;
+      total.duplicated += transport->counts().duplicated;
+    }
+    std::int64_t resends = 0;
+    for (const AttentionWorker* worker : engine.engine().attention_workers()) resends += worker->stats().resends;
+    EXPECT_GT(total.dropped, 0u);
+    EXPECT_GT(total.delayed, 0u);
+    EXPECT_GT(total.duplicated, 0u);
+    EXPECT_GT(resends, 0);
+  }
+}
+
+// More FFN workers than there are slices of the shared width, or experts: the ninth has nothing to do.
+TEST(BitEqualStep3, WithFfnWorkersThatHoldNoSlice) {
+  const auto checkpoint = Checkpoint::open("tests/goldens/step3_text_bf16");
+  const std::vector<Request> requests = some_requests();
+  const std::vector<Recorded> expected = RecordingEngine(*checkpoint, small_engine()).run(requests);
+  const std::vector<Recorded> found = RecordingEngine(*checkpoint, small_engine("1A9F", 2)).run(requests);
+  for (std::size_t i = 0; i < requests.size(); ++i) expect_same_bits(expected[i], found[i]);
+}
+
+}  // namespace
+}  // namespace tandem
