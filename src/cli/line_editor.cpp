@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <wchar.h>
 
+#include <cwchar>
 #include <filesystem>
 
 #include "base/error.h"

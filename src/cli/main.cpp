@@ -30,7 +30,6 @@ CLI::App* add_command(CLI::App& app, const Subcommand& command) {
   CLI::App* parent = known.empty() ? nullptr : known.front();
   if (!parent) {
     parent = app.add_subcommand(parent_name, parent_summary(parent_name.c_str()));
-    parent->require_subcommand(1);
   }
   return parent->add_subcommand(name.substr(space + 1), command.summary);
 }
@@ -48,7 +47,6 @@ std::string chosen_name(const CLI::App& app) {
 int run(int argc, char** argv) {
   CLI::App app("Tandem serves large language models with every layer cut into an attention half and an FFN half.", "tandem");
   app.set_version_flag("--version", [] { return version_text(); });
-  app.require_subcommand(1);
   app.footer("tandem COMMAND --help tells more.");
   std::vector<std::pair<CLI::App*, Action>> actions;
   for (const Subcommand& command : commands()) {
@@ -64,7 +62,7 @@ int run(int argc, char** argv) {
   }
   for (const auto& [sub, action] : actions)
     if (sub->parsed()) return action();
-  return fail(2, "no command");
+  return fail(2, format("a command is missing (see {} --help)", chosen_name(app)));
 }
 
 }  // namespace
