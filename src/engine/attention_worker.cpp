@@ -38,7 +38,10 @@ AttentionWorker::AttentionWorker(Parts parts)
                                            stats_);
 }
 
-AttentionWorker::~AttentionWorker() = default;
+// The transport goes first: the memory that it was given is the link's.
+AttentionWorker::~AttentionWorker() {
+  parts_.transport.reset();
+}
 
 void AttentionWorker::allocate_states() {
   const std::int64_t rows = parts_.config.rows_max, hidden = model_.hidden, k = model_.experts_per_token;
@@ -77,9 +80,10 @@ void AttentionWorker::stop() {
 }
 
 void AttentionWorker::submit(Request request, std::shared_ptr<EventStream> events) {
-  ++outstanding_;
   {
     std::lock_guard lock(mutex_);
+    if (stopped_) return events->push({.id = request.id, .tokens = {}, .finish = FinishReason::kCancelled});
+    ++outstanding_;
     inbox_.push_back({std::move(request), std::move(events)});
   }
   parts_.transport->wake();
@@ -127,9 +131,20 @@ void AttentionWorker::run() {
         parts_.transport->poll({}, kIdleWait);
     }
   }
-  std::lock_guard lock(mutex_);
-  stopped_ = true;
-  action_done_.notify_all();
+  end_everything();
+}
+
+// What is still here when the worker stops ends as cancelled; what comes later is refused by submit.
+void AttentionWorker::end_everything() {
+  {
+    std::lock_guard lock(mutex_);
+    stopped_ = true;
+    actions_.clear();  // those who wait for them are told that they did not run
+    action_done_.notify_all();
+  }
+  take_inbox();
+  for (const auto& [id, events] : queues_) scheduler_.cancel(id);
+  publish_events();
 }
 
 void AttentionWorker::take_inbox() {

@@ -90,6 +90,7 @@ class AttentionWorker {
 
   void allocate_states();
   void take_inbox();
+  void end_everything();
   void run_step(const Batch& batch);
   void start_walk(const Batch& batch);
   void wait_for_news();

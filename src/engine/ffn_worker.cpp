@@ -75,7 +75,10 @@ FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared
     for (std::int32_t i = 0; i < buffers_each_; ++i) post_receive(a, i);
 }
 
-FfnWorker::~FfnWorker() = default;
+// The transport goes first: it holds buffers of this worker's memory.
+FfnWorker::~FfnWorker() {
+  transport_.reset();
+}
 
 void FfnWorker::stop() {
   stopping_ = true;
