@@ -1,0 +1,25 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "engine/backends.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/base/error_of.h"
+
+namespace tandem {
+namespace {
+
+TEST(Backends, AreMadeByName) {
+  EXPECT_NE(make_backend("reference", "auto", 1)->describe(), make_backend("cpu", "auto", 1)->describe());
+}
+
+TEST(Backends, AnUnknownNameIsAnErrorThatListsTheKnownOnes) {
+  const Error error = error_of([] { make_backend("gpu", "auto", 1); });
+  EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+  for (const char* part : {"\"gpu\"", "cpu", "reference", "--backend"})
+    EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
+}
+
+}  // namespace
+}  // namespace tandem

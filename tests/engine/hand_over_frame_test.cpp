@@ -1,0 +1,57 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "engine/hand_over_frame.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace tandem {
+namespace {
+
+// The arrays of a view lie in the payload one after the other, without a gap or an overlap, and fill it.
+TEST(HandOverFrame, RoutedArraysFillThePayload) {
+  std::vector<std::byte> bytes(hand_over_bytes(3, 16, 2));
+  EXPECT_EQ(bytes.size(), 3u * 16 * 4 + 3 * 2 * 4 + 3 * 2 * 4);
+  const HandOver view = hand_over_in(bytes, 3, 16, 2);
+  EXPECT_EQ(view.hidden.shape, (Shape{3, 16}));
+  EXPECT_EQ(view.expert_ids.shape, (Shape{3, 2}));
+  EXPECT_EQ(view.expert_weights.shape, (Shape{3, 2}));
+  EXPECT_EQ(view.hidden.data, bytes.data());
+  EXPECT_EQ(view.expert_ids.data, bytes.data() + 3 * 16 * 4);
+  EXPECT_EQ(view.expert_weights.data, bytes.data() + 3 * 16 * 4 + 3 * 2 * 4);
+  EXPECT_EQ(view.expert_ids.dtype, DType::kI32);
+}
+
+TEST(HandOverFrame, DenseLayersHaveNoChoices) {
+  std::vector<std::byte> bytes(hand_over_bytes(3, 16, 0));
+  EXPECT_EQ(bytes.size(), 3u * 16 * 4);
+  EXPECT_FALSE(hand_over_in(bytes, 3, 16, 0).expert_ids);
+}
+
+TEST(ReturnFrame, SlotRowsThenPartial) {
+  std::vector<std::byte> bytes(return_bytes(5, 3, 16));
+  EXPECT_EQ(bytes.size(), 8u * 16 * 4);
+  const FfnOutput view = return_in(bytes, 5, 3, 16);
+  EXPECT_EQ(view.slot_rows.shape, (Shape{5, 16}));
+  EXPECT_EQ(view.partial.shape, (Shape{3, 16}));
+  EXPECT_EQ(view.partial.data, bytes.data() + 5 * 16 * 4);
+}
+
+TEST(ReturnFrame, AWorkerWithoutSlicesOrChosenExperts) {
+  std::vector<std::byte> bytes(return_bytes(0, 0, 16));
+  EXPECT_TRUE(bytes.empty());
+  const FfnOutput view = return_in(bytes, 0, 0, 16);
+  EXPECT_EQ(view.slot_rows.shape[0], 0);
+  EXPECT_FALSE(view.partial);
+}
+
+TEST(HandOverFrame, AViewBeyondItsFrameIsABug) {
+  std::vector<std::byte> bytes(hand_over_bytes(3, 16, 2) - 1);
+  EXPECT_DEATH(hand_over_in(bytes, 3, 16, 2), "larger than its frame");
+  EXPECT_DEATH(return_in(bytes, 100, 3, 16), "larger than its frame");
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,41 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "engine/layout.h"
+
+#include <gtest/gtest.h>
+
+#include "base/format.h"
+#include "tests/base/error_of.h"
+
+namespace tandem {
+namespace {
+
+TEST(Layout, ReadsWhatItWrites) {
+  for (const char* text : {"local", "1A1F", "2A1F", "3A4F", "64A64F"}) EXPECT_EQ(to_string(parse_layout(text)), text);
+  EXPECT_EQ(parse_layout("3a2f"), (Layout{3, 2}));
+  EXPECT_TRUE(parse_layout("local").local());
+  EXPECT_FALSE(parse_layout("1A1F").local());
+}
+
+TEST(Layout, RanksCountAttentionWorkersFirst) {
+  const Layout layout = parse_layout("2A3F");
+  EXPECT_EQ(layout.workers(), 5);
+  EXPECT_EQ(layout.attention_rank(1), 1);
+  EXPECT_EQ(layout.ffn_rank(0), 2);
+  EXPECT_EQ(layout.ffn_rank(2), 4);
+  EXPECT_EQ(Layout{}.workers(), 1);
+}
+
+TEST(Layout, RefusesEverythingElseAndSaysWhatItWants) {
+  for (const char* text : {"", "Local", "1A", "A1F", "1F1A", "0A1F", "1A0F", "-1A1F", "65A1F", "1A65F", "1A1F ",
+                           "1A1Fx", "99999999999A1F", "1A 1F"}) {
+    const Error error = error_of([&] { parse_layout(text); });
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    EXPECT_NE(error.message().find(format("\"{}\"", text)), std::string::npos) << error.message();
+    EXPECT_NE(error.message().find("64"), std::string::npos) << error.message();
+  }
+}
+
+}  // namespace
+}  // namespace tandem

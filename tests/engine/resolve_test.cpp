@@ -1,0 +1,131 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Settings left open are fitted, settings given are kept, and those that cannot be are refused by name.
+#include <gtest/gtest.h>
+
+#include "engine/engine.h"
+#include "engine/machine.h"
+#include "tests/base/error_of.h"
+
+namespace tandem {
+namespace {
+
+constexpr std::int64_t kMiB = 1 << 20;
+
+ModelConfig small_model() {
+  ModelConfig model;
+  model.layers = 4;
+  model.kv_heads = 2;
+  model.head_dim = 32;  // 1 KiB of KV per token in bf16
+  model.hidden = 128;
+  model.vocab = 512;
+  model.context_tokens_max = 4096;
+  model.routed.assign(4, false);
+  return model;
+}
+
+TEST(Resolve, FillsEverythingThatIsOpen) {
+  const EngineConfig c = resolve({}, small_model(), kMiB);
+  EXPECT_EQ(c.threads, usable_cores());
+  EXPECT_EQ(c.micro_batches, 1);  // local: nothing to overlap
+  EXPECT_EQ(c.context_tokens_max, 4096);
+  EXPECT_EQ(c.rows_per_step_max, 512);
+  EXPECT_EQ(c.prefill_chunk, 256);
+  EXPECT_GE(c.kv_tokens, 4096);
+  EXPECT_LE(c.kv_tokens, 64 * 4096);
+  EXPECT_EQ(c.kv_tokens % kBlockTokens, 0);
+
+  EngineConfig apart;
+  apart.layout = parse_layout("2A2F");
+  EXPECT_EQ(resolve(apart, small_model(), kMiB).micro_batches, 3);
+  EXPECT_GE(resolve(apart, small_model(), kMiB).threads, 4);
+
+  ModelConfig long_model = small_model();
+  long_model.context_tokens_max = 1 << 20;
+  EXPECT_EQ(resolve({}, long_model, kMiB).context_tokens_max, 8192);
+}
+
+TEST(Resolve, KeepsWhatWasGiven) {
+  EngineConfig given;
+  given.threads = 3;
+  given.micro_batches = 2;
+  given.context_tokens_max = 100;
+  given.sequences_max = 5;
+  given.rows_per_step_max = 7;
+  given.prefill_chunk = 6;
+  given.kv_tokens = 130;
+  const EngineConfig c = resolve(given, small_model(), kMiB);
+  EXPECT_EQ(c.threads, 3);
+  EXPECT_EQ(c.micro_batches, 2);
+  EXPECT_EQ(c.context_tokens_max, 100);
+  EXPECT_EQ(c.rows_per_step_max, 7);
+  EXPECT_EQ(c.prefill_chunk, 6);
+  EXPECT_EQ(c.kv_tokens, 192);  // whole blocks
+}
+
+struct Wrong {
+  const char* flag;
+  void (*set)(EngineConfig&);
+  const char* value;
+  const char* limit;
+};
+
+TEST(Resolve, NamesTheSettingTheValueAndTheLimit) {
+  const Wrong wrongs[] = {
+      {"--threads", [](EngineConfig& c) { c.threads = -1; }, "-1", "1024"},
+      {"--micro-batches", [](EngineConfig& c) { c.micro_batches = 5; }, "5", "1 … 4"},
+      {"--context-tokens-max", [](EngineConfig& c) { c.context_tokens_max = 5000; }, "5000", "1 … 4096"},
+      {"--sequences-max", [](EngineConfig& c) { c.sequences_max = 0; }, "0", "1 … 4096"},
+      {"--rows-per-step-max", [](EngineConfig& c) { c.rows_per_step_max = 10; }, "10", "64 … 65536"},
+      {"--prefill-chunk", [](EngineConfig& c) { c.prefill_chunk = 600; }, "600", "1 … 512"},
+      {"--queue-max", [](EngineConfig& c) { c.queue_max = -3; }, "-3", "1 … 1048576"},
+      {"--resend-after-ms", [](EngineConfig& c) { c.resend_after_ms = 0; }, "0", "1 … 3600000"},
+      {"--resends-max", [](EngineConfig& c) { c.resends_max = -1; }, "-1", "0 … 1000"},
+      {"--kv-tokens", [](EngineConfig& c) { c.kv_tokens = -5; }, "-5", "1 … 1099511627776"},
+  };
+  for (const Wrong& wrong : wrongs) {
+    EngineConfig config;
+    wrong.set(config);
+    const Error error = error_of([&] { resolve(config, small_model(), kMiB); });
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument) << wrong.flag;
+    for (const char* part : {wrong.flag, wrong.value, wrong.limit})
+      EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
+  }
+}
+
+TEST(Resolve, RefusesMoreMemoryThanThereIs) {
+  if (available_memory_bytes() == 0) GTEST_SKIP() << "this machine does not tell how much memory is available";
+  EngineConfig config;
+  config.kv_tokens = std::int64_t{1} << 40;
+  Error error = error_of([&] { resolve(config, small_model(), kMiB); });
+  EXPECT_EQ(error.code(), ErrorCode::kOutOfResources);
+  for (const char* part : {"1099511627776 tokens", "1073741824 MiB", "--kv-tokens"})
+    EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
+
+  error = error_of([] { resolve({}, small_model(), std::int64_t{1} << 60); });
+  EXPECT_EQ(error.code(), ErrorCode::kOutOfResources);
+  EXPECT_NE(error.message().find("weights"), std::string::npos) << error.message();
+
+  ModelConfig huge = small_model();  // 32 GiB of KV per token
+  huge.layers = 4096;
+  huge.kv_heads = 4096;
+  huge.head_dim = 512;
+  error = error_of([&] { resolve({}, huge, kMiB); });
+  EXPECT_EQ(error.code(), ErrorCode::kOutOfResources);
+  for (const char* part : {"4096 tokens", "--context-tokens-max"})
+    EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
+}
+
+TEST(Resolve, ADenseModelHasWorkForEightFfnWorkers) {
+  EngineConfig config;
+  config.layout = parse_layout("1A9F");
+  const Error error = error_of([&] { resolve(config, small_model(), kMiB); });
+  EXPECT_NE(error.message().find("1A9F"), std::string::npos) << error.message();
+  ModelConfig routed = small_model();
+  routed.experts = 16;
+  EXPECT_EQ(resolve(config, routed, kMiB).layout.ffn_workers, 9);
+}
+
+}  // namespace
+}  // namespace tandem
