@@ -39,19 +39,16 @@ void print_measurement(const Measurement& m, const MachineLimits& limits, bool j
   const double bytes = static_cast<double>(m.speed.work.bytes()) / m.speed.seconds;
   const double flops = static_cast<double>(m.speed.work.flops) / m.speed.seconds;
   if (json) {
-    const OrderedJson line{{"layout", m.layout},
-                           {"phase", m.phase},
-                           {"batch", m.batch},
-                           {"tokens", m.speed.tokens},
-                           {"seconds", m.speed.seconds},
-                           {"tokens_per_second", m.speed.tokens_per_second()},
-                           {"bytes_per_second", bytes},
-                           {"fraction_of_bandwidth", bytes / limits.read_bytes_per_second},
-                           {"flops_per_second", flops},
-                           {"fraction_of_flops", flops / limits.flops_per_second}};
+    const OrderedJson line{
+        {"layout", m.layout},         {"phase", m.phase},
+        {"batch", m.batch},           {"tokens", m.speed.tokens},
+        {"seconds", m.speed.seconds}, {"tokens_per_second", m.speed.tokens_per_second()},
+        {"bytes_per_second", bytes},  {"fraction_of_bandwidth", bytes / limits.read_bytes_per_second},
+        {"flops_per_second", flops},  {"fraction_of_flops", flops / limits.flops_per_second}};
     std::fputs((line.dump() + "\n").c_str(), stdout);
   } else {
-    std::fputs(format("{:<7} {:<8} batch {:>3} {:>10.1f} tokens/s {:>8.2f} GB/s {:>4.0f} % of bandwidth {:>8.1f} GFLOP/s {:>4.0f} %\n",
+    std::fputs(format("{:<7} {:<8} batch {:>3} {:>10.1f} tokens/s {:>8.2f} GB/s {:>4.0f} % of bandwidth {:>8.1f} "
+                      "GFLOP/s {:>4.0f} %\n",
                       m.layout, m.phase, m.batch, m.speed.tokens_per_second(), bytes * 1e-9,
                       100 * bytes / limits.read_bytes_per_second, flops * 1e-9, 100 * flops / limits.flops_per_second)
                    .c_str(),
@@ -60,7 +57,8 @@ void print_measurement(const Measurement& m, const MachineLimits& limits, bool j
   std::fflush(stdout);
 }
 
-void bench_layout(const Checkpoint& checkpoint, const Options& options, const std::string& layout, const MachineLimits& limits) {
+void bench_layout(const Checkpoint& checkpoint, const Options& options, const std::string& layout,
+                  const MachineLimits& limits) {
   WorkMeter meter;
   EngineOptions engine_options = options.engine;
   EngineConfig& c = engine_options.config;
@@ -76,9 +74,11 @@ void bench_layout(const Checkpoint& checkpoint, const Options& options, const st
   const std::string shown = to_string(engine->config().layout);
   measure_decode(*engine, random_prompts(engine->model(), 1, options.prompt_tokens, 0), options.new_tokens);  // warm
   for (const std::int64_t batch : options.batches) {
-    const Prompts prompts = random_prompts(engine->model(), batch, options.prompt_tokens, static_cast<std::uint64_t>(batch));
+    const Prompts prompts =
+        random_prompts(engine->model(), batch, options.prompt_tokens, static_cast<std::uint64_t>(batch));
     print_measurement({shown, "prefill", batch, measure_prefill(*engine, prompts, &meter)}, limits, options.json);
-    print_measurement({shown, "decode", batch, measure_decode(*engine, prompts, options.new_tokens, &meter)}, limits, options.json);
+    print_measurement({shown, "decode", batch, measure_decode(*engine, prompts, options.new_tokens, &meter)}, limits,
+                      options.json);
   }
   engine.finish();
 }
@@ -90,8 +90,8 @@ int run_model(const Options& options) {
   const std::int32_t threads = config.threads > 0 ? config.threads : usable_cores();
   const MachineLimits limits = measure_machine_limits({.threads = threads, .variant = config.variant});
   if (!options.engine.quiet)
-    std::fputs(format("machine   {} threads read {:.1f} GB/s and do {:.0f} GFLOP/s\n", threads, limits.read_bytes_per_second * 1e-9,
-                      limits.flops_per_second * 1e-9)
+    std::fputs(format("machine   {} threads read {:.1f} GB/s and do {:.0f} GFLOP/s\n", threads,
+                      limits.read_bytes_per_second * 1e-9, limits.flops_per_second * 1e-9)
                    .c_str(),
                stderr);
   for (const std::string& layout : options.layouts) bench_layout(*checkpoint, options, layout, limits);
@@ -100,10 +100,11 @@ int run_model(const Options& options) {
 
 int run_layout(const EngineOptions& options) {
   const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(model_path(options));
-  const LayoutChoice choice =
-      choose_layout(*checkpoint, engine_config(options), candidate_layouts(usable_cores()), [](const LayoutTrial& trial) {
-        std::fputs(format("{:<7} prefill {:>8.1f} tokens/s, decode {:>8.1f} tokens/s, together {:.3f} s\n", to_string(trial.layout),
-                          trial.prefill_tokens_per_second, trial.decode_tokens_per_second, trial.seconds)
+  const LayoutChoice choice = choose_layout(
+      *checkpoint, engine_config(options), candidate_layouts(usable_cores()), [](const LayoutTrial& trial) {
+        std::fputs(format("{:<7} prefill {:>8.1f} tokens/s, decode {:>8.1f} tokens/s, together {:.3f} s\n",
+                          to_string(trial.layout), trial.prefill_tokens_per_second, trial.decode_tokens_per_second,
+                          trial.seconds)
                        .c_str(),
                    stdout);
         std::fflush(stdout);
@@ -119,9 +120,16 @@ Action declare_bench_model(CLI::App& app) {
   declare_engine_options(app, options->engine);
   app.remove_option(app.get_option("--layout"));
   app.add_option("--layout", options->layouts, "layouts to measure")->delimiter(',')->capture_default_str();
-  app.add_option("--batch", options->batches, "sequences at once")->delimiter(',')->check(CLI::Range(1, 4096))->capture_default_str();
-  app.add_option("--prompt-tokens", options->prompt_tokens, "of each sequence")->check(CLI::Range(1, 1 << 20))->capture_default_str();
-  app.add_option("--new-tokens", options->new_tokens, "of each sequence")->check(CLI::Range(2, 1 << 20))->capture_default_str();
+  app.add_option("--batch", options->batches, "sequences at once")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--prompt-tokens", options->prompt_tokens, "of each sequence")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--new-tokens", options->new_tokens, "of each sequence")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
   app.add_flag("--json", options->json, "one JSON object a line");
   return [options] { return run_model(*options); };
 }

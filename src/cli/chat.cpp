@@ -40,21 +40,25 @@ void print(const std::string& text) {
   std::fflush(stdout);
 }
 
-void note(const std::string& text) { std::fputs(format("({})\n", text).c_str(), stderr); }
+void note(const std::string& text) {
+  std::fputs(format("({})\n", text).c_str(), stderr);
+}
 
 std::string worker_line(const std::string& name, const WorkerStats& stats) {
   const double busy = static_cast<double>(stats.busy_ns) * 1e-9, wait = static_cast<double>(stats.wait_ns) * 1e-9;
-  return format("{:<9} {} steps, {} rows, busy {:.2f} s, waiting for a peer {:.2f} s, sent again {}, refused {}\n", name,
-                stats.steps.load(), stats.rows.load(), busy, wait, stats.resends.load(), stats.frames_refused.load());
+  return format("{:<9} {} steps, {} rows, busy {:.2f} s, waiting for a peer {:.2f} s, sent again {}, refused {}\n",
+                name, stats.steps.load(), stats.rows.load(), busy, wait, stats.resends.load(),
+                stats.frames_refused.load());
 }
 
 std::string stats_text(Engine& engine, const AnswerStats& answer) {
   std::string text;
   if (answer.answer_tokens > 0)
-    text += format("answer    {} tokens, first after {:.3f} s, then {:.1f} tokens/s\n"
-                   "prompt    {} tokens, {} of them from the prefix cache\n",
-                   answer.answer_tokens, answer.first_token_seconds, answer.tokens_per_second(), answer.prompt_tokens,
-                   answer.cached_tokens);
+    text += format(
+        "answer    {} tokens, first after {:.3f} s, then {:.1f} tokens/s\n"
+        "prompt    {} tokens, {} of them from the prefix cache\n",
+        answer.answer_tokens, answer.first_token_seconds, answer.tokens_per_second(), answer.prompt_tokens,
+        answer.cached_tokens);
   const bool local = engine.config().layout.local();
   int index = 0;
   for (const AttentionWorker* worker : engine.attention_workers())
@@ -122,7 +126,8 @@ class Terminal {
       if (answer.turns_dropped > 0)
         note(format("the context is full: the oldest {} messages were left out", answer.turns_dropped));
       if (answer.finish == FinishReason::kCancelled) note("stopped");
-      if (answer.finish == FinishReason::kLength) note("the answer reached its limit: --max-tokens or --context-tokens-max");
+      if (answer.finish == FinishReason::kLength)
+        note("the answer reached its limit: --max-tokens or --context-tokens-max");
     } catch (const Error& error) {
       print("\n");
       note(error.message());

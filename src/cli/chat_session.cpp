@@ -19,9 +19,15 @@ constexpr std::int64_t kAnswerTokensMin = 256;
 }  // namespace
 
 ChatSession::ChatSession(Engine& engine, const OpenModel& model, TextRequest request, std::string system)
-    : engine_(engine), model_(model), session_(engine, model), request_(std::move(request)), system_(std::move(system)) {}
+    : engine_(engine),
+      model_(model),
+      session_(engine, model),
+      request_(std::move(request)),
+      system_(std::move(system)) {}
 
-void ChatSession::clear() { messages_.clear(); }
+void ChatSession::clear() {
+  messages_.clear();
+}
 
 OrderedJson ChatSession::with_system() const {
   OrderedJson all = OrderedJson::array();
@@ -40,13 +46,15 @@ TextRequest ChatSession::fitting_request(std::int64_t& turns_dropped) {
     request.prompt = model_.chat_prompt(with_system());
     const auto tokens = static_cast<std::int64_t>(request.prompt.size());
     if (tokens + reserve <= context) {
-      if (request.new_tokens_max > context - tokens) request.new_tokens_max = static_cast<std::int32_t>(context - tokens);
+      if (request.new_tokens_max > context - tokens)
+        request.new_tokens_max = static_cast<std::int32_t>(context - tokens);
       return request;
     }
     if (messages_.size() < 3) {  // the question alone
       messages_ = before;
-      throw Error(ErrorCode::kInvalidArgument, format("prompt has {} tokens, limit is {} (--context-tokens-max, less {} for the answer)",
-                                                      tokens, context - reserve, reserve));
+      throw Error(ErrorCode::kInvalidArgument,
+                  format("prompt has {} tokens, limit is {} (--context-tokens-max, less {} for the answer)", tokens,
+                         context - reserve, reserve));
     }
     messages_.erase(messages_.begin(), messages_.begin() + 2);  // a question and its answer
     turns_dropped += 2;
@@ -72,7 +80,8 @@ ChatSession::Answer ChatSession::ask(const std::string& text, const std::functio
   }
 }
 
-ChatSession::Answer ChatSession::receive(RequestId id, std::string& text, const std::function<void(const std::string&)>& show,
+ChatSession::Answer ChatSession::receive(RequestId id, std::string& text,
+                                         const std::function<void(const std::string&)>& show,
                                          const std::function<bool()>& stop) {
   Answer answer;
   AnswerStats& stats = answer.stats;

@@ -37,7 +37,8 @@ class ChatSession {
   };
   // Says text to the model; show gets the answer as it comes, stop is asked often whether to end it. Throws Error when
   // there is no answer; the conversation is then as before.
-  Answer ask(const std::string& text, const std::function<void(const std::string&)>& show, const std::function<bool()>& stop);
+  Answer ask(const std::string& text, const std::function<void(const std::string&)>& show,
+             const std::function<bool()>& stop);
   // Forgets all turns.
   void clear();
   std::size_t turns() const { return messages_.size(); }

@@ -40,7 +40,8 @@ OrderedJson Completion::json(const Tokenizer& tokenizer, bool token_ids) const {
   }
   line["text"] = text_;
   line["finish_reason"] = name(finish_);
-  line["usage"] = {{"prompt_tokens", prompt_tokens_}, {"cached_tokens", cached_tokens_}, {"completion_tokens", answer_tokens_}};
+  line["usage"] = {
+      {"prompt_tokens", prompt_tokens_}, {"cached_tokens", cached_tokens_}, {"completion_tokens", answer_tokens_}};
   if (token_ids) {
     OrderedJson ids = OrderedJson::array();
     for (const SampledToken& token : tokens_) ids.push_back(token.id);

@@ -18,7 +18,9 @@ namespace tandem {
 
 namespace {
 
-void say(const std::string& text) { std::fputs(text.c_str(), stderr); }
+void say(const std::string& text) {
+  std::fputs(text.c_str(), stderr);
+}
 
 // CLI11 takes an empty text for a good value.
 std::string layout_fault(const std::string& text) {
@@ -112,7 +114,8 @@ EngineConfig engine_config(const EngineOptions& options) {
   return config;
 }
 
-RunningEngine::RunningEngine(const Checkpoint& checkpoint, const EngineOptions& options) : trace_file_(options.trace_file) {
+RunningEngine::RunningEngine(const Checkpoint& checkpoint, const EngineOptions& options)
+    : trace_file_(options.trace_file) {
   EngineConfig config = engine_config(options);
   if (!trace_file_.empty()) {
     check_writable(trace_file_);
@@ -147,8 +150,8 @@ std::string describe(const Engine& engine) {
   text += format("kv        {} tokens of {}{}, {} MiB, prefix cache {}\n", c.kv_tokens, name(c.kv_dtype),
                  c.layout.attention_workers > 1 ? " on each attention worker" : "", engine.kv_bytes() >> 20,
                  c.prefix_cache ? "on" : "off");
-  text += format("limits    context {}, sequences {}, rows per step {}, prefill chunk {}, queue {}\n", c.context_tokens_max,
-                 c.sequences_max, c.rows_per_step_max, c.prefill_chunk, c.queue_max);
+  text += format("limits    context {}, sequences {}, rows per step {}, prefill chunk {}, queue {}\n",
+                 c.context_tokens_max, c.sequences_max, c.rows_per_step_max, c.prefill_chunk, c.queue_max);
   return text;
 }
 

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The options of every command that starts an engine, and the start itself: progress while weights are loaded, then what
-// was chosen, on standard error.
+// The options of every command that starts an engine, and the start itself: progress while weights are loaded, then
+// what was chosen, on standard error.
 #pragma once
 
 #include <memory>
@@ -19,10 +19,10 @@ namespace tandem {
 
 struct EngineOptions {
   EngineConfig config;
-  std::string model;             // path
-  std::string layout = "1A1F";   // or "auto"
+  std::string model;            // path
+  std::string layout = "1A1F";  // or "auto"
   std::string kv_dtype = "bf16";
-  std::string trace_file;        // empty: no trace
+  std::string trace_file;  // empty: no trace
   bool quiet = false;
 };
 

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// tandem generate: every prompt of the command line, a file or a stream of JSON lines through one engine, as many at once
-// as it runs. Memory is bounded: no line is read while so many before it are unanswered or unwritten.
+// tandem generate: every prompt of the command line, a file or a stream of JSON lines through one engine, as many at
+// once as it runs. Memory is bounded: no line is read while so many before it are unanswered or unwritten.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <deque>
@@ -53,7 +53,8 @@ class Generation {
       if (session_.running() == 0) continue;
       // With room for more requests the input is looked at often; otherwise only news can change anything.
       const bool may_take = !input_ended() && open_.size() < open_max_;
-      if (const auto news = session_.next(may_take ? 5'000'000 : 1'000'000'000)) open_.at(place_.at(news->id)).add(*news);
+      if (const auto news = session_.next(may_take ? 5'000'000 : 1'000'000'000))
+        open_.at(place_.at(news->id)).add(*news);
     }
   }
   std::int64_t count() const { return taken_; }
@@ -61,7 +62,8 @@ class Generation {
  private:
   OrderedJson request_of(const std::string& prompt) const {
     if (options_.system.empty()) return {{"prompt", prompt}};
-    return {{"messages", {{{"role", "system"}, {"content", options_.system}}, {{"role", "user"}, {"content", prompt}}}}};
+    return {
+        {"messages", {{{"role", "system"}, {"content", options_.system}}, {{"role", "user"}, {"content", prompt}}}}};
   }
 
   bool input_ended() const { return given_.empty() && (!lines_ || lines_->ended()); }
@@ -140,14 +142,13 @@ class Generation {
   std::deque<OrderedJson> given_;
   std::optional<LineSource> lines_;
   std::int64_t line_number_ = 0, taken_ = 0, failures_ = 0;
-  std::map<std::int64_t, Completion> open_;   // by place in the input: read and not yet written
+  std::map<std::int64_t, Completion> open_;  // by place in the input: read and not yet written
   std::map<RequestId, std::int64_t> place_;
 };
 
 int run(Options& options) {
   const int sources = !options.prompts.empty() + !options.file.empty() + !options.jsonl.empty();
-  if (sources != 1)
-    throw UsageError("prompts come from arguments, from --file or from --jsonl: give one of these");
+  if (sources != 1) throw UsageError("prompts come from arguments, from --file or from --jsonl: give one of these");
   if (options.format.text_only && (!options.jsonl.empty() || options.prompts.size() > 1))
     throw UsageError("--text prints the answer to one prompt; without it every answer is a line of JSON");
   options.request.sampling.logprobs = options.logprobs;
@@ -177,7 +178,8 @@ Action declare_generate(CLI::App& app) {
   app.add_option("--system", options->system, "what the system says before each prompt; implies --chat");
   app.add_flag("--text", options->format.text_only, "of one prompt: the text alone");
   app.add_flag("--token-ids", options->format.token_ids, "list the ids of each answer");
-  app.add_option("--logprobs", options->logprobs, "list each token's log-probability and those of so many likeliest, 0 to 32");
+  app.add_option("--logprobs", options->logprobs,
+                 "list each token's log-probability and those of so many likeliest, 0 to 32");
   app.add_flag("--unordered", options->unordered, "write answers as they finish, not in the order of prompts");
   declare_sampling_options(app, options->request);
   declare_engine_options(app, options->engine);

@@ -55,10 +55,13 @@ std::int64_t kv_token_bytes(const ModelConfig& config, DType dtype) {
   return config.kv_token_elements() * static_cast<std::int64_t>(traits(dtype).block_bytes);
 }
 
-std::string mebibytes(std::int64_t bytes) { return format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)); }
+std::string mebibytes(std::int64_t bytes) {
+  return format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
 
 std::string millions(std::int64_t count) {
-  return count >= 10'000'000 ? format("{:.1f} M", static_cast<double>(count) * 1e-6) : format("{:.2f} M", static_cast<double>(count) * 1e-6);
+  return count >= 10'000'000 ? format("{:.1f} M", static_cast<double>(count) * 1e-6)
+                             : format("{:.2f} M", static_cast<double>(count) * 1e-6);
 }
 
 std::string config_text(const ModelConfig& c) {
@@ -72,7 +75,8 @@ std::string config_text(const ModelConfig& c) {
     text += format("experts       {} layers of {} experts {} wide, {} per token{}\n", routed, c.experts, c.expert_width,
                    c.experts_per_token, c.shared_width ? format(", shared expert {} wide", c.shared_width) : "");
   text += format("context       {} tokens\n", c.context_tokens_max);
-  text += format("kv per token  {} bytes in bf16, {} in f32\n", kv_token_bytes(c, DType::kBF16), kv_token_bytes(c, DType::kF32));
+  text += format("kv per token  {} bytes in bf16, {} in f32\n", kv_token_bytes(c, DType::kBF16),
+                 kv_token_bytes(c, DType::kF32));
   return text;
 }
 
@@ -89,7 +93,8 @@ std::string text_of(const Checkpoint& checkpoint, const Findings& f) {
     text += format("{:<16} {:>12} {:>14}\n", name(part), millions(size.parameters), mebibytes(size.bytes));
   text += format("\n{:<16} {:>12} {:>14} {:>9}\n", "type", "elements", "memory", "tensors");
   for (const auto& [type, count] : f.by_type)
-    text += format("{:<16} {:>12} {:>14} {:>9}\n", type, millions(count.elements), mebibytes(count.bytes), count.tensors);
+    text +=
+        format("{:<16} {:>12} {:>14} {:>9}\n", type, millions(count.elements), mebibytes(count.bytes), count.tensors);
   return text;
 }
 
@@ -111,7 +116,8 @@ OrderedJson json_of(const Checkpoint& checkpoint, const Findings& f, bool tensor
     json["hidden"] = f.config->hidden;
     json["vocab"] = f.config->vocab;
     json["context_tokens_max"] = f.config->context_tokens_max;
-    json["kv_token_bytes"] = {{"bf16", kv_token_bytes(*f.config, DType::kBF16)}, {"f32", kv_token_bytes(*f.config, DType::kF32)}};
+    json["kv_token_bytes"] = {{"bf16", kv_token_bytes(*f.config, DType::kBF16)},
+                              {"f32", kv_token_bytes(*f.config, DType::kF32)}};
   }
   json["parameters"] = f.total.elements;
   json["weight_bytes"] = f.total.bytes;
@@ -121,7 +127,8 @@ OrderedJson json_of(const Checkpoint& checkpoint, const Findings& f, bool tensor
     json["types"][type] = {{"tensors", count.tensors}, {"elements", count.elements}, {"bytes", count.bytes}};
   if (tensors)
     for (const TensorInfo& tensor : checkpoint.tensors())
-      json["tensors"].push_back({{"name", tensor.name}, {"type", tensor.type_name}, {"shape", shape_text(tensor)}, {"bytes", tensor.bytes}});
+      json["tensors"].push_back(
+          {{"name", tensor.name}, {"type", tensor.type_name}, {"shape", shape_text(tensor)}, {"bytes", tensor.bytes}});
   return json;
 }
 
@@ -130,7 +137,8 @@ int run(const Options& options) {
   const Findings findings = look_at(*checkpoint);
   std::string text;
   if (options.json) {
-    text = json_of(*checkpoint, findings, options.tensors).dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
+    text = json_of(*checkpoint, findings, options.tensors).dump(2, ' ', false, OrderedJson::error_handler_t::replace) +
+           "\n";
   } else {
     text = text_of(*checkpoint, findings);
     if (options.tensors) text += "\n";

@@ -30,7 +30,7 @@ InterruptWatch::InterruptWatch() {
   TANDEM_CHECK(pipe_ends[0] < 0, "one watch at a time");
   if (pipe2(pipe_ends, O_CLOEXEC | O_NONBLOCK) != 0)
     throw Error(ErrorCode::kOutOfResources, std::string("cannot make a pipe: ") + strerror(errno));
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = on_interrupt;
   sigaction(SIGINT, &action, &previous_action);
 }
@@ -49,6 +49,8 @@ bool InterruptWatch::take() {
   return any;
 }
 
-int InterruptWatch::fd() const { return pipe_ends[0]; }
+int InterruptWatch::fd() const {
+  return pipe_ends[0];
+}
 
 }  // namespace tandem

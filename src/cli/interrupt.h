@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Ctrl-C as something to ask about instead of the end of the program: a flag for loops, and a file descriptor for poll().
+// Ctrl-C as something to ask about instead of the end of the program: a flag for loops, and a file descriptor for
+// poll().
 #pragma once
 
 namespace tandem {

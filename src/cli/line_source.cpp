@@ -17,7 +17,8 @@
 namespace tandem {
 
 LineSource::LineSource(const std::string& path)
-    : path_(path == "-" ? "standard input" : path), fd_(path == "-" ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    : path_(path == "-" ? "standard input" : path),
+      fd_(path == "-" ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
   if (fd_ >= 0) return;
   const ErrorCode code = errno == ENOENT   ? ErrorCode::kNotFound
                          : errno == EACCES ? ErrorCode::kPermissionDenied

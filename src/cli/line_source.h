@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Lines of a file or of standard input, without waiting longer than asked: answers to earlier lines must not be held up by
-// a writer who waits for them.
+// Lines of a file or of standard input, without waiting longer than asked: answers to earlier lines must not be held up
+// by a writer who waits for them.
 #pragma once
 
 #include <cstddef>

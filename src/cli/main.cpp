@@ -45,7 +45,8 @@ std::string chosen_name(const CLI::App& app) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Tandem serves large language models with every layer cut into an attention half and an FFN half.", "tandem");
+  CLI::App app("Tandem serves large language models with every layer cut into an attention half and an FFN half.",
+               "tandem");
   app.set_version_flag("--version", [] { return version_text(); });
   app.footer("tandem COMMAND --help tells more.");
   std::vector<std::pair<CLI::App*, Action>> actions;
@@ -57,7 +58,8 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);  // --help, --version
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success))
+      return app.exit(error);  // --help, --version
     return fail(2, format("{} (see {} --help)", error.what(), chosen_name(app)));
   }
   for (const auto& [sub, action] : actions)

@@ -23,7 +23,9 @@ void declare_sampling_options(CLI::App& app, TextRequest& r) {
   option("--repetition-penalty", s.repetition_penalty, "divides the logits of tokens that were seen; 1: off");
   option("--presence-penalty", s.presence_penalty, "taken from tokens that the answer has");
   option("--frequency-penalty", s.frequency_penalty, "taken once for each time that the answer has a token");
-  app.add_option("--stop", r.stop, "a text that ends the answer; may be given several times")->group(group)->allow_extra_args(false);
+  app.add_option("--stop", r.stop, "a text that ends the answer; may be given several times")
+      ->group(group)
+      ->allow_extra_args(false);
   app.add_option_function<std::vector<std::string>>(
          "--logit-bias",
          [&s](const std::vector<std::string>& entries) {

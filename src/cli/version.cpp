@@ -21,7 +21,8 @@ std::string compiler() {
 }  // namespace
 
 std::string version_text() {
-  std::string text = format("tandem {}\ncompiler     {}\nbuild type   {}\n", TANDEM_VERSION, compiler(), TANDEM_BUILD_TYPE);
+  std::string text =
+      format("tandem {}\ncompiler     {}\nbuild type   {}\n", TANDEM_VERSION, compiler(), TANDEM_BUILD_TYPE);
   for (const CpuVariant& variant : cpu_variants())
     text += format("cpu variant  {:<9} {}\n", variant.name,
                    variant.available() ? "runs here" : "not here: the machine lacks " + variant.missing);

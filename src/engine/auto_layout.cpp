@@ -46,7 +46,8 @@ std::vector<Layout> candidate_layouts(std::int32_t cores) {
   return layouts;
 }
 
-LayoutChoice choose_layout(const Checkpoint& checkpoint, const EngineConfig& config, const std::vector<Layout>& candidates,
+LayoutChoice choose_layout(const Checkpoint& checkpoint, const EngineConfig& config,
+                           const std::vector<Layout>& candidates,
                            const std::function<void(const LayoutTrial&)>& listener) {
   if (candidates.empty()) throw Error(ErrorCode::kInvalidArgument, "no layout to choose from");
   LayoutChoice choice;

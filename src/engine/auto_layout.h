@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// --layout auto: the layouts that the machine has cores for, each tried for a moment with the model itself, and the fastest
-// one taken. No model of the machine: what is measured is what will run.
+// --layout auto: the layouts that the machine has cores for, each tried for a moment with the model itself, and the
+// fastest one taken. No model of the machine: what is measured is what will run.
 #pragma once
 
 #include <functional>
@@ -27,9 +27,10 @@ struct LayoutChoice {
 // local and those with at most one worker per core, up to 2A2F.
 std::vector<Layout> candidate_layouts(std::int32_t cores);
 
-// Starts and stops an engine per candidate, with config's backend, threads and micro-batches; listener hears of each trial.
-// Throws Error as Engine::start does.
-LayoutChoice choose_layout(const Checkpoint& checkpoint, const EngineConfig& config, const std::vector<Layout>& candidates,
+// Starts and stops an engine per candidate, with config's backend, threads and micro-batches; listener hears of each
+// trial. Throws Error as Engine::start does.
+LayoutChoice choose_layout(const Checkpoint& checkpoint, const EngineConfig& config,
+                           const std::vector<Layout>& candidates,
                            const std::function<void(const LayoutTrial&)>& listener = {});
 
 }  // namespace tandem

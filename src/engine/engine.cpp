@@ -155,9 +155,12 @@ void Engine::cancel(RequestId id) {
 void Engine::stop() {
   if (stopped_) return;
   stopped_ = true;
+  // A step under way still needs its FFN workers: attention workers end first. Their threads were started last.
+  const auto attention_threads = threads_.begin() + static_cast<std::ptrdiff_t>(ffn_.size());
   for (const auto& worker : attention_) worker->stop();
+  for (auto thread = attention_threads; thread != threads_.end(); ++thread) thread->join();
   for (const auto& worker : ffn_) worker->stop();
-  for (std::thread& thread : threads_) thread.join();
+  for (auto thread = threads_.begin(); thread != attention_threads; ++thread) thread->join();
 }
 
 std::int64_t Engine::kv_bytes() const {

@@ -107,10 +107,14 @@ Speed measure_prefill(Engine& engine, const Prompts& prompts, const WorkMeter* m
 }
 
 Speed measure_decode(Engine& engine, const Prompts& prompts, std::int32_t new_tokens, const WorkMeter* meter) {
-  Run run(engine, prompts, new_tokens);
-  while (!run.all_begun()) run.step();
   Stopwatch watch(meter);
-  const std::int64_t before = run.tokens();
+  Run run(engine, prompts, new_tokens);
+  std::int64_t before = 0;
+  while (!run.all_begun()) run.step();
+  if (!run.all_ended()) {  // else the engine was done before anybody looked: the whole run is what there is to time
+    watch.restart();
+    before = run.tokens();
+  }
   while (!run.all_ended()) run.step();
   return watch.stop(run.tokens() - before);
 }

@@ -13,8 +13,8 @@
 
 namespace tandem {
 
-// Adds up the work of every operator that an engine's backends run. Connect it before the engine starts; it must outlive
-// the engine.
+// Adds up the work of every operator that an engine's backends run. Connect it before the engine starts; it must
+// outlive the engine.
 class WorkMeter {
  public:
   void connect(EngineConfig& config);
@@ -40,8 +40,8 @@ struct Speed {
 
 // All prompts together until each has its first token. Throws Error when a request fails.
 Speed measure_prefill(Engine& engine, const Prompts& prompts, const WorkMeter* meter = nullptr);
-// From when all have their first token until all have new_tokens. After measure_prefill of the same prompts the prefix
-// cache makes the way there short.
+// From when all are seen to have begun until all have new_tokens; the whole run if it ends before that is seen. After
+// measure_prefill of the same prompts the prefix cache makes the way there short.
 Speed measure_decode(Engine& engine, const Prompts& prompts, std::int32_t new_tokens, const WorkMeter* meter = nullptr);
 
 }  // namespace tandem

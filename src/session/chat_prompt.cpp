@@ -22,7 +22,8 @@ class Quoting {
  public:
   explicit Quoting(const Tokenizer& tokenizer) {
     for (std::size_t id = 0; id < tokenizer.vocab_size(); ++id)
-      if (tokenizer.is_control(static_cast<std::int32_t>(id)) && !tokenizer.token(static_cast<std::int32_t>(id)).empty())
+      if (tokenizer.is_control(static_cast<std::int32_t>(id)) &&
+          !tokenizer.token(static_cast<std::int32_t>(id)).empty())
         spellings_.push_back(tokenizer.token(static_cast<std::int32_t>(id)));
     spellings_.push_back(kMarkBegin);
     spellings_.push_back(kMarkEnd);
@@ -56,7 +57,8 @@ class Quoting {
       const auto [after, failure] = std::from_chars(text.data(), text.data() + text.size(), index);
       text.remove_prefix(static_cast<std::size_t>(after - text.data()));
       if (failure != std::errc() || index >= spellings_.size() || !text.starts_with(kMarkEnd))
-        throw Error(ErrorCode::kInvalidData, "the chat template cuts messages in a way that their text cannot be told from its own");
+        throw Error(ErrorCode::kInvalidData,
+                    "the chat template cuts messages in a way that their text cannot be told from its own");
       text.remove_prefix(kMarkEnd.size());
       add(spellings_[index], false);
     }
@@ -69,9 +71,9 @@ class Quoting {
     std::string out;
     for (std::size_t at = 0; at < text.size();) {
       const bool possible = begins_[static_cast<unsigned char>(text[at])];
-      const auto found =
-          possible ? std::ranges::find_if(spellings_, [&](std::string_view s) { return text.substr(at).starts_with(s); })
-                   : spellings_.end();
+      const auto found = possible ? std::ranges::find_if(
+                                        spellings_, [&](std::string_view s) { return text.substr(at).starts_with(s); })
+                                  : spellings_.end();
       if (found == spellings_.end()) {
         out += text[at++];
         continue;

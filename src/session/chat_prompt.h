@@ -5,7 +5,8 @@
 // a message stays text, so that no message can end its turn and begin another.
 //
 // A template mixes both into one string. Spellings of control tokens in messages are therefore taken out before, each
-// replaced by a mark that no text contains, and put back as text between the parts that are encoded with control tokens.
+// replaced by a mark that no text contains, and put back as text between the parts that are encoded with control
+// tokens.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@ namespace tandem {
 
 inline constexpr std::size_t kMessagesMax = 4096;
 
-// messages: an array of objects with a "role" (text) and a "content" (text, or parts as the template takes them). Throws
-// Error.
+// messages: an array of objects with a "role" (text) and a "content" (text, or parts as the template takes them).
+// Throws Error.
 std::vector<std::int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
                                       const OrderedJson& messages);
 

@@ -79,8 +79,7 @@ void add_eos_ids(const Json& config, std::set<std::int32_t>& ids) {
 std::optional<std::int32_t> end_of_turn(const Tokenizer& tokenizer, const ChatTemplate& chat_template) {
   const std::string_view answer = "tandem-answer";
   Conversation conversation;
-  conversation.messages_json =
-      R"([{"role":"user","content":"a"},{"role":"assistant","content":"tandem-answer"}])";
+  conversation.messages_json = R"([{"role":"user","content":"a"},{"role":"assistant","content":"tandem-answer"}])";
   conversation.add_generation_prompt = false;
   conversation.bos_token = tokenizer.bos_token();
   conversation.eos_token = tokenizer.eos_token();

@@ -108,7 +108,8 @@ JsonRequest read_request(const OrderedJson& object, const OpenModel& model, cons
   for (const auto& [key, value] : object.items()) {
     if (key == "id" || key == "prompt" || key == "messages" || key == "prompt_ids") continue;
     const auto option = options().find(key);
-    if (option == options().end()) throw Error(ErrorCode::kInvalidArgument, format("\"{}\" is no option of a request", key));
+    if (option == options().end())
+      throw Error(ErrorCode::kInvalidArgument, format("\"{}\" is no option of a request", key));
     option->second(read.request, key, value);
   }
   read.request.prompt = prompt_of(object, model, as_chat);

@@ -17,19 +17,21 @@ namespace {
 using testing::HasSubstr;
 
 TEST(Bench, OneLinePerLayoutPhaseAndBatch) {
-  const ProgramResult result = run_program({"bench", "model", "--model", "tests/goldens/step3_text_bf16", "--batch", "1,3",
-                                            "--layout", "local,1A2F", "--prompt-tokens", "20", "--new-tokens", "6", "--json", "--quiet"});
+  const ProgramResult result =
+      run_program({"bench", "model", "--model", "tests/goldens/step3_text_bf16", "--batch", "1,3", "--layout",
+                   "local,1A2F", "--prompt-tokens", "20", "--new-tokens", "6", "--json", "--quiet"});
   ASSERT_EQ(result.status, 0) << result.err;
   std::vector<std::string> found;
   std::istringstream lines(result.out);
   for (std::string text; std::getline(lines, text);) {
     const Json line = parse_json(text, "output");
-    found.push_back(line["layout"].get<std::string>() + " " + line["phase"].get<std::string>() + " " + std::to_string(line["batch"].get<int>()));
+    found.push_back(line["layout"].get<std::string>() + " " + line["phase"].get<std::string>() + " " +
+                    std::to_string(line["batch"].get<int>()));
     for (const char* number : {"tokens_per_second", "bytes_per_second", "fraction_of_bandwidth", "flops_per_second"})
       EXPECT_GT(line[number], 0) << number;
   }
-  EXPECT_THAT(found, testing::ElementsAre("local prefill 1", "local decode 1", "local prefill 3", "local decode 3", "1A2F prefill 1",
-                                          "1A2F decode 1", "1A2F prefill 3", "1A2F decode 3"));
+  EXPECT_THAT(found, testing::ElementsAre("local prefill 1", "local decode 1", "local prefill 3", "local decode 3",
+                                          "1A2F prefill 1", "1A2F decode 1", "1A2F prefill 3", "1A2F decode 3"));
 }
 
 TEST(Bench, LayoutTellsWhatWasTriedAndTaken) {
@@ -40,7 +42,8 @@ TEST(Bench, LayoutTellsWhatWasTriedAndTaken) {
 }
 
 TEST(Bench, AutoIsALayoutEverywhere) {
-  const ProgramResult result = run_program({"generate", "--model", "tests/goldens/llama", "--layout", "auto", "--text", "-n", "2", "The work"});
+  const ProgramResult result =
+      run_program({"generate", "--model", "tests/goldens/llama", "--layout", "auto", "--text", "-n", "2", "The work"});
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_THAT(result.err, HasSubstr("fastest "));
 }

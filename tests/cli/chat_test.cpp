@@ -25,7 +25,8 @@ using testing::Not;
 
 class Chat : public testing::Test {
  protected:
-  void SetUp() override { ask_ = [this](ChatSession& session, const std::string& text) {
+  void SetUp() override {
+    ask_ = [this](ChatSession& session, const std::string& text) {
       return session.ask(text, [this](const std::string& part) { shown_ += part; }, [] { return false; });
     };
   }
@@ -50,7 +51,8 @@ class Chat : public testing::Test {
 };
 
 TEST_F(Chat, TheConversationIsKeptAndItsBeginningIsCached) {
-  ChatSession session(*engine_, model_, request(), "Be kind to everybody, and say what you mean in as few words as you can.");
+  ChatSession session(*engine_, model_, request(),
+                      "Be kind to everybody, and say what you mean in as few words as you can.");
   const ChatSession::Answer first = ask_(session, "Hello");
   EXPECT_EQ(first.finish, FinishReason::kLength);
   EXPECT_EQ(first.stats.answer_tokens, 12);
@@ -143,7 +145,9 @@ TEST_F(ChatTerminal, CommandsAndHistory) {
   EXPECT_THAT(chat({{"> ", "\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\r"}, {"/clear  forget", "\x04"}}).status, 0);
 }
 
-TEST_F(ChatTerminal, TheEndOfInputLeaves) { EXPECT_EQ(chat({{"> ", "\x04"}}).status, 0); }
+TEST_F(ChatTerminal, TheEndOfInputLeaves) {
+  EXPECT_EQ(chat({{"> ", "\x04"}}).status, 0);
+}
 
 TEST_F(ChatTerminal, InterruptsClearTheLineThenHintThenLeave) {
   const ProgramResult result =

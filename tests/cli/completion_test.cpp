@@ -42,7 +42,8 @@ TEST(Completion, AnErrorTakesThePlaceOfTheText) {
   Completion completion(nullptr);
   completion.fail(Error(ErrorCode::kInvalidArgument, "no"));
   EXPECT_TRUE(completion.failed());
-  EXPECT_EQ(completion.line(model.tokenizer, {}), "{\"error\":{\"code\":\"" + std::string(name(ErrorCode::kInvalidArgument)) + "\",\"message\":\"no\"}}\n");
+  EXPECT_EQ(completion.line(model.tokenizer, {}),
+            "{\"error\":{\"code\":\"" + std::string(name(ErrorCode::kInvalidArgument)) + "\",\"message\":\"no\"}}\n");
 }
 
 }  // namespace

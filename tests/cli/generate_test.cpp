@@ -27,7 +27,9 @@ std::vector<Json> lines_of(const ProgramResult& result) {
   return lines;
 }
 
-std::vector<std::int32_t> ids_of(const Json& line) { return line.at("token_ids").get<std::vector<std::int32_t>>(); }
+std::vector<std::int32_t> ids_of(const Json& line) {
+  return line.at("token_ids").get<std::vector<std::int32_t>>();
+}
 
 ProgramResult generate(std::vector<std::string> arguments, const std::string& input = "") {
   arguments.insert(arguments.begin(), {"generate", "--context-tokens-max", "256", "--sequences-max", "4"});
@@ -80,9 +82,9 @@ TEST_P(GenerateLines, AreAnsweredTogetherAndInOrder) {
   for (int round = 0; round < 3; ++round)
     for (const ExpectedPrompt& prompt : expectations.prompts)
       input += to_line(Json{{"id", prompt.name}, {"prompt_ids", prompt.ids}}) + "\n";
-  const ProgramResult result = generate({"--model", model, "--kv-dtype", "f32", "--token-ids", "-n", "24", "--layout",
-                                         GetParam().layout, "--jsonl", "-"},
-                                        input);
+  const ProgramResult result = generate(
+      {"--model", model, "--kv-dtype", "f32", "--token-ids", "-n", "24", "--layout", GetParam().layout, "--jsonl", "-"},
+      input);
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_THAT(result.err, HasSubstr(format("layout    {}", GetParam().layout)));
   const std::vector<Json> lines = lines_of(result);
@@ -118,7 +120,9 @@ TEST(Generate, ABadLineDisturbsNoOther) {
   EXPECT_EQ(lines[0]["finish_reason"], "length");
   EXPECT_EQ(lines[0]["usage"]["completion_tokens"], 4);
   EXPECT_EQ(lines[5]["text"], lines[0]["text"]);
-  const auto message = [&](int i) { return lines[static_cast<std::size_t>(i)].at("error").at("message").get<std::string>(); };
+  const auto message = [&](int i) {
+    return lines[static_cast<std::size_t>(i)].at("error").at("message").get<std::string>();
+  };
   EXPECT_THAT(message(1), HasSubstr("\"max_tokens\""));
   EXPECT_THAT(message(2), HasSubstr("line 4"));
   EXPECT_THAT(message(3), HasSubstr("temperature is -1"));
@@ -128,8 +132,8 @@ TEST(Generate, ABadLineDisturbsNoOther) {
 
 TEST(Generate, SamplingDependsOnTheSeedAlone) {
   const auto text = [](const char* seed, const char* layout) {
-    return generate({"--model", "tests/goldens/llama", "--text", "--temperature", "1.5", "--top-k", "50", "--seed", seed,
-                     "--layout", layout, "-n", "16", "The work"})
+    return generate({"--model", "tests/goldens/llama", "--text", "--temperature", "1.5", "--top-k", "50", "--seed",
+                     seed, "--layout", layout, "-n", "16", "The work"})
         .out;
   };
   EXPECT_EQ(text("1", "local"), text("1", "1A2F"));
@@ -147,8 +151,10 @@ TEST(Generate, LogprobsAndStopStringsAndBias) {
     EXPECT_LT(token["logprob"], 0);
   }
   // Token 33 is forced, and its text is the stop string.
-  const std::string forced = lines_of(generate({"--model", "tests/goldens/llama", "--logit-bias", "33:10000", "-n", "1", "a"})).at(0)["text"];
-  const Json stopped = lines_of(generate({"--model", "tests/goldens/llama", "--logit-bias", "33:10000", "--stop", forced, "a"})).at(0);
+  const std::string forced =
+      lines_of(generate({"--model", "tests/goldens/llama", "--logit-bias", "33:10000", "-n", "1", "a"})).at(0)["text"];
+  const Json stopped =
+      lines_of(generate({"--model", "tests/goldens/llama", "--logit-bias", "33:10000", "--stop", forced, "a"})).at(0);
   EXPECT_EQ(stopped["text"], "");
   EXPECT_EQ(stopped["finish_reason"], "stop");
 }
@@ -169,8 +175,10 @@ TEST(Generate, PromptsComeFromFilesAndConversations) {
 
 TEST(Generate, UnorderedWritesTheSameAnswers) {
   std::string input;
-  for (int i = 0; i < 12; ++i) input += format("{{\"id\": {}, \"prompt\": \"The work\", \"max_tokens\": {}}}\n", i, 40 - 3 * i);
-  const std::vector<Json> lines = lines_of(generate({"--model", "tests/goldens/llama", "--unordered", "--jsonl", "-"}, input));
+  for (int i = 0; i < 12; ++i)
+    input += format("{{\"id\": {}, \"prompt\": \"The work\", \"max_tokens\": {}}}\n", i, 40 - 3 * i);
+  const std::vector<Json> lines =
+      lines_of(generate({"--model", "tests/goldens/llama", "--unordered", "--jsonl", "-"}, input));
   std::set<int> ids;
   for (const Json& line : lines) {
     ids.insert(line["id"].get<int>());

@@ -49,7 +49,8 @@ TEST(Inspect, NamesEveryTensorThatIsNotSupported) {
 TEST(Inspect, TextHasTheSame) {
   const ProgramResult result = run_program({"inspect", "tests/goldens/llama_gguf/llama-q4_0.gguf", "--tensors"});
   EXPECT_EQ(result.status, 0);
-  for (const char* part : {"supported     yes", "kv per token  512 bytes in bf16, 1024 in f32", "Q4_0", "blk.0.attn_q.weight"})
+  for (const char* part :
+       {"supported     yes", "kv per token  512 bytes in bf16, 1024 in f32", "Q4_0", "blk.0.attn_q.weight"})
     EXPECT_THAT(result.out, HasSubstr(part));
 }
 

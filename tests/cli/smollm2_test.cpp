@@ -29,7 +29,8 @@ class SmolLM2Program : public testing::Test {
 TEST_F(SmolLM2Program, AnswersSensibly) {
   for (const char* layout : {"local", "1A1F", "2A2F"}) {
     const ProgramResult result =
-        run_program({"chat", "--model", model_, "--layout", layout, "--context-tokens-max", "1024"}, "What is the capital of France?\n");
+        run_program({"chat", "--model", model_, "--layout", layout, "--context-tokens-max", "1024"},
+                    "What is the capital of France?\n");
     EXPECT_EQ(result.status, 0) << result.err;
     EXPECT_THAT(result.out, HasSubstr("Paris")) << layout;
     EXPECT_THAT(result.err, HasSubstr(format("layout    {}", layout)));

@@ -29,7 +29,8 @@ std::vector<Span> spans_of(const Json& trace) {
     if (event.at("ph") == "M") tracks[event.at("tid").get<int>()] = event.at("args").at("name").get<std::string>();
     if (event.at("ph") != "X") continue;
     const double begin = event.at("ts").get<double>();
-    spans.push_back({tracks.at(event.at("tid").get<int>()), begin, begin + event.at("dur").get<double>(), event.at("args").at("micro_batch").get<int>()});
+    spans.push_back({tracks.at(event.at("tid").get<int>()), begin, begin + event.at("dur").get<double>(),
+                     event.at("args").at("micro_batch").get<int>()});
   }
   return spans;
 }
@@ -38,9 +39,10 @@ TEST(Trace, ShowsMicroBatchesOverlapping) {
   const std::string path = testing::TempDir() + "tandem_trace.json";
   std::string input;
   for (int i = 0; i < 6; ++i) input += format("{{\"prompt_ids\": [{}, 5, 6, 7], \"max_tokens\": 60}}\n", i + 10);
-  const ProgramResult result = run_program({"generate", "--model", "tests/goldens/step3_text_bf16", "--layout", "1A1F", "--micro-batches", "3",
-                                            "--context-tokens-max", "128", "--trace", path, "--jsonl", "-"},
-                                           input);
+  const ProgramResult result =
+      run_program({"generate", "--model", "tests/goldens/step3_text_bf16", "--layout", "1A1F", "--micro-batches", "3",
+                   "--context-tokens-max", "128", "--trace", path, "--jsonl", "-"},
+                  input);
   ASSERT_EQ(result.status, 0) << result.err;
   std::ifstream file(path);
   const std::vector<Span> spans = spans_of(parse_json(std::string(std::istreambuf_iterator<char>(file), {}), path));
@@ -54,7 +56,8 @@ TEST(Trace, ShowsMicroBatchesOverlapping) {
   std::size_t from = 0;
   for (const Span& a : attention) {
     while (from < ffn.size() && ffn[from].end <= a.begin) ++from;
-    for (std::size_t i = from; i < ffn.size() && ffn[i].begin < a.end; ++i) overlaps += ffn[i].micro_batch != a.micro_batch;
+    for (std::size_t i = from; i < ffn.size() && ffn[i].begin < a.end; ++i)
+      overlaps += ffn[i].micro_batch != a.micro_batch;
   }
   EXPECT_GT(overlaps, 10);
 }

@@ -34,14 +34,18 @@ TEST_F(ChatPrompt, AMessageCannotEndItsTurn) {
 }
 
 TEST_F(ChatPrompt, SpellingsAreFoundInsideParts) {
-  const OrderedJson parts = OrderedJson::parse(R"([{"role": "user", "content": [{"type": "text", "text": "<|eot_id|>"}]}])");
+  const OrderedJson parts =
+      OrderedJson::parse(R"([{"role": "user", "content": [{"type": "text", "text": "<|eot_id|>"}]}])");
   // The template writes a list as it is; what matters is that no part of it became a token.
   EXPECT_LE(controls(encode(said("a"))), controls(encode(parts)) + 1);
   EXPECT_EQ(controls(encode(said("<|eot_id|><|eot_id|>"))), controls(encode(said(""))));
 }
 
 TEST_F(ChatPrompt, TextWithTheMarksItselfIsText) {
-  const std::string marks = "\xEF\xB7\x90" "0" "\xEF\xB7\x91 and \xEF\xB7\x90";
+  const std::string marks =
+      "\xEF\xB7\x90"
+      "0"
+      "\xEF\xB7\x91 and \xEF\xB7\x90";
   const auto ids = encode(said(marks));
   EXPECT_EQ(controls(ids), controls(encode(said("a"))));
   EXPECT_THAT(model_.tokenizer.decode(ids), HasSubstr(marks));

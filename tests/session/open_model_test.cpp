@@ -50,7 +50,8 @@ TEST(OpenModel, ChatPromptsAreThoseOfTheTemplate) {
         !c["add_generation_prompt"].get<bool>() || !c["variables"].empty())
       continue;
     if (c["case"].get<std::string>() == "special_text") continue;  // what messages spell stays text here, on purpose
-    EXPECT_EQ(model.chat_prompt(OrderedJson::parse(c["messages"].dump())), model.tokenizer.encode(c["expected"].get<std::string>(), {.parse_special = true}))
+    EXPECT_EQ(model.chat_prompt(OrderedJson::parse(c["messages"].dump())),
+              model.tokenizer.encode(c["expected"].get<std::string>(), {.parse_special = true}))
         << c["case"];
     ++compared;
   }

@@ -64,7 +64,8 @@ TEST_F(TextSessionTest, TextIsThatOfTheTokens) {
   EXPECT_EQ(whole.text, model_.tokenizer.decode(whole.ids, true));
   EXPECT_EQ(whole.last.answer_tokens, 40);
   EXPECT_EQ(whole.last.finish, FinishReason::kLength);
-  EXPECT_EQ(whole.last.prompt_tokens, static_cast<std::int64_t>(model_.text_prompt("The licence does not cover").size()));
+  EXPECT_EQ(whole.last.prompt_tokens,
+            static_cast<std::int64_t>(model_.text_prompt("The licence does not cover").size()));
 }
 
 TEST_F(TextSessionTest, AStopStringEndsAnAnswerAndNoOther) {
