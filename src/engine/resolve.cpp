@@ -23,18 +23,18 @@ std::string mebibytes(std::int64_t bytes) {
   return format("{} MiB", bytes >> 20);
 }
 
-// KV for as many tokens as all sequences could need, but no more than half of what is left beside the weights.
+// KV for as many tokens as all sequences could need, but no more than an eighth of what is left beside the weights (a
+// laptop does other things too), or half of it where one whole context needs that.
 std::int64_t fitting_kv_tokens(const EngineConfig& c, std::int64_t token_bytes, std::int64_t room) {
-  const std::int64_t wanted = c.sequences_max * c.context_tokens_max;
-  const std::int64_t fitting = room / 2 / c.layout.attention_workers / token_bytes;
-  const std::int64_t tokens = std::min(wanted, fitting) / kBlockTokens * kBlockTokens;
+  const std::int64_t worker_room = room / c.layout.attention_workers;
   const std::int64_t least = (c.context_tokens_max + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
-  if (tokens < least)
-    throw Error(ErrorCode::kOutOfResources, format("KV for one context of {} tokens takes {}, the machine has {} left "
-                                                   "beside the weights (--context-tokens-max)",
-                                                   c.context_tokens_max, mebibytes(least * token_bytes),
-                                                   mebibytes(room / c.layout.attention_workers)));
-  return tokens;
+  const std::int64_t wanted = std::max(c.sequences_max * c.context_tokens_max, least);
+  if (least * token_bytes > worker_room / 2)
+    throw Error(ErrorCode::kOutOfResources,
+                format("KV for one context of {} tokens takes {}, the machine has {} left "
+                       "beside the weights (--context-tokens-max)",
+                       c.context_tokens_max, mebibytes(least * token_bytes), mebibytes(worker_room)));
+  return std::clamp(worker_room / 8 / token_bytes, least, wanted) / kBlockTokens * kBlockTokens;
 }
 
 }  // namespace
