@@ -22,7 +22,7 @@ void AttentionWorker::run_step(const Batch& batch) {
   for (const std::int32_t block : batch.fresh_blocks) parts_.backend->zero_block(*cache_, block);
   start_walk(batch);
   while (!walk_.done()) {
-    if (stopping_) return scheduler_.abandon();  // the FFN workers stop too, so nobody may be waited for
+    if (stopping_) return scheduler_.abandon();  // others stop too and open no step: an answer may never come
     if (const std::optional<Command> command = walk_.next()) {
       execute(*command);
       walk_.complete(command->id);
