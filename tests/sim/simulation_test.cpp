@@ -25,9 +25,12 @@ class HashModel final : public RowModel {
   void zero(std::span<const std::int32_t> blocks) override { model_.zero(blocks); }
   SequenceResult run(const SequenceRows& rows) override {
     if (before_run) before_run();
-    return model_.run(rows);
+    SequenceResult result = model_.run(rows);
+    drafts_accepted += std::max<std::int64_t>(0, std::ssize(result.tokens) - 1);
+    return result;
   }
   std::function<void()> before_run;
+  std::int64_t drafts_accepted = 0;
 
  private:
   FakeModel model_;
@@ -51,11 +54,15 @@ class RandomDeployment {
  public:
   explicit RandomDeployment(std::uint64_t seed) : rng_(seed), config_(random_config(seed)) {
     std::vector<std::unique_ptr<RowModel>> models = hash_models(config_);
-    for (const std::unique_ptr<RowModel>& model : models)  // a cancellation may come in the middle of a step
-      static_cast<HashModel&>(*model).before_run = [this] {
+    for (const std::unique_ptr<RowModel>& model : models) {
+      models_.push_back(static_cast<HashModel*>(model.get()));
+      models_.back()->before_run = [this] {  // a cancellation may come in the middle of a step
         if (trouble_ && below(100) == 0) cancel();
       };
+    }
     simulation_ = std::make_unique<Simulation>(config_, std::move(models));
+    for (std::int32_t a = 0; a < workers() && seed % 2 == 0; ++a)
+      simulation_->scheduler(a).set_drafter([this](std::span<const std::int32_t> tokens) { return guess(tokens); });
   }
 
   void run(int steps) {
@@ -74,6 +81,7 @@ class RandomDeployment {
     for (const auto& [id, story] : stories_) check(story);
     for (std::int32_t a = 0; a < workers(); ++a) EXPECT_EQ(simulation_->scheduler(a).load().kv.held, 0);
     for (std::int32_t a = 0; a < workers(); ++a) tally["preemptions"] += simulation_->scheduler(a).load().preemptions;
+    for (const HashModel* model : models_) tally["accepted drafts"] += model->drafts_accepted;
   }
 
   std::map<std::string, std::int64_t> tally;  // how often what happened
@@ -124,6 +132,14 @@ class RandomDeployment {
 
   void cancel() {
     if (ids_ > 0) simulation_->cancel(1 + static_cast<RequestId>(below(static_cast<std::int64_t>(ids_))));
+  }
+
+  // Some of the next tokens, up to the first wrong one and beyond.
+  std::vector<std::int32_t> guess(std::span<const std::int32_t> tokens) {
+    std::vector<std::int32_t> all(tokens.begin(), tokens.end());
+    for (std::int64_t count = below(4); count > 0; --count)
+      all.push_back(below(4) == 0 ? static_cast<std::int32_t>(below(kVocab)) : FakeModel::next(all, kVocab));
+    return {all.begin() + std::ssize(tokens), all.end()};
   }
 
   std::vector<Loss> random_losses() {
@@ -183,6 +199,7 @@ class RandomDeployment {
   SimulationConfig config_;
   bool trouble_ = true;
   std::unique_ptr<Simulation> simulation_;
+  std::vector<HashModel*> models_;  // of simulation_
   std::map<RequestId, Story> stories_;
   RequestId ids_ = 0;
 };
@@ -196,7 +213,8 @@ TEST(Simulation, AnswersDoNotDependOnLayoutTimeOrTrouble) {
     if (HasFailure()) return;
     for (const auto& [what, count] : deployment.tally) tally[what] += count;
   }
-  for (const char* what : {"refused", "stop", "length", "cancelled", "error", "preemptions", "cached tokens"})
+  for (const char* what :
+       {"refused", "stop", "length", "cancelled", "error", "preemptions", "cached tokens", "accepted drafts"})
     EXPECT_GT(tally[what], 500) << what;  // the test reaches what it is for
 }
 
