@@ -15,6 +15,7 @@
 
 #include "base/json.h"
 #include "engine/engine.h"
+#include "ops/cpu/cpu_backend.h"
 
 namespace tandem {
 namespace {
@@ -81,6 +82,20 @@ TEST_F(SmolLM2, AnswersTokenForTokenInF32) {
   for (const char* layout : {"local", "1A1F", "2A2F"}) {
     SCOPED_TRACE(layout);
     expect_f32_answers(*checkpoint_, config("cpu", DType::kF32, layout));
+  }
+}
+
+// Every instruction set that this machine has: the next machine may have only the least of them.
+TEST_F(SmolLM2, EveryVariantAnswersTokenForTokenInF32) {
+  for (const CpuVariant& variant : cpu_variants()) {
+    if (!variant.available()) {
+      std::cout << "not tried: " << variant.name << ", the machine lacks " << variant.missing << "\n";
+      continue;
+    }
+    SCOPED_TRACE(variant.name);
+    EngineConfig c = config("cpu", DType::kF32);
+    c.variant = variant.name;
+    expect_f32_answers(*checkpoint_, c);
   }
 }
 
