@@ -3,13 +3,16 @@
 
 // Scheduler, pipeline and cache together, without a backend: thousands of small random lives of a deployment. Whatever
 // layout, timing, cancellation or loss, an answer that ends well is the one its request gets alone, and nothing leaks.
-// A failure prints the seed.
+// A failure prints the seed, also when an assertion of the core ends the program.
 #include "sim/simulation.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <map>
+#include <string>
 
 #include "base/format.h"
 #include "tests/sched/fake_model.h"
@@ -42,6 +45,19 @@ std::vector<std::unique_ptr<RowModel>> hash_models(const SimulationConfig& confi
     models.push_back(std::make_unique<HashModel>(config.kv.blocks));
   return models;
 }
+
+// While it lives, an abort says which seed was under way.
+class SeedOnAbort {
+ public:
+  SeedOnAbort() : before_(std::signal(SIGABRT, print)) {}
+  ~SeedOnAbort() { std::signal(SIGABRT, before_); }
+  void set(std::uint64_t seed) { text_ = format("seed {}\n", seed); }
+
+ private:
+  static void print(int) { [[maybe_unused]] const auto written = write(STDERR_FILENO, text_.data(), text_.size()); }
+  static inline std::string text_;
+  void (*before_)(int);
+};
 
 struct Story {
   Request request;
@@ -205,9 +221,11 @@ class RandomDeployment {
 };
 
 TEST(Simulation, AnswersDoNotDependOnLayoutTimeOrTrouble) {
+  SeedOnAbort on_abort;
   std::map<std::string, std::int64_t> tally;
   for (std::uint64_t seed = 1; seed <= 3000; ++seed) {
     SCOPED_TRACE(format("seed {}", seed));
+    on_abort.set(seed);
     RandomDeployment deployment(seed);
     deployment.run(25);
     if (HasFailure()) return;
