@@ -104,7 +104,10 @@ namespace {
 std::string shown(const Json& object, const std::string& key) {
   if (!object.contains(key)) return "missing";
   std::string text = to_line(object[key]);
-  return text.size() > 80 ? text.substr(0, 77) + "..." : text;
+  if (text.size() <= 80) return text;
+  std::size_t end = 77;
+  while ((static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // not inside a UTF-8 sequence
+  return text.substr(0, end) + "...";
 }
 
 }  // namespace

@@ -40,13 +40,19 @@ class ConfigReader {
   std::string what_;
 };
 
-// Sizes beyond these are a broken file, not a model; they keep every product of two sizes inside 64 bits.
-inline constexpr std::int64_t kLayersMax = 4096;
+// Sizes beyond these are a broken file, not a model. They keep every product of two sizes inside 64 bits, and the list
+// of tensors that a broken file asks for inside memory.
+inline constexpr std::int64_t kLayersMax = 1024;
 inline constexpr std::int64_t kWidthMax = 1 << 22;
 inline constexpr std::int64_t kHeadsMax = 4096;
 inline constexpr std::int64_t kVocabMax = 1 << 24;
-inline constexpr std::int64_t kExpertsMax = 65536;
+inline constexpr std::int64_t kExpertsMax = 4096;
 inline constexpr std::int64_t kContextMax = 1 << 30;
+
+// All heads side by side are a width too.
+inline std::int64_t head_dim_max(std::int32_t heads) {
+  return kWidthMax / heads;
+}
 
 // One per architecture, in its file.
 ModelConfig read_llama_config(const ConfigReader& config);

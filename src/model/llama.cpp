@@ -4,6 +4,8 @@
 // Llama:  x ← x + Wo · GQA(RoPE(Wq n(x)), RoPE(Wk n(x)), Wv n(x));   x ← x + Wdown (silu(Wgate n(x)) · Wup n(x))
 #include "model/llama.h"
 
+#include <cmath>
+
 #include "base/error.h"
 #include "base/format.h"
 #include "model/config_reader.h"
@@ -23,12 +25,14 @@ RopeConfig read_rope(const ConfigReader& config, std::int32_t head_dim) {
   RopeConfig rope;
   rope.theta = config.number_or("rope_theta", 10000, 1, 1e12);
   rope.dim = head_dim;
+  // Newer files hold both keys in one object. Not reading it would mean another base without a word.
+  if (config.has("rope_parameters")) config.unsupported("rope_parameters", "rope_theta and rope_scaling");
   if (!config.has("rope_scaling")) return rope;
   if (!config.raw("rope_scaling").is_object()) config.invalid("rope_scaling", "an object");
   const ConfigReader scaling(config.raw("rope_scaling"), config.what() + ": rope_scaling");
   const std::string type = scaling.text_or("rope_type", scaling.text_or("type", "default"));
   if (type == "default") return rope;
-  if (type != "llama3") config.unsupported("rope_scaling", "rope_type llama3 or default");
+  if (type != "llama3") scaling.unsupported(scaling.has("rope_type") ? "rope_type" : "type", "llama3, default");
   rope.llama3 = true;
   rope.factor = scaling.number("factor", 1, 1e6);
   rope.low_freq_factor = scaling.number("low_freq_factor", 1e-3, 1e6);
@@ -44,6 +48,7 @@ ModelConfig read_llama_config(const ConfigReader& config) {
   if (config.text_or("hidden_act", "silu") != "silu") config.unsupported("hidden_act", "silu");
   for (const char* key : {"attention_bias", "mlp_bias"})
     if (config.boolean_or(key, false)) config.unsupported(key, "false");
+  if (config.has("quantization_config")) config.unsupported("quantization_config", "none: BF16, F16 or F32 weights");
   ModelConfig c;
   c.architecture = "llama";
   c.layers = static_cast<std::int32_t>(config.integer("num_hidden_layers", 1, kLayersMax));
@@ -55,8 +60,8 @@ ModelConfig read_llama_config(const ConfigReader& config) {
   c.kv_heads = static_cast<std::int32_t>(config.integer_or("num_key_value_heads", c.heads, 1, kHeadsMax));
   check_heads(c, config, "num_key_value_heads");
   if (!config.has("head_dim") && c.hidden % c.heads != 0)
-    config.invalid("num_attention_heads", "a divisor of hidden_size");
-  c.head_dim = static_cast<std::int32_t>(config.integer_or("head_dim", c.hidden / c.heads, 2, kWidthMax));
+    config.invalid("num_attention_heads", format("a divisor of hidden_size {}", c.hidden));
+  c.head_dim = static_cast<std::int32_t>(config.integer_or("head_dim", c.hidden / c.heads, 2, head_dim_max(c.heads)));
   if (c.head_dim % 2 != 0) config.invalid("head_dim", "an even number");
   c.rope = read_rope(config, c.head_dim);
   c.ffn_width = static_cast<std::int32_t>(config.integer("intermediate_size", 1, kWidthMax));
@@ -79,8 +84,10 @@ ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigRea
   c.heads = static_cast<std::int32_t>(config.integer("llama.attention.head_count", 1, kHeadsMax));
   c.kv_heads = static_cast<std::int32_t>(config.integer_or("llama.attention.head_count_kv", c.heads, 1, kHeadsMax));
   check_heads(c, config, "llama.attention.head_count_kv");
-  const std::int64_t head_dim = c.hidden / c.heads;
-  c.head_dim = static_cast<std::int32_t>(config.integer_or("llama.attention.key_length", head_dim, 2, kWidthMax));
+  if (!config.has("llama.attention.key_length") && c.hidden % c.heads != 0)
+    config.invalid("llama.attention.head_count", format("a divisor of llama.embedding_length {}", c.hidden));
+  c.head_dim = static_cast<std::int32_t>(
+      config.integer_or("llama.attention.key_length", c.hidden / c.heads, 2, head_dim_max(c.heads)));
   if (config.integer_or("llama.attention.value_length", c.head_dim, 2, kWidthMax) != c.head_dim)
     config.unsupported("llama.attention.value_length", format("{}", c.head_dim));
   if (c.head_dim % 2 != 0) config.invalid("llama.attention.key_length", "an even number");
@@ -103,6 +110,10 @@ ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigRea
                                                   factors->type_name, to_string(factors->shape), c.rope.dim / 2));
     c.rope.divisors.resize(c.rope.dim / 2);
     dequantise(DType::kF32, checkpoint.data(*factors).data(), c.rope.divisors.size(), c.rope.divisors.data());
+    for (const float divisor : c.rope.divisors)
+      if (!(divisor > 0 && std::isfinite(divisor)))
+        throw Error(ErrorCode::kInvalidData,
+                    format("{}: rope_freqs.weight holds {}, expected positive numbers", config.what(), divisor));
   }
   return c;
 }

@@ -9,6 +9,9 @@
 #include "model/step3_text.h"
 
 #include <charconv>
+#include <optional>
+#include <ranges>
+#include <string_view>
 
 #include "base/format.h"
 #include "model/config_reader.h"
@@ -19,6 +22,16 @@ namespace tandem {
 // ---- hyper-parameters
 
 namespace {
+
+// A decimal number, spaces around it allowed.
+std::optional<std::int64_t> to_number(std::string_view text) {
+  const std::size_t begin = text.find_first_not_of(' '), end = text.find_last_not_of(' ') + 1;
+  if (begin == std::string_view::npos) return {};
+  std::int64_t number = 0;
+  const auto [next, failure] = std::from_chars(text.data() + begin, text.data() + end, number);
+  if (failure != std::errc() || next != text.data() + end) return {};
+  return number;
+}
 
 // moe_layers_enum is a comma-separated string in the published file and a list in others; without it all layers but the
 // first are routed.
@@ -31,13 +44,10 @@ std::vector<bool> read_routed_layers(const ConfigReader& config, std::int32_t la
   }
   std::vector<std::int64_t> numbers;
   if (config.raw(key).is_string()) {
-    const std::string list = config.raw(key).get<std::string>();
-    for (const char *at = list.data(), *end = at + list.size(); at < end;) {
-      std::int64_t number = 0;
-      const auto [next, failure] = std::from_chars(at, end, number);
-      if (failure != std::errc() || (next < end && *next != ',')) config.invalid(key, expected);
-      numbers.push_back(number);
-      at = next + 1;
+    for (const auto part : std::views::split(config.raw(key).get_ref<const std::string&>(), ',')) {
+      const std::optional<std::int64_t> number = to_number({part.begin(), part.end()});
+      if (!number) config.invalid(key, expected);
+      numbers.push_back(*number);
     }
   } else if (config.raw(key).is_array()) {
     for (const Json& number : config.raw(key)) {
@@ -57,7 +67,8 @@ std::vector<bool> read_routed_layers(const ConfigReader& config, std::int32_t la
 }  // namespace
 
 ModelConfig read_step3_text_config(const ConfigReader& config) {
-  if (config.has("rope_scaling")) config.unsupported("rope_scaling", "null");
+  for (const char* key : {"rope_scaling", "rope_parameters"})
+    if (config.has(key)) config.unsupported(key, "null");
   if (config.integer_or("num_attention_groups", 1, 1, kHeadsMax) != 1) config.unsupported("num_attention_groups", "1");
   if (config.has("quantization_config")) config.unsupported("quantization_config", "none: BF16, F16 or F32 weights");
   ModelConfig c;
@@ -69,7 +80,7 @@ ModelConfig read_step3_text_config(const ConfigReader& config) {
   c.norm_eps = static_cast<float>(config.number_or("rms_norm_eps", 1e-5, 0, 1));
   c.heads = static_cast<std::int32_t>(config.integer("num_attention_heads", 1, kHeadsMax));
   c.kv_heads = 1;
-  c.head_dim = static_cast<std::int32_t>(config.integer("head_dim", 2, kWidthMax));
+  c.head_dim = static_cast<std::int32_t>(config.integer("head_dim", 2, head_dim_max(c.heads)));
   if (c.head_dim % 2 != 0) config.invalid("head_dim", "an even number");
   c.query_rank = static_cast<std::int32_t>(config.integer_or("share_q_dim", c.head_dim, 1, kWidthMax));
   c.rope.theta = config.number_or("rope_theta", 500000, 1, 1e12);
