@@ -1,0 +1,167 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "tests/model/synthetic_checkpoint.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "base/format.h"
+#include "base/rng.h"
+#include "base/scalar.h"
+#include "checkpoint/safetensors_writer.h"
+#include "tests/checkpoint/bytes.h"
+
+namespace tandem {
+
+namespace {
+
+std::uint64_t seed_of(std::string_view name) {
+  std::uint64_t seed = 1;
+  for (const char c : name) seed = mix64(seed + static_cast<unsigned char>(c));
+  return seed;
+}
+
+std::vector<std::byte> stored(const SyntheticTensor& tensor) {
+  Bytes bytes;
+  for (const float value : synthetic_values(tensor)) {
+    if (tensor.dtype == DType::kF32)
+      bytes.number(value);
+    else if (tensor.dtype == DType::kBF16)
+      bytes.number(f32_to_bf16(value));
+    else if (tensor.dtype == DType::kI32)
+      bytes.number(static_cast<std::int32_t>(value));
+    else
+      throw std::invalid_argument("a type that synthetic tensors do not have");
+  }
+  return std::move(bytes.data());
+}
+
+void add_gated_ffn(SyntheticTensors& tensors, const std::string& prefix, const Shape& in, const Shape& out) {
+  tensors.push_back({prefix + "gate_proj.weight", in});
+  tensors.push_back({prefix + "up_proj.weight", in});
+  tensors.push_back({prefix + "down_proj.weight", out});
+}
+
+}  // namespace
+
+std::vector<float> synthetic_values(const SyntheticTensor& tensor) {
+  Rng rng(seed_of(tensor.values_of.empty() ? tensor.name : tensor.values_of));
+  const bool is_norm = tensor.shape.rank == 1;
+  const auto columns = static_cast<float>(tensor.shape[std::max(tensor.shape.rank - 1, 0)]);
+  std::vector<float> values(static_cast<std::size_t>(tensor.shape.elements()));
+  for (float& value : values) value = is_norm ? 1 + 0.1f * rng.normal() : rng.normal() / std::sqrt(columns);
+  return values;
+}
+
+SyntheticTensor& tensor_named(SyntheticTensors& tensors, std::string_view name) {
+  const auto found = std::ranges::find(tensors, name, &SyntheticTensor::name);
+  if (found == tensors.end()) throw std::invalid_argument("no such tensor: " + std::string(name));
+  return *found;
+}
+
+void remove_tensor(SyntheticTensors& tensors, std::string_view name) {
+  tensors.erase(tensors.begin() + (&tensor_named(tensors, name) - tensors.data()));
+}
+
+SyntheticCheckpoint::SyntheticCheckpoint(const Json& config, const SyntheticTensors& tensors) {
+  std::vector<std::vector<std::byte>> data;
+  for (const SyntheticTensor& tensor : tensors) data.push_back(stored(tensor));
+  std::vector<SafetensorsTensor> file;
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    file.push_back({tensors[i].name, tensors[i].dtype, tensors[i].shape, data[i]});
+  folder_.write("config.json", to_line(config));
+  write_safetensors(folder_.path("model.safetensors"), file);
+  checkpoint_ = Checkpoint::open(folder_.path());
+}
+
+Json llama_config() {
+  return Json::parse(R"({"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 48, "vocab_size": 40,
+    "max_position_embeddings": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+    "intermediate_size": 80, "eos_token_id": 39})");
+}
+
+SyntheticTensors llama_tensors(const Json& config) {
+  const std::int64_t hidden = config["hidden_size"], width = config["intermediate_size"], vocab = config["vocab_size"];
+  const std::int64_t dim = config["head_dim"];
+  const std::int64_t q = config["num_attention_heads"].get<std::int64_t>() * dim;
+  const std::int64_t kv = config["num_key_value_heads"].get<std::int64_t>() * dim;
+  SyntheticTensors tensors{{"model.embed_tokens.weight", {vocab, hidden}}, {"model.norm.weight", {hidden}}};
+  if (!config.value("tie_word_embeddings", false)) tensors.push_back({"lm_head.weight", {vocab, hidden}});
+  for (int i = 0; i < config["num_hidden_layers"].get<int>(); ++i) {
+    const std::string layer = format("model.layers.{}.", i), attention = layer + "self_attn.";
+    tensors.push_back({layer + "input_layernorm.weight", {hidden}});
+    tensors.push_back({attention + "q_proj.weight", {q, hidden}});
+    tensors.push_back({attention + "k_proj.weight", {kv, hidden}});
+    tensors.push_back({attention + "v_proj.weight", {kv, hidden}});
+    tensors.push_back({attention + "o_proj.weight", {hidden, q}});
+    tensors.push_back({layer + "post_attention_layernorm.weight", {hidden}});
+    add_gated_ffn(tensors, layer + "mlp.", {width, hidden}, {hidden, width});
+  }
+  return tensors;
+}
+
+Json step3_config() {
+  return Json::parse(R"({"model_type": "step3_text", "num_hidden_layers": 3, "hidden_size": 48, "vocab_size": 40,
+    "max_position_embedding": 128, "num_attention_heads": 4, "head_dim": 16, "share_q_dim": 24,
+    "intermediate_size": 80, "moe_layers_enum": "1", "moe_num_experts": 6, "moe_top_k": 2,
+    "moe_intermediate_size": 33, "share_expert_dim": 64, "norm_expert_weight": false})");
+}
+
+SyntheticTensors step3_tensors(const Json& config) {
+  const std::int64_t hidden = config["hidden_size"], width = config["intermediate_size"], vocab = config["vocab_size"];
+  const std::int64_t dim = config["head_dim"], rank = config["share_q_dim"], experts = config["moe_num_experts"];
+  const std::int64_t expert_width = config["moe_intermediate_size"], shared_width = config["share_expert_dim"];
+  const std::int64_t q = config["num_attention_heads"].get<std::int64_t>() * dim;
+  SyntheticTensors tensors{{"model.embed_tokens.weight", {vocab, hidden}}, {"model.norm.weight", {hidden}}};
+  if (!config.value("tie_word_embeddings", false)) tensors.push_back({"lm_head.weight", {vocab, hidden}});
+  for (int i = 0; i < config["num_hidden_layers"].get<int>(); ++i) {
+    const std::string layer = format("model.layers.{}.", i), attention = layer + "self_attn.";
+    tensors.push_back({layer + "input_layernorm.weight", {hidden}});
+    tensors.push_back({attention + "q_proj.weight", {rank, hidden}});
+    tensors.push_back({attention + "k_proj.weight", {dim, hidden}});
+    tensors.push_back({attention + "v_proj.weight", {dim, hidden}});
+    tensors.push_back({attention + "inter_norm.weight", {rank}});
+    tensors.push_back({attention + "wq.weight", {q, rank}});
+    tensors.push_back({attention + "o_proj.weight", {hidden, q}});
+    tensors.push_back({layer + "post_attention_layernorm.weight", {hidden}});
+    if (i != 1) {
+      add_gated_ffn(tensors, layer + "mlp.", {width, hidden}, {hidden, width});
+      continue;
+    }
+    tensors.push_back({layer + "moe.gate.weight", {experts, hidden}});
+    add_gated_ffn(tensors, layer + "moe.", {experts, expert_width, hidden}, {experts, hidden, expert_width});
+    add_gated_ffn(tensors, layer + "share_expert.", {shared_width, hidden}, {hidden, shared_width});
+  }
+  return tensors;
+}
+
+std::string write_gguf(const TemporaryFolder& folder, const Json& metadata, const std::vector<GgufTensor>& tensors) {
+  constexpr std::uint32_t kU32 = 4, kF32 = 6, kString = 8, kTensorF32 = 0;
+  constexpr std::size_t kAlignment = 32;
+  Bytes file, data;
+  file.text("GGUF").u32(3).u64(tensors.size()).u64(metadata.size());
+  for (const auto& [key, value] : metadata.items()) {
+    file.string(key);
+    if (value.is_string())
+      file.u32(kString).string(value.get<std::string>());
+    else if (value.is_number_integer())
+      file.u32(kU32).u32(value.get<std::uint32_t>());
+    else
+      file.u32(kF32).number(value.get<float>());
+  }
+  for (const GgufTensor& tensor : tensors) {
+    file.string(tensor.name).u32(static_cast<std::uint32_t>(tensor.shape.rank));
+    for (int axis = tensor.shape.rank - 1; axis >= 0; --axis)  // the file counts from the fastest
+      file.u64(static_cast<std::uint64_t>(tensor.shape[axis]));
+    file.u32(kTensorF32).u64(data.data().size());
+    for (const float value : tensor.values) data.number(value);
+    data.align(kAlignment);
+  }
+  file.align(kAlignment);
+  file.data().insert(file.data().end(), data.data().begin(), data.data().end());
+  return folder.write("model.gguf", file.span());
+}
+
+}  // namespace tandem

@@ -1,0 +1,63 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Tiny checkpoints written for a test, with weights drawn from their names: the same tensor has the same values in
+// every checkpoint that has it, so that two checkpoints differ in what the test changes and in nothing else.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "checkpoint/checkpoint.h"
+#include "tests/checkpoint/temporary_folder.h"
+
+namespace tandem {
+
+// A tensor to be written, as f32 unless dtype says bf16 or i32.
+struct SyntheticTensor {
+  std::string name;
+  Shape shape;
+  DType dtype = DType::kF32;
+  std::string values_of;  // when not empty: the name whose values it has
+};
+using SyntheticTensors = std::vector<SyntheticTensor>;
+
+// Matrices are scaled so that a product keeps the size of its input; vectors are norms, near one.
+std::vector<float> synthetic_values(const SyntheticTensor& tensor);
+
+// The one called name, to be changed.
+SyntheticTensor& tensor_named(SyntheticTensors& tensors, std::string_view name);
+void remove_tensor(SyntheticTensors& tensors, std::string_view name);
+
+// A checkpoint in a folder of its own, which goes when it does.
+class SyntheticCheckpoint {
+ public:
+  SyntheticCheckpoint(const Json& config, const SyntheticTensors& tensors);
+  const Checkpoint& operator*() const { return *checkpoint_; }
+  const Checkpoint* operator->() const { return checkpoint_.get(); }
+
+ private:
+  TemporaryFolder folder_;
+  std::unique_ptr<Checkpoint> checkpoint_;
+};
+
+// Two layers, four heads over two kv heads, FFN width 80: 80 fills only three of the eight slices.
+Json llama_config();
+SyntheticTensors llama_tensors(const Json& config);
+
+// Three layers of which the one in the middle has six experts of width 33 and a shared expert of 64.
+Json step3_config();
+SyntheticTensors step3_tensors(const Json& config);
+
+// A GGUF file: metadata by key (integers as u32, fractions as f32, strings), f32 tensors.
+struct GgufTensor {
+  std::string name;
+  Shape shape;
+  std::vector<float> values;
+};
+std::string write_gguf(const TemporaryFolder& folder, const Json& metadata, const std::vector<GgufTensor>& tensors);
+
+}  // namespace tandem

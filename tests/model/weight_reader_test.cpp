@@ -1,0 +1,157 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "model/weight_reader.h"
+
+#include <gmock/gmock.h>
+
+#include <numeric>
+#include <set>
+
+#include "tests/base/error_of.h"
+#include "tests/model/split_run.h"
+#include "tests/model/synthetic_checkpoint.h"
+
+namespace tandem {
+namespace {
+
+using testing::ElementsAre;
+using testing::ElementsAreArray;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+// Rows of a packed matrix as a backend sees them.
+std::vector<float> rows_of(Backend& backend, const Weight& weight) {
+  Arena arena(backend, scratch_bytes({weight.n(), weight.n() * weight.k()}));
+  const Tensor ids = arena.i32(weight.n()), rows = arena.f32(weight.n(), weight.k());
+  std::iota(ids.as<std::int32_t>(), ids.as<std::int32_t>() + weight.n(), 0);
+  backend.run(EmbedRows{rows, &weight, ids});
+  return {rows.f32(), rows.f32() + rows.shape.elements()};
+}
+
+// Element [row, column] of a stored [n, k] tensor for all rows and columns of a range.
+std::vector<float> range(const SyntheticTensor& tensor, std::int64_t row, std::int64_t rows, std::int64_t column,
+                         std::int64_t columns) {
+  const std::vector<float> values = synthetic_values(tensor);
+  const std::int64_t k = tensor.shape[tensor.shape.rank - 1];
+  std::vector<float> out;
+  for (std::int64_t r = row; r < row + rows; ++r)
+    out.insert(out.end(), values.begin() + r * k + column, values.begin() + r * k + column + columns);
+  return out;
+}
+
+const SyntheticTensors kStored{
+    {"a", {6, 10}}, {"b", {4, 10}}, {"experts", {3, 5, 8}}, {"norm", {7}}, {"half", {7}, DType::kBF16}};
+
+class WeightReaderTest : public testing::Test {
+ protected:
+  std::vector<float> load(const std::vector<WeightName>& parts) {
+    WeightReader reader(*checkpoint_, *backend_, 0, {});
+    return rows_of(*backend_, *reader.matrix(Part::kAttention, parts));
+  }
+
+  const SyntheticCheckpoint checkpoint_{Json::object(), kStored};
+  const std::unique_ptr<Backend> backend_ = checked_reference();
+};
+
+TEST_F(WeightReaderTest, parts_are_stacked_along_the_output) {
+  std::vector<float> expected = range(kStored[0], 0, 6, 0, 10);
+  const std::vector<float> second = range(kStored[1], 0, 4, 0, 10);
+  expected.insert(expected.end(), second.begin(), second.end());
+  EXPECT_THAT(load({{.name = "a", .shape = {6, 10}}, {.name = "b", .shape = {4, 10}}}), ElementsAreArray(expected));
+}
+
+TEST_F(WeightReaderTest, ranges_of_rows_and_columns_are_cut_out) {
+  EXPECT_THAT(load({{.name = "a", .shape = {6, 10}, .row_begin = 2, .row_end = 5}}),
+              ElementsAreArray(range(kStored[0], 2, 3, 0, 10)));
+  EXPECT_THAT(load({{.name = "a", .shape = {6, 10}, .column_begin = 3, .column_end = 7}}),
+              ElementsAreArray(range(kStored[0], 0, 6, 3, 4)));
+  EXPECT_THAT(load({{.name = "a", .shape = {6, 10}, .row_begin = 4, .column_begin = 8}}),
+              ElementsAreArray(range(kStored[0], 4, 2, 8, 2)));
+  EXPECT_THAT(load({{.name = "a", .shape = {6, 10}, .row_begin = 3, .row_end = 3}}), IsEmpty());
+}
+
+TEST_F(WeightReaderTest, an_expert_is_its_part_of_the_stack) {
+  for (std::int64_t e = 0; e < 3; ++e) {
+    EXPECT_THAT(load({{.name = "experts", .shape = {3, 5, 8}, .expert = e}}),
+                ElementsAreArray(range(kStored[2], 5 * e, 5, 0, 8)));
+    EXPECT_THAT(load({{.name = "experts", .shape = {3, 5, 8}, .row_begin = 1, .row_end = 3, .expert = e}}),
+                ElementsAreArray(range(kStored[2], 5 * e + 1, 2, 0, 8)));
+  }
+}
+
+TEST_F(WeightReaderTest, rows_can_be_reordered) {
+  std::vector<float> expected;
+  for (const int row : {2, 0, 3, 1}) {
+    const std::vector<float> values = range(kStored[1], row, 1, 0, 10);
+    expected.insert(expected.end(), values.begin(), values.end());
+  }
+  EXPECT_THAT(load({{.name = "b", .shape = {4, 10}, .row_order = {2, 0, 3, 1}}}), ElementsAreArray(expected));
+}
+
+TEST_F(WeightReaderTest, vectors_are_widened) {
+  WeightReader reader(*checkpoint_, *backend_, 0, {});
+  const Buffer norm = reader.vector(Part::kNorm, "norm", 7), half = reader.vector(Part::kNorm, "half", 7);
+  const auto* values = static_cast<const float*>(norm.data());
+  EXPECT_THAT(std::vector(values, values + 7), ElementsAreArray(synthetic_values(kStored[3])));
+  const std::vector<float> wide = synthetic_values(kStored[4]);
+  for (int i = 0; i < 7; ++i) EXPECT_NEAR(static_cast<const float*>(half.data())[i], wide[i], 0.01);
+}
+
+TEST_F(WeightReaderTest, progress_and_packed_memory_are_counted) {
+  std::vector<std::int64_t> done;
+  WeightReader reader(*checkpoint_, *backend_, 1000, [&](const LoadProgress& p) {
+    EXPECT_EQ(p.bytes_total, 1000);
+    done.push_back(p.bytes_done);
+  });
+  const auto weight = reader.matrix(Part::kAttention, {{.name = "a", .shape = {6, 10}, .row_end = 2}});
+  reader.vector(Part::kNorm, "half", 7);
+  EXPECT_THAT(done, ElementsAre(2 * 10 * 4, 2 * 10 * 4 + 7 * 2));
+  EXPECT_EQ(reader.bytes_packed(), static_cast<std::int64_t>(weight->bytes())) << "vectors are not packed";
+}
+
+TEST_F(WeightReaderTest, declaring_records_and_reads_nothing) {
+  WeightReader reader(*checkpoint_);
+  EXPECT_EQ(reader.matrix(Part::kRouter,
+                          {{.name = "a", .shape = {6, 10}, .row_end = 2}, {.name = "not there", .shape = {9, 10}}}),
+            nullptr);
+  EXPECT_EQ(reader.vector(Part::kNorm, "half", 7).data(), nullptr);
+  for (std::int64_t e = 0; e < 2; ++e)
+    reader.matrix(Part::kExperts, {{.name = "experts", .shape = {3, 5, 8}, .expert = e}});
+  EXPECT_EQ(reader.bytes_declared(), 4 * (2 * 10 + 2 * 5 * 8) + 2 * 7) << "ranges, and nothing for what is not there";
+
+  ASSERT_THAT(reader.requirements().required, SizeIs(4)) << "experts of one tensor need it once";
+  const RequiredTensor& a = reader.requirements().required[0];
+  EXPECT_EQ(a.name, "a");
+  EXPECT_EQ(a.shape, (Shape{6, 10})) << "as the file must have it, not the range";
+  EXPECT_THAT(a.dtypes, ElementsAre(DType::kF32, DType::kBF16, DType::kF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1));
+  EXPECT_THAT(reader.requirements().required[2].dtypes, ElementsAre(DType::kF32, DType::kBF16, DType::kF16))
+      << "vectors are never quantised";
+  EXPECT_EQ(reader.part_of("a"), Part::kRouter);
+  EXPECT_EQ(reader.part_of("half"), Part::kNorm);
+  EXPECT_EQ(reader.part_of("experts"), Part::kExperts);
+}
+
+TEST(WeightReader, columns_inside_a_quantisation_block_are_refused) {
+  const auto checkpoint = Checkpoint::open("tests/goldens/llama_gguf/llama-q4_0.gguf");
+  const auto backend = checked_reference();
+  WeightReader reader(*checkpoint, *backend, 0, {});
+  const Error error = error_of([&] {
+    reader.matrix(Part::kDenseFfn,
+                  {{.name = "blk.0.ffn_down.weight", .shape = {256, 256}, .column_begin = 16, .column_end = 64}});
+  });
+  EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+  EXPECT_THAT(error.message(),
+              HasSubstr("blk.0.ffn_down.weight: columns 16 … 64 of 256 do not lie on the 32-value blocks of q4_0"));
+}
+
+TEST(Part, every_part_has_a_name_of_its_own) {
+  std::set<std::string_view> names;
+  for (int part = 0; part <= static_cast<int>(Part::kHead); ++part) names.insert(name(static_cast<Part>(part)));
+  EXPECT_EQ(names.size(), static_cast<std::size_t>(Part::kHead) + 1);
+  EXPECT_FALSE(names.contains("unknown"));
+}
+
+}  // namespace
+}  // namespace tandem
