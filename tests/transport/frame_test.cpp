@@ -175,8 +175,8 @@ TEST(Frame, each_field_is_refused_by_name) {
   const Case cases[] = {
       {"magic is 7, ours is 1178883156", [](FrameHeader& h) { h.magic = 7; }},
       {"version is 2, ours is 1", [](FrameHeader& h) { h.version = 2; }},
-      {"kind is 0, the last is 4", [](FrameHeader& h) { h.kind = static_cast<FrameKind>(0); }},
-      {"kind is 5, the last is 4", [](FrameHeader& h) { h.kind = static_cast<FrameKind>(5); }},
+      {"kind is 0, the last is 3", [](FrameHeader& h) { h.kind = static_cast<FrameKind>(0); }},
+      {"kind is 5, the last is 3", [](FrameHeader& h) { h.kind = static_cast<FrameKind>(5); }},
       {"deployment is 1, ours is 13873422", [](FrameHeader& h) { h.deployment = 1; }},
       {"epoch is 2, ours is 3", [](FrameHeader& h) { h.epoch = 2; }},
       {"source is 4, the number of them is 4", [](FrameHeader& h) { h.source = 4; }},

@@ -23,7 +23,7 @@ cmd_lint() {
     shift
   fi
   local paths=("$@")
-  [ $# -gt 0 ] || paths=(src tests fuzz bench)
+  [ $# -gt 0 ] || paths=(src tests fuzz)
   setup base lint
   local files
   files=$(lint_files "${paths[@]}")
