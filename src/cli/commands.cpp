@@ -14,20 +14,30 @@ const std::vector<Subcommand>& commands() {
        declare_chat},
       {"generate", "prompts in, completions out, for scripts",
        "One JSON object per answer: id, text, finish_reason, usage, and an error in place of these when there is one.\n"
-       "Lines of --jsonl are objects with prompt, messages or prompt_ids, an id of any kind, and any of max_tokens, stop,\n"
-       "temperature, top_p, top_k, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty, logprobs, logit_bias.\n"
+       "Lines of --jsonl are objects with prompt, messages or prompt_ids, an id of any kind, and any of max_tokens, "
+       "stop,\n"
+       "temperature, top_p, top_k, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty, logprobs, "
+       "logit_bias.\n"
        "  tandem generate --model model.gguf --text 'Once upon a time'\n"
        "  tandem generate --model model.gguf --jsonl requests.jsonl --temperature 0.7 > answers.jsonl",
        declare_generate},
+      {"serve", "an OpenAI-compatible server",
+       "Flags, their environment variables (--port is TANDEM_PORT) and the keys of the TOML file of --config are the "
+       "same.\n"
+       "docs/serving.md lists routes, fields, limits and metrics.\n"
+       "  tandem serve --model model.gguf --port 8000",
+       declare_serve},
       {"inspect", "what is in a checkpoint, whether it is supported, what memory it takes",
        "  tandem inspect model.gguf\n  tandem inspect --json folder/with/config.json | jq .parts", declare_inspect},
       {"verify", "a checkpoint's recorded expectations, checked here; the verdict is the exit status",
-       "Per prompt: largest and rms logit error, expert choices and greedy tokens that agree. KV in f32 is held to the f32\n"
+       "Per prompt: largest and rms logit error, expert choices and greedy tokens that agree. KV in f32 is held to the "
+       "f32\n"
        "limits of the recording, KV in bf16 to the bf16 limits.\n"
        "  tandem verify tests/goldens/step3_text_bf16 --kv-dtype f32 --layout 2A2F",
        declare_verify},
       {"bench model", "prefill and decode speed of a whole model",
-       "One line per layout, phase and batch: tokens/s, bytes moved by all operators per second, and their fraction of what\n"
+       "One line per layout, phase and batch: tokens/s, bytes moved by all operators per second, and their fraction of "
+       "what\n"
        "this machine can read from memory.",
        declare_bench_model},
       {"bench layout", "what --layout auto measures and takes", "", declare_bench_layout},
@@ -35,6 +45,8 @@ const std::vector<Subcommand>& commands() {
   return table;
 }
 
-const char* parent_summary(const char*) { return "measurements; each is a command of its own"; }
+const char* parent_summary(const char*) {
+  return "measurements; each is a command of its own";
+}
 
 }  // namespace tandem
