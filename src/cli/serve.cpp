@@ -13,6 +13,7 @@
 #include "base/format.h"
 #include "cli/command.h"
 #include "cli/engine_options.h"
+#include "serve/reference.h"
 
 namespace tandem {
 
@@ -45,6 +46,20 @@ void name_environment(CLI::App& app) {
   for (CLI::Option* option : app.get_options())
     if (!option->get_lnames().empty() && option->get_lnames().front() != "help")
       option->envname(environment_name(option->get_lnames().front()));
+}
+
+// What the file says counts where neither a flag nor a variable does.
+void read_config(CLI::App& app, const std::string& path) {
+  for (const CLI::ConfigItem& item : CLI::ConfigTOML().from_file(path)) {
+    CLI::Option* option = item.parents.empty() ? app.get_option_no_throw("--" + item.name) : nullptr;
+    if (!option || item.name == "config" || item.name == "help" || item.name == "reference")
+      throw Error(ErrorCode::kInvalidArgument, format("{}: {} is no setting of tandem serve", path, item.fullname()));
+    if (option->count() > 0) continue;
+    if (option->get_expected_min() == 0)
+      option->add_result(option->get_flag_value(item.name, item.inputs.empty() ? "true" : item.inputs.front()));
+    else
+      option->add_result(item.inputs);
+  }
 }
 
 // The second signal does not wait for anything, not even for what this program would still tidy up.
@@ -85,11 +100,20 @@ int run(Options& options) {
 
 Action declare_serve(CLI::App& app) {
   const auto options = std::make_shared<Options>();
+  // First, because values are taken in the order in which options are declared.
+  app.add_option_function<std::string>(
+      "--config", [&app](const std::string& path) { read_config(app, path); },
+      "TOML file with any of these flags as keys");
   declare_engine_options(app, options->engine);
   for (const SettingRow& row : setting_rows()) declare_setting(app, row, options->serve);
-  name_environment(app);
-  app.set_config("--config", "", "TOML file with any of these flags as keys")->envname("TANDEM_CONFIG");
-  app.allow_config_extras(CLI::config_extras_mode::error);
+  app.preparse_callback([&app](std::size_t) { name_environment(app); });  // other commands do not look at it
+  app.add_flag_callback(
+      "--reference",
+      [] {
+        std::fputs(serving_reference().c_str(), stdout);
+        throw CLI::Success();
+      },
+      "print routes, fields, settings and metrics as Markdown, and do nothing else");
   return [options] { return run(*options); };
 }
 

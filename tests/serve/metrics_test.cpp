@@ -30,7 +30,9 @@ TEST(Metrics, histograms_count_up_to_their_bounds) {
 }
 
 TEST(Metrics, the_page_has_every_metric_in_prometheus_form) {
-  TestServer server({.layout = "2A1F"});
+  TestServerConfig config;
+  config.layout = "2A1F";
+  TestServer server(std::move(config));
   server.complete({{"max_tokens", 5}, {"temperature", 0}, {"ignore_eos", true}});
   server.complete({{"max_tokens", 0}});
   const HttpAnswer answer = get(server.port(), "/metrics");
