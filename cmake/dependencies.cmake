@@ -9,3 +9,5 @@ if(TANDEM_TESTS)
 endif()
 find_path(EDIT_INCLUDE_DIR histedit.h REQUIRED)  # src/cli, line editing
 find_library(EDIT_LIBRARY edit REQUIRED)
+find_package(Boost 1.81 CONFIG REQUIRED)  # src/serve/http: Asio and Beast, headers only
+find_package(OpenSSL 3 REQUIRED)          # src/serve

@@ -19,10 +19,15 @@ struct JsonLimits {
   std::size_t bytes_max = 64 << 20;
   int depth_max = 64;
   bool unique_keys = false;  // an object that names a key twice is an error; otherwise the last one counts
+  // With parse_ordered_json only, whose objects take time in the square of their size.
+  std::size_t keys_max = 4096;         // of one object
+  std::size_t values_max = 1'000'000;  // of all
 };
 
 // Parses text; what names the source in messages. Throws Error{kInvalidData}.
 Json parse_json(std::string_view text, const std::string& what, const JsonLimits& limits = {});
+// The same with keys in the order of the text, for what a template writes out again.
+OrderedJson parse_ordered_json(std::string_view text, const std::string& what, const JsonLimits& limits = {});
 
 // One line of JSON. Invalid UTF-8 is replaced, never thrown at the caller.
 std::string to_line(const Json& value);

@@ -41,6 +41,7 @@ const char* parent_summary(const char* name);
 
 Action declare_chat(CLI::App& app);
 Action declare_generate(CLI::App& app);
+Action declare_serve(CLI::App& app);
 Action declare_inspect(CLI::App& app);
 Action declare_verify(CLI::App& app);
 Action declare_bench_model(CLI::App& app);

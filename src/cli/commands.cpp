@@ -21,6 +21,12 @@ const std::vector<Subcommand>& commands() {
        "  tandem generate --model model.gguf --text 'Once upon a time'\n"
        "  tandem generate --model model.gguf --jsonl requests.jsonl --temperature 0.7 > answers.jsonl",
        declare_generate},
+      {"serve", "an OpenAI-compatible server",
+       "Flags, their environment variables (--port is TANDEM_PORT) and the keys of the TOML file of --config are the "
+       "same.\n"
+       "docs/serving.md lists routes, fields, limits and metrics.\n"
+       "  tandem serve --model model.gguf --port 8000",
+       declare_serve},
       {"inspect", "what is in a checkpoint, whether it is supported, what memory it takes",
        "  tandem inspect model.gguf\n  tandem inspect --json folder/with/config.json | jq .parts", declare_inspect},
       {"verify", "a checkpoint's recorded expectations, checked here; the verdict is the exit status",

@@ -22,8 +22,14 @@ void EventStream::push(RequestEvent event) {
       *pending = std::move(event);
       pending->tokens = std::move(tokens);
     }
+    if (listener_) listener_();  // under the lock: once listen() has replaced it, nobody is in it
   }
   arrived_.notify_one();
+}
+
+void EventStream::listen(std::function<void()> listener) {
+  std::lock_guard lock(mutex_);
+  listener_ = std::move(listener);
 }
 
 std::optional<RequestEvent> EventStream::pop(Nanoseconds timeout) {

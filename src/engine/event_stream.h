@@ -7,6 +7,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <optional>
 
@@ -19,6 +20,9 @@ namespace tandem {
 class EventStream {
  public:
   void push(RequestEvent event);
+  // From now on calls listener after each push, on the thread that pushed, until another one (or none) is set. It must
+  // be quick and must not call back.
+  void listen(std::function<void()> listener);
   // The oldest event; waits up to timeout for one.
   std::optional<RequestEvent> pop(Nanoseconds timeout);
 
@@ -26,6 +30,7 @@ class EventStream {
   std::mutex mutex_;
   std::condition_variable arrived_;
   std::deque<RequestEvent> events_;
+  std::function<void()> listener_;
 };
 
 }  // namespace tandem

@@ -101,14 +101,18 @@ void check_messages(const OrderedJson& messages) {
 }  // namespace
 
 std::vector<std::int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
-                                      const OrderedJson& messages) {
+                                      const OrderedJson& messages, const OrderedJson& variables) {
   check_messages(messages);
   Quoting quoting(tokenizer);
   OrderedJson quoted = messages;
   quoting.apply(quoted);
   const std::string json = quoted.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  OrderedJson quoted_variables = variables;
+  for (OrderedJson& value : quoted_variables) quoting.apply(value);
+  const std::string variables_json = quoted_variables.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   Conversation conversation;
   conversation.messages_json = json;
+  conversation.variables_json = variables_json;
   conversation.bos_token = tokenizer.bos_token();
   conversation.eos_token = tokenizer.eos_token();
   conversation.unix_seconds = std::time(nullptr);

@@ -21,8 +21,9 @@ namespace tandem {
 inline constexpr std::size_t kMessagesMax = 4096;
 
 // messages: an array of objects with a "role" (text) and a "content" (text, or parts as the template takes them).
-// Throws Error.
+// variables: an object, for the template beside the messages; its text stays text as theirs does. Throws Error.
 std::vector<std::int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
-                                      const OrderedJson& messages);
+                                      const OrderedJson& messages,
+                                      const OrderedJson& variables = OrderedJson::object());
 
 }  // namespace tandem

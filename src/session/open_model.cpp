@@ -117,10 +117,10 @@ std::vector<std::int32_t> OpenModel::text_prompt(std::string_view text) const {
   return tokenizer.encode(text, {.add_special_tokens = true});
 }
 
-std::vector<std::int32_t> OpenModel::chat_prompt(const OrderedJson& messages) const {
+std::vector<std::int32_t> OpenModel::chat_prompt(const OrderedJson& messages, const OrderedJson& variables) const {
   if (!chat_template)
     throw Error(ErrorCode::kUnsupported, format("{} has no chat template: it completes text only", checkpoint->path()));
-  return encode_chat(tokenizer, *chat_template, messages);
+  return encode_chat(tokenizer, *chat_template, messages, variables);
 }
 
 OpenModel open_model(const std::string& path) {

@@ -28,7 +28,8 @@ struct OpenModel {
   std::vector<std::int32_t> text_prompt(std::string_view text) const;
   // The tokens of a conversation (an array of {"role", "content"}) up to where the assistant's answer begins. Throws
   // Error{kUnsupported} without a template, {kInvalidArgument} for messages of another form.
-  std::vector<std::int32_t> chat_prompt(const OrderedJson& messages) const;
+  std::vector<std::int32_t> chat_prompt(const OrderedJson& messages,
+                                        const OrderedJson& variables = OrderedJson::object()) const;
 };
 
 // path as Checkpoint::open takes it. Throws Error naming what is missing or wrong.

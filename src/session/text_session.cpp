@@ -53,10 +53,13 @@ struct TextSession::Answer {
   std::int64_t tokens = 0;
 };
 
-TextSession::TextSession(Engine& engine, const OpenModel& model)
-    : engine_(engine), model_(model), events_(std::make_shared<EventStream>()) {}
+TextSession::TextSession(Engine& engine, const OpenModel& model, std::function<void()> on_news)
+    : engine_(engine), model_(model), events_(std::make_shared<EventStream>()) {
+  if (on_news) events_->listen(std::move(on_news));
+}
 
 TextSession::~TextSession() {
+  events_->listen({});
   for (const auto& [id, answer] : answers_) engine_.cancel(id);
 }
 

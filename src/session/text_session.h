@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -49,8 +50,9 @@ Status check_sampling(const SamplingParams& sampling, std::int32_t vocab);
 
 class TextSession {
  public:
-  TextSession(Engine& engine, const OpenModel& model);
-  ~TextSession();  // cancels what still runs
+  // on_news, when there is one, is called as EventStream::listen says: for who cannot wait in next().
+  TextSession(Engine& engine, const OpenModel& model, std::function<void()> on_news = {});
+  ~TextSession();  // cancels what still runs; on_news is not called after it
 
   // Refuses what can be seen to be wrong at once; the rest ends with news of kError.
   Result<RequestId> submit(TextRequest request);

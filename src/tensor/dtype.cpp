@@ -32,6 +32,7 @@ void dequantise_nibbles(const std::byte* nibbles, float scale, float offset, flo
 void dequantise(DType dtype, const std::byte* source, std::size_t elements, float* out) {
   const DTypeTraits t = traits(dtype);
   TANDEM_CHECK(elements % t.block_elements == 0, "a row ends inside a quantised block");
+  if (elements == 0) return;  // a share of a weight without columns: out may be null, which memcpy does not take
   switch (dtype) {
     case DType::kF32:
       std::memcpy(out, source, elements * sizeof(float));

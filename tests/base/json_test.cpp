@@ -44,6 +44,21 @@ TEST(Json, may_refuse_repeated_keys) {
   EXPECT_THROW(parse_json("{\"a\": 1", "x", {.unique_keys = true}), Error);
 }
 
+TEST(Json, keeps_the_order_of_keys_within_sizes) {
+  EXPECT_EQ(parse_ordered_json(R"({"b": 1, "a": [2, {"d": 3, "c": 4}]})", "x").dump(),
+            R"({"b":1,"a":[2,{"d":3,"c":4}]})");
+  EXPECT_THAT(error_of([] { parse_ordered_json(R"({"a": 1, "b": 2})", "x", {.keys_max = 1}); }).message(),
+              HasSubstr("more than 1 keys"));
+  EXPECT_NO_THROW(parse_ordered_json(R"([{"a": 1}, {"b": 2}])", "x", {.keys_max = 1}));
+  EXPECT_THAT(error_of([] { parse_ordered_json("[[], 1, {}]", "x", {.values_max = 3}); }).message(),
+              HasSubstr("more than 3 values"));
+  EXPECT_NO_THROW(parse_ordered_json("[[], 1, {}]", "x", {.values_max = 4}));
+  EXPECT_THAT(error_of([] { parse_ordered_json(R"({"a": 1, "a": 2})", "x", {.unique_keys = true}); }).message(),
+              HasSubstr("appears twice"));
+  for (const char* text : {"", "{", "\"\xff\"", R"("\ud800")", "NaN", "1e999"})
+    EXPECT_THROW(parse_ordered_json(text, "x"), Error) << text;
+}
+
 TEST(Json, writes_one_line_even_of_bad_utf8) {
   EXPECT_EQ(to_line(Json{{"a", "b\nc"}}), R"({"a":"b\nc"})");
   EXPECT_EQ(to_line(Json("x\xff")), "\"x\xEF\xBF\xBD\"");

@@ -107,8 +107,8 @@ INSTANTIATE_TEST_SUITE_P(Layouts, LostMicroBatch, testing::Values("1A1F", "2A1F"
 
 TEST_P(LostMicroBatch, FailsItsRequestsAndNobodyElses) {
   EngineConfig config = small_engine(GetParam(), 2);
-  config.resend_after_ms = 60;
-  config.resends_max = 3;
+  config.resend_after_ms = 100;  // together longer than a loaded machine keeps a thread from running
+  config.resends_max = 7;
   std::atomic<bool> broken = false;
   const PeerRank ffn = config.layout.ffn_rank(0);
   start(config, 0, {.drop = 1, .applies = [&, ffn](PeerRank to, std::span<const std::byte> message) {
@@ -124,7 +124,7 @@ TEST_P(LostMicroBatch, FailsItsRequestsAndNobodyElses) {
   broken = true;
   engine_->wait();
   EXPECT_EQ(failures(expected, ids), 1u);
-  EXPECT_EQ(engine_->engine().attention_workers()[0]->stats().resends, 3);
+  EXPECT_GE(engine_->engine().attention_workers()[0]->stats().resends, config.resends_max);
   engine_->check_integrity();
   for (const AttentionWorker* worker : engine_->engine().attention_workers()) EXPECT_EQ(worker->outstanding(), 0);
 

@@ -23,6 +23,8 @@ libfmt-dev         text formatting (src/base)
 libhwy-dev         SIMD wrappers (src/ops/cpu)
 libcli11-dev       command line (src/cli)
 libedit-dev        line editing and history of the chat (src/cli)
+libboost1.81-dev   HTTP connections (src/serve/http; Asio and Beast, headers only)
+libssl-dev         TLS, digests of API keys (src/serve)
 libgtest-dev       tests
 libgmock-dev       matchers in tests
 TEXT

@@ -65,6 +65,7 @@ slow_stages() {
   test_stage "format" lint_format "$(lint_files src tests fuzz)" || true
   test_stage "rust" test_rust || true
   test_stage "smollm2" test_smollm2 || true
+  test_stage "openai client" test_openai_client || true
   if test_stage "build asan" build asan; then
     test_stage "asan + ubsan: fast suite" suite asan -L fast -E '^tidy' || true
   fi
@@ -146,6 +147,11 @@ test_smollm2() {
   local model
   model=$(tools/fetch-model) || return
   TANDEM_SMOLLM2=$model suite release -L smollm2
+}
+
+test_openai_client() {
+  tools/fetch-openai-client >/dev/null || return
+  suite release -L openai
 }
 
 thread_test_names() {

@@ -34,6 +34,8 @@ THIRD_PARTY = {
     "tandem_text.h": "src/text",  # generated from rust/
     "CLI/": "src/cli",
     "histedit.h": "src/cli",
+    "boost/": "src/serve/http",
+    "openssl/": "src/serve",
     "gtest/": "tests",
     "gmock/": "tests",
 }

@@ -1,0 +1,77 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "serve/serve.h"
+
+#include <signal.h>
+
+#include <chrono>
+#include <ctime>
+#include <filesystem>
+#include <thread>
+
+namespace tandem {
+
+namespace {
+
+std::string served_name(const ServeSettings& settings, const OpenModel& model) {
+  if (!settings.model_name.empty()) return settings.model_name;
+  const std::filesystem::path path = std::filesystem::weakly_canonical(model.checkpoint->path());
+  return path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
+}
+
+sigset_t end_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  return set;
+}
+
+}  // namespace
+
+TandemServer::TandemServer(Engine& engine, const OpenModel& model, ServeSettings settings)
+    : settings_(std::move(settings)),
+      service_{.engine = engine,
+               .model = model,
+               .settings = settings_,
+               .scope = {.model = model,
+                         .limits = settings_.limits,
+                         .model_name = served_name(settings_, model),
+                         .vocab = engine.model().vocab,
+                         .context_tokens_max = engine.config().context_tokens_max,
+                         .kv_tokens = engine.config().kv_tokens},
+               .keys = ApiKeys(settings_.api_keys),
+               .salts = {},
+               .metrics = {},
+               .clock = {},
+               .started_unix_seconds = std::time(nullptr)},
+      log_(settings_.log_file, settings_.log_format, service_.metrics),
+      routes_(service_, log_) {
+  http_ = HttpServer::start(settings_.http, routes_);
+}
+
+TandemServer::~TandemServer() {
+  http_->stop();
+}
+
+bool TandemServer::wait_drained() {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(settings_.drain_ms_max);
+  while (service_.metrics.answers_running > 0 && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return service_.metrics.answers_running == 0;
+}
+
+void hold_end_signals() {
+  const sigset_t set = end_signals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+}
+
+bool wait_for_end_signal(std::int64_t ms) {
+  const sigset_t set = end_signals();
+  const timespec timeout{.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1'000'000};
+  return sigtimedwait(&set, nullptr, &timeout) > 0;
+}
+
+}  // namespace tandem

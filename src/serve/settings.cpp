@@ -1,0 +1,112 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "serve/settings.h"
+
+#include <fstream>
+
+#include "base/error.h"
+#include "base/format.h"
+
+namespace tandem {
+
+namespace {
+
+using Place = SettingRow::Place;
+
+constexpr std::int64_t kMsMax = 24 * 3600 * 1000;
+constexpr std::int64_t kCountMax = 1'000'000;
+constexpr std::size_t kKeyBytesMin = 8, kKeyBytesMax = 512, kKeysMax = 1024;
+
+// clang-format off
+constexpr SettingRow kRows[] = {
+    {"host", "address to listen on; one that others can reach needs an API key", [](ServeSettings& s) -> Place { return &s.http.host; }},
+    {"port", "port to listen on; 0 takes a free one and says which", [](ServeSettings& s) -> Place { return &s.http.port; }, 0, 65535},
+    {"http-threads", "threads that read requests, apply templates and tokenise", [](ServeSettings& s) -> Place { return &s.http.threads; }, 1, 64},
+    {"model-name", "what clients call the model; the checkpoint's folder name unless said", [](ServeSettings& s) -> Place { return &s.model_name; }},
+    {"api-key", "a key that clients must show; may be repeated, in the environment separated by commas", [](ServeSettings& s) -> Place { return &s.api_keys; }, 0, 0, false, true},
+    {"api-key-file", "a file with one key a line; empty lines and those with # in front are passed over", [](ServeSettings& s) -> Place { return &s.api_key_file; }},
+    {"no-auth", "let anybody in who can reach an address that is not loopback", [](ServeSettings& s) -> Place { return &s.no_auth; }},
+    {"tls-certificate", "PEM file with the certificate and its chain; with --tls-key the server speaks HTTPS", [](ServeSettings& s) -> Place { return &s.http.tls_certificate; }},
+    {"tls-key", "PEM file with the key of the certificate", [](ServeSettings& s) -> Place { return &s.http.tls_key; }},
+    {"log-file", "where the request log goes; standard error unless said", [](ServeSettings& s) -> Place { return &s.log_file; }},
+    {"log-format", "request log as text, json or off; prompts and answers are never in it", [](ServeSettings& s) -> Place { return &s.log_format; }},
+    {"drain-ms-max", "after SIGTERM, how long answers under way may take to end", [](ServeSettings& s) -> Place { return &s.drain_ms_max; }, 0, kMsMax},
+
+    {"connections-max", "open connections; 503 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.connections_max; }, 1, kCountMax, true},
+    {"header-bytes-max", "request line and headers; 431 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.header_bytes_max; }, 1024, 1 << 20, true},
+    {"headers-max", "number of headers; 431 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.headers_max; }, 8, 10'000, true},
+    {"body-bytes-max", "request body; 413 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.body_bytes_max; }, 1024, 1 << 30, true},
+    {"idle-ms-max", "how long a connection may stay open between requests; closed beyond", [](ServeSettings& s) -> Place { return &s.http.limits.idle_ms_max; }, 10, kMsMax, true},
+    {"head-ms-max", "time to send the headers; 408 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.head_ms_max; }, 10, kMsMax, true},
+    {"body-ms-max", "time to send the body; 408 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.body_ms_max; }, 10, kMsMax, true},
+    {"write-ms-max", "time to read each part of an answer; closed beyond", [](ServeSettings& s) -> Place { return &s.http.limits.write_ms_max; }, 10, kMsMax, true},
+    {"json-depth-max", "nesting of the request's JSON; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.json_depth_max; }, 4, 512, true},
+    {"json-keys-max", "keys of one JSON object; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.json_keys_max; }, 64, kCountMax, true},
+    {"json-values-max", "values in the request's JSON; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.json_values_max; }, 256, 100'000'000, true},
+    {"messages-max", "messages of one conversation; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.messages_max; }, 1, 4096, true},
+    {"prompts-max", "prompts of one completions request; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.prompts_max; }, 1, 4096, true},
+    {"prompt-tokens-max", "tokens of one prompt; 400 beyond; 0: what the context has room for", [](ServeSettings& s) -> Place { return &s.limits.prompt_tokens_max; }, 0, 1 << 30, true},
+    {"choices-max", "answers of one request, n times its prompts; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.choices_max; }, 1, 4096, true},
+    {"stop-max", "stop strings; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.stop_max; }, 1, 16, true},
+    {"stop-bytes-max", "length of a stop string; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.stop_bytes_max; }, 1, 256, true},
+    {"logit-bias-max", "entries of logit_bias; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.logit_bias_max; }, 1, 1024, true},
+    {"top-logprobs-max", "alternatives to each token; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.top_logprobs_max; }, 0, 32, true},
+    {"salt-bytes-max", "length of cache_salt; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.salt_bytes_max; }, 16, 4096, true},
+    {"streams-max", "answers under way for all clients together; 429 beyond", [](ServeSettings& s) -> Place { return &s.streams_max; }, 1, kCountMax, true},
+};
+// clang-format on
+
+void read_key_file(ServeSettings& settings) {
+  if (settings.api_key_file.empty()) return;
+  std::ifstream file(settings.api_key_file);
+  if (!file) throw Error(ErrorCode::kNotFound, format("--api-key-file {} cannot be read", settings.api_key_file));
+  for (std::string line; std::getline(file, line) && settings.api_keys.size() <= kKeysMax;) {
+    line.erase(line.find_last_not_of(" \t\r") + 1);
+    if (!line.empty() && line.front() != '#') settings.api_keys.push_back(line);
+  }
+  if (settings.api_keys.empty())
+    throw Error(ErrorCode::kInvalidData, format("--api-key-file {} has no key", settings.api_key_file));
+}
+
+void check_keys(const ServeSettings& settings) {
+  if (settings.api_keys.size() > kKeysMax)
+    throw Error(ErrorCode::kInvalidArgument, format("more than {} API keys", kKeysMax));
+  for (const std::string& key : settings.api_keys)
+    if (key.size() < kKeyBytesMin || key.size() > kKeyBytesMax)
+      throw Error(ErrorCode::kInvalidArgument,
+                  format("an API key has {} bytes, allowed are {} to {}", key.size(), kKeyBytesMin, kKeyBytesMax));
+}
+
+}  // namespace
+
+std::span<const SettingRow> setting_rows() {
+  return kRows;
+}
+
+std::string environment_name(std::string_view name) {
+  std::string out = "TANDEM_";
+  for (const char c : name) out += c == '-' ? '_' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
+  return out;
+}
+
+void finish_settings(ServeSettings& settings) {
+  for (const SettingRow& row : setting_rows()) {
+    const Place place = row.place(settings);
+    if (const auto* number = std::get_if<std::int64_t*>(&place); number && (**number < row.min || **number > row.max))
+      throw Error(ErrorCode::kInvalidArgument,
+                  format("--{} is {}, allowed are {} to {}", row.name, **number, row.min, row.max));
+  }
+  read_key_file(settings);
+  check_keys(settings);
+  if (settings.log_format != "text" && settings.log_format != "json" && settings.log_format != "off")
+    throw Error(ErrorCode::kInvalidArgument,
+                format("--log-format is {}, must be text, json or off", settings.log_format));
+  if (settings.http.tls_certificate.empty() != settings.http.tls_key.empty())
+    throw Error(ErrorCode::kInvalidArgument, "--tls-certificate and --tls-key go together");
+  if (!is_loopback(settings.http.host) && settings.api_keys.empty() && !settings.no_auth)
+    throw Error(ErrorCode::kInvalidArgument,
+                format("--host {} can be reached by others: give an --api-key, or say --no-auth", settings.http.host));
+}
+
+}  // namespace tandem
