@@ -263,7 +263,10 @@ TEST(CompletionLimits, streams_and_queue_refuse_what_is_too_much) {
   for (int i = 0; i < 2; ++i) {
     clients.emplace_back(narrow.port());
     clients.back().post("/v1/completions", Json{{"prompt", "Hi"}, {"max_tokens", 500}, {"ignore_eos", true}}.dump());
-    ASSERT_TRUE(eventually([&] { return narrow.engine_requests() == i + 1; }));
+    ASSERT_TRUE(eventually([&] {
+      const Scheduler::Load load = narrow.engine().attention_workers().front()->load();
+      return load.running == 1 && load.waiting == i;
+    }));
   }
   const HttpAnswer full = narrow.complete({{"max_tokens", 1}});
   EXPECT_EQ(full.status, 429) << full.body;

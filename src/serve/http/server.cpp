@@ -18,6 +18,7 @@
 
 #include "base/format.h"
 #include "serve/http/connection.h"
+#include "serve/http/socket.h"
 #include "serve/http/tls.h"
 
 namespace tandem {
