@@ -67,7 +67,7 @@ slow_stages() {
   test_stage "smollm2" test_smollm2 || true
   test_stage "openai client" test_openai_client || true
   if test_stage "build asan" build asan; then
-    test_stage "asan + ubsan: fast suite" suite asan -L fast -E '^tidy' || true
+    test_stage "asan + ubsan: fast suite" suite asan -L fast -E '^(tidy|serve|command_serve)' || true
   fi
   if test_stage "build tsan" build_tsan; then
     test_stage "tsan: sched kv engine transport" test_tsan || true
@@ -88,7 +88,7 @@ test_summary() {
   if [ -n "$fast" ]; then
     echo "not run by --fast: format, rust, smollm2, asan + ubsan, tsan, fuzz (./dev test)"
   else
-    echo "not run here, for they do not fit 45 minutes on two cores: smollm2 under sanitizers, clang-tidy (./dev lint),"
+    echo "not run here, for they do not fit 45 minutes on two cores: smollm2 and the server under sanitizers, clang-tidy (./dev lint),"
     echo "  fuzzing for longer than $fuzz_seconds s a target (./dev fuzz)"
   fi
   echo
