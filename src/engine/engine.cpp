@@ -155,7 +155,7 @@ void Engine::cancel(RequestId id) {
 void Engine::stop() {
   if (stopped_) return;
   stopped_ = true;
-  // A step under way still needs its FFN workers: attention workers end first. Their threads were started last.
+  // Attention workers end first, so that none waits for an FFN worker that is gone. Their threads were started last.
   const auto attention_threads = threads_.begin() + static_cast<std::ptrdiff_t>(ffn_.size());
   for (const auto& worker : attention_) worker->stop();
   for (auto thread = attention_threads; thread != threads_.end(); ++thread) thread->join();
