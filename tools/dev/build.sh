@@ -12,6 +12,7 @@ Installs what is missing, configures and builds build/PRESET. Presets:
   debug     no optimisation
   asan      address and undefined-behaviour sanitizers
   tsan      thread sanitizer
+  cuda      release with the CUDA backend, for Hopper GPUs; needs no GPU, fetches the CUDA compiler where none is
   fuzz      libFuzzer targets, with clang
 
 The Rust part is shared by all presets (build/rust) and is the first thing ninja starts.
@@ -23,6 +24,7 @@ cmd_build() {
   [ $# -gt 0 ] && shift
   case $preset in
     release | debug | asan | tsan) setup base ;;
+    cuda) setup base cuda ;;
     fuzz) setup base lint ;;
     *) die "build: unknown preset '$preset' (see ./dev build --help)" ;;
   esac

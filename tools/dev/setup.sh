@@ -29,6 +29,11 @@ libgtest-dev       tests
 libgmock-dev       matchers in tests
 TEXT
 }
+packages_cuda() { # the compiler itself is no package: see fetch_cuda
+  cat <<'TEXT'
+python3-pip        fetches the CUDA compiler
+TEXT
+}
 packages_lint() {
   cat <<'TEXT'
 clang-19           second compiler, fuzzing
@@ -40,13 +45,14 @@ TEXT
 
 help_setup() {
   cat <<'TEXT'
-usage: ./dev setup [--all]
+usage: ./dev setup [--cuda] [--all]
 
 Installs the packages that building, testing and chatting need, with apt; as root directly, else through sudo.
 When nothing is missing it says so and needs neither rights nor network.
 Rust 1.88 or newer is taken from PATH or ~/.cargo/bin; without one it comes from the distribution.
 
-  --all    also clang-19 with clang-tidy, clang-format and libFuzzer (lint, fuzz, the full test)
+  --cuda   also the CUDA 13 compiler, into .toolchain (120 MB to fetch), unless one is installed
+  --all    the same, and clang-19 with clang-tidy, clang-format and libFuzzer (lint, fuzz, the full test)
 TEXT
 }
 
@@ -54,7 +60,8 @@ cmd_setup() {
   local groups=base
   case ${1:-} in
     '') ;;
-    --all) groups='base lint' ;;
+    --cuda) groups='base cuda' ;;
+    --all) groups='base lint cuda' ;;
     *) die "setup: unknown argument '$1' (see ./dev setup --help)" ;;
   esac
   # shellcheck disable=SC2086
@@ -62,9 +69,26 @@ cmd_setup() {
   say "setup: everything is there"
 }
 
-# setup GROUP…: installs the missing packages of these groups, and Rust. Silent when there is nothing to do.
+# setup GROUP…: installs the missing packages of these groups, Rust, and for cuda its compiler. Silent when there is
+# nothing to do.
 setup() {
   add_cargo_to_path
+  setup_packages "$@"
+  if [[ " $* " == *' cuda '* ]]; then fetch_cuda; fi
+}
+
+# A toolkit of version 13 or newer that is installed is used as it is.
+fetch_cuda() {
+  local nvcc version
+  for nvcc in "${CUDACXX:-}" /usr/local/cuda/bin/nvcc "$(command -v nvcc || true)"; do
+    [ -x "$nvcc" ] || continue
+    version=$("$nvcc" --version | sed -n 's/.*release \([0-9.]*\),.*/\1/p')
+    if at_least "$version" 13.0; then return; fi
+  done
+  tools/fetch-cuda >/dev/null
+}
+
+setup_packages() {
   local wanted missing group
   wanted=$(for group in "$@"; do "packages_$group"; done)
   if ! command -v apt-get >/dev/null; then

@@ -14,6 +14,7 @@ Installs what is missing, builds and runs, on a clone with nothing beside it:
   smollm2       the real model against its recorded answers (fetches it once, 93 MB)
   asan + ubsan  the fast suite under the address and undefined-behaviour sanitizers
   tsan          sched, kv, engine and transport under the thread sanitizer
+  cuda          the CUDA build: what needs no GPU; with one, every operator and model on it
   fuzz          each fuzz target for a few seconds
 
   --fast        only the fast suite: no download, under a minute after the build
@@ -44,7 +45,7 @@ test_stage() {
 }
 
 cmd_test() {
-  local fast='' groups='base lint'
+  local fast='' groups='base lint cuda'
   case ${1:-} in
     '') ;;
     --fast) fast=yes groups=base ;;
@@ -66,6 +67,9 @@ slow_stages() {
   test_stage "rust" test_rust || true
   test_stage "smollm2" test_smollm2 || true
   test_stage "openai client" test_openai_client || true
+  if test_stage "build cuda" build cuda tandem ops_cuda_test; then
+    test_stage "cuda" suite cuda -L fast -R '^ops_cuda' || true
+  fi
   if test_stage "build asan" build asan; then
     test_stage "asan + ubsan: fast suite" suite asan -L fast -E '^(tidy|serve|command_serve)' || true
   fi
@@ -86,7 +90,7 @@ test_summary() {
     printf '%s\n' "${skip_reasons[@]}" | sort | uniq -c | sed 's/^ *\([0-9]*\) /  \1 × /'
   fi
   if [ -n "$fast" ]; then
-    echo "not run by --fast: format, rust, smollm2, openai client, asan + ubsan, tsan, fuzz (./dev test)"
+    echo "not run by --fast: format, rust, smollm2, openai client, cuda, asan + ubsan, tsan, fuzz (./dev test)"
   else
     echo "not run here, for they do not fit 45 minutes on two cores: smollm2 under sanitizers, clang-tidy (./dev lint),"
     echo "  fuzzing for longer than $fuzz_seconds s a target (./dev fuzz)"

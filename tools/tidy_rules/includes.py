@@ -31,6 +31,8 @@ THIRD_PARTY = {
     "fmt/": "src/base",
     "nlohmann/": "src/base",
     "hwy/": "src/ops",
+    "cuda": "src/ops/cuda",  # and cuda_runtime.h, cuda_bf16.h, …
+    "nv_": "src/ops/cuda",
     "tandem_text.h": "src/text",  # generated from rust/
     "CLI/": "src/cli",
     "histedit.h": "src/cli",

@@ -68,10 +68,10 @@ def includes(file, name):
 
 
 def unbuilt(project):
-    """A .cpp that no CMakeLists.txt of its folder or above names is never compiled: dead, or a test nobody runs."""
+    """A .cpp or .cu that no CMakeLists.txt of its folder or above names is never compiled: dead, or a test nobody runs."""
     findings = []
     for file in project.cpp("src", "tests", "fuzz", "bench"):
-        if not file.path.endswith(".cpp"):
+        if not file.path.endswith((".cpp", ".cu")):
             continue
         for depth in range(len(file.parts) - 1, 0, -1):
             lists = project.files.get("/".join(file.parts[:depth] + ["CMakeLists.txt"]))

@@ -12,7 +12,7 @@ LONGER = {}
 
 COPYRIGHT = "SPDX-FileCopyrightText: The Tandem authors"
 LICENCE = "SPDX-License-Identifier: Apache-2.0"
-LICENSED = (".h", ".cpp", ".inc", ".rs", ".py", ".sh")
+LICENSED = (".h", ".cpp", ".inc", ".cu", ".cuh", ".rs", ".py", ".sh")
 
 # Written so that these lines do not match themselves.
 OPEN_END = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b(?!\(#\d+\))")

@@ -5,7 +5,7 @@ import functools
 import re
 
 FOLDERS = ("src", "tests", "fuzz", "bench", "rust", "tools", "cmake", "docs", ".ci")
-SUFFIXES = (".h", ".cpp", ".inc", ".rs", ".py", ".sh", ".cmake", ".md", ".txt", "")
+SUFFIXES = (".h", ".cpp", ".inc", ".cu", ".cuh", ".rs", ".py", ".sh", ".cmake", ".md", ".txt", "")
 SKIPPED = ("tests/goldens", "rust/target", "rust/vendor", "fuzz/corpus")
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
@@ -17,7 +17,7 @@ class File:
         self.parts = path.split("/")
         self.name = self.parts[-1]
         self.is_header = path.endswith(".h")
-        self.is_cpp = path.endswith((".h", ".cpp", ".inc"))
+        self.is_cpp = path.endswith((".h", ".cpp", ".inc", ".cu", ".cuh"))
         self.text = (root / path).read_text(encoding="utf-8", errors="replace")
 
     @functools.cached_property
