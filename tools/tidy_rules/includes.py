@@ -14,7 +14,7 @@ ORDER = (
     ("base",),
     ("tensor",),
     ("text", "transport", "image", "ops", "checkpoint"),
-    ("kv", "model"),
+    ("kv", "model", "chat_format"),
     ("sched",),
     ("engine",),
     ("session",),
@@ -24,7 +24,7 @@ ORDER = (
 RANK = {folder: rank for rank, row in enumerate(ORDER) for folder in row}
 
 # These know less than their place in the order would allow.
-ONLY = {"text": {"base", "text"}}
+ONLY = {"text": {"base", "text"}, "chat_format": {"base", "text", "chat_format"}}
 
 # Third-party header (a prefix of the name in <>) → the one folder that includes it.
 THIRD_PARTY = {

@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "chat_format/chat_format.h"
+
+#include "base/error.h"
+#include "base/format.h"
+#include "chat_format/pattern.h"
+
+namespace tandem {
+
+namespace {
+
+bool knows(const Tokenizer& tokenizer, std::string_view template_source, std::string_view mark) {
+  return tokenizer.find_token(mark) || template_source.find(mark) != std::string_view::npos;
+}
+
+ChatFormat::Reasoning reasoning_named(std::string_view name, const Tokenizer& tokenizer,
+                                      std::string_view template_source) {
+  using Reasoning = ChatFormat::Reasoning;
+  if (name == "none") return Reasoning::kNone;
+  if (name == "qwen3") return Reasoning::kTagged;
+  if (name == "step3" || name == "deepseek_r1") return Reasoning::kAlways;
+  if (name != "auto")
+    throw Error(ErrorCode::kInvalidArgument,
+                format("--reasoning-parser is {}, must be auto, none, step3, qwen3 or deepseek_r1", name));
+  const bool thinks = knows(tokenizer, template_source, kThinkBegin) && knows(tokenizer, template_source, kThinkEnd);
+  return thinks ? Reasoning::kTagged : Reasoning::kNone;
+}
+
+const CallSyntax* calls_named(std::string_view name, const Tokenizer& tokenizer, std::string_view template_source) {
+  if (name == "none") return nullptr;
+  if (name != "auto") {
+    if (const CallSyntax* syntax = find_call_syntax(name)) return syntax;
+    std::string names;
+    for (const std::string_view known : call_syntax_names()) names += format(", {}", known);
+    throw Error(ErrorCode::kInvalidArgument, format("--tool-call-parser is {}, must be auto, none{}", name, names));
+  }
+  for (const std::string_view known : call_syntax_names())
+    if (const CallSyntax* syntax = find_call_syntax(known); knows(tokenizer, template_source, syntax->call_begin))
+      return syntax;
+  return nullptr;
+}
+
+}  // namespace
+
+ReasoningParser::Start ChatFormat::start_after(std::string_view prompt_end) const {
+  using Start = ReasoningParser::Start;
+  if (reasoning == Reasoning::kNone) return Start::kContent;
+  const std::string_view trimmed = prompt_end.substr(0, prompt_end.size() - trailing_space(prompt_end));
+  if (trimmed.ends_with(kThinkBegin)) return Start::kInside;
+  if (trimmed.ends_with(kThinkEnd)) return Start::kContent;
+  return reasoning == Reasoning::kAlways ? Start::kInside : Start::kEither;
+}
+
+ChatFormat find_chat_format(const Tokenizer& tokenizer, std::string_view template_source,
+                            std::string_view reasoning_parser, std::string_view tool_call_parser) {
+  return {reasoning_named(reasoning_parser, tokenizer, template_source),
+          calls_named(tool_call_parser, tokenizer, template_source)};
+}
+
+}  // namespace tandem

@@ -1,0 +1,63 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "chat_format/chat_format.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/text/text_goldens.h"
+
+namespace tandem {
+namespace {
+
+using Reasoning = ChatFormat::Reasoning;
+using Start = ReasoningParser::Start;
+
+TEST(ChatFormat, is_found_by_what_a_model_knows) {
+  const struct {
+    const char* family;
+    Reasoning reasoning;
+    const char* calls;
+  } kCases[] = {{"step3", Reasoning::kTagged, "step3"},
+                {"qwen", Reasoning::kTagged, "hermes"},
+                {"deepseek", Reasoning::kTagged, "deepseek_v3"},
+                {"llama3", Reasoning::kNone, nullptr}};
+  for (const auto& c : kCases) {
+    const Tokenizer tokenizer = golden_tokenizer(std::string("tokenizer_") + c.family);
+    const ChatFormat format = find_chat_format(tokenizer, tokenizer.chat_template());
+    EXPECT_EQ(format.reasoning, c.reasoning) << c.family;
+    EXPECT_EQ(format.calls, c.calls ? find_call_syntax(c.calls) : nullptr) << c.family;
+  }
+}
+
+TEST(ChatFormat, a_template_counts_where_the_tokenizer_has_no_marks) {
+  const Tokenizer tokenizer = golden_tokenizer("tokenizer_llama3");
+  const ChatFormat format = find_chat_format(tokenizer, "… <think> … </think> <tool_call> …");
+  EXPECT_EQ(format.reasoning, Reasoning::kTagged);
+  EXPECT_EQ(format.calls, find_call_syntax("hermes"));
+}
+
+TEST(ChatFormat, names_win_and_unknown_ones_are_errors) {
+  const Tokenizer tokenizer = golden_tokenizer("tokenizer_qwen");
+  const ChatFormat format = find_chat_format(tokenizer, "", "step3", "deepseek_v31");
+  EXPECT_EQ(format.reasoning, Reasoning::kAlways);
+  EXPECT_EQ(format.calls, find_call_syntax("deepseek_v3"));
+  EXPECT_EQ(find_chat_format(tokenizer, "", "none", "none").calls, nullptr);
+  EXPECT_EQ(find_chat_format(tokenizer, "", "none", "none").reasoning, Reasoning::kNone);
+  EXPECT_THROW(find_chat_format(tokenizer, "", "gpt", "auto"), Error);
+  EXPECT_THROW(find_chat_format(tokenizer, "", "auto", "gpt"), Error);
+}
+
+TEST(ChatFormat, the_prompt_says_where_an_answer_begins) {
+  const ChatFormat none{Reasoning::kNone}, tagged{Reasoning::kTagged}, always{Reasoning::kAlways};
+  EXPECT_EQ(none.start_after("x<think>\n"), Start::kContent);
+  EXPECT_EQ(tagged.start_after("x<think>\n"), Start::kInside);
+  EXPECT_EQ(tagged.start_after("<think>\n\n</think>\n\n"), Start::kContent);
+  EXPECT_EQ(tagged.start_after("assistant\n"), Start::kEither);
+  EXPECT_EQ(always.start_after("assistant\n"), Start::kInside);
+  EXPECT_EQ(always.start_after("</think>"), Start::kContent);
+}
+
+}  // namespace
+}  // namespace tandem
