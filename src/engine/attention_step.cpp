@@ -139,7 +139,8 @@ void AttentionWorker::hand_over(std::int32_t layer, std::int32_t m) {
 void AttentionWorker::local_experts(std::int32_t layer, std::int32_t m) {
   State& state = states_[m];
   const std::int64_t rows = state.hand_over.rows();
-  state.local_output = return_in(state.local_return, rows * top_k(layer), rows, model_.hidden);
+  state.local_output = return_in(state.local_return, rows * top_k(layer),
+                                 partial_rows(model_, shares_.front(), layer, rows), model_.hidden);
   parts_.model->experts(workspace(), layer, state.hand_over, state.local_output);
 }
 

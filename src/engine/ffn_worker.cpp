@@ -298,7 +298,7 @@ void FfnWorker::run_experts(std::int32_t layer, std::int32_t m) {
 
 void FfnWorker::run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step) {
   const std::int64_t rows = held.hand_over.rows(), slots = count_slots(held.hand_over, share_);
-  const FfnOutput output = begin_reply(reply, rows, slots);
+  const FfnOutput output = begin_reply(held.layer, reply, rows, slots);
   model_->experts({*backend_, arena_}, held.layer, held.hand_over, output);
   backend_->synchronise();
   seal_reply(held.layer, m, rows, slots, reply, step);
@@ -322,9 +322,9 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
     }
     row += part.rows();
   }
-  const std::int64_t slots = count_slots(all, share_), partial_rows = share_.slice_count > 0 ? rows : 0;
-  const FfnOutput output = return_in({together_ + aligned(in_bytes), return_bytes(slots, partial_rows, hidden)}, slots,
-                                     partial_rows, hidden);
+  const std::int64_t slots = count_slots(all, share_), partials = partial_rows(model_->config(), share_, layer, rows);
+  const FfnOutput output =
+      return_in({together_ + aligned(in_bytes), return_bytes(slots, partials, hidden)}, slots, partials, hidden);
   model_->experts({*backend_, arena_}, layer, all, output);
   backend_->synchronise();
 
@@ -335,7 +335,7 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
     const HandOver& part = peers_[a].held[m].hand_over;
     const std::int64_t part_slots = count_slots(part, share_);
     Reply& reply = peers_[a].replies[m];
-    const FfnOutput own = begin_reply(reply, part.rows(), part_slots);
+    const FfnOutput own = begin_reply(layer, reply, part.rows(), part_slots);
     std::memcpy(own.slot_rows.data, output.slot_rows.row<float>(slot),
                 static_cast<std::size_t>(part_slots * hidden) * 4);
     if (own.partial)
@@ -348,10 +348,10 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
 
 // ---- frames out
 
-FfnOutput FfnWorker::begin_reply(Reply& reply, std::int64_t rows, std::int64_t slots) {
-  const std::int64_t partial_rows = share_.slice_count > 0 ? rows : 0, hidden = model_->config().hidden;
-  reply.bytes = sizeof(FrameHeader) + return_bytes(slots, partial_rows, hidden);
-  return return_in(payload(reply.frame), slots, partial_rows, hidden);
+FfnOutput FfnWorker::begin_reply(std::int32_t layer, Reply& reply, std::int64_t rows, std::int64_t slots) {
+  const std::int64_t partials = partial_rows(model_->config(), share_, layer, rows), hidden = model_->config().hidden;
+  reply.bytes = sizeof(FrameHeader) + return_bytes(slots, partials, hidden);
+  return return_in(payload(reply.frame), slots, partials, hidden);
 }
 
 void FfnWorker::seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows, std::int64_t slots, Reply& reply,

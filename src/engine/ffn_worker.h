@@ -79,7 +79,7 @@ class FfnWorker {
   void run_experts(std::int32_t layer, std::int32_t m);
   void run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step);
   void run_together(std::int32_t layer, std::int32_t m, std::span<const std::int32_t> workers);
-  FfnOutput begin_reply(Reply& reply, std::int64_t rows, std::int64_t slots);
+  FfnOutput begin_reply(std::int32_t layer, Reply& reply, std::int64_t rows, std::int64_t slots);
   void seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows, std::int64_t slots, Reply& reply,
                   std::uint64_t step);
   void post_reply(std::int32_t a, std::int32_t m, Reply& reply);

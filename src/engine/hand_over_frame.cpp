@@ -23,6 +23,10 @@ HandOver hand_over_in(std::span<std::byte> payload, std::int64_t rows, std::int6
   return view;
 }
 
+std::int64_t partial_rows(const ModelConfig& model, const FfnShare& share, std::int32_t layer, std::int64_t rows) {
+  return share.slice_count > 0 && model.has_shared_ffn(layer) ? rows : 0;
+}
+
 std::size_t return_bytes(std::int64_t slot_rows, std::int64_t partial_rows, std::int64_t hidden) {
   return static_cast<std::size_t>((slot_rows + partial_rows) * hidden) * 4;
 }

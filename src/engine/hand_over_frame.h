@@ -17,6 +17,9 @@ namespace tandem {
 std::size_t hand_over_bytes(std::int64_t rows, std::int64_t hidden, std::int64_t top_k);
 HandOver hand_over_in(std::span<std::byte> payload, std::int64_t rows, std::int64_t hidden, std::int64_t top_k);
 
+// Rows of partials that a worker of this share sends back for rows of a layer.
+std::int64_t partial_rows(const ModelConfig& model, const FfnShare& share, std::int32_t layer, std::int64_t rows);
+
 std::size_t return_bytes(std::int64_t slot_rows, std::int64_t partial_rows, std::int64_t hidden);
 FfnOutput return_in(std::span<std::byte> payload, std::int64_t slot_rows, std::int64_t partial_rows,
                     std::int64_t hidden);

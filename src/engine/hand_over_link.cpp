@@ -250,12 +250,12 @@ void HandOverLink::accept_return(std::int32_t f, std::int32_t buffer, std::size_
     if (fits) {
       Flight& flight = flights_[h.micro_batch];
       Return& r = flight.returns[f];
-      const std::int64_t partial_rows =
-          ffn_share(f, config_.layout.ffn_workers, model_.experts).slice_count > 0 ? flight.rows : 0;
+      const FfnShare share = ffn_share(f, config_.layout.ffn_workers, model_.experts);
+      const std::int64_t partials = partial_rows(model_, share, h.layer, flight.rows);
       fits = h.rows == flight.rows && h.slot_rows == r.slots &&
-             payload(message).size() == return_bytes(r.slots, partial_rows, model_.hidden);
+             payload(message).size() == return_bytes(r.slots, partials, model_.hidden);
       if (fits) {
-        r.output = return_in(payload(message), r.slots, partial_rows, model_.hidden);
+        r.output = return_in(payload(message), r.slots, partials, model_.hidden);
         r.buffer = buffer;
         r.awaited = false;
         --flight.awaited;

@@ -44,8 +44,10 @@ ModelConfig read_config(const Checkpoint& checkpoint) {
   const ConfigReader config(checkpoint.config(), checkpoint.path() + "/config.json");
   const std::string type = config.text_or("model_type", "");
   if (type == "llama") return read_llama_config(config);
+  if (type == "qwen3") return read_qwen3_config(config);
+  if (type == "qwen3_moe") return read_qwen3_moe_config(config);
   if (type == "step3_text") return read_step3_text_config(config);
-  config.unsupported("model_type", "llama, step3_text");
+  config.unsupported("model_type", "llama, qwen3, qwen3_moe, step3_text");
 }
 
 std::int64_t ConfigReader::integer(const std::string& key, std::int64_t low, std::int64_t high) const {

@@ -27,7 +27,7 @@ struct RopeConfig {
 std::vector<float> rope_inv_freq(const RopeConfig& rope);
 
 struct ModelConfig {
-  std::string architecture;  // "llama", "step3_text"
+  std::string architecture;  // "llama", "qwen3", "qwen3_moe", "step3_text"
   std::int32_t layers = 0;
   std::int32_t hidden = 0;
   std::int32_t vocab = 0;
@@ -52,6 +52,8 @@ struct ModelConfig {
   std::vector<std::int32_t> eos_ids;
 
   bool is_routed(std::int32_t layer) const { return routed[layer]; }
+  // Whether a layer has what every token uses: a dense FFN or a shared expert.
+  bool has_shared_ffn(std::int32_t layer) const { return !routed[layer] || shared_width > 0; }
   std::int64_t kv_token_elements() const { return 2ll * layers * kv_heads * head_dim; }
 };
 

@@ -57,6 +57,8 @@ inline std::int64_t head_dim_max(std::int32_t heads) {
 // One per architecture, in its file.
 ModelConfig read_llama_config(const ConfigReader& config);
 ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config);
+ModelConfig read_qwen3_config(const ConfigReader& config);
+ModelConfig read_qwen3_moe_config(const ConfigReader& config);
 ModelConfig read_step3_text_config(const ConfigReader& config);
 
 }  // namespace tandem

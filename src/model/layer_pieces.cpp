@@ -58,22 +58,27 @@ void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, con
   w.backend.run(MatMul{out, activated, ffn.down.get(), ffn.slices});
 }
 
-RoutedExperts load_routed_experts(WeightReader& reader, const GatedFfnNames& stacked, const ModelConfig& config,
+RoutedExperts load_routed_experts(WeightReader& reader, const ExpertNames& names_of, const ModelConfig& config,
                                   const FfnShare& share) {
   RoutedExperts layer;
   layer.begin = share.expert_begin;
-  for (std::int32_t e = share.expert_begin; e < share.expert_end; ++e) {
-    GatedFfnNames names = stacked;
-    names.expert = e;
-    names.experts = config.experts;
+  for (std::int32_t e = share.expert_begin; e < share.expert_end; ++e)
     layer.experts.push_back(
-        load_gated_ffn(reader, Part::kExperts, names, config.hidden, config.expert_width, 0, KSlices::kCountMax));
-  }
+        load_gated_ffn(reader, Part::kExperts, names_of(e), config.hidden, config.expert_width, 0, KSlices::kCountMax));
   for (const GatedFfn& expert : layer.experts) {
     layer.gate_up.push_back(expert.gate_up.get());
     layer.down.push_back(expert.down.get());
   }
   return layer;
+}
+
+ExpertNames stacked_experts(GatedFfnNames names, std::int32_t experts) {
+  names.experts = experts;
+  return [names](std::int32_t expert) {
+    GatedFfnNames one = names;
+    one.expert = expert;
+    return one;
+  };
 }
 
 std::int64_t count_slots(const HandOver& hand_over, const FfnShare& share) {

@@ -4,6 +4,7 @@
 // Pieces that layers of several architectures are made of: functions over weights and tensors, no classes to inherit.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -52,8 +53,12 @@ struct RoutedExperts {
   std::vector<GatedFfn> experts;
   std::vector<const Weight*> gate_up, down;  // of experts, as GroupedMatMul wants them
 };
-RoutedExperts load_routed_experts(WeightReader& reader, const GatedFfnNames& stacked, const ModelConfig& config,
+// The names of one expert's matrices, stacked with those of the others or by themselves.
+using ExpertNames = std::function<GatedFfnNames(std::int32_t expert)>;
+RoutedExperts load_routed_experts(WeightReader& reader, const ExpertNames& names_of, const ModelConfig& config,
                                   const FfnShare& share);
+// All experts on the leading axis of three tensors.
+ExpertNames stacked_experts(GatedFfnNames names, std::int32_t experts);
 // Rows to experts, experts, weighting: out rows are in order of (row, slot) over the slots whose expert is held here.
 void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const HandOver& hand_over, const Tensor& out);
 // How many rows that makes.

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
-#include "model/config_reader.h"
+#include "model/decoder_config.h"
 #include "model/layer_pieces.h"
 
 namespace tandem {
@@ -21,53 +21,11 @@ void check_heads(const ModelConfig& c, const ConfigReader& reader, const std::st
   if (c.heads % c.kv_heads != 0) reader.invalid(key, format("a divisor of {} heads", c.heads));
 }
 
-RopeConfig read_rope(const ConfigReader& config, std::int32_t head_dim) {
-  RopeConfig rope;
-  rope.theta = config.number_or("rope_theta", 10000, 1, 1e12);
-  rope.dim = head_dim;
-  // Newer files hold both keys in one object. Not reading it would mean another base without a word.
-  if (config.has("rope_parameters")) config.unsupported("rope_parameters", "rope_theta and rope_scaling");
-  if (!config.has("rope_scaling")) return rope;
-  if (!config.raw("rope_scaling").is_object()) config.invalid("rope_scaling", "an object");
-  const ConfigReader scaling(config.raw("rope_scaling"), config.what() + ": rope_scaling");
-  const std::string type = scaling.text_or("rope_type", scaling.text_or("type", "default"));
-  if (type == "default") return rope;
-  if (type != "llama3") scaling.unsupported(scaling.has("rope_type") ? "rope_type" : "type", "llama3, default");
-  rope.llama3 = true;
-  rope.factor = scaling.number("factor", 1, 1e6);
-  rope.low_freq_factor = scaling.number("low_freq_factor", 1e-3, 1e6);
-  rope.high_freq_factor = scaling.number("high_freq_factor", 1e-3, 1e6);
-  rope.original_context = static_cast<double>(scaling.integer("original_max_position_embeddings", 1, kContextMax));
-  if (rope.high_freq_factor <= rope.low_freq_factor) scaling.invalid("high_freq_factor", "more than low_freq_factor");
-  return rope;
-}
-
 }  // namespace
 
 ModelConfig read_llama_config(const ConfigReader& config) {
-  if (config.text_or("hidden_act", "silu") != "silu") config.unsupported("hidden_act", "silu");
-  for (const char* key : {"attention_bias", "mlp_bias"})
-    if (config.boolean_or(key, false)) config.unsupported(key, "false");
-  if (config.has("quantization_config")) config.unsupported("quantization_config", "none: BF16, F16 or F32 weights");
-  ModelConfig c;
+  ModelConfig c = read_decoder_config(config);
   c.architecture = "llama";
-  c.layers = static_cast<std::int32_t>(config.integer("num_hidden_layers", 1, kLayersMax));
-  c.hidden = static_cast<std::int32_t>(config.integer("hidden_size", 1, kWidthMax));
-  c.vocab = static_cast<std::int32_t>(config.integer("vocab_size", 1, kVocabMax));
-  c.context_tokens_max = config.integer("max_position_embeddings", 1, kContextMax);
-  c.norm_eps = static_cast<float>(config.number_or("rms_norm_eps", 1e-6, 0, 1));
-  c.heads = static_cast<std::int32_t>(config.integer("num_attention_heads", 1, kHeadsMax));
-  c.kv_heads = static_cast<std::int32_t>(config.integer_or("num_key_value_heads", c.heads, 1, kHeadsMax));
-  check_heads(c, config, "num_key_value_heads");
-  if (!config.has("head_dim") && c.hidden % c.heads != 0)
-    config.invalid("num_attention_heads", format("a divisor of hidden_size {}", c.hidden));
-  c.head_dim = static_cast<std::int32_t>(config.integer_or("head_dim", c.hidden / c.heads, 2, head_dim_max(c.heads)));
-  if (c.head_dim % 2 != 0) config.invalid("head_dim", "an even number");
-  c.rope = read_rope(config, c.head_dim);
-  c.ffn_width = static_cast<std::int32_t>(config.integer("intermediate_size", 1, kWidthMax));
-  c.routed.assign(c.layers, false);
-  c.tied_head = config.boolean_or("tie_word_embeddings", false);
-  c.eos_ids = config.ids("eos_token_id", c.vocab);
   return c;
 }
 

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "model/llama.h"
 #include "model/model.h"
+#include "model/qwen3.h"
 #include "model/step3_text.h"
 #include "ops/weight.h"
 
@@ -15,6 +16,8 @@ namespace {
 std::unique_ptr<Model> make(const ModelConfig& config, const Checkpoint& checkpoint, const ModelShare& share,
                             WeightReader& reader) {
   if (config.architecture == "llama") return make_llama(config, checkpoint.format(), share, reader);
+  if (config.architecture == "qwen3" || config.architecture == "qwen3_moe")
+    return make_qwen3(config, checkpoint.format(), share, reader);
   if (config.architecture == "step3_text") return make_step3_text(config, share, reader);
   throw Error(ErrorCode::kUnsupported, "no model file for architecture " + config.architecture);
 }

@@ -185,7 +185,7 @@ void Step3Text::load_ffn(WeightReader& reader, const std::string& prefix, Layer&
     const std::string p = prefix + block;
     return GatedFfnNames{p + "gate_proj.weight", p + "up_proj.weight", p + "down_proj.weight"};
   };
-  if (routed) layer.experts = load_routed_experts(reader, names("moe."), c, share);
+  if (routed) layer.experts = load_routed_experts(reader, stacked_experts(names("moe."), c.experts), c, share);
   if (share.slice_count == 0) return;
   layer.ffn = routed ? load_gated_ffn(reader, Part::kSharedExpert, names("share_expert."), c.hidden, c.shared_width,
                                       share.slice_first, share.slice_count)

@@ -30,11 +30,11 @@ struct EmbedRows {
   Tensor ids;           // i32 [rows], each in [0, vocab)
 };
 
-// out = x / sqrt(mean(x²) + eps) · weight, over the last axis.
+// out = x / sqrt(mean(x²) + eps) · weight, over each stretch of width columns by itself: the whole row, or every head.
 struct RmsNorm {
-  Tensor out;     // [rows, hidden]; may be x
-  Tensor x;       // [rows, hidden]
-  Tensor weight;  // f32 [hidden]
+  Tensor out;     // [rows, stretches · width]; may be x
+  Tensor x;       // [rows, stretches · width]
+  Tensor weight;  // f32 [width]
   float eps;
 };
 

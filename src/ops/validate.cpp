@@ -44,7 +44,10 @@ void check(const EmbedRows& op) {
 
 void check(const RmsNorm& op) {
   need_f32(op.out, op.x.rows(), op.x.shape[1], "rms_norm: out differs from x");
-  need_f32(op.x, op.x.rows(), op.weight.shape[0], "rms_norm: x is not f32 [rows, hidden]");
+  need(op.weight.dtype == DType::kF32 && op.weight.shape.rank == 1 && op.weight.shape[0] > 0,
+       "rms_norm: weight is not f32 [width]");
+  need(op.x.shape[1] % op.weight.shape[0] == 0, "rms_norm: columns are not whole stretches of the weight's width");
+  need_f32(op.x, op.x.rows(), op.x.shape[1], "rms_norm: x is not f32 [rows, stretches * width]");
 }
 
 void check(const AddRmsNorm& op) {

@@ -63,7 +63,8 @@ std::string name_of(const testing::TestParamInfo<const char*>& info) {
   std::replace_if(name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
   return name;
 }
-INSTANTIATE_TEST_SUITE_P(Models, BitEqual, testing::Values("step3_text_bf16", "llama", "llama_gguf/llama-q4_1.gguf"),
+INSTANTIATE_TEST_SUITE_P(Models, BitEqual,
+                         testing::Values("step3_text_bf16", "qwen3_moe", "llama", "llama_gguf/llama-q4_1.gguf"),
                          name_of);
 
 TEST_P(BitEqual, InEveryLayoutWithAnyNumberOfMicroBatches) {

@@ -47,6 +47,17 @@ TEST(ReturnFrame, AWorkerWithoutSlicesOrChosenExperts) {
   EXPECT_FALSE(view.partial);
 }
 
+TEST(ReturnFrame, PartialsComeFromSlicesOfWhatEveryTokenUses) {
+  ModelConfig model;
+  model.routed = {false, true};
+  const FfnShare with_slices{.slice_count = 2}, without{.slice_count = 0};
+  EXPECT_EQ(partial_rows(model, with_slices, 0, 7), 7);
+  EXPECT_EQ(partial_rows(model, with_slices, 1, 7), 0) << "no shared expert";
+  EXPECT_EQ(partial_rows(model, without, 0, 7), 0);
+  model.shared_width = 64;
+  EXPECT_EQ(partial_rows(model, with_slices, 1, 7), 7);
+}
+
 TEST(HandOverFrame, AViewBeyondItsFrameIsABug) {
   std::vector<std::byte> bytes(hand_over_bytes(3, 16, 2) - 1);
   EXPECT_DEATH(hand_over_in(bytes, 3, 16, 2), "larger than its frame");

@@ -33,6 +33,16 @@ ModelConfig read_llama(const char* patch = "{}") {
   return read_llama_config(ConfigReader(config, "config.json"));
 }
 
+ModelConfig read_qwen3(const char* patch = "{}") {
+  const Json config = patched(qwen3_config(), patch);
+  return read_qwen3_config(ConfigReader(config, "config.json"));
+}
+
+ModelConfig read_qwen3_moe(const char* patch = "{}") {
+  const Json config = patched(qwen3_moe_config(), patch);
+  return read_qwen3_moe_config(ConfigReader(config, "config.json"));
+}
+
 ModelConfig read_step3(const char* patch = "{}") {
   const Json config = patched(step3_config(), patch);
   return read_step3_text_config(ConfigReader(config, "config.json"));
@@ -197,6 +207,17 @@ TEST(LlamaConfig, rope_scaling_is_absent_default_or_llama3) {
   EXPECT_EQ(rope.original_context, 8192);
 }
 
+TEST(LlamaConfig, rope_parameters_of_newer_files_hold_base_and_scaling) {
+  const RopeConfig plain = read_llama(R"({"rope_parameters": {"rope_theta": 500000, "rope_type": "default"}})").rope;
+  EXPECT_EQ(plain.theta, 500000);
+  EXPECT_FALSE(plain.llama3);
+  const RopeConfig scaled = read_llama(R"({"rope_parameters": {"rope_theta": 500000, "rope_type": "llama3", "factor": 8,
+    "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 8192}})")
+                                .rope;
+  EXPECT_EQ(scaled.theta, 500000);
+  EXPECT_TRUE(scaled.llama3);
+}
+
 constexpr Refusal kLlamaRefusals[] = {
     {R"({"rope_scaling": {"rope_type": "linear", "factor": 2}})", ErrorCode::kUnsupported,
      "rope_scaling: rope_type is \"linear\", supported: llama3, default"},
@@ -212,8 +233,9 @@ constexpr Refusal kLlamaRefusals[] = {
     {R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4,
          "original_max_position_embeddings": 64}})",
      ErrorCode::kInvalidData, "rope_scaling: high_freq_factor is 4, expected more than low_freq_factor"},
-    {R"({"rope_parameters": {"rope_theta": 5}})", ErrorCode::kUnsupported,
-     "rope_parameters is {\"rope_theta\":5}, supported: rope_theta and rope_scaling"},
+    {R"({"rope_parameters": {"rope_theta": 5, "rope_type": "yarn"}})", ErrorCode::kUnsupported,
+     "rope_parameters: rope_type is \"yarn\", supported: llama3, default"},
+    {R"({"rope_parameters": {"rope_theta": 0}})", ErrorCode::kInvalidData, "rope_parameters: rope_theta is 0"},
     {R"({"quantization_config": {"bits": 4}})", ErrorCode::kUnsupported, "quantization_config is {\"bits\":4}"},
     {R"({"hidden_act": "gelu"})", ErrorCode::kUnsupported, "hidden_act is \"gelu\", supported: silu"},
     {R"({"attention_bias": true})", ErrorCode::kUnsupported, "attention_bias is true, supported: false"},
@@ -243,17 +265,86 @@ TEST(LlamaConfig, values_that_cannot_be_honoured_are_refused_by_name) {
   expect_refusals(read_llama, kLlamaRefusals);
 }
 
+// ---- Qwen3
+
+TEST(Qwen3Config, head_dim_is_a_size_of_its_own) {
+  const ModelConfig c = read_qwen3();
+  EXPECT_EQ(c.architecture, "qwen3");
+  EXPECT_EQ(c.heads, 5);
+  EXPECT_EQ(c.kv_heads, 1);
+  EXPECT_EQ(c.head_dim, 12);
+  EXPECT_EQ(c.rope.dim, 12);
+  EXPECT_EQ(c.rope.theta, 1000000);
+  EXPECT_TRUE(c.tied_head);
+  EXPECT_EQ(c.experts, 0);
+  EXPECT_THAT(c.routed, ElementsAre(false, false, false));
+}
+
+constexpr Refusal kQwen3Refusals[] = {
+    {R"({"head_dim": null})", ErrorCode::kInvalidData, "head_dim is missing, expected an integer"},
+    {R"({"use_sliding_window": true})", ErrorCode::kUnsupported, "use_sliding_window is true, supported: false"},
+    {R"({"attention_bias": true})", ErrorCode::kUnsupported, "attention_bias is true, supported: false"},
+    {R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}})",
+     ErrorCode::kUnsupported, "rope_scaling: rope_type is \"yarn\", supported: llama3, default"},
+};
+
+TEST(Qwen3Config, values_that_cannot_be_honoured_are_refused_by_name) {
+  expect_refusals(read_qwen3, kQwen3Refusals);
+}
+
+TEST(Qwen3MoeConfig, layers_are_routed_unless_the_file_says_otherwise) {
+  EXPECT_THAT(read_qwen3_moe().routed, ElementsAre(false, true, false));
+  EXPECT_THAT(read_qwen3_moe(R"({"mlp_only_layers": null})").routed, ElementsAre(true, true, true));
+  EXPECT_THAT(read_qwen3_moe(R"({"mlp_only_layers": []})").routed, ElementsAre(true, true, true));
+  EXPECT_THAT(read_qwen3_moe(R"({"mlp_only_layers": [], "decoder_sparse_step": 2})").routed,
+              ElementsAre(false, true, false));
+  EXPECT_THAT(read_qwen3_moe(R"({"mlp_only_layers": [1], "decoder_sparse_step": 2})").routed,
+              ElementsAre(false, false, false));
+  EXPECT_THAT(read_qwen3_moe(R"({"mlp_only_layers": [], "decoder_sparse_step": null})").routed,
+              ElementsAre(true, true, true));
+}
+
+TEST(Qwen3MoeConfig, experts_have_no_shared_one_and_weights_as_the_file_says) {
+  const ModelConfig c = read_qwen3_moe();
+  EXPECT_EQ(c.architecture, "qwen3_moe");
+  EXPECT_EQ(c.experts, 6);
+  EXPECT_EQ(c.experts_per_token, 2);
+  EXPECT_EQ(c.expert_width, 33);
+  EXPECT_EQ(c.shared_width, 0);
+  EXPECT_TRUE(c.renormalise);
+  EXPECT_FALSE(read_qwen3_moe(R"({"norm_topk_prob": null})").renormalise);
+  EXPECT_TRUE(c.has_shared_ffn(0));
+  EXPECT_FALSE(c.has_shared_ffn(1));
+}
+
+constexpr Refusal kQwen3MoeRefusals[] = {
+    {R"({"num_experts": null})", ErrorCode::kInvalidData, "num_experts is missing"},
+    {R"({"num_experts_per_tok": 7})", ErrorCode::kInvalidData, "num_experts_per_tok is 7, expected 1 … 6"},
+    {R"({"decoder_sparse_step": 0})", ErrorCode::kInvalidData, "decoder_sparse_step is 0, expected 1 … 1024"},
+    {R"({"mlp_only_layers": 1})", ErrorCode::kInvalidData, "mlp_only_layers is 1, expected a list of layer numbers"},
+    {R"({"mlp_only_layers": [3]})", ErrorCode::kInvalidData, "mlp_only_layers is [3], expected layer numbers in 0 … 2"},
+    {R"({"mlp_only_layers": [-1]})", ErrorCode::kInvalidData, "mlp_only_layers is [-1], expected layer numbers"},
+    {R"({"mlp_only_layers": ["0"]})", ErrorCode::kInvalidData, "mlp_only_layers is [\"0\"], expected layer numbers"},
+};
+
+TEST(Qwen3MoeConfig, values_that_cannot_be_honoured_are_refused_by_name) {
+  expect_refusals(read_qwen3_moe, kQwen3MoeRefusals);
+}
+
 // ---- the file and its architecture
 
 TEST(ReadConfig, the_model_type_says_who_reads_the_file) {
   EXPECT_EQ(read_config(*SyntheticCheckpoint(llama_config(), {})).architecture, "llama");
+  EXPECT_EQ(read_config(*SyntheticCheckpoint(qwen3_config(), {})).architecture, "qwen3");
+  EXPECT_EQ(read_config(*SyntheticCheckpoint(qwen3_moe_config(), {})).architecture, "qwen3_moe");
   EXPECT_EQ(read_config(*SyntheticCheckpoint(step3_config(), {})).architecture, "step3_text");
 }
 
 TEST(ReadConfig, an_unknown_architecture_is_named) {
   const Error unknown = error_of([] { read_config(*SyntheticCheckpoint({{"model_type", "gpt_neox"}}, {})); });
   EXPECT_EQ(unknown.code(), ErrorCode::kUnsupported);
-  EXPECT_THAT(unknown.message(), HasSubstr("config.json: model_type is \"gpt_neox\", supported: llama, step3_text"));
+  EXPECT_THAT(unknown.message(),
+              HasSubstr("config.json: model_type is \"gpt_neox\", supported: llama, qwen3, qwen3_moe, step3_text"));
   const Error missing = error_of([] { read_config(*SyntheticCheckpoint(Json::object(), {})); });
   EXPECT_EQ(missing.code(), ErrorCode::kUnsupported);
   EXPECT_THAT(missing.message(), HasSubstr("model_type is missing"));

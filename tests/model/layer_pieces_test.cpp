@@ -229,7 +229,9 @@ class RoutedExpertsTest : public LayerPiecesTest {
     std::copy_n(&kIds[0][0], kRows * kTopK, hand_over_.expert_ids.as<std::int32_t>());
   }
   Tensor ids(std::int64_t rows) { return Tensor(tensors_.i32(rows * kTopK).data, DType::kI32, {rows, kTopK}); }
-  RoutedExperts load(const FfnShare& share) { return load_routed_experts(reader_, kNames, config_, share); }
+  RoutedExperts load(const FfnShare& share) {
+    return load_routed_experts(reader_, stacked_experts(kNames, kExperts), config_, share);
+  }
   WorkerSlots run(const FfnShare& share) {
     const WorkerSlots slots{share, tensors_.f32(count_slots(hand_over_, share), kHidden)};
     fill(slots.slot_rows, NAN);

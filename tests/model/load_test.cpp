@@ -90,6 +90,18 @@ const MeasuredCase kMeasured[] = {
       {Part::kAttention, 2 * (128 + 64 + 64 + 128) * 128},
       {Part::kNorm, 2 * 2 * 128 + 128},
       {Part::kDenseFfn, 2 * 3 * 256 * 128}}},
+    {"tests/goldens/qwen3",
+     {{Part::kEmbedding, 512 * 96},
+      {Part::kAttention, 3 * (128 + 64 + 64 + 128) * 96},
+      {Part::kNorm, 3 * (2 * 96 + 2 * 32) + 96},
+      {Part::kDenseFfn, 3 * 3 * 192 * 96}}},
+    {"tests/goldens/qwen3_moe",
+     {{Part::kEmbedding, 512 * 128},
+      {Part::kHead, 512 * 128},
+      {Part::kAttention, 3 * (256 + 64 + 64 + 256) * 128},
+      {Part::kNorm, 3 * (2 * 128 + 2 * 32) + 128},
+      {Part::kRouter, 3 * 8 * 128},
+      {Part::kExperts, 3 * 8 * 3 * 64 * 128}}},
     {"tests/goldens/step3_text_bf16",
      {{Part::kEmbedding, 512 * 128},
       {Part::kHead, 512 * 128},
@@ -131,8 +143,11 @@ TEST(MeasureParts, quantised_weights_count_as_they_are_stored) {
   EXPECT_EQ(parts.at(Part::kNorm).bytes, 4 * parts.at(Part::kNorm).parameters) << "norms are f32";
 }
 
-const char* const kCheckpoints[] = {"tests/goldens/llama", "tests/goldens/step3_text_bf16",
-                                    "tests/goldens/step3_text_d256", "tests/goldens/llama_gguf/llama-q8_0.gguf",
+const char* const kCheckpoints[] = {"tests/goldens/llama",
+                                    "tests/goldens/qwen3_moe",
+                                    "tests/goldens/step3_text_bf16",
+                                    "tests/goldens/step3_text_d256",
+                                    "tests/goldens/llama_gguf/llama-q8_0.gguf",
                                     "tests/goldens/llama_gguf/llama-q4_0.gguf"};
 
 TEST(ShareBytes, the_shares_of_all_workers_add_up_to_the_model) {

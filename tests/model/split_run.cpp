@@ -59,7 +59,8 @@ void run_ffn(Backend& backend, Arena& tensors, std::span<const FfnWorker> worker
     Arena scratch(backend, worker.model->ffn_scratch_bytes(hand_over.rows()));
     FfnOutput output;
     if (routed) output.slot_rows = tensors.f32(count_slots(hand_over, worker.share), c.hidden);
-    if (worker.share.slice_count > 0) output.partial = tensors.f32(hand_over.rows(), c.hidden);
+    if (worker.share.slice_count > 0 && c.has_shared_ffn(layer))
+      output.partial = tensors.f32(hand_over.rows(), c.hidden);
     worker.model->experts({backend, scratch}, layer, hand_over, output);
     if (routed) slots.push_back({worker.share, output.slot_rows});
     if (!output.partial) continue;

@@ -51,7 +51,8 @@ std::vector<float> synthetic_values(const SyntheticTensor& tensor) {
   const bool is_norm = tensor.shape.rank == 1;
   const auto columns = static_cast<float>(tensor.shape[std::max(tensor.shape.rank - 1, 0)]);
   std::vector<float> values(static_cast<std::size_t>(tensor.shape.elements()));
-  for (float& value : values) value = is_norm ? 1 + 0.1f * rng.normal() : rng.normal() / std::sqrt(columns);
+  for (float& value : values)
+    value = tensor.scale * (is_norm ? 1 + 0.1f * rng.normal() : rng.normal() / std::sqrt(columns));
   return values;
 }
 
@@ -134,6 +135,39 @@ SyntheticTensors step3_tensors(const Json& config) {
     add_gated_ffn(tensors, layer + "moe.", {experts, expert_width, hidden}, {experts, hidden, expert_width});
     add_gated_ffn(tensors, layer + "share_expert.", {shared_width, hidden}, {hidden, shared_width});
   }
+  return tensors;
+}
+
+Json qwen3_config() {
+  return Json::parse(R"({"model_type": "qwen3", "num_hidden_layers": 3, "hidden_size": 40, "vocab_size": 39,
+    "max_position_embeddings": 128, "num_attention_heads": 5, "num_key_value_heads": 1, "head_dim": 12,
+    "intermediate_size": 80, "rope_theta": 1000000, "rope_scaling": null, "use_sliding_window": false,
+    "tie_word_embeddings": true, "eos_token_id": 38})");
+}
+
+Json qwen3_moe_config() {
+  Json config = qwen3_config();
+  config.update(Json::parse(R"({"model_type": "qwen3_moe", "num_experts": 6, "num_experts_per_tok": 2,
+    "moe_intermediate_size": 33, "norm_topk_prob": true, "decoder_sparse_step": 1, "mlp_only_layers": [0, 2],
+    "tie_word_embeddings": false})"));
+  return config;
+}
+
+SyntheticTensors qwen3_tensors(const Json& config) {
+  SyntheticTensors tensors;
+  const std::int64_t hidden = config["hidden_size"], dim = config["head_dim"];
+  for (SyntheticTensor& tensor : llama_tensors(config)) {
+    const bool routed = config.contains("num_experts") && tensor.name.starts_with("model.layers.1.mlp.");
+    if (!routed) tensors.push_back(std::move(tensor));
+  }
+  for (int i = 0; i < config["num_hidden_layers"].get<int>(); ++i)
+    for (const char* norm : {"q_norm", "k_norm"})
+      tensors.push_back({format("model.layers.{}.self_attn.{}.weight", i, norm), {dim}});
+  if (!config.contains("num_experts")) return tensors;
+  const std::int64_t experts = config["num_experts"], width = config["moe_intermediate_size"];
+  tensors.push_back({"model.layers.1.mlp.gate.weight", {experts, hidden}});
+  for (std::int64_t e = 0; e < experts; ++e)
+    add_gated_ffn(tensors, format("model.layers.1.mlp.experts.{}.", e), {width, hidden}, {hidden, width});
   return tensors;
 }
 

@@ -22,6 +22,7 @@ struct SyntheticTensor {
   Shape shape;
   DType dtype = DType::kF32;
   std::string values_of;  // when not empty: the name whose values it has
+  float scale = 1;        // of every value
 };
 using SyntheticTensors = std::vector<SyntheticTensor>;
 
@@ -51,6 +52,12 @@ SyntheticTensors llama_tensors(const Json& config);
 // Three layers of which the one in the middle has six experts of width 33 and a shared expert of 64.
 Json step3_config();
 SyntheticTensors step3_tensors(const Json& config);
+
+// Three layers with normalised query and key heads, five heads on one kv head; with experts the one in the middle has
+// six of width 33, and no shared one.
+Json qwen3_config();
+Json qwen3_moe_config();
+SyntheticTensors qwen3_tensors(const Json& config);
 
 // A GGUF file: metadata by key (integers as u32, fractions as f32, strings), f32 tensors.
 struct GgufTensor {

@@ -59,6 +59,12 @@ inline void add_row_cases(std::vector<OperatorCase>& table) {
                      const Tensor x = b.normal(4, 100);
                      return BuiltCase{{RmsNorm{x, x, b.normal_vector(100, 1, 0.2f), 1e-3f}}, {x}};
                    }});
+  for (const auto& [rows, heads, dim] : {std::array{1, 16, 128}, {5, 3, 20}, {33, 2, 64}, {0, 4, 32}}) {
+    table.push_back({format("rms_norm {} rows, {} heads of {}", rows, heads, dim), {}, [=](CaseBuilder& b) {
+                       const Tensor x = b.normal(rows, heads * dim, 3, 7);
+                       return BuiltCase{{RmsNorm{x, x, b.normal_vector(dim, 1, 0.2f), 1e-6f}}, {x}};
+                     }});
+  }
   for (const auto& [rows, heads, dim, pairs] :
        {std::array{1, 9, 64, 32}, {3, 2, 20, 10}, {40, 8, 64, 16}, {0, 1, 8, 4}}) {
     table.push_back(

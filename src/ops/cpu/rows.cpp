@@ -18,10 +18,11 @@ void run(Machine& machine, const EmbedRows& op) {
 }
 
 void run(Machine& machine, const RmsNorm& op) {
-  const std::int64_t columns = op.x.shape[1];
+  const std::int64_t columns = op.x.shape[1], width = op.weight.shape[0];
   machine.split(op.x.rows(), columns, [&](int, std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
-      machine.kernels.rms_norm(op.out.row<float>(i), op.x.row<float>(i), op.weight.f32(), columns, op.eps);
+      for (std::int64_t c = 0; c < columns; c += width)
+        machine.kernels.rms_norm(op.out.row<float>(i) + c, op.x.row<float>(i) + c, op.weight.f32(), width, op.eps);
   });
 }
 

@@ -17,15 +17,17 @@ void run(const EmbedRows& op) {
 }
 
 void run(const RmsNorm& op) {
-  const std::int64_t columns = op.x.shape[1];
+  const std::int64_t columns = op.x.shape[1], width = op.weight.shape[0];
   const float* weight = op.weight.f32();
   for (std::int64_t i = 0; i < op.x.rows(); ++i) {
-    const float* x = op.x.row<float>(i);
-    float* out = op.out.row<float>(i);
-    float squares = 0;
-    for (std::int64_t c = 0; c < columns; ++c) squares += x[c] * x[c];
-    const float scale = 1.0f / std::sqrt(squares / static_cast<float>(columns) + op.eps);
-    for (std::int64_t c = 0; c < columns; ++c) out[c] = x[c] * scale * weight[c];
+    for (std::int64_t begin = 0; begin < columns; begin += width) {
+      const float* x = op.x.row<float>(i) + begin;
+      float* out = op.out.row<float>(i) + begin;
+      float squares = 0;
+      for (std::int64_t c = 0; c < width; ++c) squares += x[c] * x[c];
+      const float scale = 1.0f / std::sqrt(squares / static_cast<float>(width) + op.eps);
+      for (std::int64_t c = 0; c < width; ++c) out[c] = x[c] * scale * weight[c];
+    }
   }
 }
 

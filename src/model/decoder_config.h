@@ -1,0 +1,18 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The keys that config.json files of grouped-query decoders have in common. An architecture reads these, then its own.
+#pragma once
+
+#include "model/config_reader.h"
+
+namespace tandem {
+
+// Sizes, norms, rotary embedding, the tied head, end tokens; every layer dense. head_dim is hidden_size over heads
+// where the file has none. Refuses biases, other activations and quantised files.
+ModelConfig read_decoder_config(const ConfigReader& config);
+
+// rope_theta and rope_scaling, or both in rope_parameters as newer files have them: none, default or llama3.
+RopeConfig read_rope_config(const ConfigReader& config, std::int32_t dim);
+
+}  // namespace tandem
