@@ -1,0 +1,379 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The MFA decode kernel.
+//
+// Shape: per page 64 heads x 64 tokens x 256, twice; one block per multiprocessor walks pieces of sequences
+// (mfa_schedule.h). One warp feeds a ring of four pages, a page being one bulk copy; two math warpgroups take alternate
+// pages of a piece and merge when it ends. All of a warpgroup's 64 x 256 output stays in registers.
+//
+// FP8 products are summed with about 14 bits inside the tensor core. So no sum stays there for longer than a page: the
+// outputs of a page go through 64-column accumulators that are added in f32, small terms first. Because of that addition
+// each page can have its own maximum, and its probabilities always use the whole range of E4M3: a sink in one page does
+// not flush the others to zero.
+//
+// V's scale per token goes into the exponent as log2; the sum of probabilities takes its inverse out again.
+//
+// Bound by memory: 33.5 KB a page against about 1,000 tensor core cycles. Measured: docs/performance.md.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include "ops/cuda/attention/mfa_decode.h"
+#include "ops/cuda/attention/mfa_page.h"
+#include "ops/cuda/ptx/bulk_copy.cuh"
+#include "ops/cuda/ptx/dependent_launch.cuh"
+#include "ops/cuda/ptx/e4m3.cuh"
+#include "ops/cuda/ptx/mbarrier.cuh"
+#include "ops/cuda/ptx/wgmma.cuh"
+
+namespace tandem::cuda::mfa {
+
+inline constexpr int kStages = 4;
+inline constexpr int kMathGroups = 2;
+inline constexpr int kMathThreads = 128 * kMathGroups;
+inline constexpr int kThreads = kMathThreads + 128;
+inline constexpr int kStageBytes = (MfaPage::kBytes + 1023) / 1024 * 1024;  // the swizzle wants 1 KiB
+// A ring position belongs to one math group for good, so that no group skips a phase of a barrier.
+static_assert(kStages % kMathGroups == 0);
+inline constexpr float kMinusInfinity = -1e30f;  // finite, so that differences of maxima are never NaN
+
+struct alignas(1024) Shared {
+  std::uint8_t q[2][2][MfaPage::kQueryTileBytes];  // [piece % 2][term]; the piece's merge reuses it
+  std::uint8_t page[kStages][kStageBytes];
+  float maximum[kMathGroups][64], sum[kMathGroups][64];
+  std::uint64_t page_full[kStages], page_free[kStages];
+  std::uint64_t q_full[2], q_free[2];
+};
+
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Pieces and pages in order, as feeder and math groups walk them. A piece takes an even number of ring positions: its
+// last may be empty.
+__device__ inline int padded_pages(const MfaPiece& piece) {
+  return (piece.page_end - piece.page_begin + 1) & ~1;
+}
+
+__device__ inline void feed(Shared& s, const MfaDecode& op, int first, int last) {
+  const int lane = threadIdx.x % 32;
+  int position = 0;
+  for (int i = first; i < last; ++i) {
+    const MfaPiece piece = op.pieces[i];
+    const int buffer = (i - first) & 1, use = (i - first) >> 1;
+    if (lane == 0) {
+      if (use > 0) ptx::wait(&s.q_free[buffer], (use - 1) & 1);
+      ptx::arrive_expecting(&s.q_full[buffer], 2 * MfaPage::kQueryTileBytes);
+      ptx::bulk_load(s.q[buffer], op.q_tiles + static_cast<std::size_t>(piece.sequence) * 2 * MfaPage::kQueryTileBytes,
+                     2 * MfaPage::kQueryTileBytes, &s.q_full[buffer]);
+    }
+    const std::int32_t* table = op.block_table + static_cast<std::size_t>(piece.sequence) * op.blocks_max;
+    const int pages = piece.page_end - piece.page_begin, padded = padded_pages(piece);
+    std::int32_t blocks = 0;
+    for (int p = 0; p < padded; ++p, ++position) {
+      if (p % 32 == 0 && p + lane < pages) blocks = table[piece.page_begin + p + lane];
+      const std::int32_t block = __shfl_sync(~0u, blocks, p % 32);
+      if (lane != 0) continue;
+      const int stage = position % kStages;
+      if (position >= kStages) ptx::wait(&s.page_free[stage], (position / kStages - 1) & 1);
+      if (p < pages) {
+        ptx::arrive_expecting(&s.page_full[stage], MfaPage::kBytes);
+        ptx::bulk_load(s.page[stage], op.pages + static_cast<std::size_t>(block) * op.page_stride, MfaPage::kBytes,
+                       &s.page_full[stage]);
+      } else {
+        ptx::arrive(&s.page_full[stage]);
+      }
+    }
+  }
+}
+
+// One math warpgroup's state. Thread: heads row and row + 8, columns 8 j + 2 quad and the next.
+struct Rows {
+  float out[128];
+  float maximum[2], sum[2];  // base 2; sum over this thread's columns only
+  __device__ void clear() {
+#pragma unroll
+    for (int i = 0; i < 128; ++i) out[i] = 0;
+    maximum[0] = maximum[1] = kMinusInfinity;
+    sum[0] = sum[1] = 0;
+  }
+};
+
+__device__ inline void issue_scores(float (&c)[32], std::uint32_t q, std::uint32_t k) {
+  ptx::pin(c);
+  ptx::wgmma_fence();
+#pragma unroll
+  for (int term = 1; term >= 0; --term) {  // the small term first
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int at = (i >> 2) * 8192 + (i & 3) * 32;
+      ptx::wgmma_e4m3_n64(c, ptx::descriptor(q + term * MfaPage::kQueryTileBytes + at, 1024, ptx::Swizzle::k128),
+                          ptx::descriptor(k + at, 1024, ptx::Swizzle::k128), term == 0 || i > 0);
+    }
+  }
+  ptx::wgmma_commit();
+}
+
+// Scores become probabilities (times 2^8, relative to the page's maximum) in two FP8 terms. Updates maximum and sum,
+// rescales the output when the maximum grows, and returns in factor what this page's output is to be multiplied with.
+__device__ inline void softmax(float (&c)[32], const float (&q_scale)[2], const float* scales, int tokens, int quad,
+                               Rows& rows, std::uint32_t (&high)[8], std::uint32_t (&low)[8], float (&factor)[2]) {
+#pragma unroll
+  for (int j = 0; j < 8; ++j) {
+    const float2 k = *reinterpret_cast<const float2*>(&scales[8 * j + 2 * quad]);
+    const float2 log_v = *reinterpret_cast<const float2*>(&scales[64 + 8 * j + 2 * quad]);
+    c[4 * j] = fmaf(c[4 * j], k.x * q_scale[0], log_v.x);
+    c[4 * j + 1] = fmaf(c[4 * j + 1], k.y * q_scale[0], log_v.y);
+    c[4 * j + 2] = fmaf(c[4 * j + 2], k.x * q_scale[1], log_v.x);
+    c[4 * j + 3] = fmaf(c[4 * j + 3], k.y * q_scale[1], log_v.y);
+  }
+  if (tokens < MfaPage::kTokens) {
+#pragma unroll
+    for (int i = 0; i < 32; ++i)
+      if (8 * (i >> 2) + 2 * quad + (i & 1) >= tokens) c[i] = -INFINITY;
+  }
+  float page_maximum[2] = {kMinusInfinity, kMinusInfinity};
+#pragma unroll
+  for (int i = 0; i < 32; ++i) page_maximum[(i >> 1) & 1] = fmaxf(page_maximum[(i >> 1) & 1], c[i]);
+  float keep[2], base[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    page_maximum[r] = fmaxf(page_maximum[r], __shfl_xor_sync(~0u, page_maximum[r], 1));
+    page_maximum[r] = fmaxf(page_maximum[r], __shfl_xor_sync(~0u, page_maximum[r], 2));
+    base[r] = page_maximum[r] - 8.f;
+    const float maximum = fmaxf(rows.maximum[r], page_maximum[r]);
+    keep[r] = exp2_fast(rows.maximum[r] - maximum);
+    factor[r] = exp2_fast(page_maximum[r] - maximum);
+    rows.maximum[r] = maximum;
+  }
+  float sum[2] = {0, 0};
+#pragma unroll
+  for (int j = 0; j < 8; ++j) {
+    float2 inverse_v = *reinterpret_cast<const float2*>(&scales[128 + 8 * j + 2 * quad]);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float& a = c[4 * j + 2 * r];
+      float& b = c[4 * j + 2 * r + 1];
+      a = exp2_fast(a - base[r]);
+      b = exp2_fast(b - base[r]);
+      sum[r] = fmaf(a, inverse_v.x, fmaf(b, inverse_v.y, sum[r]));
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) rows.sum[r] = fmaf(rows.sum[r], keep[r], sum[r] * factor[r]);
+  if (__any_sync(~0u, keep[0] < 1.f || keep[1] < 1.f)) {
+#pragma unroll
+    for (int i = 0; i < 128; ++i) rows.out[i] *= keep[(i >> 1) & 1];
+  }
+#pragma unroll
+  for (int t = 0; t < 4; ++t) {
+    const float* x = &c[8 * t];
+    high[2 * t] = ptx::to_e4m3(x[0], x[1], x[4], x[5]);
+    high[2 * t + 1] = ptx::to_e4m3(x[2], x[3], x[6], x[7]);
+    low[2 * t] = ptx::rest_e4m3(high[2 * t], x[0], x[1], x[4], x[5]);
+    low[2 * t + 1] = ptx::rest_e4m3(high[2 * t + 1], x[2], x[3], x[6], x[7]);
+  }
+}
+
+// 64 columns of the page's output: 64 tokens, the small term first.
+__device__ inline void issue_output(float (&t)[32], const std::uint32_t (&high)[8], const std::uint32_t (&low)[8],
+                                    std::uint32_t v) {
+  ptx::pin(t);
+  ptx::wgmma_fence();
+  ptx::wgmma_e4m3_n64(t, low, ptx::descriptor(v, 512, ptx::Swizzle::k64), false);
+  ptx::wgmma_e4m3_n64(t, low + 4, ptx::descriptor(v + 32, 512, ptx::Swizzle::k64), true);
+  ptx::wgmma_e4m3_n64(t, high, ptx::descriptor(v, 512, ptx::Swizzle::k64), true);
+  ptx::wgmma_e4m3_n64(t, high + 4, ptx::descriptor(v + 32, 512, ptx::Swizzle::k64), true);
+  ptx::wgmma_commit();
+}
+
+template <int kChunk>
+__device__ inline void promote(float (&t)[32], const float (&factor)[2], Rows& rows) {
+  ptx::pin(t);
+#pragma unroll
+  for (int i = 0; i < 32; ++i) rows.out[32 * kChunk + i] = fmaf(t[i], factor[(i >> 1) & 1], rows.out[32 * kChunk + i]);
+}
+
+__device__ inline void add_page(std::uint32_t q, const std::uint8_t* page, std::uint64_t* page_free,
+                                const float (&q_scale)[2], int tokens, Rows& rows) {
+  const int quad = threadIdx.x & 3;
+  std::uint32_t high[8], low[8];
+  float factor[2];
+  {
+    float c[32];
+    issue_scores(c, q, ptx::shared_address(page));
+    ptx::wgmma_wait<0>();
+    ptx::pin(c);
+    softmax(c, q_scale, reinterpret_cast<const float*>(page + MfaPage::kScalesAt), tokens, quad, rows, high, low,
+            factor);
+  }
+  const std::uint32_t v = ptx::shared_address(page) + MfaPage::kKeyBytes;
+  constexpr int kChunkBytes = 64 * 64;
+  float even[32], odd[32];
+  issue_output(even, high, low, v);
+  issue_output(odd, high, low, v + kChunkBytes);
+  ptx::wgmma_wait<1>();
+  promote<0>(even, factor, rows);
+  issue_output(even, high, low, v + 2 * kChunkBytes);
+  ptx::wgmma_wait<1>();
+  promote<1>(odd, factor, rows);
+  issue_output(odd, high, low, v + 3 * kChunkBytes);
+  ptx::wgmma_wait<1>();
+  promote<2>(even, factor, rows);
+  ptx::wgmma_wait<0>();
+  if (threadIdx.x % 32 == 0) ptx::arrive(page_free);  // this warp has read all it wanted
+  promote<3>(odd, factor, rows);
+}
+
+// Where the merged columns of a piece go.
+struct Target {
+  std::uint16_t* out;  // bf16 [64, 256], or
+  float4* partial;     // [32][128 threads]: as the registers are
+  template <int kChunk>
+  __device__ void store(const float (&x)[32], int row, int quad, int thread) const {
+    if (partial != nullptr) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i)
+        partial[(8 * kChunk + i) * 128 + thread] =
+            make_float4(x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      std::uint16_t* at = out + row * MfaPage::kDim + 64 * kChunk + 8 * i + 2 * quad;
+      *reinterpret_cast<__nv_bfloat162*>(at) = __floats2bfloat162_rn(x[4 * i], x[4 * i + 1]);
+      *reinterpret_cast<__nv_bfloat162*>(at + 8 * MfaPage::kDim) = __floats2bfloat162_rn(x[4 * i + 2], x[4 * i + 3]);
+    }
+  }
+};
+
+// Gives 64 columns to the other group through give, takes its share of 64 others through take, and stores the sum.
+template <int kGive, int kTake>
+__device__ inline void exchange(const Rows& rows, float scale0, float scale1, float4* give, const float4* take,
+                                const Target& target, int row, int quad) {
+  const int thread = threadIdx.x % 128;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const float* x = &rows.out[32 * kGive + 4 * i];
+    give[i * 128 + thread] = make_float4(x[0] * scale0, x[1] * scale0, x[2] * scale1, x[3] * scale1);
+  }
+  ptx::sync_threads<1, kMathThreads>();
+  float sum[32];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const float4 other = take[i * 128 + thread];
+    const float* x = &rows.out[32 * kTake + 4 * i];
+    sum[4 * i] = fmaf(x[0], scale0, other.x);
+    sum[4 * i + 1] = fmaf(x[1], scale0, other.y);
+    sum[4 * i + 2] = fmaf(x[2], scale1, other.z);
+    sum[4 * i + 3] = fmaf(x[3], scale1, other.w);
+  }
+  target.store<kTake>(sum, row, quad, thread);
+}
+
+// The two groups become one result, through the memory of the piece's queries, which both have finished reading.
+__device__ inline void end_piece(Shared& s, const MfaDecode& op, const MfaPiece& piece, int group, int buffer,
+                                 Rows& rows) {
+  const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    rows.sum[r] += __shfl_xor_sync(~0u, rows.sum[r], 1);
+    rows.sum[r] += __shfl_xor_sync(~0u, rows.sum[r], 2);
+    if (quad == 0) {
+      s.maximum[group][row + 8 * r] = rows.maximum[r];
+      s.sum[group][row + 8 * r] = rows.sum[r];
+    }
+  }
+  ptx::sync_threads<1, kMathThreads>();
+  float* partial = piece.partial < 0 ? nullptr : op.partials + piece.partial * (mfa_partial_bytes() / sizeof(float));
+  float scale[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int head = row + 8 * r;
+    const float maximum = fmaxf(s.maximum[0][head], s.maximum[1][head]);
+    const float sum = s.sum[0][head] * exp2_fast(s.maximum[0][head] - maximum) +
+                      s.sum[1][head] * exp2_fast(s.maximum[1][head] - maximum);
+    scale[r] = exp2_fast(rows.maximum[r] - maximum);
+    if (partial == nullptr) {
+      scale[r] = scale[r] / sum;
+    } else if (group == 0 && quad == 0) {
+      *reinterpret_cast<float2*>(partial + 64 * 256 + 2 * head) = make_float2(maximum, sum);
+    }
+  }
+  const Target target{op.out + static_cast<std::size_t>(piece.sequence) * 64 * 256, reinterpret_cast<float4*>(partial)};
+  float4* first = reinterpret_cast<float4*>(s.q[buffer][0]);
+  float4* second = reinterpret_cast<float4*>(s.q[buffer][1]);
+  if (group == 0) {
+    exchange<2, 0>(rows, scale[0], scale[1], first, second, target, row, quad);
+    ptx::sync_threads<1, kMathThreads>();
+    exchange<3, 1>(rows, scale[0], scale[1], first, second, target, row, quad);
+  } else {
+    exchange<0, 2>(rows, scale[0], scale[1], second, first, target, row, quad);
+    ptx::sync_threads<1, kMathThreads>();
+    exchange<1, 3>(rows, scale[0], scale[1], second, first, target, row, quad);
+  }
+  ptx::fence_async_proxy();
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) ptx::arrive(&s.q_free[buffer]);
+}
+
+__device__ inline void compute(Shared& s, const MfaDecode& op, int group, int first, int last) {
+  const int thread = threadIdx.x % 128, row = thread / 32 * 16 + (thread % 32 >> 2);
+  const float scale_log2 = op.scale * 1.4426950408889634f;
+  Rows rows;
+  int position = group;
+  for (int i = first; i < last; ++i) {
+    const MfaPiece piece = op.pieces[i];
+    const int buffer = (i - first) & 1;
+    const int length = op.lengths[piece.sequence];
+    const float* scales = op.q_scales + static_cast<std::size_t>(piece.sequence) * 64;
+    const float q_scale[2] = {scales[row] * scale_log2, scales[row + 8] * scale_log2};
+    const std::uint32_t q = ptx::shared_address(s.q[buffer]);
+    rows.clear();
+    ptx::wait(&s.q_full[buffer], ((i - first) >> 1) & 1);
+    const int end = piece.page_begin + padded_pages(piece);
+    for (int page = piece.page_begin + group; page < end; page += kMathGroups, position += kMathGroups) {
+      const int stage = position % kStages;
+      ptx::wait(&s.page_full[stage], position / kStages & 1);
+      if (page < piece.page_end) {
+        add_page(q, s.page[stage], &s.page_free[stage], q_scale, length - page * MfaPage::kTokens, rows);
+      } else if (threadIdx.x % 32 == 0) {
+        ptx::arrive(&s.page_free[stage]);
+      }
+    }
+    end_piece(s, op, piece, group, buffer, rows);
+  }
+}
+
+__global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ MfaDecode op) {
+  extern __shared__ std::uint8_t raw[];
+  Shared& s = *reinterpret_cast<Shared*>((reinterpret_cast<std::uintptr_t>(raw) + 1023) & ~std::uintptr_t{1023});
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kStages; ++i) {
+      ptx::init_barrier(&s.page_full[i], 1);
+      ptx::init_barrier(&s.page_free[i], 4);  // the warps of the group that reads it
+    }
+    for (int i = 0; i < 2; ++i) {
+      ptx::init_barrier(&s.q_full[i], 1);
+      ptx::init_barrier(&s.q_free[i], 4 * kMathGroups);
+    }
+    ptx::publish_barriers();
+  }
+  __syncthreads();
+  ptx::wait_for_previous_kernel();
+  ptx::let_next_kernel_start();
+  const int first = op.first_piece[blockIdx.x], last = op.first_piece[blockIdx.x + 1];
+  const int group = threadIdx.x / 128;
+  if (group == kMathGroups) {
+    ptx::give_registers<24>();
+    if (threadIdx.x / 32 == 4 * kMathGroups) feed(s, op, first, last);
+  } else {
+    ptx::take_registers<240>();
+    compute(s, op, group, first, last);
+  }
+}
+
+}  // namespace tandem::cuda::mfa

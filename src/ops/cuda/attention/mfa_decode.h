@@ -1,0 +1,43 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// MFA decode: one new token of each sequence attends to its FP8 cache. 64 query heads share one K and one V head of 256.
+// Queries and probabilities are split into two FP8 terms, so only the storage has 8 bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ops/cuda/attention/mfa_schedule.h"
+#include "ops/cuda/stream.h"
+
+namespace tandem::cuda {
+
+// Everything points to device memory.
+struct MfaDecode {
+  std::uint16_t* out;               // bf16 [sequences, 64, 256]
+  const std::uint8_t* q_tiles;      // [sequences, 2, 64 · 256], of mfa_prepare.h
+  const float* q_scales;            // [sequences, 64]
+  const std::uint8_t* pages;        // block b's page begins at b · page_stride
+  std::int64_t page_stride;         // bytes, a multiple of 16
+  const std::int32_t* block_table;  // [sequences, blocks_max]
+  std::int32_t blocks_max;
+  const std::int32_t* lengths;  // [sequences], tokens to attend to, the new one included
+  float scale;                  // of the scores
+
+  // A schedule and its scratch. The arrays are those of MfaSchedule, copied to the device.
+  const MfaPiece* pieces;
+  const std::int32_t* first_piece;
+  const MfaMerge* merges;
+  std::int32_t blocks, merge_count, merge_count_max;
+  bool deterministic;
+  float* partials;  // mfa_partial_bytes() for each of schedule.partials
+};
+
+inline constexpr std::size_t mfa_partial_bytes() {
+  return (64 * 256 + 64 * 2) * sizeof(float);
+}
+
+void run(const MfaDecode& op, Stream stream);
+
+}  // namespace tandem::cuda

@@ -1,0 +1,194 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// One block a row: eight warps take eight query heads each, a ninth the key and the value. A lane holds dims 4 lane …
+// 4 lane + 3 and the same 128 on, so that a pair of the rotary embedding is in one lane. Bound by launch and latency at
+// decode sizes; reads and writes each byte once.
+#include <cuda_bf16.h>
+
+#include "ops/cuda/attention/mfa_page.h"
+#include "ops/cuda/attention/mfa_prepare.h"
+#include "ops/cuda/launch.cuh"
+#include "ops/cuda/ptx/dependent_launch.cuh"
+#include "ops/cuda/ptx/e4m3.cuh"
+
+namespace tandem::cuda {
+
+namespace {
+
+constexpr int kPairs = MfaPage::kDim / 2;
+constexpr int kQueryWarps = 8;
+constexpr int kPrepareThreads = 32 * (kQueryWarps + 1);
+
+// The dims of one lane: x[0 … 3] from 4 lane, x[4 … 7] from 128 + 4 lane.
+struct Lane {
+  float x[8];
+
+  __device__ static int dim(int i) { return 4 * (threadIdx.x % 32) + (i & 3) + (i >> 2) * kPairs; }
+
+  __device__ float largest() const {
+    float largest = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) largest = fmaxf(largest, fabsf(x[i]));
+    for (int d = 1; d < 32; d <<= 1) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, d));
+    return largest;
+  }
+  __device__ std::uint32_t packed(int half) const {
+    return ptx::to_e4m3(x[4 * half], x[4 * half + 1], x[4 * half + 2], x[4 * half + 3]);
+  }
+};
+
+template <class T>
+__device__ Lane load(const T* row) {
+  Lane lane;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) lane.x[i] = static_cast<float>(row[Lane::dim(i)]);
+  return lane;
+}
+
+struct Rotation {
+  float cosine[4], sine[4];
+};
+
+__device__ Rotation rotation(const float* inv_freq, std::int32_t position) {
+  Rotation r;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) sincosf(static_cast<float>(position) * inv_freq[Lane::dim(i)], &r.sine[i], &r.cosine[i]);
+  return r;
+}
+
+__device__ void rotate(Lane& lane, const Rotation& r) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float a = lane.x[i], b = lane.x[i + 4];
+    lane.x[i] = a * r.cosine[i] - b * r.sine[i];
+    lane.x[i + 4] = b * r.cosine[i] + a * r.sine[i];
+  }
+}
+
+// largest / 448 in eight bits, rounded up; 1 for a token of zeros.
+__device__ float token_scale(float largest) {
+  if (largest == 0) return 1;
+  const float scale = fmaxf(largest / ptx::kMaxE4m3, 1e-30f);
+  return __uint_as_float((__float_as_uint(scale) + 0xffffu) & 0xffff0000u);
+}
+
+__device__ void quantise(Lane& lane, float scale) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) lane.x[i] = lane.x[i] / scale;
+}
+
+__device__ void store_key(std::uint8_t* page, int token, Lane lane) {
+  const float scale = token_scale(lane.largest());
+  quantise(lane, scale);
+#pragma unroll
+  for (int half = 0; half < 2; ++half)
+    *reinterpret_cast<std::uint32_t*>(page + MfaPage::key_offset(token, Lane::dim(4 * half))) = lane.packed(half);
+  if (threadIdx.x % 32 == 0) reinterpret_cast<float*>(page + MfaPage::kScalesAt)[token] = scale;
+}
+
+__device__ void store_value(std::uint8_t* page, int token, Lane lane) {
+  const float scale = token_scale(lane.largest());
+  quantise(lane, scale);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const std::uint32_t codes = lane.packed(half);
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      page[MfaPage::value_offset(Lane::dim(4 * half + i), token)] = static_cast<std::uint8_t>(codes >> (8 * i));
+  }
+  if (threadIdx.x % 32 == 0) {
+    float* scales = reinterpret_cast<float*>(page + MfaPage::kScalesAt);
+    scales[64 + token] = log2f(scale);
+    scales[128 + token] = 1.f / scale;
+  }
+}
+
+__device__ void store_query(std::uint8_t* tiles, float* scales, int head, Lane lane) {
+  const float largest = lane.largest();
+  const float scale = largest > 0 ? largest / ptx::kMaxE4m3 : 1.f;
+  quantise(lane, scale);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const std::uint32_t high = lane.packed(half);
+    const float* x = &lane.x[4 * half];
+    const int at = MfaPage::key_offset(head, Lane::dim(4 * half));
+    *reinterpret_cast<std::uint32_t*>(tiles + at) = high;
+    *reinterpret_cast<std::uint32_t*>(tiles + MfaPage::kQueryTileBytes + at) =
+        ptx::rest_e4m3(high, x[0], x[1], x[2], x[3]);
+  }
+  if (threadIdx.x % 32 == 0) scales[head] = scale;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant__ MfaPrepare op) {
+  ptx::wait_for_previous_kernel();
+  ptx::let_next_kernel_start();
+  const int row = blockIdx.x, warp = threadIdx.x / 32;
+  const Rotation turn = rotation(op.inv_freq, op.positions[row]);
+  if (warp < kQueryWarps) {
+    if (op.q == nullptr) return;
+    const T* q = static_cast<const T*>(op.q) + row * op.q_stride;
+    std::uint8_t* tiles = op.q_tiles + static_cast<std::size_t>(row) * 2 * MfaPage::kQueryTileBytes;
+    for (int head = warp; head < MfaPage::kHeads; head += kQueryWarps) {
+      Lane lane = load(q + head * MfaPage::kDim);
+      rotate(lane, turn);
+      store_query(tiles, op.q_scales + row * MfaPage::kHeads, head, lane);
+    }
+    return;
+  }
+  const std::int32_t slot = op.slots[row];
+  std::uint8_t* page = op.pages + static_cast<std::size_t>(slot / MfaPage::kTokens) * op.page_stride;
+  const int token = slot % MfaPage::kTokens;
+  Lane key = load(static_cast<const T*>(op.k) + row * op.k_stride);
+  rotate(key, turn);
+  store_key(page, token, key);
+  store_value(page, token, load(static_cast<const T*>(op.v) + row * op.v_stride));
+}
+
+// A block a token, a warp each for K and V.
+__global__ void import_page(const __grid_constant__ MfaImportPage op) {
+  ptx::wait_for_previous_kernel();
+  const int token = blockIdx.x;
+  if (threadIdx.x < 32)
+    store_key(op.page, token, load(op.canonical + token * MfaPage::kDim));
+  else
+    store_value(op.page, token, load(op.canonical + (MfaPage::kTokens + token) * MfaPage::kDim));
+}
+
+__global__ void export_page(const __grid_constant__ MfaExportPage op) {
+  ptx::wait_for_previous_kernel();
+  const int token = blockIdx.x;
+  const float* scales = reinterpret_cast<const float*>(op.page + MfaPage::kScalesAt);
+  const bool is_key = threadIdx.x < 32;
+  float scale = scales[token];
+  if (!is_key) {  // 1 / V's scale is stored; eight bits of it are enough to have it back
+    const float inverse = scales[128 + token];
+    scale = inverse == 0 ? 0 : __bfloat162float(__float2bfloat16_rn(1.f / inverse));
+  }
+  float* to = op.canonical + (is_key ? token : MfaPage::kTokens + token) * MfaPage::kDim;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int dim = Lane::dim(i);
+    const std::uint8_t code = op.page[is_key ? MfaPage::key_offset(token, dim) : MfaPage::value_offset(dim, token)];
+    to[dim] = ptx::from_e4m3(code).x * scale;
+  }
+}
+
+}  // namespace
+
+void run(const MfaPrepare& op, Stream stream) {
+  if (op.rows == 0) return;
+  launch_dependent(op.bf16 ? prepare<__nv_bfloat16> : prepare<float>, dim3(static_cast<unsigned>(op.rows)),
+                   kPrepareThreads, 0, stream, op);
+}
+
+void run(const MfaExportPage& op, Stream stream) {
+  launch_dependent(export_page, dim3(MfaPage::kTokens), 64, 0, stream, op);
+}
+
+void run(const MfaImportPage& op, Stream stream) {
+  launch_dependent(import_page, dim3(MfaPage::kTokens), 64, 0, stream, op);
+}
+
+}  // namespace tandem::cuda

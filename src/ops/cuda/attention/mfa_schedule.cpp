@@ -1,0 +1,106 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cuda/attention/mfa_schedule.h"
+
+#include <algorithm>
+#include <queue>
+
+#include "base/check.h"
+#include "base/format.h"
+#include "ops/cuda/attention/mfa_page.h"
+
+namespace tandem::cuda {
+
+namespace {
+
+int pages_of(std::int32_t tokens) {
+  return (tokens + MfaPage::kTokens - 1) / MfaPage::kTokens;
+}
+
+// Cuts every sequence into equal pieces of at most piece_pages; at multiples of piece_pages when positions are fixed.
+void cut(std::span<const std::int32_t> lengths, MfaSchedule& schedule) {
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    const int pages = pages_of(lengths[i]);
+    const int count = (pages + schedule.piece_pages - 1) / schedule.piece_pages;
+    const auto sequence = static_cast<std::int32_t>(i);
+    if (count > 1) schedule.merges.push_back({sequence, schedule.partials, count});
+    for (int k = 0; k < count; ++k) {
+      const auto bound = [&](int index) {
+        if (schedule.deterministic) return std::min(index * schedule.piece_pages, pages);
+        return static_cast<int>(static_cast<std::int64_t>(pages) * index / count);
+      };
+      schedule.pieces.push_back({sequence, bound(k), bound(k + 1), count > 1 ? schedule.partials++ : -1});
+    }
+    schedule.merge_count_max = std::max(schedule.merge_count_max, count > 1 ? count : 0);
+  }
+}
+
+// Longest piece first, each to the block that has least to do. Returns what the busiest block has, in microseconds.
+double deal(const MfaScheduleOptions& options, MfaSchedule& schedule) {
+  std::stable_sort(schedule.pieces.begin(), schedule.pieces.end(), [](const MfaPiece& a, const MfaPiece& b) {
+    return a.page_end - a.page_begin > b.page_end - b.page_begin;
+  });
+  const int blocks = std::min<int>(options.blocks, static_cast<int>(schedule.pieces.size()));
+  using Load = std::pair<double, int>;  // microseconds, block
+  std::priority_queue<Load, std::vector<Load>, std::greater<>> least;
+  for (int block = 0; block < blocks; ++block) least.push({0, block});
+  std::vector<std::vector<MfaPiece>> dealt(static_cast<std::size_t>(blocks));
+  double busiest = 0;
+  for (const MfaPiece& piece : schedule.pieces) {
+    auto [load, block] = least.top();
+    least.pop();
+    load += (piece.page_end - piece.page_begin) * options.costs.page_math + options.costs.piece;
+    busiest = std::max(busiest, load);
+    dealt[static_cast<std::size_t>(block)].push_back(piece);
+    least.push({load, block});
+  }
+  schedule.pieces.clear();
+  schedule.first_piece.assign(1, 0);
+  for (const std::vector<MfaPiece>& pieces : dealt) {
+    schedule.pieces.insert(schedule.pieces.end(), pieces.begin(), pieces.end());
+    schedule.first_piece.push_back(static_cast<std::int32_t>(schedule.pieces.size()));
+  }
+  return busiest;
+}
+
+MfaSchedule with_pieces(std::span<const std::int32_t> lengths, const MfaScheduleOptions& options, int piece_pages,
+                        std::int64_t pages) {
+  MfaSchedule schedule;
+  schedule.piece_pages = piece_pages;
+  schedule.deterministic = options.deterministic;
+  cut(lengths, schedule);
+  const double busiest = deal(options, schedule);
+  const double memory = static_cast<double>(pages) * options.costs.page_memory + options.costs.piece;
+  schedule.estimate = std::max(busiest, memory) + schedule.partials * options.costs.partial;
+  if (schedule.partials > 0) schedule.estimate += options.costs.merge;
+  return schedule;
+}
+
+}  // namespace
+
+MfaSchedule schedule_mfa(std::span<const std::int32_t> lengths, const MfaScheduleOptions& options) {
+  TANDEM_CHECK(options.blocks > 0, "a GPU without multiprocessors");
+  std::int64_t pages = 0;
+  int longest = 0;
+  for (const std::int32_t length : lengths) {
+    TANDEM_CHECK(length > 0, "MFA decode of a sequence without tokens");
+    pages += pages_of(length);
+    longest = std::max(longest, pages_of(length));
+  }
+  if (options.deterministic) return with_pieces(lengths, options, MfaSchedule::kDeterministicPages, pages);
+  MfaSchedule best = with_pieces(lengths, options, std::max(longest, 1), pages);
+  for (int piece_pages = 2; piece_pages < longest; piece_pages += std::max(1, piece_pages / 8)) {
+    if (pages / piece_pages > 8 * static_cast<std::int64_t>(options.blocks)) continue;  // far too many
+    MfaSchedule next = with_pieces(lengths, options, piece_pages, pages);
+    if (next.estimate < best.estimate) best = std::move(next);
+  }
+  return best;
+}
+
+std::string MfaSchedule::to_string() const {
+  return format("{} blocks, {} pieces of at most {} pages, {} sequences merged from {} partials, about {:.0f} us",
+                blocks(), pieces.size(), piece_pages, merges.size(), partials, estimate);
+}
+
+}  // namespace tandem::cuda

@@ -1,0 +1,64 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Who computes what in MFA decode: sequences are cut into pieces of whole pages, pieces are dealt to thread blocks, and
+// pieces of one sequence are merged afterwards. Host code: the CPU knows every length before the step is launched.
+//
+// Deterministic: cut at fixed positions, so that a row's bits do not depend on its neighbours. Otherwise the piece
+// length with the smallest estimated time is taken, often whole sequences.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace tandem::cuda {
+
+struct MfaPiece {
+  std::int32_t sequence;
+  std::int32_t page_begin, page_end;
+  std::int32_t partial;  // where its unnormalised result goes; -1: it is the whole sequence and writes the output
+};
+
+struct MfaMerge {
+  std::int32_t sequence;
+  std::int32_t first_partial, count;
+  std::int32_t reserved = 0;
+};
+
+// What the estimate needs to know of a GPU; microseconds.
+struct MfaCosts {
+  double page_memory = 0.0111;  // a page at the whole GPU's bandwidth
+  double page_math = 0.85;      // a page in one block
+  double piece = 2.0;           // start and end of a piece in its block
+  double merge = 3.0;           // the second kernel
+  double partial = 0.03;        // writing and reading one partial result, whole GPU
+};
+
+struct MfaScheduleOptions {
+  int blocks = 132;  // multiprocessors
+  bool deterministic = false;
+  MfaCosts costs{};
+};
+
+struct MfaSchedule {
+  static constexpr int kDeterministicPages = 32;
+
+  std::vector<MfaPiece> pieces;           // block after block
+  std::vector<std::int32_t> first_piece;  // of each block, and the end
+  std::vector<MfaMerge> merges;
+  int partials = 0;
+  int merge_count_max = 0;  // pieces of one sequence
+  int piece_pages = 0;      // longest piece allowed
+  bool deterministic = false;
+  double estimate = 0;  // microseconds
+
+  int blocks() const { return static_cast<int>(first_piece.size()) - 1; }
+  std::string to_string() const;
+};
+
+// lengths: tokens of each sequence, at least 1.
+MfaSchedule schedule_mfa(std::span<const std::int32_t> lengths, const MfaScheduleOptions& options);
+
+}  // namespace tandem::cuda

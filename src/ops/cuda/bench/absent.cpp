@@ -1,0 +1,15 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The kernel benchmark in a build without CUDA.
+#include "base/error.h"
+#include "ops/cuda/bench/kernel_bench.h"
+#include "ops/cuda/device.h"
+
+namespace tandem::cuda {
+
+void bench_kernels(const KernelBenchOptions&, const KernelBenchObserver&) {
+  throw Error(ErrorCode::kUnavailable, why_unusable(look_at_device()));
+}
+
+}  // namespace tandem::cuda

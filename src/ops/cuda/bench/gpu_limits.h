@@ -1,0 +1,17 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What the GPU can do at best, measured: the yardsticks of the kernel benchmark.
+#pragma once
+
+namespace tandem::cuda {
+
+struct GpuLimits {
+  double read_bytes_per_second = 0;
+  double fp8_flops_per_second = 0;   // E4M3 products of tiles that stay in shared memory
+  double bf16_flops_per_second = 0;
+};
+
+GpuLimits measure_gpu_limits();
+
+}  // namespace tandem::cuda

@@ -1,0 +1,176 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cuda/attention/mfa_decode.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "base/scalar.h"
+#include "ops/cuda/attention/mfa_page.h"
+#include "ops/cuda/attention/mfa_prepare.h"
+#include "ops/cuda/bench/mfa_problem.h"
+#include "ops/cuda/bench/random_fill.h"
+#include "ops/cuda/device.h"
+
+namespace tandem::cuda {
+namespace {
+
+class MfaTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string missing = why_unusable(look_at_device());
+    if (!missing.empty()) GTEST_SKIP() << missing;
+  }
+};
+
+struct Case {
+  const char* name;
+  std::vector<std::int32_t> lengths;
+  float score_deviation = 1, v_mean = 0;
+  bool sink = false, deterministic = false;
+  std::vector<std::int32_t> compared{0};
+};
+
+std::vector<std::int32_t> ragged(std::size_t count, std::int32_t longest) {
+  std::mt19937 random(3);
+  std::vector<std::int32_t> lengths;
+  for (std::size_t i = 0; i < count; ++i)
+    lengths.push_back(1 + static_cast<std::int32_t>(random() % static_cast<unsigned>(longest)));
+  return lengths;
+}
+
+std::vector<Case> cases() {
+  return {
+      {"one token", {1}},
+      {"63 and 64 and 65 and 128", {63, 64, 65, 128, 129}, 1, .5f, false, false, {0, 1, 2, 3, 4}},
+      {"flat scores", {4096, 4096}, .5f, .5f},
+      {"deviation 1", {4096}, 1, .5f},
+      {"deviation 2", {4096}, 2, .5f},
+      {"deviation 4", {4096}, 4, .5f},
+      {"deviation 4, V without a mean", {4096}, 4},
+      {"sink", {4096, 300}, 1, .5f, true, false, {0, 1}},
+      {"sink, 32K", {32768}, 1, .5f, true},
+      {"32K", {32768}, 1, .5f},
+      {"64K, fixed splits", {65536}, 1, .5f, false, true},
+      {"64K, sink", {65536}, .5f, .5f, true},
+      {"not split: a block for each", std::vector<std::int32_t>(132, 640), 1, .5f, false, false, {0, 131}},
+      {"several pieces a block", std::vector<std::int32_t>(300, 200), 1, .5f, false, false, {0, 7, 150, 299}},
+      {"ragged", ragged(90, 3000), 1, .5f, false, false, {0, 1, 2, 3, 45, 89}},
+      {"ragged, fixed splits", ragged(40, 9000), 2, .5f, false, true, {0, 1, 2, 39}},
+  };
+}
+
+TEST_F(MfaTest, AgreesWithTheReferenceOverTheSameCache) {
+  for (const Case& c : cases()) {
+    MfaProblem problem({.lengths = c.lengths,
+                        .score_deviation = c.score_deviation,
+                        .v_mean = c.v_mean,
+                        .sink = c.sink,
+                        .deterministic = c.deterministic});
+    problem.poison_output();
+    problem.run(nullptr, 0);
+    synchronise();
+    const double error = problem.relative_error(c.compared);
+    std::printf("%-30s error %.2e   %s\n", c.name, error, problem.schedule().to_string().c_str());
+    EXPECT_LE(error, 7e-3) << c.name;  // NaN fails as well
+    for (const std::uint16_t bits : problem.output()) ASSERT_TRUE(std::isfinite(bf16_to_f32(bits))) << c.name;
+  }
+}
+
+TEST_F(MfaTest, NothingToDoIsDone) {
+  run(MfaDecode{}, nullptr);
+  run(MfaPrepare{}, nullptr);
+  synchronise();
+}
+
+// The bits of a sequence with fixed splits depend neither on its neighbours nor on the number of blocks.
+TEST_F(MfaTest, FixedSplitsGiveTheSameBitsInAnyCompany) {
+  std::vector<std::int32_t> lengths{5000};
+  const MfaProblemOptions alone{.lengths = lengths, .v_mean = .5f, .deterministic = true, .blocks = 7};
+  MfaProblem one(alone);
+  one.run(nullptr, 0);
+  synchronise();
+  const std::vector<std::uint16_t> expected = one.output();
+  for (int i = 0; i < 50; ++i) lengths.push_back(100 * i + 1);
+  // The same seed gives the first sequence the same numbers as long as it comes first.
+  MfaProblem many({.lengths = lengths, .v_mean = .5f, .deterministic = true});
+  many.run(nullptr, 0);
+  synchronise();
+  std::vector<std::uint16_t> first = many.output();
+  first.resize(expected.size());
+  EXPECT_EQ(first, expected);
+}
+
+TEST_F(MfaTest, RunsAreEqualToTheBit) {
+  MfaProblem problem({.lengths = ragged(200, 2000), .v_mean = .5f});
+  problem.run(nullptr, 0);
+  synchronise();
+  const std::vector<std::uint16_t> once = problem.output();
+  for (int i = 0; i < 20; ++i) {
+    problem.poison_output();
+    problem.run(nullptr, 0);
+    synchronise();
+    ASSERT_EQ(problem.output(), once) << "run " << i;
+  }
+}
+
+// NaN in one sequence's cache stays there.
+TEST_F(MfaTest, NanOfOneSequenceDoesNotReachAnother) {
+  constexpr int kDim = MfaPage::kDim;
+  DeviceMemory page(3 * MfaPage::kBytes);
+  page.fill(0);
+  const auto slot_rows = std::vector<std::int32_t>{0, 64, 128};
+  std::vector<float> kv(3 * kDim, 1.f);
+  for (int d = 0; d < kDim; ++d) kv[kDim + d] = NAN;
+  std::vector<float> q(3 * 64 * kDim, .1f);
+  const DeviceMemory kv_memory = DeviceMemory::of(kv), q_memory = DeviceMemory::of(q),
+                     slots = DeviceMemory::of(slot_rows),
+                     positions = DeviceMemory::of(std::vector<std::int32_t>{0, 0, 0}),
+                     inv_freq = DeviceMemory::of(std::vector<float>(128, 1.f)),
+                     table = DeviceMemory::of(std::vector<std::int32_t>{0, 1, 2}),
+                     lengths = DeviceMemory::of(std::vector<std::int32_t>{1, 1, 1});
+  DeviceMemory tiles(3 * 2 * 64 * kDim), scales(3 * 64 * 4), out(3 * 64 * kDim * 2);
+  MfaPrepare prepare{};
+  prepare.q_tiles = tiles.as<std::uint8_t>();
+  prepare.q_scales = scales.as<float>();
+  prepare.pages = page.as<std::uint8_t>();
+  prepare.page_stride = MfaPage::kBytes;
+  prepare.q = q_memory.as<float>();
+  prepare.k = prepare.v = kv_memory.as<float>();
+  prepare.q_stride = 64 * kDim;
+  prepare.k_stride = prepare.v_stride = kDim;
+  prepare.positions = positions.as<std::int32_t>();
+  prepare.slots = slots.as<std::int32_t>();
+  prepare.inv_freq = inv_freq.as<float>();
+  prepare.rows = 3;
+  run(prepare, nullptr);
+  const MfaSchedule schedule = schedule_mfa(std::vector<std::int32_t>{1, 1, 1}, {.blocks = 1});
+  const DeviceMemory pieces = DeviceMemory::of(schedule.pieces), firsts = DeviceMemory::of(schedule.first_piece);
+  MfaDecode decode{};
+  decode.out = out.as<std::uint16_t>();
+  decode.q_tiles = tiles.as<std::uint8_t>();
+  decode.q_scales = scales.as<float>();
+  decode.pages = page.as<std::uint8_t>();
+  decode.page_stride = MfaPage::kBytes;
+  decode.block_table = table.as<std::int32_t>();
+  decode.blocks_max = 1;
+  decode.lengths = lengths.as<std::int32_t>();
+  decode.scale = 1.f / 16;
+  decode.pieces = pieces.as<MfaPiece>();
+  decode.first_piece = firsts.as<std::int32_t>();
+  decode.blocks = schedule.blocks();
+  run(decode, nullptr);
+  synchronise();
+  const std::vector<std::uint16_t> result = out.download<std::uint16_t>();
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    const bool poisoned = i / (64 * kDim) == 1;
+    ASSERT_EQ(std::isnan(bf16_to_f32(result[i])), poisoned) << i;
+    if (!poisoned) ASSERT_NEAR(bf16_to_f32(result[i]), 1.f, .01f) << i;
+  }
+}
+
+}  // namespace
+}  // namespace tandem::cuda

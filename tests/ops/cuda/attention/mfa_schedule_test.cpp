@@ -1,0 +1,113 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cuda/attention/mfa_schedule.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+
+namespace tandem::cuda {
+namespace {
+
+using Lengths = std::vector<std::int32_t>;
+
+// Every page of every sequence exactly once; partials of a cut sequence consecutive and in order.
+void expect_whole(const Lengths& lengths, const MfaSchedule& schedule, int blocks) {
+  ASSERT_LE(schedule.blocks(), blocks);
+  ASSERT_EQ(schedule.first_piece.front(), 0);
+  ASSERT_EQ(schedule.first_piece.back(), static_cast<std::int32_t>(schedule.pieces.size()));
+  std::map<std::int32_t, std::vector<MfaPiece>> by_sequence;
+  for (const MfaPiece& piece : schedule.pieces) {
+    EXPECT_LT(piece.page_begin, piece.page_end);
+    by_sequence[piece.sequence].push_back(piece);
+  }
+  ASSERT_EQ(by_sequence.size(), lengths.size());
+  std::map<std::int32_t, MfaMerge> merges;
+  for (const MfaMerge& merge : schedule.merges) merges[merge.sequence] = merge;
+  int partials = 0;
+  for (auto& [sequence, pieces] : by_sequence) {
+    std::ranges::sort(pieces, {}, &MfaPiece::page_begin);
+    int next = 0;
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      EXPECT_EQ(pieces[i].page_begin, next);
+      next = pieces[i].page_end;
+      if (pieces.size() == 1) {
+        EXPECT_EQ(pieces[i].partial, -1);
+      } else {
+        EXPECT_EQ(pieces[i].partial, merges.at(sequence).first_partial + static_cast<int>(i));
+      }
+    }
+    EXPECT_EQ(next, (lengths[static_cast<std::size_t>(sequence)] + 63) / 64);
+    EXPECT_EQ(merges.contains(sequence), pieces.size() > 1);
+    if (pieces.size() > 1) {
+      EXPECT_EQ(merges.at(sequence).count, static_cast<int>(pieces.size()));
+      partials += static_cast<int>(pieces.size());
+    }
+  }
+  EXPECT_EQ(schedule.partials, partials);
+}
+
+TEST(MfaSchedule, EveryPageIsComputedOnce) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 60; ++round) {
+    Lengths lengths;
+    const auto longest = 1u << (1 + random() % 17);
+    for (unsigned i = 0; i < 1 + random() % 200; ++i)
+      lengths.push_back(static_cast<std::int32_t>(1 + random() % longest));
+    const int blocks = static_cast<int>(1 + random() % 140);
+    for (const bool deterministic : {false, true})
+      expect_whole(lengths, schedule_mfa(lengths, {.blocks = blocks, .deterministic = deterministic}), blocks);
+  }
+}
+
+TEST(MfaSchedule, NothingIsNothing) {
+  const MfaSchedule schedule = schedule_mfa({}, {});
+  EXPECT_EQ(schedule.blocks(), 0);
+  EXPECT_TRUE(schedule.pieces.empty());
+}
+
+TEST(MfaSchedule, CutsOnlyWhereItPays) {
+  EXPECT_EQ(schedule_mfa(Lengths(128, 4096), {}).partials, 0);  // bound by memory with 128 of 132 blocks
+  EXPECT_EQ(schedule_mfa(Lengths(256, 2048), {}).partials, 0);
+  EXPECT_EQ(schedule_mfa(Lengths(64, 8192), {}).blocks(), 128);
+  EXPECT_GE(schedule_mfa(Lengths(1, 32768), {}).blocks(), 60);
+  EXPECT_GE(schedule_mfa(Lengths(8, 32768), {}).blocks(), 120);
+  EXPECT_EQ(schedule_mfa(Lengths(1, 64), {}).partials, 0);
+}
+
+TEST(MfaSchedule, ALongSequenceAmongShortOnesIsSpread) {
+  Lengths lengths(40, 256);
+  lengths.push_back(65536);
+  const MfaSchedule schedule = schedule_mfa(lengths, {});
+  EXPECT_EQ(schedule.blocks(), 132);
+  EXPECT_LE(schedule.piece_pages, 24);
+}
+
+TEST(MfaSchedule, FixedCutsDoNotDependOnNeighbours) {
+  const auto cuts = [](const Lengths& lengths, int blocks) {
+    const MfaSchedule schedule = schedule_mfa(lengths, {.blocks = blocks, .deterministic = true});
+    std::vector<std::pair<int, int>> result;
+    for (const MfaPiece& piece : schedule.pieces)
+      if (piece.sequence == 0) result.emplace_back(piece.page_begin, piece.page_end);
+    std::ranges::sort(result);
+    return result;
+  };
+  Lengths lengths{10000};
+  const auto alone = cuts(lengths, 132);
+  ASSERT_EQ(alone.size(), 5u);
+  EXPECT_EQ(alone[1], std::make_pair(32, 64));
+  EXPECT_EQ(alone[4], std::make_pair(128, 157));
+  for (int i = 0; i < 300; ++i) lengths.push_back(1 + i * 37);
+  EXPECT_EQ(cuts(lengths, 20), alone);
+}
+
+TEST(MfaSchedule, SaysWhatItIs) {
+  EXPECT_EQ(schedule_mfa(Lengths(2, 64), {}).to_string(),
+            "2 blocks, 2 pieces of at most 1 pages, 0 sequences merged from 0 partials, about 3 us");
+}
+
+}  // namespace
+}  // namespace tandem::cuda
