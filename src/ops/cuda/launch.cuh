@@ -8,11 +8,11 @@
 
 #include "base/check.h"
 
-#define TANDEM_CUDA_CHECK(call)                                                                 \
-  do {                                                                                          \
-    const cudaError_t error = (call);                                                           \
-    if (error != cudaSuccess) [[unlikely]]                                                      \
-      ::tandem::check_failed(__FILE__, __LINE__, #call, cudaGetErrorString(error));             \
+#define TANDEM_CUDA_CHECK(call)                                                     \
+  do {                                                                              \
+    const cudaError_t error = (call);                                               \
+    if (error != cudaSuccess) [[unlikely]]                                          \
+      ::tandem::check_failed(__FILE__, __LINE__, #call, cudaGetErrorString(error)); \
   } while (false)
 
 namespace tandem::cuda {
@@ -23,8 +23,8 @@ template <class Op>
 void launch_dependent(void (*kernel)(Op), dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
                       const Op& op) {
   if (shared_bytes > 48 * 1024)
-    TANDEM_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           static_cast<int>(shared_bytes)));
+    TANDEM_CUDA_CHECK(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
   cudaLaunchAttribute attribute;
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;

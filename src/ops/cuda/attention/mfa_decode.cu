@@ -15,10 +15,10 @@ void run(const MfaDecode& op, Stream stream) {
   // Few sequences of many pieces leave too few threads otherwise. Bits depend on it, so not in deterministic mode.
   if (!op.deterministic && op.merge_count_max > 8)
     launch_dependent(mfa::merge_partials<8>, dim3(128, merges), mfa::kMergeThreads,
-                     16 * op.merge_count_max * sizeof(float), stream, op);
+                     mfa::merge_shared_bytes(8, op.merge_count_max), stream, op);
   else
     launch_dependent(mfa::merge_partials<1>, dim3(16, merges), mfa::kMergeThreads,
-                     64 * op.merge_count_max * sizeof(float), stream, op);
+                     mfa::merge_shared_bytes(1, op.merge_count_max), stream, op);
 }
 
 }  // namespace tandem::cuda

@@ -8,9 +8,9 @@
 // pages of a piece and merge when it ends. All of a warpgroup's 64 x 256 output stays in registers.
 //
 // FP8 products are summed with about 14 bits inside the tensor core. So no sum stays there for longer than a page: the
-// outputs of a page go through 64-column accumulators that are added in f32, small terms first. Because of that addition
-// each page can have its own maximum, and its probabilities always use the whole range of E4M3: a sink in one page does
-// not flush the others to zero.
+// outputs of a page go through 64-column accumulators that are added in f32, small terms first. Because of that
+// addition each page can have its own maximum, and its probabilities always use the whole range of E4M3: a sink in one
+// page does not flush the others to zero.
 //
 // V's scale per token goes into the exponent as log2; the sum of probabilities takes its inverse out again.
 //
@@ -58,25 +58,45 @@ __device__ inline int padded_pages(const MfaPiece& piece) {
   return (piece.page_end - piece.page_begin + 1) & ~1;
 }
 
-__device__ inline void feed(Shared& s, const MfaDecode& op, int first, int last) {
+// The pieces of this block, one a round.
+__device__ inline MfaPiece piece_of_round(const MfaDecode& op, int round) {
+  if (round >= op.rounds) return {};
+  return op.pieces[round * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)];
+}
+
+__device__ inline void load_queries(Shared& s, const MfaDecode& op, const MfaPiece& piece, int round) {
+  const int buffer = round & 1;
+  if (round > 1) ptx::wait(&s.q_free[buffer], (round / 2 - 1) & 1);
+  ptx::arrive_expecting(&s.q_full[buffer], 2 * MfaPage::kQueryTileBytes);
+  ptx::bulk_load(s.q[buffer], op.q_tiles + static_cast<std::size_t>(piece.sequence) * 2 * MfaPage::kQueryTileBytes,
+                 2 * MfaPage::kQueryTileBytes, &s.q_full[buffer]);
+}
+
+// One lane loads; the others fetch the block table ahead for it.
+__device__ inline void feed(Shared& s, const MfaDecode& op) {
   const int lane = threadIdx.x % 32;
   int position = 0;
-  for (int i = first; i < last; ++i) {
-    const MfaPiece piece = op.pieces[i];
-    const int buffer = (i - first) & 1, use = (i - first) >> 1;
-    if (lane == 0) {
-      if (use > 0) ptx::wait(&s.q_free[buffer], (use - 1) & 1);
-      ptx::arrive_expecting(&s.q_full[buffer], 2 * MfaPage::kQueryTileBytes);
-      ptx::bulk_load(s.q[buffer], op.q_tiles + static_cast<std::size_t>(piece.sequence) * 2 * MfaPage::kQueryTileBytes,
-                     2 * MfaPage::kQueryTileBytes, &s.q_full[buffer]);
-    }
+  MfaPiece piece = piece_of_round(op, 0);
+  for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
     const std::int32_t* table = op.block_table + static_cast<std::size_t>(piece.sequence) * op.blocks_max;
     const int pages = piece.page_end - piece.page_begin, padded = padded_pages(piece);
+    // Pages that the previous kernel has certainly not written: as many as fit before anything is consumed.
+    int settled = 0;
+    if (round == 0) {
+      if (op.cache_is_settled)
+        settled = min(min(pages, kStages), (op.lengths[piece.sequence] - 1) / MfaPage::kTokens - piece.page_begin);
+    } else if (lane == 0) {
+      load_queries(s, op, piece, round);
+    }
     std::int32_t blocks = 0;
     for (int p = 0; p < padded; ++p, ++position) {
       if (p % 32 == 0 && p + lane < pages) blocks = table[piece.page_begin + p + lane];
       const std::int32_t block = __shfl_sync(~0u, blocks, p % 32);
       if (lane != 0) continue;
+      if (round == 0 && p == settled) {
+        ptx::wait_for_previous_kernel();
+        load_queries(s, op, piece, 0);
+      }
       const int stage = position % kStages;
       if (position >= kStages) ptx::wait(&s.page_free[stage], (position / kStages - 1) & 1);
       if (p < pages) {
@@ -86,6 +106,10 @@ __device__ inline void feed(Shared& s, const MfaDecode& op, int first, int last)
       } else {
         ptx::arrive(&s.page_full[stage]);
       }
+    }
+    if (lane == 0 && round == 0 && settled == padded) {
+      ptx::wait_for_previous_kernel();
+      load_queries(s, op, piece, 0);
     }
   }
 }
@@ -237,8 +261,7 @@ struct Target {
     if (partial != nullptr) {
 #pragma unroll
       for (int i = 0; i < 8; ++i)
-        partial[(8 * kChunk + i) * 128 + thread] =
-            make_float4(x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
+        partial[(8 * kChunk + i) * 128 + thread] = make_float4(x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
       return;
     }
 #pragma unroll
@@ -288,7 +311,7 @@ __device__ inline void end_piece(Shared& s, const MfaDecode& op, const MfaPiece&
     }
   }
   ptx::sync_threads<1, kMathThreads>();
-  float* partial = piece.partial < 0 ? nullptr : op.partials + piece.partial * (mfa_partial_bytes() / sizeof(float));
+  float* partial = piece.partial < 0 ? nullptr : op.partials + piece.partial * kMfaPartialFloats;
   float scale[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -300,7 +323,7 @@ __device__ inline void end_piece(Shared& s, const MfaDecode& op, const MfaPiece&
     if (partial == nullptr) {
       scale[r] = scale[r] / sum;
     } else if (group == 0 && quad == 0) {
-      *reinterpret_cast<float2*>(partial + 64 * 256 + 2 * head) = make_float2(maximum, sum);
+      reinterpret_cast<float2*>(op.partial_stats)[piece.partial * 64 + head] = make_float2(maximum, sum);
     }
   }
   const Target target{op.out + static_cast<std::size_t>(piece.sequence) * 64 * 256, reinterpret_cast<float4*>(partial)};
@@ -320,20 +343,20 @@ __device__ inline void end_piece(Shared& s, const MfaDecode& op, const MfaPiece&
   if (threadIdx.x % 32 == 0) ptx::arrive(&s.q_free[buffer]);
 }
 
-__device__ inline void compute(Shared& s, const MfaDecode& op, int group, int first, int last) {
+__device__ inline void compute(Shared& s, const MfaDecode& op, int group) {
   const int thread = threadIdx.x % 128, row = thread / 32 * 16 + (thread % 32 >> 2);
   const float scale_log2 = op.scale * 1.4426950408889634f;
   Rows rows;
   int position = group;
-  for (int i = first; i < last; ++i) {
-    const MfaPiece piece = op.pieces[i];
-    const int buffer = (i - first) & 1;
+  MfaPiece piece = piece_of_round(op, 0);
+  for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
+    const int buffer = round & 1;
     const int length = op.lengths[piece.sequence];
     const float* scales = op.q_scales + static_cast<std::size_t>(piece.sequence) * 64;
     const float q_scale[2] = {scales[row] * scale_log2, scales[row + 8] * scale_log2};
     const std::uint32_t q = ptx::shared_address(s.q[buffer]);
     rows.clear();
-    ptx::wait(&s.q_full[buffer], ((i - first) >> 1) & 1);
+    ptx::wait(&s.q_full[buffer], round / 2 & 1);
     const int end = piece.page_begin + padded_pages(piece);
     for (int page = piece.page_begin + group; page < end; page += kMathGroups, position += kMathGroups) {
       const int stage = position % kStages;
@@ -363,16 +386,15 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Mf
     ptx::publish_barriers();
   }
   __syncthreads();
-  ptx::wait_for_previous_kernel();
-  ptx::let_next_kernel_start();
-  const int first = op.first_piece[blockIdx.x], last = op.first_piece[blockIdx.x + 1];
   const int group = threadIdx.x / 128;
   if (group == kMathGroups) {
     ptx::give_registers<24>();
-    if (threadIdx.x / 32 == 4 * kMathGroups) feed(s, op, first, last);
+    if (threadIdx.x / 32 == 4 * kMathGroups) feed(s, op);
   } else {
     ptx::take_registers<240>();
-    compute(s, op, group, first, last);
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_start();
+    compute(s, op, group);
   }
 }
 

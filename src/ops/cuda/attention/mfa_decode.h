@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// MFA decode: one new token of each sequence attends to its FP8 cache. 64 query heads share one K and one V head of 256.
-// Queries and probabilities are split into two FP8 terms, so only the storage has 8 bits.
+// MFA decode: one new token of each sequence attends to its FP8 cache. 64 query heads share one K and one V head of
+// 256. Queries and probabilities are split into two FP8 terms, so only the storage has 8 bits.
 #pragma once
 
 #include <cstddef>
@@ -27,16 +27,19 @@ struct MfaDecode {
 
   // A schedule and its scratch. The arrays are those of MfaSchedule, copied to the device.
   const MfaPiece* pieces;
-  const std::int32_t* first_piece;
   const MfaMerge* merges;
-  std::int32_t blocks, merge_count, merge_count_max;
+  std::int32_t blocks, rounds, merge_count, merge_count_max;
   bool deterministic;
-  float* partials;  // mfa_partial_bytes() for each of schedule.partials
+  float* partials;       // [schedule.partials, 64 · 256]
+  float* partial_stats;  // [schedule.partials, 64, 2]: maximum and sum of each head
+
+  // The kernel before this one in the stream wrote nothing but queries and the newest token of each sequence. Then the
+  // first pages are fetched while it still runs.
+  bool cache_is_settled;
 };
 
-inline constexpr std::size_t mfa_partial_bytes() {
-  return (64 * 256 + 64 * 2) * sizeof(float);
-}
+inline constexpr std::size_t kMfaPartialFloats = 64 * 256;
+inline constexpr std::size_t kMfaPartialStatsFloats = 64 * 2;
 
 void run(const MfaDecode& op, Stream stream);
 

@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// What stands before MFA attention: rotary embedding, queries into the two-term image that the decode kernel reads, keys
-// and values into their pages, each token with scales of its own. And pages to and from the canonical form (f32).
+// What stands before MFA attention: rotary embedding, queries into the two-term image that the decode kernel reads,
+// keys and values into their pages, each token with scales of its own. And pages to and from the canonical form (f32).
 //
-// A scale is the token's largest magnitude / 448, rounded up to eight significant bits. So code · scale is exact in f32,
-// and a page that was exported and imported again has the same bits.
+// A scale is the token's largest magnitude / 448, rounded up to eight significant bits. So code · scale is exact in
+// f32, and a page that was exported and imported again has the same bits.
 #pragma once
 
 #include <cstdint>

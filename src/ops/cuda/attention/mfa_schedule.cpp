@@ -41,26 +41,29 @@ double deal(const MfaScheduleOptions& options, MfaSchedule& schedule) {
   std::stable_sort(schedule.pieces.begin(), schedule.pieces.end(), [](const MfaPiece& a, const MfaPiece& b) {
     return a.page_end - a.page_begin > b.page_end - b.page_begin;
   });
-  const int blocks = std::min<int>(options.blocks, static_cast<int>(schedule.pieces.size()));
+  schedule.piece_count = static_cast<int>(schedule.pieces.size());
+  schedule.blocks = std::min(options.blocks, schedule.piece_count);
   using Load = std::pair<double, int>;  // microseconds, block
   std::priority_queue<Load, std::vector<Load>, std::greater<>> least;
-  for (int block = 0; block < blocks; ++block) least.push({0, block});
-  std::vector<std::vector<MfaPiece>> dealt(static_cast<std::size_t>(blocks));
+  for (int block = 0; block < schedule.blocks; ++block) least.push({0, block});
+  std::vector<std::vector<MfaPiece>> dealt(static_cast<std::size_t>(schedule.blocks));
   double busiest = 0;
+  std::size_t rounds = 0;
   for (const MfaPiece& piece : schedule.pieces) {
     auto [load, block] = least.top();
     least.pop();
     load += (piece.page_end - piece.page_begin) * options.costs.page_math + options.costs.piece;
     busiest = std::max(busiest, load);
-    dealt[static_cast<std::size_t>(block)].push_back(piece);
     least.push({load, block});
+    std::vector<MfaPiece>& own = dealt[static_cast<std::size_t>(block)];
+    own.push_back(piece);
+    rounds = std::max(rounds, own.size());
   }
+  schedule.rounds = static_cast<int>(rounds);
   schedule.pieces.clear();
-  schedule.first_piece.assign(1, 0);
-  for (const std::vector<MfaPiece>& pieces : dealt) {
-    schedule.pieces.insert(schedule.pieces.end(), pieces.begin(), pieces.end());
-    schedule.first_piece.push_back(static_cast<std::int32_t>(schedule.pieces.size()));
-  }
+  for (std::size_t round = 0; round < rounds; ++round)
+    for (const std::vector<MfaPiece>& own : dealt)
+      schedule.pieces.push_back(round < own.size() ? own[round] : MfaPiece{});
   return busiest;
 }
 
@@ -100,7 +103,7 @@ MfaSchedule schedule_mfa(std::span<const std::int32_t> lengths, const MfaSchedul
 
 std::string MfaSchedule::to_string() const {
   return format("{} blocks, {} pieces of at most {} pages, {} sequences merged from {} partials, about {:.0f} us",
-                blocks(), pieces.size(), piece_pages, merges.size(), partials, estimate);
+                blocks, piece_count, piece_pages, merges.size(), partials, estimate);
 }
 
 }  // namespace tandem::cuda

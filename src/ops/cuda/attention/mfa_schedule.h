@@ -16,9 +16,9 @@
 namespace tandem::cuda {
 
 struct MfaPiece {
-  std::int32_t sequence;
-  std::int32_t page_begin, page_end;
-  std::int32_t partial;  // where its unnormalised result goes; -1: it is the whole sequence and writes the output
+  std::int32_t sequence = 0;
+  std::int32_t page_begin = 0, page_end = 0;
+  std::int32_t partial = -1;  // where its unnormalised result goes; -1: it is the whole sequence and writes the output
 };
 
 struct MfaMerge {
@@ -45,16 +45,16 @@ struct MfaScheduleOptions {
 struct MfaSchedule {
   static constexpr int kDeterministicPages = 32;
 
-  std::vector<MfaPiece> pieces;           // block after block
-  std::vector<std::int32_t> first_piece;  // of each block, and the end
+  std::vector<MfaPiece> pieces;  // [rounds][blocks]; a block is done when it meets one without pages
   std::vector<MfaMerge> merges;
+  int blocks = 0, rounds = 0;
+  int piece_count = 0;  // that have pages
   int partials = 0;
   int merge_count_max = 0;  // pieces of one sequence
   int piece_pages = 0;      // longest piece allowed
   bool deterministic = false;
   double estimate = 0;  // microseconds
 
-  int blocks() const { return static_cast<int>(first_piece.size()) - 1; }
   std::string to_string() const;
 };
 

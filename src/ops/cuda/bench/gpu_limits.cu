@@ -81,10 +81,15 @@ GpuLimits measure_gpu_limits() {
   const double us = median_microseconds(
       [&](Stream stream, int) {
         read_all<<<look_at_device().multiprocessors * 4, 512, 0, stream>>>(memory.as<uint4>(), kReadBytes / 16,
-                                                                          sink.as<unsigned>());
+                                                                           sink.as<unsigned>());
       },
       10, 2);
   GpuLimits limits;
+  int device = 0, clock_khz = 0;
+  TANDEM_CUDA_CHECK(cudaGetDevice(&device));
+  TANDEM_CUDA_CHECK(cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, device));
+  limits.gpu = look_at_device().name;
+  limits.clock_mhz = clock_khz / 1000;
   limits.read_bytes_per_second = static_cast<double>(kReadBytes) / us * 1e6;
   limits.fp8_flops_per_second = products_per_second<true>(memory.as<std::uint8_t>(), sink.as<float>());
   limits.bf16_flops_per_second = products_per_second<false>(memory.as<std::uint8_t>(), sink.as<float>());

@@ -4,11 +4,15 @@
 // What the GPU can do at best, measured: the yardsticks of the kernel benchmark.
 #pragma once
 
+#include <string>
+
 namespace tandem::cuda {
 
 struct GpuLimits {
+  std::string gpu;
+  int clock_mhz = 0;  // the most that its multiprocessors do
   double read_bytes_per_second = 0;
-  double fp8_flops_per_second = 0;   // E4M3 products of tiles that stay in shared memory
+  double fp8_flops_per_second = 0;  // E4M3 products of tiles that stay in shared memory
   double bf16_flops_per_second = 0;
 };
 

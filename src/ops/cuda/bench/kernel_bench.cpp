@@ -35,13 +35,8 @@ void bench_mfa(const Bench& bench) {
     std::int32_t sequences, tokens;
     bool deterministic = false;
   };
-  for (const Row& row : std::vector<Row>{{128, 4096},
-                                         {64, 8192},
-                                         {256, 2048},
-                                         {1, 32768},
-                                         {8, 32768},
-                                         {128, 4096, true},
-                                         {1, 32768, true}}) {
+  for (const Row& row : std::vector<Row>{
+           {128, 4096}, {64, 8192}, {256, 2048}, {1, 32768}, {8, 32768}, {128, 4096, true}, {1, 32768, true}}) {
     KernelMeasurement m;
     m.kernel = row.deterministic ? "mfa-decode-fp8-fixed-splits" : "mfa-decode-fp8";
     m.shape = format("{} x {}", row.sequences, row.tokens);

@@ -48,7 +48,8 @@ void append(const MfaPrepare& prepare, const std::vector<std::int32_t>& slots) {
 MfaProblem::MfaProblem(const MfaProblemOptions& options) : options_(options) {
   const std::vector<std::int32_t>& lengths = options_.lengths;
   const int blocks = options_.blocks > 0 ? options_.blocks : look_at_device().multiprocessors;
-  schedule_ = schedule_mfa(lengths, {.blocks = blocks, .deterministic = options_.deterministic});
+  schedule_ =
+      schedule_mfa(lengths, {.blocks = blocks, .deterministic = options_.deterministic, .costs = options_.costs});
   for (const std::int32_t length : lengths) {
     blocks_max_ = std::max(blocks_max_, pages_of(length));
     blocks_per_copy_ += pages_of(length);
@@ -67,9 +68,10 @@ MfaProblem::MfaProblem(const MfaProblemOptions& options) : options_(options) {
   table_ = DeviceMemory::of(tables_);
   lengths_ = DeviceMemory::of(lengths);
   pieces_ = DeviceMemory::of(schedule_.pieces);
-  first_piece_ = DeviceMemory::of(schedule_.first_piece);
   merges_ = DeviceMemory::of(schedule_.merges);
-  partials_ = DeviceMemory(mfa_partial_bytes() * static_cast<std::size_t>(schedule_.partials));
+  const auto partials = static_cast<std::size_t>(schedule_.partials);
+  partials_ = DeviceMemory(partials * kMfaPartialFloats * sizeof(float));
+  partial_stats_ = DeviceMemory(partials * kMfaPartialStatsFloats * sizeof(float));
   out_ = DeviceMemory(lengths.size() * kHeads * kDim * 2);
   fill_cache();
   fill_queries();
@@ -99,9 +101,10 @@ void MfaProblem::fill_cache() {
     const std::size_t end = std::min(begin + kChunk, slots.size());
     const auto rows = static_cast<std::int64_t>(end - begin);
     cuda::run(FillNormal{.out = k.as<float>(), .rows = rows, .columns = kDim, .spread = .25f, .seed = ++seed}, nullptr);
-    cuda::run(FillNormal{.out = v.as<float>(), .rows = rows, .columns = kDim, .mean = options_.v_mean, .spread = 1,
-                         .seed = ++seed},
-              nullptr);
+    cuda::run(
+        FillNormal{
+            .out = v.as<float>(), .rows = rows, .columns = kDim, .mean = options_.v_mean, .spread = 1, .seed = ++seed},
+        nullptr);
     append(op, {slots.begin() + static_cast<long>(begin), slots.begin() + static_cast<long>(end)});
   }
   if (!options_.sink) return;
@@ -153,13 +156,15 @@ void MfaProblem::run(Stream stream, int copy) const {
   op.lengths = lengths_.as<std::int32_t>();
   op.scale = kScale;
   op.pieces = pieces_.as<MfaPiece>();
-  op.first_piece = first_piece_.as<std::int32_t>();
   op.merges = merges_.as<MfaMerge>();
-  op.blocks = schedule_.blocks();
+  op.blocks = schedule_.blocks;
+  op.rounds = schedule_.rounds;
   op.merge_count = static_cast<std::int32_t>(schedule_.merges.size());
   op.merge_count_max = schedule_.merge_count_max;
   op.deterministic = schedule_.deterministic;
   op.partials = partials_.as<float>();
+  op.partial_stats = partial_stats_.as<float>();
+  op.cache_is_settled = true;
   cuda::run(op, stream);
 }
 

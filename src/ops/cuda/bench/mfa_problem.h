@@ -21,6 +21,7 @@ struct MfaProblemOptions {
   bool deterministic = false;
   int copies = 1;  // of the whole cache, to rotate through
   int blocks = 0;  // thread blocks; 0: one for each multiprocessor
+  MfaCosts costs{};
   std::uint32_t seed = 1;
 };
 
@@ -48,7 +49,7 @@ class MfaProblem {
   std::vector<float> queries_;  // as rounded to bf16
   std::vector<std::int32_t> tables_;
   std::int32_t blocks_max_ = 0, blocks_per_copy_ = 0;
-  DeviceMemory pages_, table_, lengths_, q_tiles_, q_scales_, out_, partials_, pieces_, first_piece_, merges_;
+  DeviceMemory pages_, table_, lengths_, q_tiles_, q_scales_, out_, partials_, partial_stats_, pieces_, merges_;
 };
 
 }  // namespace tandem::cuda

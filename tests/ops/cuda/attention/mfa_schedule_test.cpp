@@ -16,14 +16,15 @@ using Lengths = std::vector<std::int32_t>;
 
 // Every page of every sequence exactly once; partials of a cut sequence consecutive and in order.
 void expect_whole(const Lengths& lengths, const MfaSchedule& schedule, int blocks) {
-  ASSERT_LE(schedule.blocks(), blocks);
-  ASSERT_EQ(schedule.first_piece.front(), 0);
-  ASSERT_EQ(schedule.first_piece.back(), static_cast<std::int32_t>(schedule.pieces.size()));
+  ASSERT_LE(schedule.blocks, blocks);
+  ASSERT_EQ(schedule.pieces.size(), static_cast<std::size_t>(schedule.blocks) * schedule.rounds);
   std::map<std::int32_t, std::vector<MfaPiece>> by_sequence;
-  for (const MfaPiece& piece : schedule.pieces) {
-    EXPECT_LT(piece.page_begin, piece.page_end);
-    by_sequence[piece.sequence].push_back(piece);
-  }
+  for (int block = 0; block < schedule.blocks; ++block)
+    for (int round = 0; round < schedule.rounds; ++round) {  // as a block of the kernel goes through them
+      const MfaPiece& piece = schedule.pieces[static_cast<std::size_t>(round * schedule.blocks + block)];
+      if (piece.page_begin >= piece.page_end) break;
+      by_sequence[piece.sequence].push_back(piece);
+    }
   ASSERT_EQ(by_sequence.size(), lengths.size());
   std::map<std::int32_t, MfaMerge> merges;
   for (const MfaMerge& merge : schedule.merges) merges[merge.sequence] = merge;
@@ -65,16 +66,16 @@ TEST(MfaSchedule, EveryPageIsComputedOnce) {
 
 TEST(MfaSchedule, NothingIsNothing) {
   const MfaSchedule schedule = schedule_mfa({}, {});
-  EXPECT_EQ(schedule.blocks(), 0);
+  EXPECT_EQ(schedule.blocks, 0);
   EXPECT_TRUE(schedule.pieces.empty());
 }
 
 TEST(MfaSchedule, CutsOnlyWhereItPays) {
   EXPECT_EQ(schedule_mfa(Lengths(128, 4096), {}).partials, 0);  // bound by memory with 128 of 132 blocks
   EXPECT_EQ(schedule_mfa(Lengths(256, 2048), {}).partials, 0);
-  EXPECT_EQ(schedule_mfa(Lengths(64, 8192), {}).blocks(), 128);
-  EXPECT_GE(schedule_mfa(Lengths(1, 32768), {}).blocks(), 60);
-  EXPECT_GE(schedule_mfa(Lengths(8, 32768), {}).blocks(), 120);
+  EXPECT_EQ(schedule_mfa(Lengths(64, 8192), {}).blocks, 128);
+  EXPECT_GE(schedule_mfa(Lengths(1, 32768), {}).blocks, 60);
+  EXPECT_GE(schedule_mfa(Lengths(8, 32768), {}).blocks, 80);
   EXPECT_EQ(schedule_mfa(Lengths(1, 64), {}).partials, 0);
 }
 
@@ -82,7 +83,7 @@ TEST(MfaSchedule, ALongSequenceAmongShortOnesIsSpread) {
   Lengths lengths(40, 256);
   lengths.push_back(65536);
   const MfaSchedule schedule = schedule_mfa(lengths, {});
-  EXPECT_EQ(schedule.blocks(), 132);
+  EXPECT_GE(schedule.blocks, 80);
   EXPECT_LE(schedule.piece_pages, 24);
 }
 
@@ -91,7 +92,8 @@ TEST(MfaSchedule, FixedCutsDoNotDependOnNeighbours) {
     const MfaSchedule schedule = schedule_mfa(lengths, {.blocks = blocks, .deterministic = true});
     std::vector<std::pair<int, int>> result;
     for (const MfaPiece& piece : schedule.pieces)
-      if (piece.sequence == 0) result.emplace_back(piece.page_begin, piece.page_end);
+      if (piece.sequence == 0 && piece.page_begin < piece.page_end)
+        result.emplace_back(piece.page_begin, piece.page_end);
     std::ranges::sort(result);
     return result;
   };
