@@ -41,7 +41,8 @@ const std::vector<Subcommand>& commands() {
        "this machine can read from memory.",
        declare_bench_model},
       {"bench kernels", "a GPU's kernels, one by one, beside what the GPU could do at best",
-       "One line per kernel and shape: time, bytes and FLOPs per second as fractions of what the same run measured, and "
+       "One line per kernel and shape: time, bytes and FLOPs per second as fractions of what the same run measured, "
+       "and "
        "the\n"
        "relative error against f64.\n"
        "  tandem bench kernels --device cuda --only mfa",

@@ -41,6 +41,18 @@ TEST(Bench, LayoutTellsWhatWasTriedAndTaken) {
   EXPECT_THAT(result.out, HasSubstr("fastest "));
 }
 
+// With a GPU its limits are printed; without one the reason is.
+TEST(Bench, KernelsSayWhatTheGpuCanDoOrWhatIsMissing) {
+  const ProgramResult result =
+      run_program({"bench", "kernels", "--device", "cuda", "--only", "no kernel of this name"});
+  if (result.status == 0) {
+    EXPECT_THAT(result.out, HasSubstr("TFLOP/s in FP8"));
+  } else {
+    EXPECT_THAT(result.err, testing::ContainsRegex("CUDA|GPU"));
+    EXPECT_EQ(result.out, "");
+  }
+}
+
 TEST(Bench, AutoIsALayoutEverywhere) {
   const ProgramResult result =
       run_program({"generate", "--model", "tests/goldens/llama", "--layout", "auto", "--text", "-n", "2", "The work"});

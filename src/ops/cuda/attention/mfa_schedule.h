@@ -30,9 +30,9 @@ struct MfaMerge {
 // What the estimate needs to know of a GPU; microseconds.
 struct MfaCosts {
   double page_memory = 0.0111;  // a page at the whole GPU's bandwidth
-  double page_math = 0.85;      // a page in one block
+  double page_math = 1.0;       // a page in one block
   double piece = 2.0;           // start and end of a piece in its block
-  double merge = 3.0;           // the second kernel
+  double merge = 6.0;           // the second kernel
   double partial = 0.03;        // writing and reading one partial result, whole GPU
 };
 
