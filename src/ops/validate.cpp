@@ -77,14 +77,37 @@ void check(const Rope& op) {
   need(op.head_dim > 0 && op.x.shape[1] % op.head_dim == 0, "rope: columns are not whole heads");
   need_f32(op.x, op.x.rows(), op.x.shape[1], "rope: x is not f32 [rows, heads * head_dim]");
   need_i32(op.positions, op.x.rows(), "rope: positions are not i32 [rows]");
-  need(op.inv_freq.dtype == DType::kF32 && 2 * op.inv_freq.shape[0] <= op.head_dim,
+  need(op.inv_freq.dtype == DType::kF32 && op.first >= 0 && op.first + 2 * op.inv_freq.shape[0] <= op.head_dim,
        "rope: more pairs than the head has");
+}
+
+void check(const ProjectHeads& op) {
+  need(!op.weights.empty(), "project_heads: no heads");
+  const auto heads = static_cast<std::int64_t>(op.weights.size());
+  need(op.x.shape[1] % heads == 0 && op.out.shape[1] % heads == 0, "project_heads: columns are not whole heads");
+  need_f32(op.x, op.x.rows(), op.x.shape[1], "project_heads: x is not f32 [rows, heads * (k + rest)]");
+  need_f32(op.out, op.x.rows(), op.out.shape[1], "project_heads: out is not f32 [rows, heads * (n + rest)]");
+  const std::int64_t rest = op.x.shape[1] / heads - op.weights.front()->k();
+  for (const Weight* weight : op.weights) {
+    need(weight->k() == op.weights.front()->k() && weight->n() == op.weights.front()->n(),
+         "project_heads: weights of different shapes");
+    need(rest >= 0 && op.out.shape[1] / heads == weight->n() + rest, "project_heads: out has other heads than x");
+  }
+}
+
+void check(const GateHeads& op) {
+  need(op.gates.shape[1] > 0 && op.x.shape[1] % op.gates.shape[1] == 0, "gate_heads: columns are not whole heads");
+  need_f32(op.x, op.x.rows(), op.x.shape[1], "gate_heads: x is not f32 [rows, heads * head_dim]");
+  need_f32(op.gates, op.x.rows(), op.gates.shape[1], "gate_heads: gates are not f32 [rows, heads]");
 }
 
 void check(const AppendKv& op) {
   const KvSpec& spec = op.cache->spec();
   need_f32(op.k, op.k.rows(), spec.kv_heads * spec.k_dim, "append_kv: k is not f32 [rows, kv_heads * k_dim]");
-  need_f32(op.v, op.k.rows(), spec.kv_heads * spec.v_dim, "append_kv: v is not f32 [rows, kv_heads * v_dim]");
+  if (spec.v_in_k)
+    need(!op.v, "append_kv: values of a cache that has them in its keys");
+  else
+    need_f32(op.v, op.k.rows(), spec.kv_heads * spec.v_dim, "append_kv: v is not f32 [rows, kv_heads * v_dim]");
   need_i32(op.slots, op.k.rows(), "append_kv: slots are not i32 [rows]");
   need_range(op.slots, spec.blocks * kBlockTokens, "append_kv: slot outside the cache");
   need(op.layer >= 0 && op.layer < spec.layers, "append_kv: layer outside the cache");
@@ -103,15 +126,17 @@ void check(const PagedAttention& op) {
   need_range(op.sequences, op.block_table.rows(), "paged_attention: sequence outside the block table");
   need_range(op.positions, op.block_table.shape[1] * kBlockTokens, "paged_attention: position outside the block table");
   need(op.layer >= 0 && op.layer < spec.layers, "paged_attention: layer outside the cache");
+  need(op.window >= 0, "paged_attention: a negative window");
   std::int64_t context = 0;
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int32_t position = op.positions.as<const std::int32_t>()[r];
     const auto* table = op.block_table.row<const std::int32_t>(op.sequences.as<const std::int32_t>()[r]);
-    for (std::int32_t b = 0; b <= position / kBlockTokens; ++b)
+    const std::int32_t first = op.first_seen(position);
+    for (std::int32_t b = first / kBlockTokens; b <= position / kBlockTokens; ++b)
       need(table[b] >= 0 && table[b] < spec.blocks, "paged_attention: block outside the cache");
-    context += position + 1;
+    context += position - first + 1;
   }
-  need(context == op.context_tokens, "paged_attention: context_tokens is not the sum of positions + 1");
+  need(context == op.context_tokens, "paged_attention: context_tokens is not the sum of what the rows see");
 }
 
 void check(const SwiGlu& op) {
@@ -125,6 +150,12 @@ void check(const SelectExperts& op) {
   need(k >= 1 && k <= op.logits.shape[1], "select_experts: k is not in 1 … experts");
   need(op.expert_ids.dtype == DType::kI32 && op.expert_ids.rows() == rows, "select_experts: ids are not i32 [rows, k]");
   need_f32(op.expert_weights, rows, k, "select_experts: weights are not f32 [rows, k]");
+  const std::int64_t experts = op.logits.shape[1];
+  need(!op.bias || (op.bias.dtype == DType::kF32 && op.bias.shape.rank == 1 && op.bias.shape[0] == experts),
+       "select_experts: bias is not f32 [experts]");
+  need(op.groups >= 1 && experts % op.groups == 0, "select_experts: groups are no divisor of the experts");
+  need(op.groups_kept >= 1 && op.groups_kept <= op.groups && k <= experts / op.groups * op.groups_kept,
+       "select_experts: the groups kept have fewer than k experts");
 }
 
 void check(const GatherRows& op) {

@@ -67,6 +67,28 @@ TEST_P(OperatorsTest, EveryF16BitPatternIsWidenedExactly) {
   EXPECT_TRUE(close(values_of(out), expected, kExact));
 }
 
+// What MLA is for: a token's latent and its rotated key, once, for all 128 heads.
+TEST(Work, DecodeWithMlaReads576ValuesPerTokenAndLayer) {
+  constexpr std::int32_t kHeads = 128, kLatent = 512, kRotated = 64, kContext = 4000;
+  const auto backend = make_reference_backend();
+  CaseBuilder b(*backend);
+  KvCache& cache = b.cache({1, 1, kLatent + kRotated, kLatent, DType::kBF16, 1, true});
+  const PagedAttention op{.out = b.zeros(1, kHeads * kLatent),
+                          .q = b.zeros(1, kHeads * (kLatent + kRotated)),
+                          .block_table = b.ids({0}, {1, 1}),
+                          .sequences = b.ids({0}),
+                          .positions = b.ids({kContext - 1}),
+                          .cache = &cache,
+                          .layer = 0,
+                          .heads = kHeads,
+                          .scale = 1,
+                          .context_tokens = kContext};
+  EXPECT_EQ(work(op).bytes_read, kContext * 576 * 2 + op.q.shape.elements() * 4);
+  EXPECT_EQ(cache.spec().token_bytes(), 576u * 2);
+  const AppendKv append{b.zeros(1, 576), {}, b.ids({0}), &cache, 0};
+  EXPECT_EQ(work(append).bytes_written, 576 * 2);
+}
+
 INSTANTIATE_TEST_SUITE_P(Cpu, OperatorsTest, testing::ValuesIn(cpu_variants()), variant_name);
 
 }  // namespace

@@ -49,6 +49,8 @@ void run(Machine& machine, const AddRmsNorm& op);
 void run(Machine& machine, const MatMul& op);
 void run(Machine& machine, const GroupedMatMul& op);
 void run(Machine& machine, const Rope& op);
+void run(Machine& machine, const ProjectHeads& op);
+void run(Machine& machine, const GateHeads& op);
 void run(Machine& machine, const AppendKv& op);
 void run(Machine& machine, const PagedAttention& op);
 void run(Machine& machine, const SwiGlu& op);
