@@ -39,7 +39,9 @@ ModelConfig read_config(const Checkpoint& checkpoint) {
     const ConfigReader config(checkpoint.config(), checkpoint.path());
     const std::string architecture = config.text_or("general.architecture", "");
     if (architecture == "llama") return read_llama_gguf_config(checkpoint, config);
-    config.unsupported("general.architecture", "llama");
+    if (architecture == "qwen3") return read_qwen3_gguf_config(checkpoint, config);
+    if (architecture == "qwen3moe") return read_qwen3_moe_gguf_config(checkpoint, config);
+    config.unsupported("general.architecture", "llama, qwen3, qwen3moe");
   }
   const ConfigReader config(checkpoint.config(), checkpoint.path() + "/config.json");
   const std::string type = config.text_or("model_type", "");

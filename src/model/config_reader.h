@@ -58,7 +58,9 @@ inline std::int64_t head_dim_max(std::int32_t heads) {
 ModelConfig read_llama_config(const ConfigReader& config);
 ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config);
 ModelConfig read_qwen3_config(const ConfigReader& config);
+ModelConfig read_qwen3_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config);
 ModelConfig read_qwen3_moe_config(const ConfigReader& config);
+ModelConfig read_qwen3_moe_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config);
 ModelConfig read_step3_text_config(const ConfigReader& config);
 
 }  // namespace tandem

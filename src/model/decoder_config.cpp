@@ -3,6 +3,9 @@
 
 #include "model/decoder_config.h"
 
+#include <cmath>
+
+#include "base/error.h"
 #include "base/format.h"
 
 namespace tandem {
@@ -30,6 +33,66 @@ ModelConfig read_decoder_config(const ConfigReader& config) {
   c.routed.assign(c.layers, false);
   c.tied_head = config.boolean_or("tie_word_embeddings", false);
   c.eos_ids = config.ids("eos_token_id", c.vocab);
+  return c;
+}
+
+namespace {
+
+std::int32_t read_vocab(const Checkpoint& checkpoint, const ConfigReader& config) {
+  const TensorInfo* embedding = checkpoint.find("token_embd.weight");
+  if (!embedding) throw Error(ErrorCode::kInvalidData, config.what() + ": tensor token_embd.weight is missing");
+  if (embedding->shape[0] < 1 || embedding->shape[0] > kVocabMax)
+    throw Error(ErrorCode::kInvalidData, format("{}: token_embd.weight has {} rows, limit is {}", config.what(),
+                                                embedding->shape[0], kVocabMax));
+  return static_cast<std::int32_t>(embedding->shape[0]);
+}
+
+std::vector<float> read_rope_divisors(const Checkpoint& checkpoint, const ConfigReader& config, std::int32_t dim) {
+  const TensorInfo* factors = checkpoint.find("rope_freqs.weight");
+  if (!factors) return {};
+  if (factors->dtype != DType::kF32 || factors->shape != Shape{dim / 2})
+    throw Error(ErrorCode::kInvalidData, format("{}: rope_freqs.weight is {} {}, expected f32 [{}]", config.what(),
+                                                factors->type_name, to_string(factors->shape), dim / 2));
+  std::vector<float> divisors(static_cast<std::size_t>(dim / 2));
+  dequantise(DType::kF32, checkpoint.data(*factors).data(), divisors.size(), divisors.data());
+  for (const float divisor : divisors)
+    if (!(divisor > 0 && std::isfinite(divisor)))
+      throw Error(ErrorCode::kInvalidData,
+                  format("{}: rope_freqs.weight holds {}, expected positive numbers", config.what(), divisor));
+  return divisors;
+}
+
+}  // namespace
+
+ModelConfig read_decoder_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config,
+                                     const std::string& architecture) {
+  const std::string p = architecture + ".";
+  if (config.text_or(p + "rope.scaling.type", "none") != "none") config.unsupported(p + "rope.scaling.type", "none");
+  ModelConfig c;
+  c.layers = static_cast<std::int32_t>(config.integer(p + "block_count", 1, kLayersMax));
+  c.hidden = static_cast<std::int32_t>(config.integer(p + "embedding_length", 1, kWidthMax));
+  c.context_tokens_max = config.integer(p + "context_length", 1, kContextMax);
+  c.norm_eps = static_cast<float>(config.number(p + "attention.layer_norm_rms_epsilon", 0, 1));
+  c.heads = static_cast<std::int32_t>(config.integer(p + "attention.head_count", 1, kHeadsMax));
+  c.kv_heads = static_cast<std::int32_t>(config.integer_or(p + "attention.head_count_kv", c.heads, 1, kHeadsMax));
+  if (c.heads % c.kv_heads != 0)
+    config.invalid(p + "attention.head_count_kv", format("a divisor of {} heads", c.heads));
+  if (!config.has(p + "attention.key_length") && c.hidden % c.heads != 0)
+    config.invalid(p + "attention.head_count", format("a divisor of {}embedding_length {}", p, c.hidden));
+  c.head_dim = static_cast<std::int32_t>(
+      config.integer_or(p + "attention.key_length", c.hidden / c.heads, 2, head_dim_max(c.heads)));
+  if (config.integer_or(p + "attention.value_length", c.head_dim, 2, kWidthMax) != c.head_dim)
+    config.unsupported(p + "attention.value_length", format("{}", c.head_dim));
+  if (c.head_dim % 2 != 0) config.invalid(p + "attention.key_length", "an even number");
+  c.rope.theta = config.number_or(p + "rope.freq_base", 10000, 1, 1e12);
+  c.rope.dim = static_cast<std::int32_t>(config.integer_or(p + "rope.dimension_count", c.head_dim, 2, c.head_dim));
+  if (c.rope.dim != c.head_dim) config.unsupported(p + "rope.dimension_count", format("{}", c.head_dim));
+  c.ffn_width = static_cast<std::int32_t>(config.integer(p + "feed_forward_length", 1, kWidthMax));
+  c.routed.assign(c.layers, false);
+  c.vocab = read_vocab(checkpoint, config);
+  c.tied_head = !checkpoint.find("output.weight");
+  c.eos_ids = config.ids("tokenizer.ggml.eos_token_id", c.vocab);
+  c.rope.divisors = read_rope_divisors(checkpoint, config, c.rope.dim);
   return c;
 }
 

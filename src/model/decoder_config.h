@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The keys that config.json files of grouped-query decoders have in common. An architecture reads these, then its own.
+// The keys that files of grouped-query decoders have in common: config.json, and the metadata of GGUF. An architecture
+// reads these, then its own.
 #pragma once
 
 #include "model/config_reader.h"
@@ -11,6 +12,11 @@ namespace tandem {
 // Sizes, norms, rotary embedding, the tied head, end tokens; every layer dense. head_dim is hidden_size over heads
 // where the file has none. Refuses biases, other activations and quantised files.
 ModelConfig read_decoder_config(const ConfigReader& config);
+
+// The same from GGUF metadata, whose keys begin with the architecture. The vocabulary is counted in the embedding; a
+// file without output.weight has a tied head; rope_freqs.weight divides the rotary frequencies.
+ModelConfig read_decoder_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config,
+                                     const std::string& architecture);
 
 // rope_theta and rope_scaling, or both in rope_parameters as newer files have them: none, default or llama3.
 RopeConfig read_rope_config(const ConfigReader& config, std::int32_t dim);

@@ -33,15 +33,15 @@ void final_logits(const Workspace& w, const RowBatch& batch, const Residual& res
 
 GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden,
                         std::int64_t width, int slice_first, int slice_count) {
-  constexpr std::int64_t kGranule = 32;  // the longest quantisation block of this build's types
-  const std::int64_t begin = width_slice_begin(width, kGranule, slice_first);
-  const std::int64_t end = width_slice_begin(width, kGranule, slice_first + slice_count);
+  const std::int64_t granule = reader.slice_granule(names.down);
+  const std::int64_t begin = width_slice_begin(width, granule, slice_first);
+  const std::int64_t end = width_slice_begin(width, granule, slice_first + slice_count);
   const bool stacked = names.expert >= 0;
   const Shape in = stacked ? Shape{names.experts, width, hidden} : Shape{width, hidden};
   const Shape out = stacked ? Shape{names.experts, hidden, width} : Shape{hidden, width};
   GatedFfn ffn;
   ffn.width = end - begin;
-  ffn.slices = width_slices(width, kGranule, slice_first, slice_count);
+  ffn.slices = width_slices(width, granule, slice_first, slice_count);
   ffn.gate_up = reader.matrix(
       part, {{.name = names.gate, .shape = in, .row_begin = begin, .row_end = end, .expert = names.expert},
              {.name = names.up, .shape = in, .row_begin = begin, .row_end = end, .expert = names.expert}});

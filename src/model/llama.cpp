@@ -4,9 +4,6 @@
 // Llama:  x ← x + Wo · GQA(RoPE(Wq n(x)), RoPE(Wk n(x)), Wv n(x));   x ← x + Wdown (silu(Wgate n(x)) · Wup n(x))
 #include "model/llama.h"
 
-#include <cmath>
-
-#include "base/error.h"
 #include "base/format.h"
 #include "model/decoder_config.h"
 #include "model/layer_pieces.h"
@@ -14,14 +11,6 @@
 namespace tandem {
 
 // ---- hyper-parameters
-
-namespace {
-
-void check_heads(const ModelConfig& c, const ConfigReader& reader, const std::string& key) {
-  if (c.heads % c.kv_heads != 0) reader.invalid(key, format("a divisor of {} heads", c.heads));
-}
-
-}  // namespace
 
 ModelConfig read_llama_config(const ConfigReader& config) {
   ModelConfig c = read_decoder_config(config);
@@ -31,48 +20,8 @@ ModelConfig read_llama_config(const ConfigReader& config) {
 
 ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config) {
   if (config.integer_or("llama.expert_count", 0, 0, kExpertsMax) > 0) config.unsupported("llama.expert_count", "0");
-  if (config.text_or("llama.rope.scaling.type", "none") != "none")
-    config.unsupported("llama.rope.scaling.type", "none");
-  ModelConfig c;
+  ModelConfig c = read_decoder_gguf_config(checkpoint, config, "llama");
   c.architecture = "llama";
-  c.layers = static_cast<std::int32_t>(config.integer("llama.block_count", 1, kLayersMax));
-  c.hidden = static_cast<std::int32_t>(config.integer("llama.embedding_length", 1, kWidthMax));
-  c.context_tokens_max = config.integer("llama.context_length", 1, kContextMax);
-  c.norm_eps = static_cast<float>(config.number("llama.attention.layer_norm_rms_epsilon", 0, 1));
-  c.heads = static_cast<std::int32_t>(config.integer("llama.attention.head_count", 1, kHeadsMax));
-  c.kv_heads = static_cast<std::int32_t>(config.integer_or("llama.attention.head_count_kv", c.heads, 1, kHeadsMax));
-  check_heads(c, config, "llama.attention.head_count_kv");
-  if (!config.has("llama.attention.key_length") && c.hidden % c.heads != 0)
-    config.invalid("llama.attention.head_count", format("a divisor of llama.embedding_length {}", c.hidden));
-  c.head_dim = static_cast<std::int32_t>(
-      config.integer_or("llama.attention.key_length", c.hidden / c.heads, 2, head_dim_max(c.heads)));
-  if (config.integer_or("llama.attention.value_length", c.head_dim, 2, kWidthMax) != c.head_dim)
-    config.unsupported("llama.attention.value_length", format("{}", c.head_dim));
-  if (c.head_dim % 2 != 0) config.invalid("llama.attention.key_length", "an even number");
-  c.rope.theta = config.number_or("llama.rope.freq_base", 10000, 1, 1e12);
-  c.rope.dim = static_cast<std::int32_t>(config.integer_or("llama.rope.dimension_count", c.head_dim, 2, c.head_dim));
-  if (c.rope.dim != c.head_dim) config.unsupported("llama.rope.dimension_count", format("{}", c.head_dim));
-  c.ffn_width = static_cast<std::int32_t>(config.integer("llama.feed_forward_length", 1, kWidthMax));
-  c.routed.assign(c.layers, false);
-  const TensorInfo* embedding = checkpoint.find("token_embd.weight");
-  if (!embedding) throw Error(ErrorCode::kInvalidData, config.what() + ": tensor token_embd.weight is missing");
-  if (embedding->shape[0] < 1 || embedding->shape[0] > kVocabMax)
-    throw Error(ErrorCode::kInvalidData, format("{}: token_embd.weight has {} rows, limit is {}", config.what(),
-                                                embedding->shape[0], kVocabMax));
-  c.vocab = static_cast<std::int32_t>(embedding->shape[0]);
-  c.tied_head = !checkpoint.find("output.weight");
-  c.eos_ids = config.ids("tokenizer.ggml.eos_token_id", c.vocab);
-  if (const TensorInfo* factors = checkpoint.find("rope_freqs.weight")) {
-    if (factors->dtype != DType::kF32 || factors->shape != Shape{c.rope.dim / 2})
-      throw Error(ErrorCode::kInvalidData, format("{}: rope_freqs.weight is {} {}, expected f32 [{}]", config.what(),
-                                                  factors->type_name, to_string(factors->shape), c.rope.dim / 2));
-    c.rope.divisors.resize(c.rope.dim / 2);
-    dequantise(DType::kF32, checkpoint.data(*factors).data(), c.rope.divisors.size(), c.rope.divisors.data());
-    for (const float divisor : c.rope.divisors)
-      if (!(divisor > 0 && std::isfinite(divisor)))
-        throw Error(ErrorCode::kInvalidData,
-                    format("{}: rope_freqs.weight holds {}, expected positive numbers", config.what(), divisor));
-  }
   return c;
 }
 

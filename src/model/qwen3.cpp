@@ -55,9 +55,68 @@ ModelConfig read_qwen3_moe_config(const ConfigReader& config) {
   return c;
 }
 
+ModelConfig read_qwen3_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config) {
+  ModelConfig c = read_decoder_gguf_config(checkpoint, config, "qwen3");
+  c.architecture = "qwen3";
+  return c;
+}
+
+// Every layer has experts, and the weights of the chosen ones sum to 1: these files have no key that says otherwise.
+ModelConfig read_qwen3_moe_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config) {
+  ModelConfig c = read_decoder_gguf_config(checkpoint, config, "qwen3moe");
+  c.architecture = "qwen3_moe";
+  c.routed.assign(c.layers, true);
+  c.experts = static_cast<std::int32_t>(config.integer("qwen3moe.expert_count", 1, kExpertsMax));
+  c.experts_per_token = static_cast<std::int32_t>(config.integer("qwen3moe.expert_used_count", 1, c.experts));
+  c.expert_width = static_cast<std::int32_t>(config.integer("qwen3moe.expert_feed_forward_length", 1, kWidthMax));
+  c.renormalise = true;
+  return c;
+}
+
 // ---- weights
 
 namespace {
+
+struct LayerNames {
+  std::string input_norm, q, k, v, q_norm, k_norm, o, post_norm, router;
+  GatedFfnNames dense;
+  ExpertNames experts;
+};
+
+// Both formats keep the rows of a head as the rotation wants them. GGUF stacks the experts.
+LayerNames gguf_names(std::int32_t layer, std::int32_t experts) {
+  const std::string p = format("blk.{}.", layer);
+  return {.input_norm = p + "attn_norm.weight",
+          .q = p + "attn_q.weight",
+          .k = p + "attn_k.weight",
+          .v = p + "attn_v.weight",
+          .q_norm = p + "attn_q_norm.weight",
+          .k_norm = p + "attn_k_norm.weight",
+          .o = p + "attn_output.weight",
+          .post_norm = p + "ffn_norm.weight",
+          .router = p + "ffn_gate_inp.weight",
+          .dense = {p + "ffn_gate.weight", p + "ffn_up.weight", p + "ffn_down.weight"},
+          .experts = stacked_experts({p + "ffn_gate_exps.weight", p + "ffn_up_exps.weight", p + "ffn_down_exps.weight"},
+                                     experts)};
+}
+
+LayerNames safetensors_names(std::int32_t layer) {
+  const std::string p = format("model.layers.{}.", layer), a = p + "self_attn.", m = p + "mlp.";
+  const auto ffn = [](const std::string& block) {
+    return GatedFfnNames{block + "gate_proj.weight", block + "up_proj.weight", block + "down_proj.weight"};
+  };
+  return {.input_norm = p + "input_layernorm.weight",
+          .q = a + "q_proj.weight",
+          .k = a + "k_proj.weight",
+          .v = a + "v_proj.weight",
+          .q_norm = a + "q_norm.weight",
+          .k_norm = a + "k_norm.weight",
+          .o = a + "o_proj.weight",
+          .post_norm = p + "post_attention_layernorm.weight",
+          .router = m + "gate.weight",
+          .dense = ffn(m),
+          .experts = [=](std::int32_t expert) { return ffn(m + format("experts.{}.", expert)); }};
+}
 
 struct Layer {
   NormWeight input_norm, query_norm, key_norm, post_norm;
@@ -70,7 +129,7 @@ struct Layer {
 
 class Qwen3 final : public Model {
  public:
-  Qwen3(const ModelConfig& config, const ModelShare& share, WeightReader& reader);
+  Qwen3(const ModelConfig& config, CheckpointFormat format, const ModelShare& share, WeightReader& reader);
 
   void embed(const Workspace& w, const RowBatch& batch, const Residual& residual) const override {
     w.backend.run(EmbedRows{residual.stream, embedding_.get(), batch.ids});
@@ -91,8 +150,8 @@ class Qwen3 final : public Model {
   std::size_t ffn_scratch_bytes(std::int64_t rows_max) const override { return ffn_scratch(config(), rows_max); }
 
  private:
-  void load_attention(WeightReader& reader, std::int32_t index, Layer& layer) const;
-  void load_ffn(WeightReader& reader, std::int32_t index, const FfnShare& share, Layer& layer) const;
+  void load_attention(WeightReader& reader, const LayerNames& names, bool routed, Layer& layer) const;
+  void load_ffn(WeightReader& reader, const LayerNames& names, bool routed, const FfnShare& share, Layer& layer) const;
 
   std::unique_ptr<Weight> embedding_, head_;  // no head: tied to the embedding
   std::vector<float> inv_freq_;
@@ -100,50 +159,49 @@ class Qwen3 final : public Model {
   std::vector<Layer> layers_;
 };
 
-Qwen3::Qwen3(const ModelConfig& config, const ModelShare& share, WeightReader& reader)
+Qwen3::Qwen3(const ModelConfig& config, CheckpointFormat format, const ModelShare& share, WeightReader& reader)
     : Model(config), inv_freq_(rope_inv_freq(config.rope)), layers_(static_cast<std::size_t>(config.layers)) {
+  const bool gguf = format == CheckpointFormat::kGguf;
   const Shape table{config.vocab, config.hidden};
   if (share.attention) {
-    embedding_ = reader.matrix(Part::kEmbedding, {{.name = "model.embed_tokens.weight", .shape = table}});
-    if (!config.tied_head) head_ = reader.matrix(Part::kHead, {{.name = "lm_head.weight", .shape = table}});
-    final_norm_ = load_norm(reader, "model.norm.weight", config.hidden);
+    embedding_ = reader.matrix(Part::kEmbedding,
+                               {{.name = gguf ? "token_embd.weight" : "model.embed_tokens.weight", .shape = table}});
+    if (!config.tied_head)
+      head_ = reader.matrix(Part::kHead, {{.name = gguf ? "output.weight" : "lm_head.weight", .shape = table}});
+    final_norm_ = load_norm(reader, gguf ? "output_norm.weight" : "model.norm.weight", config.hidden);
   }
   for (std::int32_t i = 0; i < config.layers; ++i) {
-    if (share.attention) load_attention(reader, i, layers_[i]);
-    if (share.ffn) load_ffn(reader, i, share.experts, layers_[i]);
+    const LayerNames names = gguf ? gguf_names(i, config.experts) : safetensors_names(i);
+    if (share.attention) load_attention(reader, names, config.is_routed(i), layers_[i]);
+    if (share.ffn) load_ffn(reader, names, config.is_routed(i), share.experts, layers_[i]);
   }
   weight_bytes_ = reader.bytes_packed();
+  reader.ignore("rope_freqs.weight");                     // read with the configuration
   if (config.tied_head) reader.ignore("lm_head.weight");  // some files repeat the embedding under this name
 }
 
-void Qwen3::load_attention(WeightReader& reader, std::int32_t index, Layer& layer) const {
+void Qwen3::load_attention(WeightReader& reader, const LayerNames& names, bool routed, Layer& layer) const {
   const ModelConfig& c = config();
-  const std::string p = format("model.layers.{}.", index), a = p + "self_attn.";
   const std::int64_t q_rows = c.heads * c.head_dim, kv_rows = c.kv_heads * c.head_dim;
-  layer.input_norm = load_norm(reader, p + "input_layernorm.weight", c.hidden);
-  layer.qkv = reader.matrix(Part::kAttention, {{.name = a + "q_proj.weight", .shape = {q_rows, c.hidden}},
-                                               {.name = a + "k_proj.weight", .shape = {kv_rows, c.hidden}},
-                                               {.name = a + "v_proj.weight", .shape = {kv_rows, c.hidden}}});
-  layer.query_norm = load_norm(reader, a + "q_norm.weight", c.head_dim);
-  layer.key_norm = load_norm(reader, a + "k_norm.weight", c.head_dim);
-  layer.o = reader.matrix(Part::kAttention, {{.name = a + "o_proj.weight", .shape = {c.hidden, q_rows}}});
-  layer.post_norm = load_norm(reader, p + "post_attention_layernorm.weight", c.hidden);
-  if (c.is_routed(index))
-    layer.router = reader.matrix(Part::kRouter, {{.name = p + "mlp.gate.weight", .shape = {c.experts, c.hidden}}});
+  layer.input_norm = load_norm(reader, names.input_norm, c.hidden);
+  layer.qkv = reader.matrix(Part::kAttention, {{.name = names.q, .shape = {q_rows, c.hidden}},
+                                               {.name = names.k, .shape = {kv_rows, c.hidden}},
+                                               {.name = names.v, .shape = {kv_rows, c.hidden}}});
+  layer.query_norm = load_norm(reader, names.q_norm, c.head_dim);
+  layer.key_norm = load_norm(reader, names.k_norm, c.head_dim);
+  layer.o = reader.matrix(Part::kAttention, {{.name = names.o, .shape = {c.hidden, q_rows}}});
+  layer.post_norm = load_norm(reader, names.post_norm, c.hidden);
+  if (routed) layer.router = reader.matrix(Part::kRouter, {{.name = names.router, .shape = {c.experts, c.hidden}}});
 }
 
-void Qwen3::load_ffn(WeightReader& reader, std::int32_t index, const FfnShare& share, Layer& layer) const {
+void Qwen3::load_ffn(WeightReader& reader, const LayerNames& names, bool routed, const FfnShare& share,
+                     Layer& layer) const {
   const ModelConfig& c = config();
-  const std::string p = format("model.layers.{}.mlp.", index);
-  const auto names = [&](const std::string& block) {
-    return GatedFfnNames{block + "gate_proj.weight", block + "up_proj.weight", block + "down_proj.weight"};
-  };
-  if (c.is_routed(index))
-    layer.experts = load_routed_experts(
-        reader, [&](std::int32_t expert) { return names(p + format("experts.{}.", expert)); }, c, share);
+  if (routed)
+    layer.experts = load_routed_experts(reader, names.experts, c, share);
   else if (share.slice_count > 0)
-    layer.ffn =
-        load_gated_ffn(reader, Part::kDenseFfn, names(p), c.hidden, c.ffn_width, share.slice_first, share.slice_count);
+    layer.ffn = load_gated_ffn(reader, Part::kDenseFfn, names.dense, c.hidden, c.ffn_width, share.slice_first,
+                               share.slice_count);
 }
 
 // ---- attention
@@ -189,9 +247,9 @@ void Qwen3::experts(const Workspace& w, std::int32_t index, const HandOver& hand
 
 }  // namespace
 
-std::unique_ptr<Model> make_qwen3(const ModelConfig& config, CheckpointFormat, const ModelShare& share,
+std::unique_ptr<Model> make_qwen3(const ModelConfig& config, CheckpointFormat names, const ModelShare& share,
                                   WeightReader& reader) {
-  return std::make_unique<Qwen3>(config, share, reader);
+  return std::make_unique<Qwen3>(config, names, share, reader);
 }
 
 }  // namespace tandem

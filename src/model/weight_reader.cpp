@@ -3,6 +3,7 @@
 
 #include "model/weight_reader.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -46,7 +47,8 @@ void WeightReader::declare(Part part, const std::string& name, const Shape& shap
         static_cast<double>(info->bytes) / static_cast<double>(info->shape.elements()) * static_cast<double>(elements));
   if (!part_of_.emplace(name, part).second) return;  // another range of the same tensor
   std::vector<DType> dtypes{DType::kF32, DType::kBF16, DType::kF16};
-  if (!vector) dtypes.insert(dtypes.end(), {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1});
+  if (!vector)
+    dtypes.insert(dtypes.end(), {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K});
   requirements_.required.push_back({name, shape, dtypes});
 }
 
@@ -109,6 +111,13 @@ std::unique_ptr<Weight> WeightReader::matrix(Part part, const std::vector<Weight
   bytes_packed_ += static_cast<std::int64_t>(weight->bytes());
   count_done(bytes_read);
   return weight;
+}
+
+std::int64_t WeightReader::slice_granule(const std::string& name) const {
+  constexpr std::int64_t kShortest = 32;
+  const TensorInfo* info = checkpoint_.find(name);
+  if (!info || !info->dtype) return kShortest;  // a checkpoint that will be refused
+  return std::max(kShortest, static_cast<std::int64_t>(traits(*info->dtype).block_elements));
 }
 
 Buffer WeightReader::vector(Part part, const std::string& name, std::int64_t elements) {

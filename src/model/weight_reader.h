@@ -51,6 +51,9 @@ class WeightReader {
 
   // Parts stacked along the output rows into one packed matrix.
   std::unique_ptr<Weight> matrix(Part part, const std::vector<WeightName>& parts);
+  // The multiple of columns at which a matrix may be cut into slices: 32, or the quantisation block that it is stored
+  // in.
+  std::int64_t slice_granule(const std::string& name) const;
   // A vector, widened to f32.
   Buffer vector(Part part, const std::string& name, std::int64_t elements);
 

@@ -8,6 +8,11 @@
 //   Q4_0  block of 32: f16 scale d, 16 bytes of nibbles                 w = d*(q - 8)         18 bytes
 //   Q4_1  block of 32: f16 scale d, f16 minimum m, 16 bytes of nibbles  w = d*q + m           20 bytes
 // In both 4-bit types byte j holds value j in its low nibble and value j + 16 in its high one.
+//
+// The K types come in blocks of 256 with f16 factors d (and m) and a small scale s (and minimum t) for every 32 or 16.
+//   Q4_K  8 x 32: d, m, 12 bytes of six-bit s and t, nibbles             w = d*s*q - m*t      144 bytes
+//   Q5_K  8 x 32: the same, and a fifth bit of each value                w = d*s*q - m*t      176 bytes
+//   Q6_K  16 x 16: nibbles, two more bits of each value, int8 s, d       w = d*s*(q - 32)     210 bytes
 #pragma once
 
 #include <cstddef>
@@ -16,7 +21,7 @@
 
 namespace tandem {
 
-enum class DType : std::uint8_t { kF32, kBF16, kF16, kI32, kU8, kF8E4M3, kQ8_0, kQ4_0, kQ4_1 };
+enum class DType : std::uint8_t { kF32, kBF16, kF16, kI32, kU8, kF8E4M3, kQ8_0, kQ4_0, kQ4_1, kQ4_K, kQ5_K, kQ6_K };
 
 struct DTypeTraits {
   std::string_view name;
@@ -44,6 +49,12 @@ constexpr DTypeTraits traits(DType dtype) {
       return {"q4_0", 32, 18};
     case DType::kQ4_1:
       return {"q4_1", 32, 20};
+    case DType::kQ4_K:
+      return {"q4_k", 256, 144};
+    case DType::kQ5_K:
+      return {"q5_k", 256, 176};
+    case DType::kQ6_K:
+      return {"q6_k", 256, 210};
   }
   return {"unknown", 1, 1};
 }
@@ -61,7 +72,13 @@ constexpr std::size_t row_bytes(DType dtype, std::size_t elements) {
 }
 
 // Widens elements values (a multiple of the block) at source to f32. Plain code: loaders, reference and tests use it;
-// the kernels have their own. f32, bf16, f16, q8_0, q4_0 and q4_1.
+// the kernels have their own. Every type but i32 and u8.
 void dequantise(DType dtype, const std::byte* source, std::size_t elements, float* out);
+
+// The six-bit scale s and minimum t of 32 values out of the 12 bytes of a Q4_K or Q5_K block.
+struct ScaleAndMinimum {
+  std::uint8_t scale, minimum;
+};
+ScaleAndMinimum k_scale(const std::byte* packed, int group);
 
 }  // namespace tandem

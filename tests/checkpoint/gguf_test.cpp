@@ -44,7 +44,7 @@ Bytes small_file() {
   file.string("scores").u32(kArray).u32(kF32).u64(3).number(1.0f).number(-2.0f).number(0.25f);
   add_tensor(file, "norm", {4}, 0, 0);
   add_tensor(file, "weight", {32, 2}, 8, 32);
-  add_tensor(file, "exotic", {256}, 12, 128);
+  add_tensor(file, "exotic", {256}, 20, 128);
   file.align(32).zeros(128 + 144);
   return file;
 }
@@ -71,7 +71,7 @@ TEST(Gguf, reads_metadata_and_tensors) {
   EXPECT_EQ(weight.bytes, 68u);
   EXPECT_EQ(weight.offset, header.data_offset + 32);
   EXPECT_FALSE(header.tensors[2].dtype);
-  EXPECT_EQ(header.tensors[2].type_name, "Q4_K");
+  EXPECT_EQ(header.tensors[2].type_name, "IQ4_NL");
   EXPECT_EQ(header.tensors[2].bytes, 144u);
 }
 

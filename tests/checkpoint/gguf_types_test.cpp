@@ -13,9 +13,9 @@ namespace {
 TEST(GgufTensorType, finds_by_number) {
   ASSERT_NE(find_gguf_tensor_type(8), nullptr);
   EXPECT_EQ(find_gguf_tensor_type(8)->dtype, DType::kQ8_0);
-  ASSERT_NE(find_gguf_tensor_type(12), nullptr);
-  EXPECT_EQ(find_gguf_tensor_type(12)->name, "Q4_K");
-  EXPECT_FALSE(find_gguf_tensor_type(12)->dtype);
+  ASSERT_NE(find_gguf_tensor_type(11), nullptr);
+  EXPECT_EQ(find_gguf_tensor_type(11)->name, "Q3_K");
+  EXPECT_FALSE(find_gguf_tensor_type(11)->dtype);
   EXPECT_EQ(find_gguf_tensor_type(4), nullptr) << "a number that was withdrawn";
   EXPECT_EQ(find_gguf_tensor_type(~0u), nullptr);
 }

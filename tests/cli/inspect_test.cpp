@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "cli/version.h"
+#include "tests/checkpoint/retyped_gguf.h"
 #include "tests/cli/program.h"
 
 namespace tandem {
@@ -39,10 +40,17 @@ TEST(Inspect, CountsWhatIsThere) {
 }
 
 TEST(Inspect, NamesEveryTensorThatIsNotSupported) {
-  const Json json = inspect("tests/goldens/llama_gguf/llama-q4_k_m.gguf");
+  const TemporaryFolder folder;
+  const Json json = inspect(retyped_gguf(folder, "tests/goldens/llama_gguf/llama-q4_0.gguf"));
   EXPECT_EQ(json["supported"], false);
-  for (const char* part : {"Q4_K", "Q6_K", "token_embd.weight", "blk.1.ffn_down.weight"})
+  for (const char* part : {"IQ4_NL", "token_embd.weight", "blk.1.ffn_down.weight"})
     EXPECT_THAT(json["reason"].get<std::string>(), HasSubstr(part));
+  EXPECT_EQ(json["types"]["IQ4_NL"]["tensors"], 16);
+}
+
+TEST(Inspect, KnowsMixturesOfTypes) {
+  const Json json = inspect("tests/goldens/llama_gguf/llama-q4_k_m.gguf");
+  EXPECT_EQ(json["supported"], true);
   EXPECT_EQ(json["types"]["Q6_K"]["tensors"], 5);
 }
 

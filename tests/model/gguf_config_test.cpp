@@ -82,7 +82,7 @@ struct Refusal {
 
 constexpr Refusal kRefusals[] = {
     {R"({"general.architecture": "qwen2"})", ErrorCode::kUnsupported,
-     "general.architecture is \"qwen2\", supported: llama"},
+     "general.architecture is \"qwen2\", supported: llama, qwen3, qwen3moe"},
     {R"({"general.architecture": null})", ErrorCode::kUnsupported, "general.architecture is missing"},
     {R"({"llama.expert_count": 8})", ErrorCode::kUnsupported, "llama.expert_count is 8, supported: 0"},
     {R"({"llama.rope.scaling.type": "yarn"})", ErrorCode::kUnsupported,
@@ -116,6 +116,38 @@ TEST(GgufConfig, values_that_cannot_be_honoured_are_refused_by_name) {
     EXPECT_EQ(error.code(), refusal.code);
     EXPECT_THAT(error.message(), HasSubstr(std::string("model.gguf: ") + refusal.message));
   }
+}
+
+// The keys of another architecture, and what it adds.
+ModelConfig read_renamed(const char* architecture, const char* added) {
+  const Json base = metadata();
+  Json renamed = Json::parse(added);
+  for (const auto& [key, value] : base.items())
+    renamed[key.starts_with("llama.") ? architecture + key.substr(5) : key] = value;
+  renamed["general.architecture"] = architecture;
+  return read(renamed, {embedding()});
+}
+
+TEST(GgufConfig, qwen3_has_the_same_keys_under_its_name) {
+  const ModelConfig c = read_renamed("qwen3", R"({"qwen3.attention.key_length": 16})");
+  EXPECT_EQ(c.architecture, "qwen3");
+  EXPECT_EQ(c.head_dim, 16);
+  EXPECT_THAT(c.routed, ElementsAre(false, false));
+}
+
+TEST(GgufConfig, qwen3moe_has_experts_in_every_layer) {
+  const char* added = R"({"qwen3moe.expert_count": 6, "qwen3moe.expert_used_count": 2,
+    "qwen3moe.expert_feed_forward_length": 24})";
+  const ModelConfig c = read_renamed("qwen3moe", added);
+  EXPECT_EQ(c.architecture, "qwen3_moe");
+  EXPECT_THAT(c.routed, ElementsAre(true, true));
+  EXPECT_EQ(c.experts, 6);
+  EXPECT_EQ(c.experts_per_token, 2);
+  EXPECT_EQ(c.expert_width, 24);
+  EXPECT_EQ(c.shared_width, 0);
+  EXPECT_TRUE(c.renormalise);
+  const Error error = error_of([&] { read_renamed("qwen3moe", "{}"); });
+  EXPECT_THAT(error.message(), HasSubstr("qwen3moe.expert_count is missing"));
 }
 
 TEST(GgufConfig, an_embedding_that_is_missing_or_has_no_rows_is_refused) {

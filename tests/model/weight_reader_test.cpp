@@ -125,7 +125,8 @@ TEST_F(WeightReaderTest, declaring_records_and_reads_nothing) {
   const RequiredTensor& a = reader.requirements().required[0];
   EXPECT_EQ(a.name, "a");
   EXPECT_EQ(a.shape, (Shape{6, 10})) << "as the file must have it, not the range";
-  EXPECT_THAT(a.dtypes, ElementsAre(DType::kF32, DType::kBF16, DType::kF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1));
+  EXPECT_THAT(a.dtypes, ElementsAre(DType::kF32, DType::kBF16, DType::kF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
+                                     DType::kQ4_K, DType::kQ5_K, DType::kQ6_K));
   EXPECT_THAT(reader.requirements().required[2].dtypes, ElementsAre(DType::kF32, DType::kBF16, DType::kF16))
       << "vectors are never quantised";
   EXPECT_EQ(reader.part_of("a"), Part::kRouter);

@@ -14,14 +14,15 @@ namespace {
 class BitsTest : public CpuVariantTest {};
 
 TEST_P(BitsTest, ARowOfAProductIsTheSameInEveryBatch) {
-  constexpr int kRowsMax = 67, kColumns = 50, kWidth = 352;
+  constexpr int kRowsMax = 67, kColumns = 50;
   const auto cpu = backend();
   for (const DType dtype : kWeightTypes) {
     CaseBuilder b(*cpu);
-    const Weight* weight = b.weight(dtype, kColumns, kWidth);
-    const Tensor x = b.normal(kRowsMax, kWidth), alone = b.zeros(kRowsMax, kColumns),
+    const int width = whole_blocks(dtype, 352);
+    const Weight* weight = b.weight(dtype, kColumns, width);
+    const Tensor x = b.normal(kRowsMax, width), alone = b.zeros(kRowsMax, kColumns),
                  together = b.zeros(kRowsMax, kColumns);
-    const KSlices slices = width_slices(kWidth, 32, 0, 8);
+    const KSlices slices = eight_slices(dtype, width);
     for (int r = 0; r < kRowsMax; ++r) cpu->run(MatMul{alone.slice_rows(r, 1), x.slice_rows(r, 1), weight, slices});
     for (int rows = 1; rows <= kRowsMax; ++rows) {
       cpu->run(MatMul{together.slice_rows(0, rows), x.slice_rows(0, rows), weight, slices});
@@ -41,16 +42,17 @@ TEST_P(BitsTest, HalvesOfTheWidthAddUpToTheWhole) {
   constexpr int kRows = 13, kColumns = 40;
   const auto cpu = backend();
   for (const DType dtype : kWeightTypes) {
-    for (const int width : {96, 352}) {
+    const std::int64_t granule = std::max<std::int64_t>(32, whole_blocks(dtype, 1));
+    for (const std::int64_t width : {3 * granule, 11 * granule}) {
       CaseBuilder b(*cpu);
       const StoredMatrix stored = random_matrix(b.rng(), dtype, kColumns, width);
       const Tensor x = b.normal(kRows, width), expected = b.zeros(kRows, kColumns), found = b.zeros(kRows, kColumns);
       const auto weight = cpu->pack({{stored.part()}, width});
-      cpu->run(MatMul{expected, x, weight.get(), width_slices(width, 32, 0, 8)});
+      cpu->run(MatMul{expected, x, weight.get(), width_slices(width, granule, 0, 8)});
 
       Tensor partials[2];
       std::unique_ptr<Weight> halves[2];
-      const std::int64_t middle = width_slice_begin(width, 32, 4);
+      const std::int64_t middle = width_slice_begin(width, granule, 4);
       for (int half = 0; half < 2; ++half) {
         const std::int64_t begin = half == 0 ? 0 : middle, count = half == 0 ? middle : width - middle;
         WeightPart part = stored.part();
@@ -58,7 +60,7 @@ TEST_P(BitsTest, HalvesOfTheWidthAddUpToTheWhole) {
         halves[half] = cpu->pack({{part}, count});
         partials[half] = b.zeros(kRows, kColumns);
         cpu->run(MatMul{partials[half], x.slice_columns(begin, count), halves[half].get(),
-                        width_slices(width, 32, 4 * half, 4)});
+                        width_slices(width, granule, 4 * half, 4)});
       }
       const std::int32_t slice_counts[] = {4, 4};
       cpu->run(CombineExperts{found, {}, 0, partials, slice_counts});
@@ -71,12 +73,13 @@ TEST_P(BitsTest, NaNInARowOfAProductStaysThere) {
   const auto cpu = backend();
   for (const DType dtype : kWeightTypes) {
     CaseBuilder b(*cpu);
-    const Weight* weight = b.weight(dtype, 40, 64);
-    const Tensor x = b.normal(20, 64), clean = b.zeros(20, 40), out = b.zeros(20, 40);
-    cpu->run(MatMul{clean, x, weight, KSlices::whole(64)});
+    const int k = whole_blocks(dtype, 64);
+    const Weight* weight = b.weight(dtype, 40, k);
+    const Tensor x = b.normal(20, k), clean = b.zeros(20, 40), out = b.zeros(20, 40);
+    cpu->run(MatMul{clean, x, weight, KSlices::whole(k)});
     x.row<float>(7)[3] = NAN;
-    x.row<float>(12)[63] = INFINITY;
-    cpu->run(MatMul{out, x, weight, KSlices::whole(64)});
+    x.row<float>(12)[k - 1] = INFINITY;
+    cpu->run(MatMul{out, x, weight, KSlices::whole(k)});
     for (const int row : {6, 8, 11, 13, 19})
       EXPECT_TRUE(same_bits(values_of(out.slice_rows(row, 1)), values_of(clean.slice_rows(row, 1)))) << name(dtype);
     for (const float value : values_of(out.slice_rows(7, 1))) EXPECT_TRUE(std::isnan(value)) << name(dtype);

@@ -49,10 +49,13 @@ inline StoredMatrix random_matrix(Rng& rng, DType dtype, std::int64_t n, std::in
     } else if (dtype == DType::kF16) {
       store_u16(p, rng.below(50) == 0 ? static_cast<std::uint16_t>(rng.below(0x0400)) : small_half());
     } else {
-      const std::size_t header = dtype == DType::kQ4_1 ? 4 : 2;
-      for (std::size_t j = header; j < traits(dtype).block_bytes; ++j) p[j] = static_cast<std::byte>(rng.below(256));
-      store_u16(p, static_cast<std::uint16_t>(0x1800 + rng.below(0x0800)));  // 0.002 … 0.008
+      for (std::size_t j = 0; j < traits(dtype).block_bytes; ++j) p[j] = static_cast<std::byte>(rng.below(256));
+      const bool is_k = traits(dtype).block_elements == 256;
+      const std::uint64_t scale = is_k ? 0x0400 : 0x1800;  // 6e-5 … 2.4e-4, to be multiplied; 0.002 … 0.008
+      store_u16(p + (dtype == DType::kQ6_K ? 208 : 0), static_cast<std::uint16_t>(scale + rng.below(0x0800)));
       if (dtype == DType::kQ4_1) store_u16(p + 2, static_cast<std::uint16_t>(0xa400 + rng.below(0x0400)));
+      if (dtype == DType::kQ4_K || dtype == DType::kQ5_K)
+        store_u16(p + 2, static_cast<std::uint16_t>(0x1000 + rng.below(0x0400)));
     }
   }
   return m;

@@ -35,8 +35,17 @@ struct OperatorCase {
   std::function<BuiltCase(CaseBuilder&)> build;
 };
 
-inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kBF16, DType::kF16,
-                                         DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
+inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kBF16, DType::kF16,  DType::kQ8_0, DType::kQ4_0,
+                                         DType::kQ4_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+
+// At least one block of the type.
+inline int whole_blocks(DType dtype, int k) {
+  const int block = static_cast<int>(traits(dtype).block_elements);
+  return (k + block - 1) / block * block;
+}
+inline KSlices eight_slices(DType dtype, std::int64_t k) {
+  return width_slices(k, std::max<std::int64_t>(32, static_cast<std::int64_t>(traits(dtype).block_elements)), 0, 8);
+}
 
 inline void add_row_cases(std::vector<OperatorCase>& table) {
   for (const auto& [rows, columns] : {std::pair{0, 64}, {1, 576}, {5, 20}, {67, 96}, {3, 1}, {90, 7168}}) {
@@ -103,23 +112,26 @@ inline void add_product_cases(std::vector<OperatorCase>& table) {
     std::vector<Size> sizes = {{0, 64, 64},    {1, 576, 576}, {2, 33, 96}, {7, 960, 576},
                                {67, 50, 1536}, {130, 32, 64}, {9, 1, 32}};
     if (!is_quantised(dtype)) sizes.insert(sizes.end(), {{1, 40, 1}, {3, 7, 31}, {20, 65, 577}});
-    for (const Size s : sizes) {
+    for (Size s : sizes) {
+      s.k = whole_blocks(dtype, s.k);
       table.push_back({format("matmul {} {}x{}x{}", name(dtype), s.rows, s.n, s.k), {}, [=](CaseBuilder& b) {
                          const Tensor out = b.zeros(s.rows, s.n), x = b.normal(s.rows, s.k, 1, 3);
                          return BuiltCase{{MatMul{out, x, b.weight(dtype, s.n, s.k), KSlices::whole(s.k)}}, {out}};
                        }});
     }
-    table.push_back({format("matmul {} in eight slices", name(dtype)), {}, [=](CaseBuilder& b) {
-                       const Tensor out = b.zeros(11, 40), x = b.normal(11, 352);
-                       return BuiltCase{{MatMul{out, x, b.weight(dtype, 40, 352), width_slices(352, 32, 0, 8)}}, {out}};
-                     }});
-    table.push_back({format("matmul {} with empty slices", name(dtype)), {}, [=](CaseBuilder& b) {
-                       const Tensor out = b.zeros(3, 40), x = b.normal(3, 64);
-                       return BuiltCase{{MatMul{out, x, b.weight(dtype, 40, 64), width_slices(64, 32, 0, 8)}}, {out}};
-                     }});
+    // Eleven blocks of 32 or more; two, for slices without columns.
+    for (const int k : {352, 64}) {
+      const int width = k * static_cast<int>(std::max<std::size_t>(1, traits(dtype).block_elements / 32));
+      table.push_back({format("matmul {} in eight slices of {}", name(dtype), width), {}, [=](CaseBuilder& b) {
+                         const Tensor out = b.zeros(11, 40), x = b.normal(11, width);
+                         const Weight* w = b.weight(dtype, 40, width);
+                         return BuiltCase{{MatMul{out, x, w, eight_slices(dtype, width)}}, {out}};
+                       }});
+    }
     table.push_back({format("embed_rows {}", name(dtype)), kExact, [=](CaseBuilder& b) {
-                       const Tensor ids = b.random_ids(23, 77), out = b.zeros(23, 96);
-                       return BuiltCase{{EmbedRows{out, b.weight(dtype, 77, 96), ids}}, {out}};
+                       const int hidden = whole_blocks(dtype, 96);
+                       const Tensor ids = b.random_ids(23, 77), out = b.zeros(23, hidden);
+                       return BuiltCase{{EmbedRows{out, b.weight(dtype, 77, hidden), ids}}, {out}};
                      }});
   }
   table.push_back({"matmul bf16 with uneven slices", {}, [](CaseBuilder& b) {
@@ -132,6 +144,11 @@ inline void add_product_cases(std::vector<OperatorCase>& table) {
                      const Weight* w =
                          b.weight({{DType::kQ4_1, 64}, {DType::kF32, 33}, {DType::kQ8_0, 20}, {DType::kF16, 96}}, 64);
                      return BuiltCase{{MatMul{out, x, w, KSlices::whole(64)}}, {out}};
+                   }});
+  table.push_back({"matmul of parts of blocks of 32 and 256", {}, [](CaseBuilder& b) {
+                     const Tensor out = b.zeros(5, 64 + 33 + 20), x = b.normal(5, 256);
+                     const Weight* w = b.weight({{DType::kQ4_K, 64}, {DType::kQ6_K, 33}, {DType::kQ8_0, 20}}, 256);
+                     return BuiltCase{{MatMul{out, x, w, eight_slices(DType::kQ4_K, 256)}}, {out}};
                    }});
 }
 
@@ -156,19 +173,20 @@ inline void add_head_cases(std::vector<OperatorCase>& table) {
 // counts[e] rows go to expert e.
 inline OperatorCase grouped_case(std::string name, DType dtype, std::vector<int> counts) {
   return {std::move(name), {}, [=](CaseBuilder& b) {
+            const int k = whole_blocks(dtype, 128);
             auto& experts = b.keep(std::vector<const Weight*>());
             auto& offsets = b.keep(std::vector<std::int32_t>{0});
             for (const int count : counts) {
-              experts.push_back(b.weight(dtype, 70, 128));
+              experts.push_back(b.weight(dtype, 70, k));
               offsets.push_back(offsets.back() + count);
             }
-            const Tensor out = b.zeros(offsets.back(), 70), x = b.normal(offsets.back(), 128);
-            return BuiltCase{{GroupedMatMul{out, x, experts, offsets, width_slices(128, 32, 0, 8)}}, {out}};
+            const Tensor out = b.zeros(offsets.back(), 70), x = b.normal(offsets.back(), k);
+            return BuiltCase{{GroupedMatMul{out, x, experts, offsets, eight_slices(dtype, k)}}, {out}};
           }};
 }
 
 inline void add_expert_cases(std::vector<OperatorCase>& table) {
-  for (const DType dtype : {DType::kBF16, DType::kQ4_1}) {
+  for (const DType dtype : {DType::kBF16, DType::kQ4_1, DType::kQ6_K}) {
     table.push_back(
         grouped_case(format("grouped_matmul {}, an expert nobody chose", name(dtype)), dtype, {3, 0, 1, 20}));
     table.push_back(grouped_case(format("grouped_matmul {}, one chosen by all", name(dtype)), dtype, {0, 40, 0}));

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/format.h"
+#include "tests/verify/gguf_copy.h"
 #include "verify/expectations.h"
 #include "verify/verify.h"
 
@@ -23,7 +24,8 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   for (const char* checkpoint :
        {"llama", "qwen3", "qwen3_moe", "step3_text_bf16", "step3_text_d256", "llama_gguf/llama-f16.gguf",
-        "llama_gguf/llama-q8_0.gguf", "llama_gguf/llama-q4_0.gguf", "llama_gguf/llama-q4_1.gguf"}) {
+        "llama_gguf/llama-q8_0.gguf", "llama_gguf/llama-q4_0.gguf", "llama_gguf/llama-q4_1.gguf",
+        "llama_gguf/llama-q4_k_m.gguf"}) {
     all.push_back({checkpoint, "reference", DType::kF32, "local"});
     for (const char* layout : {"local", "1A1F", "2A2F"}) {
       all.push_back({checkpoint, "cpu", DType::kF32, layout});
@@ -62,6 +64,29 @@ std::string name_of(const testing::TestParamInfo<Case>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Golden, testing::ValuesIn(cases()), name_of);
+
+// The same weights under the names and metadata of GGUF's architectures.
+class GgufCopy : public testing::TestWithParam<const char*> {};
+
+TEST_P(GgufCopy, StaysWithinTheRecordedLimits) {
+  const std::string path = std::string("tests/goldens/") + GetParam();
+  const TemporaryFolder folder;
+  const auto copy = Checkpoint::open(write_gguf_copy(folder, *Checkpoint::open(path)));
+  for (const auto& [backend, layout] : {std::pair{"reference", "local"}, {"cpu", "local"}, {"cpu", "1A2F"}}) {
+    EngineConfig config;
+    config.backend = backend;
+    config.kv_dtype = DType::kF32;
+    config.layout = parse_layout(layout);
+    config.context_tokens_max = 256;
+    config.checked = true;
+    const Verdict verdict = verify(*copy, read_expectations(path), config);
+    for (const PromptVerdict& prompt : verdict.prompts)
+      for (const std::string& fault : prompt.faults) ADD_FAILURE() << backend << ", " << prompt.name << ": " << fault;
+    EXPECT_TRUE(verdict.passed());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GgufCopy, testing::Values("qwen3", "qwen3_moe"));
 
 TEST(Expectations, NamesTheFileThatIsMissing) {
   try {

@@ -4,8 +4,7 @@
 // A weight in the order the kernels read it: panels of 32 output columns, k after k within a panel.
 //
 // Each part of the source becomes a segment in the part's own type; its last panel is filled up with zero columns.
-// Panels of plain types are [k][32]. Quantised ones are blocks of 32 k with the scales of 32 columns in front; see
-// panel-inl.h.
+// How a panel lies in memory: panel_format.h.
 #pragma once
 
 #include <memory>
@@ -33,7 +32,8 @@ class PackedWeight final : public Weight {
 
   const std::vector<Segment>& segments() const { return segments_; }
   std::int64_t panels() const { return panels_; }
-  bool is_quantised() const { return is_quantised_; }
+  // Slices of k begin and end at multiples of this.
+  std::int64_t block() const { return block_; }
   const std::byte* panel(const Segment& segment, std::int64_t index) const {
     return data_.bytes_data() + segment.offset + static_cast<std::size_t>(index) * segment.panel_bytes;
   }
@@ -46,7 +46,7 @@ class PackedWeight final : public Weight {
 
   std::vector<Segment> segments_;
   std::int64_t panels_ = 0;
-  bool is_quantised_ = false;
+  std::int64_t block_ = 1;
   Buffer data_;
 };
 

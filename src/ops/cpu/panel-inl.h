@@ -56,6 +56,29 @@ struct Q4Panel {
   const std::byte* data;
 };
 
+// Blocks of 256 k: f16 scales, f16 minima, twelve rows of six-bit scales and minima, then eight groups of 32 k: (Q5_K)
+// a word of fifth bits, four words of nibbles.
+template <bool kHasFifth>
+struct KPanel {
+  static constexpr bool kPlain = false;
+  static constexpr int kRowsFused = kLanes == 16 ? 16 : 4;
+  static constexpr int kHeaderBytes = (4 + 12) * kPanelColumns;
+  static constexpr int kGroupBytes = (kHasFifth ? 20 : 16) * kPanelColumns;
+  static constexpr int kBlockBytes = kHeaderBytes + 8 * kGroupBytes;
+  const std::byte* data;
+};
+
+// Blocks of 256 k: f16 scales, sixteen rows of int8 scales, then sixteen groups of 16 k: a word of bit pairs, two words
+// of nibbles. Values are 0 … 63, less 32.
+struct Q6KPanel {
+  static constexpr bool kPlain = false;
+  static constexpr int kRowsFused = kLanes == 16 ? 16 : 4;
+  static constexpr int kHeaderBytes = (2 + 16) * kPanelColumns;
+  static constexpr int kGroupBytes = 12 * kPanelColumns;
+  static constexpr int kBlockBytes = kHeaderBytes + 16 * kGroupBytes;
+  const std::byte* data;
+};
+
 // The machine's own prefetching stops at each 4 KiB page; ours asks for what is needed about 300 cycles of arithmetic
 // later.
 constexpr int kPrefetchBytes = 2048;
@@ -129,6 +152,113 @@ HWY_INLINE void walk(const Q4Panel<kHasMinimum>& panel, std::int64_t begin, std:
           q[v] = hn::ShiftRight<4>(q[v]);
         }
         use(k + group * 8 + j, w);
+      }
+    }
+  }
+}
+
+// One byte of each lane's column, in the low bits.
+HWY_INLINE UintVec widen_byte(const std::byte* p) {
+  const hn::Rebind<std::uint8_t, FloatTag> bytes;
+  return hn::PromoteTo(UintTag(), hn::LoadU(bytes, reinterpret_cast<const std::uint8_t*>(p)));
+}
+
+HWY_INLINE Vec small_value(UintVec value) {
+  return hn::ConvertTo(kF, hn::BitCast(IntTag(), value));
+}
+
+// Six-bit scale and minimum of group g; rows are the twelve rows of bytes at the lane's column. See k_scale in
+// tensor/dtype.h.
+HWY_INLINE void k_scales(const std::byte* rows, int g, Vec& scale, Vec& minimum) {
+  const UintVec low = hn::Set(UintTag(), 15u), six = hn::Set(UintTag(), 63u);
+  const auto row = [&](int i) __attribute__((always_inline)) { return widen_byte(rows + i * kPanelColumns); };
+  if (g < 4) {
+    scale = small_value(hn::And(row(g), six));
+    minimum = small_value(hn::And(row(g + 4), six));
+  } else {
+    const UintVec both = row(g + 4);
+    scale = small_value(hn::Or(hn::And(both, low), hn::ShiftLeft<4>(hn::ShiftRight<6>(row(g - 4)))));
+    minimum = small_value(hn::Or(hn::ShiftRight<4>(both), hn::ShiftLeft<4>(hn::ShiftRight<6>(row(g)))));
+  }
+}
+
+template <int V, bool kHasFifth, class Use>
+HWY_INLINE void walk(const KPanel<kHasFifth>& panel, std::int64_t begin, std::int64_t count, int column,
+                     const Use& use) {
+  using Panel = KPanel<kHasFifth>;
+  const std::byte* block = panel.data + begin / 256 * Panel::kBlockBytes;
+  for (std::int64_t k = 0; k < count; k += 256, block += Panel::kBlockBytes) {
+    const auto* halves = reinterpret_cast<const std::uint16_t*>(block) + column;
+    for (int g = 0; g < 8; ++g) {
+      const std::byte* group = block + Panel::kHeaderBytes + g * Panel::kGroupBytes;
+      prefetch<Panel::kGroupBytes>(group);
+      const auto* words = reinterpret_cast<const std::uint32_t*>(group) + column;
+      Vec scale[V], minimum[V];
+      UintVec fifth[V];
+      for (int v = 0; v < V; ++v) {
+        k_scales(block + 4 * kPanelColumns + column + v * kLanes, g, scale[v], minimum[v]);
+        scale[v] = hn::Mul(widen_f16(halves + v * kLanes), scale[v]);
+        minimum[v] = hn::Mul(widen_f16(halves + kPanelColumns + v * kLanes), minimum[v]);
+        if constexpr (kHasFifth) fifth[v] = hn::LoadU(UintTag(), words + v * kLanes);
+      }
+      if constexpr (kHasFifth) words += kPanelColumns;
+      for (int word = 0; word < 4; ++word, words += kPanelColumns) {
+        UintVec q[V];
+        for (int v = 0; v < V; ++v) q[v] = hn::LoadU(UintTag(), words + v * kLanes);
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; ++j) {
+          Vec w[V];
+          for (int v = 0; v < V; ++v) {
+            UintVec value = hn::And(q[v], hn::Set(UintTag(), 15u));
+            if constexpr (kHasFifth) {
+              value = hn::Or(value, hn::ShiftLeft<4>(hn::And(fifth[v], hn::Set(UintTag(), 1u))));
+              fifth[v] = hn::ShiftRight<1>(fifth[v]);
+            }
+            w[v] = hn::MulSub(scale[v], small_value(value), minimum[v]);
+            q[v] = hn::ShiftRight<4>(q[v]);
+          }
+          use(k + g * 32 + word * 8 + j, w);
+        }
+      }
+    }
+  }
+}
+
+template <int V, class Use>
+HWY_INLINE void walk(const Q6KPanel& panel, std::int64_t begin, std::int64_t count, int column, const Use& use) {
+  const hn::Rebind<std::int8_t, FloatTag> bytes;
+  const std::byte* block = panel.data + begin / 256 * Q6KPanel::kBlockBytes;
+  for (std::int64_t k = 0; k < count; k += 256, block += Q6KPanel::kBlockBytes) {
+    const auto* halves = reinterpret_cast<const std::uint16_t*>(block) + column;
+    const auto* scales = reinterpret_cast<const std::int8_t*>(block + 2 * kPanelColumns) + column;
+    for (int g = 0; g < 16; ++g, scales += kPanelColumns) {
+      const std::byte* group = block + Q6KPanel::kHeaderBytes + g * Q6KPanel::kGroupBytes;
+      prefetch<Q6KPanel::kGroupBytes>(group);
+      const auto* words = reinterpret_cast<const std::uint32_t*>(group) + column;
+      Vec scale[V], minimum[V];
+      UintVec pairs[V];
+      for (int v = 0; v < V; ++v) {
+        const auto small = hn::PromoteTo(IntTag(), hn::LoadU(bytes, scales + v * kLanes));
+        scale[v] = hn::Mul(widen_f16(halves + v * kLanes), hn::ConvertTo(kF, small));
+        minimum[v] = hn::Mul(scale[v], hn::Set(kF, 32.0f));
+        pairs[v] = hn::LoadU(UintTag(), words + v * kLanes);
+      }
+      words += kPanelColumns;
+      for (int word = 0; word < 2; ++word, words += kPanelColumns) {
+        UintVec q[V];
+        for (int v = 0; v < V; ++v) q[v] = hn::LoadU(UintTag(), words + v * kLanes);
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; ++j) {
+          Vec w[V];
+          for (int v = 0; v < V; ++v) {
+            const UintVec upper = hn::ShiftLeft<4>(hn::And(pairs[v], hn::Set(UintTag(), 3u)));
+            const UintVec value = hn::Or(hn::And(q[v], hn::Set(UintTag(), 15u)), upper);
+            pairs[v] = hn::ShiftRight<2>(pairs[v]);
+            w[v] = hn::MulSub(scale[v], small_value(value), minimum[v]);
+            q[v] = hn::ShiftRight<4>(q[v]);
+          }
+          use(k + g * 16 + word * 8 + j, w);
+        }
       }
     }
   }

@@ -92,6 +92,12 @@ void product(const ProductShare& share) {
       return multiply(share, [](const std::byte* p) { return Q4Panel<false>{p}; });
     case DType::kQ4_1:
       return multiply(share, [](const std::byte* p) { return Q4Panel<true>{p}; });
+    case DType::kQ4_K:
+      return multiply(share, [](const std::byte* p) { return KPanel<false>{p}; });
+    case DType::kQ5_K:
+      return multiply(share, [](const std::byte* p) { return KPanel<true>{p}; });
+    case DType::kQ6_K:
+      return multiply(share, [](const std::byte* p) { return Q6KPanel{p}; });
     default:
       return;  // pack() takes no other type
   }

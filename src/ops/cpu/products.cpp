@@ -6,6 +6,7 @@
 // A product is a list of pieces, each a weight and a range of rows: one per expert or head, or one per part of the rows
 // when a weight has too few panels to go round. Threads take consecutive panels of that list, of about equal cost.
 #include <algorithm>
+#include <span>
 
 #include "ops/cpu/machine.h"
 #include "ops/cpu/packed_weight.h"
@@ -65,9 +66,8 @@ void run_pieces(Machine& machine, const Product& product, std::int64_t count, co
     const Piece piece = piece_at(i);
     total += piece.weight->panels() * piece.panel_cost();
     multiply_adds += piece.weight->n() * piece.weight->k() * piece.rows();
-    TANDEM_CHECK(!piece.weight->is_quantised() || std::all_of(product.slices.bounds.begin(),
-                                                              product.slices.bounds.begin() + product.slices.count + 1,
-                                                              [](std::int32_t bound) { return bound % 32 == 0; }),
+    const auto bounds = std::span(product.slices.bounds).first(static_cast<std::size_t>(product.slices.count) + 1);
+    TANDEM_CHECK(std::ranges::all_of(bounds, [&](std::int32_t bound) { return bound % piece.weight->block() == 0; }),
                  "a slice of a quantised weight ends inside a block");
   }
   // Below this the caller is done before the team is awake.

@@ -61,7 +61,7 @@ TEST(CpuBackend, KeepsWeightsInTheirType) {
   const auto cpu = make_cpu_backend({});
   CaseBuilder b(*cpu);
   for (const DType dtype : kWeightTypes)
-    EXPECT_EQ(b.weight(dtype, 64, 96)->bytes(), 64 * row_bytes(dtype, 96)) << name(dtype);
+    EXPECT_EQ(b.weight(dtype, 64, 768)->bytes(), 64 * row_bytes(dtype, 768)) << name(dtype);
 }
 
 TEST(CpuBackend, ReordersAndReadsStridedRows) {

@@ -1,0 +1,253 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cpu/panel_format.h"
+
+#include <cstring>
+
+#include "base/check.h"
+#include "base/scalar.h"
+#include "ops/cpu/kernels.h"
+
+namespace tandem::cpu {
+
+namespace {
+
+constexpr std::int64_t kColumns = kPanelColumns;
+constexpr std::int64_t kBlock = 32;    // values of a Q8 or Q4 block
+constexpr std::int64_t kKBlock = 256;  // of a K block
+
+std::uint16_t load_u16(const std::byte* p) {
+  std::uint16_t value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+
+void store_u16(std::byte* p, std::uint16_t value) {
+  std::memcpy(p, &value, sizeof value);
+}
+
+// The low nibbles of eight bytes as one word, the first byte lowest.
+std::uint32_t gather_nibbles(std::uint64_t bytes) {
+  bytes &= 0x0f0f0f0f0f0f0f0full;
+  bytes = (bytes | bytes >> 4) & 0x00ff00ff00ff00ffull;
+  bytes = (bytes | bytes >> 8) & 0x0000ffff0000ffffull;
+  return static_cast<std::uint32_t>(bytes | bytes >> 16);
+}
+
+// Each of these copies one source row into column `column` of a panel.
+
+template <class Element>
+void place_plain(const std::byte* row, std::int64_t k, std::int64_t column, std::byte* panel) {
+  auto* out = reinterpret_cast<Element*>(panel) + column;
+  for (std::int64_t i = 0; i < k; ++i, out += kColumns) std::memcpy(out, row + i * sizeof(Element), sizeof(Element));
+}
+
+void place_q8(const std::byte* row, std::int64_t k, std::int64_t column, std::byte* panel) {
+  for (std::int64_t b = 0; b < k; b += kBlock, row += 34, panel += 34 * kColumns) {
+    store_u16(panel + 2 * column, load_u16(row));
+    std::byte* out = panel + 2 * kColumns + column;
+    for (std::int64_t j = 0; j < kBlock; ++j) out[j * kColumns] = row[2 + j];
+  }
+}
+
+void place_q4(const std::byte* row, std::int64_t k, std::int64_t column, std::byte* panel, bool has_minimum) {
+  const std::int64_t header = has_minimum ? 4 : 2;
+  for (std::int64_t b = 0; b < k; b += kBlock, row += header + 16, panel += (header + 16) * kColumns) {
+    store_u16(panel + 2 * column, load_u16(row));
+    if (has_minimum) store_u16(panel + 2 * (kColumns + column), load_u16(row + 2));
+    std::uint64_t halves[2];  // values 0 … 7 and 16 … 23; 8 … 15 and 24 … 31
+    std::memcpy(halves, row + header, sizeof halves);
+    const std::uint32_t words[4] = {gather_nibbles(halves[0]), gather_nibbles(halves[1]),
+                                    gather_nibbles(halves[0] >> 4), gather_nibbles(halves[1] >> 4)};
+    for (int g = 0; g < 4; ++g)
+      std::memcpy(panel + header * kColumns + (g * kColumns + column) * 4, &words[g], sizeof words[g]);
+  }
+}
+
+// The inverse of place, widening.
+void take_q4(const std::byte* panel, std::int64_t k, std::int64_t column, bool has_minimum, float* out) {
+  const std::int64_t header = has_minimum ? 4 : 2;
+  for (std::int64_t b = 0; b < k; b += kBlock, panel += (header + 16) * kColumns) {
+    const float scale = f16_to_f32(load_u16(panel + 2 * column));
+    const float minimum = has_minimum ? f16_to_f32(load_u16(panel + 2 * (kColumns + column))) : -8 * scale;
+    for (std::int64_t g = 0; g < 4; ++g) {
+      std::uint32_t word;
+      std::memcpy(&word, panel + header * kColumns + (g * kColumns + column) * 4, sizeof word);
+      for (int j = 0; j < 8; ++j, word >>= 4) out[b + g * 8 + j] = scale * static_cast<float>(word & 15u) + minimum;
+    }
+  }
+}
+
+// ---- K types
+
+// Where the pieces of a K block lie: in a row of the file, and in a panel.
+struct KLayout {
+  std::int64_t scales, scale_bytes;  // in the file: d (and m) stand before or after them
+  std::int64_t halves, halves_count;
+  std::int64_t group;   // k that share a scale
+  std::uint32_t upper;  // mask of a value's bits above its nibble
+  std::int64_t words;   // in a panel, per column and group: of upper bits, if any, and of nibbles
+};
+
+KLayout layout_of(DType dtype) {
+  switch (dtype) {
+    case DType::kQ4_K:
+      return {.scales = 4, .scale_bytes = 12, .halves = 0, .halves_count = 2, .group = 32, .upper = 0, .words = 4};
+    case DType::kQ5_K:
+      return {.scales = 4, .scale_bytes = 12, .halves = 0, .halves_count = 2, .group = 32, .upper = 1, .words = 5};
+    default:
+      return {.scales = 192, .scale_bytes = 16, .halves = 208, .halves_count = 1, .group = 16, .upper = 3, .words = 3};
+  }
+}
+
+// The 256 values of a block as they are stored, without scale and minimum.
+void unpack_k(DType dtype, const std::byte* block, std::uint8_t* q) {
+  const auto at = [&](std::int64_t i) { return static_cast<unsigned>(block[i]); };
+  for (int i = 0; i < kKBlock; ++i) {
+    const int g = i / 32, j = i % 32;
+    unsigned value;
+    if (dtype == DType::kQ6_K) {
+      const int half = g / 4, r = g % 4;
+      value = (at(half * 64 + r % 2 * 32 + j) >> (r / 2 * 4) & 15u) | (at(128 + half * 32 + j) >> (2 * r) & 3u) << 4;
+    } else {
+      value = at((dtype == DType::kQ5_K ? 48 : 16) + g / 2 * 32 + j) >> (g % 2 * 4) & 15u;
+      if (dtype == DType::kQ5_K) value |= (at(16 + j) >> g & 1u) << 4;
+    }
+    q[i] = static_cast<std::uint8_t>(value);
+  }
+}
+
+void place_k(DType dtype, const std::byte* row, std::int64_t k, std::int64_t column, std::byte* panel) {
+  const KLayout layout = layout_of(dtype);
+  const auto block_bytes = static_cast<std::int64_t>(traits(dtype).block_bytes);
+  for (std::int64_t b = 0; b < k; b += kKBlock, row += block_bytes, panel += block_bytes * kColumns) {
+    std::byte* out = panel;
+    for (std::int64_t h = 0; h < layout.halves_count; ++h, out += 2 * kColumns)
+      store_u16(out + 2 * column, load_u16(row + layout.halves + 2 * h));
+    for (std::int64_t i = 0; i < layout.scale_bytes; ++i, out += kColumns) out[column] = row[layout.scales + i];
+    std::uint8_t q[kKBlock];
+    unpack_k(dtype, row, q);
+    for (std::int64_t g = 0; g < kKBlock; g += layout.group) {
+      const auto put = [&](std::uint32_t word) {
+        std::memcpy(out + 4 * column, &word, sizeof word);
+        out += 4 * kColumns;
+      };
+      if (layout.upper != 0) {
+        const std::int64_t bits = 32 / layout.group;
+        std::uint32_t word = 0;
+        for (std::int64_t j = 0; j < layout.group; ++j) word |= static_cast<std::uint32_t>(q[g + j] >> 4) << bits * j;
+        put(word);
+      }
+      for (std::int64_t j = 0; j < layout.group; j += 8) {
+        std::uint64_t bytes;
+        std::memcpy(&bytes, q + g + j, sizeof bytes);
+        put(gather_nibbles(bytes));
+      }
+    }
+  }
+}
+
+void take_k(DType dtype, const std::byte* panel, std::int64_t k, std::int64_t column, float* out) {
+  const KLayout layout = layout_of(dtype);
+  const std::int64_t front = layout.halves_count * 2 * kColumns, words = front + layout.scale_bytes * kColumns;
+  for (std::int64_t b = 0; b < k; b += kKBlock, panel += traits(dtype).block_bytes * kColumns) {
+    const float d = f16_to_f32(load_u16(panel + 2 * column));
+    const float m = dtype == DType::kQ6_K ? 0 : f16_to_f32(load_u16(panel + 2 * (kColumns + column)));
+    std::byte scales[16];
+    for (std::int64_t i = 0; i < layout.scale_bytes; ++i) scales[i] = panel[front + i * kColumns + column];
+    for (std::int64_t i = 0; i < kKBlock; ++i) {
+      const std::int64_t group = i / layout.group, j = i % layout.group;
+      const auto word_at = [&](std::int64_t index) {
+        std::uint32_t word;
+        std::memcpy(&word, panel + words + ((group * layout.words + index) * kColumns + column) * 4, sizeof word);
+        return word;
+      };
+      const std::int64_t nibbles = layout.upper != 0 ? 1 : 0;
+      std::uint32_t q = word_at(nibbles + j / 8) >> (j % 8 * 4) & 15u;
+      if (layout.upper != 0) q |= (word_at(0) >> (32 / layout.group * j) & layout.upper) << 4;
+      if (dtype == DType::kQ6_K) {
+        const float scale = d * static_cast<float>(static_cast<std::int8_t>(scales[group]));
+        out[b + i] = scale * static_cast<float>(static_cast<int>(q) - 32);
+      } else {
+        const ScaleAndMinimum small = k_scale(scales, static_cast<int>(group));
+        out[b + i] =
+            d * static_cast<float>(small.scale) * static_cast<float>(q) - m * static_cast<float>(small.minimum);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+bool has_panel_format(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+    case DType::kBF16:
+    case DType::kF16:
+    case DType::kQ8_0:
+    case DType::kQ4_0:
+    case DType::kQ4_1:
+    case DType::kQ4_K:
+    case DType::kQ5_K:
+    case DType::kQ6_K:
+      return true;
+    default:
+      return false;
+  }
+}
+
+void place_row(DType dtype, const std::byte* row, std::int64_t k, std::int64_t column, std::byte* panel) {
+  switch (dtype) {
+    case DType::kF32:
+      return place_plain<float>(row, k, column, panel);
+    case DType::kBF16:
+    case DType::kF16:
+      return place_plain<std::uint16_t>(row, k, column, panel);
+    case DType::kQ8_0:
+      return place_q8(row, k, column, panel);
+    case DType::kQ4_0:
+      return place_q4(row, k, column, panel, false);
+    case DType::kQ4_1:
+      return place_q4(row, k, column, panel, true);
+    case DType::kQ4_K:
+    case DType::kQ5_K:
+    case DType::kQ6_K:
+      return place_k(dtype, row, k, column, panel);
+    default:
+      TANDEM_CHECK(false, "a type that has_panel_format refuses");
+  }
+}
+
+void take_row(DType dtype, const std::byte* panel, std::int64_t k, std::int64_t column, float* out) {
+  switch (dtype) {
+    case DType::kF32:
+      for (std::int64_t i = 0; i < k; ++i) out[i] = reinterpret_cast<const float*>(panel)[i * kColumns + column];
+      return;
+    case DType::kBF16:
+      for (std::int64_t i = 0; i < k; ++i) out[i] = bf16_to_f32(load_u16(panel + 2 * (i * kColumns + column)));
+      return;
+    case DType::kF16:
+      for (std::int64_t i = 0; i < k; ++i) out[i] = f16_to_f32(load_u16(panel + 2 * (i * kColumns + column)));
+      return;
+    case DType::kQ8_0:
+      for (std::int64_t i = 0; i < k; ++i) {
+        const std::byte* block = panel + i / kBlock * 34 * kColumns;
+        const auto q = static_cast<std::int8_t>(block[2 * kColumns + i % kBlock * kColumns + column]);
+        out[i] = f16_to_f32(load_u16(block + 2 * column)) * static_cast<float>(q);
+      }
+      return;
+    case DType::kQ4_0:
+      return take_q4(panel, k, column, false, out);
+    case DType::kQ4_1:
+      return take_q4(panel, k, column, true, out);
+    case DType::kQ4_K:
+    case DType::kQ5_K:
+    case DType::kQ6_K:
+      return take_k(dtype, panel, k, column, out);
+    default:
+      TANDEM_CHECK(false, "a type that has_panel_format refuses");
+  }
+}
+
+}  // namespace tandem::cpu

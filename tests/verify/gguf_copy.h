@@ -1,0 +1,18 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// A checkpoint written again as GGUF, with the names and metadata that llama.cpp gives its architecture: no file of
+// that form with recordings is at hand for most of them.
+#pragma once
+
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "tests/checkpoint/temporary_folder.h"
+
+namespace tandem {
+
+// qwen3 and qwen3_moe folders; weights widened to f32. Returns the path of the file.
+std::string write_gguf_copy(const TemporaryFolder& folder, const Checkpoint& source);
+
+}  // namespace tandem
