@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "model/config_reader.h"
+#include "ops/weight.h"
 
 namespace tandem {
 
@@ -50,6 +51,21 @@ ModelConfig read_config(const Checkpoint& checkpoint) {
   if (type == "qwen3_moe") return read_qwen3_moe_config(config);
   if (type == "step3_text") return read_step3_text_config(config);
   config.unsupported("model_type", "llama, qwen3, qwen3_moe, step3_text");
+}
+
+bool read_block_fp8(const ConfigReader& config) {
+  const std::string key = "quantization_config";
+  if (!config.has(key)) return false;
+  if (!config.raw(key).is_object()) config.invalid(key, "an object");
+  const ConfigReader quantised(config.raw(key), config.what() + ": " + key);
+  if (quantised.text_or("quant_method", "") != "fp8") quantised.unsupported("quant_method", "fp8");
+  if (quantised.text_or("fmt", "e4m3") != "e4m3") quantised.unsupported("fmt", "e4m3");
+  if (quantised.text_or("activation_scheme", "dynamic") != "dynamic")
+    quantised.unsupported("activation_scheme", "dynamic");
+  if (!quantised.has("weight_block_size") ||
+      quantised.raw("weight_block_size") != Json::array({kScaleBlock, kScaleBlock}))
+    quantised.unsupported("weight_block_size", format("[{}, {}]", kScaleBlock, kScaleBlock));
+  return true;
 }
 
 std::int64_t ConfigReader::integer(const std::string& key, std::int64_t low, std::int64_t high) const {

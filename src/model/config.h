@@ -48,6 +48,7 @@ struct ModelConfig {
   std::int32_t shared_width = 0;  // of the shared expert; 0: none
   bool renormalise = false;       // the weights of the chosen experts
 
+  bool block_fp8 = false;  // the file may hold E4M3 matrices with a scale for each block of 128 × 128
   bool tied_head = false;
   std::vector<std::int32_t> eos_ids;
 

@@ -54,6 +54,9 @@ inline std::int64_t head_dim_max(std::int32_t heads) {
   return kWidthMax / heads;
 }
 
+// Whether quantization_config announces E4M3 weights in blocks of 128 × 128. Refuses every other one by name.
+bool read_block_fp8(const ConfigReader& config);
+
 // One per architecture, in its file.
 ModelConfig read_llama_config(const ConfigReader& config);
 ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config);

@@ -14,7 +14,6 @@ ModelConfig read_decoder_config(const ConfigReader& config) {
   if (config.text_or("hidden_act", "silu") != "silu") config.unsupported("hidden_act", "silu");
   for (const char* key : {"attention_bias", "mlp_bias"})
     if (config.boolean_or(key, false)) config.unsupported(key, "false");
-  if (config.has("quantization_config")) config.unsupported("quantization_config", "none: BF16, F16 or F32 weights");
   ModelConfig c;
   c.layers = static_cast<std::int32_t>(config.integer("num_hidden_layers", 1, kLayersMax));
   c.hidden = static_cast<std::int32_t>(config.integer("hidden_size", 1, kWidthMax));
@@ -31,6 +30,7 @@ ModelConfig read_decoder_config(const ConfigReader& config) {
   c.rope = read_rope_config(config, c.head_dim);
   c.ffn_width = static_cast<std::int32_t>(config.integer("intermediate_size", 1, kWidthMax));
   c.routed.assign(c.layers, false);
+  c.block_fp8 = read_block_fp8(config);
   c.tied_head = config.boolean_or("tie_word_embeddings", false);
   c.eos_ids = config.ids("eos_token_id", c.vocab);
   return c;

@@ -33,7 +33,7 @@ void final_logits(const Workspace& w, const RowBatch& batch, const Residual& res
 
 GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden,
                         std::int64_t width, int slice_first, int slice_count) {
-  const std::int64_t granule = reader.slice_granule(names.down);
+  const std::int64_t granule = reader.slice_granule(names.gate, names.up, names.down);
   const std::int64_t begin = width_slice_begin(width, granule, slice_first);
   const std::int64_t end = width_slice_begin(width, granule, slice_first + slice_count);
   const bool stacked = names.expert >= 0;

@@ -15,6 +15,7 @@ namespace {
 
 std::unique_ptr<Model> make(const ModelConfig& config, const Checkpoint& checkpoint, const ModelShare& share,
                             WeightReader& reader) {
+  if (config.block_fp8) reader.accept_block_fp8();
   if (config.architecture == "llama") return make_llama(config, checkpoint.format(), share, reader);
   if (config.architecture == "qwen3" || config.architecture == "qwen3_moe")
     return make_qwen3(config, checkpoint.format(), share, reader);
@@ -57,7 +58,7 @@ std::map<Part, PartSize> measure_parts(const Checkpoint& checkpoint) {
   std::map<Part, PartSize> parts;
   for (const RequiredTensor& tensor : reader.requirements().required) {
     PartSize& size = parts[reader.part_of(tensor.name)];
-    size.parameters += tensor.shape.elements();
+    if (!WeightReader::is_scale(tensor.name)) size.parameters += tensor.shape.elements();
     size.bytes += static_cast<std::int64_t>(checkpoint.find(tensor.name)->bytes);
   }
   return parts;

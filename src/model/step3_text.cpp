@@ -70,7 +70,6 @@ ModelConfig read_step3_text_config(const ConfigReader& config) {
   for (const char* key : {"rope_scaling", "rope_parameters"})
     if (config.has(key)) config.unsupported(key, "null");
   if (config.integer_or("num_attention_groups", 1, 1, kHeadsMax) != 1) config.unsupported("num_attention_groups", "1");
-  if (config.has("quantization_config")) config.unsupported("quantization_config", "none: BF16, F16 or F32 weights");
   ModelConfig c;
   c.architecture = "step3_text";
   c.layers = static_cast<std::int32_t>(config.integer("num_hidden_layers", 1, kLayersMax));
@@ -92,6 +91,7 @@ ModelConfig read_step3_text_config(const ConfigReader& config) {
   c.expert_width = static_cast<std::int32_t>(config.integer("moe_intermediate_size", 1, kWidthMax));
   c.shared_width = static_cast<std::int32_t>(config.integer("share_expert_dim", 1, kWidthMax));
   c.renormalise = config.boolean_or("norm_expert_weight", false);
+  c.block_fp8 = read_block_fp8(config);
   c.tied_head =
       config.boolean_or("tie_word_embeddings", false);  // the published file omits it, and has a head of its own
   c.eos_ids = config.ids("eos_token_id", c.vocab);

@@ -41,15 +41,13 @@ WeightReader::WeightReader(const Checkpoint& checkpoint, Backend& backend, std::
   progress_.bytes_total = bytes_total;
 }
 
-void WeightReader::declare(Part part, const std::string& name, const Shape& shape, bool vector, std::int64_t elements) {
+void WeightReader::declare(Part part, const std::string& name, const Shape& shape, std::vector<DType> dtypes,
+                           std::int64_t elements) {
   if (const TensorInfo* info = checkpoint_.find(name); info && info->shape.elements() > 0)
     bytes_declared_ += static_cast<std::int64_t>(
         static_cast<double>(info->bytes) / static_cast<double>(info->shape.elements()) * static_cast<double>(elements));
   if (!part_of_.emplace(name, part).second) return;  // another range of the same tensor
-  std::vector<DType> dtypes{DType::kF32, DType::kBF16, DType::kF16};
-  if (!vector)
-    dtypes.insert(dtypes.end(), {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K});
-  requirements_.required.push_back({name, shape, dtypes});
+  requirements_.required.push_back({name, shape, std::move(dtypes)});
 }
 
 void WeightReader::count_done(std::int64_t bytes) {
@@ -71,13 +69,57 @@ Range range_of(const WeightName& w) {
           w.column_begin, k};
 }
 
+std::int64_t blocks(std::int64_t elements) {
+  return (elements + kScaleBlock - 1) / kScaleBlock;
+}
+
+// The blocks of scales that a range touches. An expert's begin with a row of their own.
+struct ScaleRange {
+  std::int64_t row_begin, row_end, column_begin, column_end, stride;
+  std::int64_t count() const { return (row_end - row_begin) * (column_end - column_begin); }
+};
+
+ScaleRange scales_of(const WeightName& w) {
+  const Range r = range_of(w);
+  const std::int64_t expert_begin = std::max<std::int64_t>(w.expert, 0) * blocks(w.shape[w.shape.rank - 2]);
+  const std::int64_t row_begin = w.row_begin / kScaleBlock;
+  const std::int64_t row_end = r.rows == 0 ? row_begin : blocks(w.row_begin + r.rows);
+  const std::int64_t column_begin = r.column_begin / kScaleBlock;
+  const std::int64_t column_end = r.columns == 0 ? column_begin : blocks(r.column_begin + r.columns);
+  return {expert_begin + row_begin, expert_begin + row_end, column_begin, column_end, blocks(r.k)};
+}
+
+Shape scale_shape(const Shape& weight) {
+  Shape shape = weight;
+  for (const int axis : {weight.rank - 2, weight.rank - 1}) shape.dims[axis] = blocks(weight[axis]);
+  return shape;
+}
+
+std::string scale_name(const std::string& weight) {
+  return weight + "_scale_inv";
+}
+
+BlockScales read_scales(const std::byte* data, DType dtype, const WeightName& w) {
+  const ScaleRange r = scales_of(w);
+  BlockScales scales;
+  scales.first_row = w.row_begin % kScaleBlock;
+  scales.stride = r.column_end - r.column_begin;
+  scales.values.resize(static_cast<std::size_t>(r.count()));
+  float* out = scales.values.data();
+  for (std::int64_t row = r.row_begin; row < r.row_end; ++row, out += scales.stride)
+    dequantise(dtype, data + row_bytes(dtype, static_cast<std::size_t>(row * r.stride + r.column_begin)),
+               static_cast<std::size_t>(scales.stride), out);
+  return scales;
+}
+
 WeightPart part_at(const std::byte* data, DType dtype, const WeightName& w) {
   const Range r = range_of(w);
-  const auto block = static_cast<std::int64_t>(traits(dtype).block_elements);
-  if (r.k % block != 0 || r.column_begin % block != 0 || r.columns % block != 0)
-    throw Error(ErrorCode::kUnsupported,
-                format("{}: columns {} … {} of {} do not lie on the {}-value blocks of {}", w.name, r.column_begin,
-                       r.column_begin + r.columns, r.k, block, name(dtype)));
+  const bool has_scales = dtype == DType::kF8E4M3;  // whose last block may be cut short
+  const auto block = has_scales ? kScaleBlock : static_cast<std::int64_t>(traits(dtype).block_elements);
+  const std::int64_t column_end = r.column_begin + r.columns;
+  if (r.column_begin % block != 0 || (column_end % block != 0 && !(has_scales && column_end == r.k)))
+    throw Error(ErrorCode::kUnsupported, format("{}: columns {} … {} of {} do not lie on the {}-value blocks of {}",
+                                                w.name, r.column_begin, column_end, r.k, block, name(dtype)));
   WeightPart part;
   part.row_stride_bytes = row_bytes(dtype, static_cast<std::size_t>(r.k));
   part.data = data + static_cast<std::size_t>(r.row_begin) * part.row_stride_bytes +
@@ -88,23 +130,53 @@ WeightPart part_at(const std::byte* data, DType dtype, const WeightName& w) {
   return part;
 }
 
+// Parts that files may hold as E4M3: linear layers, but not what chooses experts or what touches tokens.
+bool is_linear(Part part) {
+  return part == Part::kAttention || part == Part::kExperts || part == Part::kSharedExpert || part == Part::kDenseFfn;
+}
+
 }  // namespace
 
+void WeightReader::declare_matrix(Part part, const WeightName& w) {
+  std::vector<DType> dtypes{DType::kF32,  DType::kBF16, DType::kF16,  DType::kQ8_0, DType::kQ4_0,
+                            DType::kQ4_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+  const bool may_be_fp8 = accepts_block_fp8_ && is_linear(part);
+  if (may_be_fp8) dtypes.push_back(DType::kF8E4M3);
+  const Range r = range_of(w);
+  declare(part, w.name, w.shape, std::move(dtypes), r.rows * r.columns);
+  if (may_be_fp8 && is_block_fp8(w.name))
+    declare(part, scale_name(w.name), scale_shape(w.shape), {DType::kF32, DType::kBF16}, scales_of(w).count());
+}
+
+bool WeightReader::is_block_fp8(const std::string& name) const {
+  const TensorInfo* info = checkpoint_.find(name);
+  return info && info->dtype == DType::kF8E4M3;
+}
+
+// Returns the bytes read.
+std::int64_t WeightReader::add_part(WeightSource& source, const WeightName& w) const {
+  const Range r = range_of(w);
+  const TensorInfo& info = *checkpoint_.find(w.name);
+  WeightPart part = part_at(checkpoint_.data(info).data(), *info.dtype, w);
+  std::int64_t bytes = r.rows * static_cast<std::int64_t>(row_bytes(*info.dtype, static_cast<std::size_t>(r.columns)));
+  if (info.dtype == DType::kF8E4M3) {
+    const TensorInfo& scales = *checkpoint_.find(scale_name(w.name));
+    part.scales = read_scales(checkpoint_.data(scales).data(), *scales.dtype, w);
+    bytes += static_cast<std::int64_t>(row_bytes(*scales.dtype, part.scales.values.size()));
+  }
+  source.parts.push_back(std::move(part));
+  source.k = r.columns;
+  return bytes;
+}
+
 std::unique_ptr<Weight> WeightReader::matrix(Part part, const std::vector<WeightName>& parts) {
+  if (!backend_) {
+    for (const WeightName& w : parts) declare_matrix(part, w);
+    return nullptr;
+  }
   WeightSource source;
   std::int64_t bytes_read = 0;
-  for (const WeightName& w : parts) {
-    const Range r = range_of(w);
-    if (!backend_) {
-      declare(part, w.name, w.shape, false, r.rows * r.columns);
-      continue;
-    }
-    const TensorInfo& info = *checkpoint_.find(w.name);
-    source.parts.push_back(part_at(checkpoint_.data(info).data(), *info.dtype, w));
-    source.k = r.columns;
-    bytes_read += r.rows * static_cast<std::int64_t>(row_bytes(*info.dtype, static_cast<std::size_t>(r.columns)));
-  }
-  if (!backend_) return nullptr;
+  for (const WeightName& w : parts) bytes_read += add_part(source, w);
   std::unique_ptr<Weight> weight = backend_->pack(source);
   for (const WeightName& w : parts)  // stacked experts share a tensor: it is given back with the last of them
     if (w.expert < 0 || w.expert + 1 == w.shape[0]) checkpoint_.release(*checkpoint_.find(w.name));
@@ -113,16 +185,20 @@ std::unique_ptr<Weight> WeightReader::matrix(Part part, const std::vector<Weight
   return weight;
 }
 
-std::int64_t WeightReader::slice_granule(const std::string& name) const {
-  constexpr std::int64_t kShortest = 32;
-  const TensorInfo* info = checkpoint_.find(name);
-  if (!info || !info->dtype) return kShortest;  // a checkpoint that will be refused
-  return std::max(kShortest, static_cast<std::int64_t>(traits(*info->dtype).block_elements));
+std::int64_t WeightReader::slice_granule(const std::string& gate, const std::string& up,
+                                         const std::string& down) const {
+  std::int64_t granule = 32;
+  // Rows of gate and up are cut too; only blocks of scales have any height.
+  for (const std::string& name : {gate, up, down})
+    if (is_block_fp8(name)) granule = kScaleBlock;
+  const TensorInfo* info = checkpoint_.find(down);
+  if (info && info->dtype) granule = std::max(granule, static_cast<std::int64_t>(traits(*info->dtype).block_elements));
+  return granule;
 }
 
 Buffer WeightReader::vector(Part part, const std::string& name, std::int64_t elements) {
   if (!backend_) {
-    declare(part, name, Shape{elements}, true, elements);
+    declare(part, name, Shape{elements}, {DType::kF32, DType::kBF16, DType::kF16}, elements);
     return {};
   }
   const TensorInfo& info = *checkpoint_.find(name);

@@ -49,11 +49,13 @@ class WeightReader {
   // Loads. total: bytes the listener is told to expect.
   WeightReader(const Checkpoint& checkpoint, Backend& backend, std::int64_t bytes_total, LoadListener listener);
 
+  // From here on linear layers may be stored as E4M3 with scales in a tensor of their name and "_scale_inv".
+  void accept_block_fp8() { accepts_block_fp8_ = true; }
+
   // Parts stacked along the output rows into one packed matrix.
   std::unique_ptr<Weight> matrix(Part part, const std::vector<WeightName>& parts);
-  // The multiple of columns at which a matrix may be cut into slices: 32, or the quantisation block that it is stored
-  // in.
-  std::int64_t slice_granule(const std::string& name) const;
+  // The multiple at which the width of a gated FFN may be cut into slices: 32, or the quantisation blocks along it.
+  std::int64_t slice_granule(const std::string& gate, const std::string& up, const std::string& down) const;
   // A vector, widened to f32.
   Buffer vector(Part part, const std::string& name, std::int64_t elements);
 
@@ -64,14 +66,22 @@ class WeightReader {
   std::int64_t bytes_packed() const { return bytes_packed_; }
   // The part that a declared tensor belongs to.
   Part part_of(const std::string& name) const { return part_of_.at(name); }
+  // Scales are no parameters.
+  static bool is_scale(const std::string& name) { return name.ends_with("_scale_inv"); }
   void ignore(const std::string& pattern) { requirements_.ignored.push_back(pattern); }
 
  private:
-  void declare(Part part, const std::string& name, const Shape& shape, bool vector, std::int64_t elements);
+  // elements of those that the tensor has are wanted.
+  void declare(Part part, const std::string& name, const Shape& shape, std::vector<DType> dtypes,
+               std::int64_t elements);
+  void declare_matrix(Part part, const WeightName& w);
+  bool is_block_fp8(const std::string& name) const;
+  std::int64_t add_part(WeightSource& source, const WeightName& w) const;
   void count_done(std::int64_t bytes);
 
   const Checkpoint& checkpoint_;
   Backend* backend_ = nullptr;  // null: declaring
+  bool accepts_block_fp8_ = false;
   LoadProgress progress_;
   LoadListener listener_;
   TensorRequirements requirements_;

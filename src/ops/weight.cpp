@@ -7,6 +7,13 @@
 
 namespace tandem {
 
+void read_row(const WeightPart& part, std::int64_t packed_row, std::int64_t k, float* out) {
+  const std::int64_t row = part.source_row(packed_row);
+  dequantise(part.dtype, part.row(row), static_cast<std::size_t>(k), out);
+  if (part.dtype != DType::kF8E4M3) return;
+  for (std::int64_t i = 0; i < k; ++i) out[i] *= part.scales.at(row, i);
+}
+
 std::int64_t width_slice_begin(std::int64_t width, std::int64_t granule, int i) {
   const std::int64_t granules = (width + granule - 1) / granule;
   const std::int64_t begin = granules * i / KSlices::kCountMax * granule;

@@ -16,6 +16,20 @@
 
 namespace tandem {
 
+// Factors of an f8_e4m3 matrix: one for each block of 128 rows × 128 columns of the tensor in the file; blocks at its
+// edges may be smaller.
+inline constexpr std::int64_t kScaleBlock = 128;
+struct BlockScales {
+  std::vector<float> values;   // [row blocks, column blocks] that a part touches
+  std::int64_t first_row = 0;  // of the part, in the first row of blocks
+  std::int64_t stride = 0;     // values in a row of blocks
+
+  // Of a source row and a column of the part.
+  float at(std::int64_t row, std::int64_t column) const {
+    return values[static_cast<std::size_t>((first_row + row) / kScaleBlock * stride + column / kScaleBlock)];
+  }
+};
+
 // One [rows, k] piece of a matrix as it lies in a file. Rows are row_stride_bytes apart, so that a range of columns
 // (which must start and end on a block of the type) is a part too. Nothing is owned.
 struct WeightPart {
@@ -25,7 +39,18 @@ struct WeightPart {
   std::size_t row_stride_bytes = 0;
   // When not empty: packed row i comes from source row row_order[i]. For files that store rotary pairs interleaved.
   std::vector<std::int32_t> row_order;
+  BlockScales scales;  // of f8_e4m3, whose columns begin with a block
+
+  std::int64_t source_row(std::int64_t packed_row) const {
+    return row_order.empty() ? packed_row : row_order[static_cast<std::size_t>(packed_row)];
+  }
+  const std::byte* row(std::int64_t source_row) const {
+    return data + static_cast<std::size_t>(source_row) * row_stride_bytes;
+  }
 };
+
+// Widens packed row i of a part to k values, factors applied.
+void read_row(const WeightPart& part, std::int64_t packed_row, std::int64_t k, float* out);
 
 // A matrix [n, k] (out features, in features): parts stacked along n, all with the same k.
 struct WeightSource {

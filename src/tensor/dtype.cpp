@@ -119,6 +119,9 @@ void dequantise(DType dtype, const std::byte* source, std::size_t elements, floa
     case DType::kF16:
       for (std::size_t i = 0; i < elements; ++i) out[i] = f16_to_f32(load_u16(source + 2 * i));
       return;
+    case DType::kF8E4M3:
+      for (std::size_t i = 0; i < elements; ++i) out[i] = f8_e4m3_to_f32(static_cast<std::uint8_t>(source[i]));
+      return;
     default:
       break;
   }

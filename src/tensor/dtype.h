@@ -7,6 +7,7 @@
 //   Q8_0  block of 32: f16 scale d, 32 x int8 q                         w = d*q               34 bytes
 //   Q4_0  block of 32: f16 scale d, 16 bytes of nibbles                 w = d*(q - 8)         18 bytes
 //   Q4_1  block of 32: f16 scale d, f16 minimum m, 16 bytes of nibbles  w = d*q + m           20 bytes
+//   F8    E4M3; as a weight with a factor for each block of 128 x 128 beside it (ops/weight.h)
 // In both 4-bit types byte j holds value j in its low nibble and value j + 16 in its high one.
 //
 // The K types come in blocks of 256 with f16 factors d (and m) and a small scale s (and minimum t) for every 32 or 16.
@@ -72,7 +73,7 @@ constexpr std::size_t row_bytes(DType dtype, std::size_t elements) {
 }
 
 // Widens elements values (a multiple of the block) at source to f32. Plain code: loaders, reference and tests use it;
-// the kernels have their own. Every type but i32 and u8.
+// the kernels have their own. Every type but i32 and u8; f8_e4m3 without the factors of a weight.
 void dequantise(DType dtype, const std::byte* source, std::size_t elements, float* out);
 
 // The six-bit scale s and minimum t of 32 values out of the 12 bytes of a Q4_K or Q5_K block.

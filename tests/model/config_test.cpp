@@ -117,6 +117,15 @@ TEST(Step3Config, moe_layers_enum_is_a_string_a_list_or_missing) {
   EXPECT_THAT(read_step3(R"({"moe_layers_enum": null})").routed, ElementsAre(false, true, true));
 }
 
+TEST(Step3Config, e4m3_weights_in_blocks_of_128_are_announced) {
+  EXPECT_FALSE(read_step3().block_fp8);
+  EXPECT_TRUE(
+      read_step3(R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}})").block_fp8);
+  EXPECT_TRUE(read_step3(R"({"quantization_config": {"quant_method": "fp8", "fmt": "e4m3",
+    "activation_scheme": "dynamic", "weight_block_size": [128, 128]}})")
+                  .block_fp8);
+}
+
 TEST(Step3Config, what_missing_keys_mean) {
   EXPECT_FALSE(read_step3(R"({"norm_expert_weight": null})").renormalise);
   EXPECT_TRUE(read_step3(R"({"norm_expert_weight": true})").renormalise);
@@ -152,7 +161,17 @@ constexpr Refusal kStep3Refusals[] = {
     {R"({"moe_layers_enum": [18446744073709551615]})", ErrorCode::kInvalidData, "moe_layers_enum is"},
     {R"({"moe_layers_enum": 1})", ErrorCode::kInvalidData, "moe_layers_enum is 1"},
     {R"({"quantization_config": {"quant_method": "fp8"}})", ErrorCode::kUnsupported,
-     "quantization_config is {\"quant_method\":\"fp8\"}, supported: none"},
+     "quantization_config: weight_block_size is missing, supported: [128, 128]"},
+    {R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 64]}})", ErrorCode::kUnsupported,
+     "quantization_config: weight_block_size is [128,64], supported: [128, 128]"},
+    {R"({"quantization_config": {"quant_method": "awq", "weight_block_size": [128, 128]}})", ErrorCode::kUnsupported,
+     "quantization_config: quant_method is \"awq\", supported: fp8"},
+    {R"({"quantization_config": {"quant_method": "fp8", "fmt": "e5m2"}})", ErrorCode::kUnsupported,
+     "quantization_config: fmt is \"e5m2\", supported: e4m3"},
+    {R"({"quantization_config": {"quant_method": "fp8", "activation_scheme": "static"}})", ErrorCode::kUnsupported,
+     "quantization_config: activation_scheme is \"static\", supported: dynamic"},
+    {R"({"quantization_config": "fp8"})", ErrorCode::kInvalidData,
+     "quantization_config is \"fp8\", expected an object"},
     {R"({"rope_scaling": {"rope_type": "yarn"}})", ErrorCode::kUnsupported, "rope_scaling is {\"rope_type\":\"yarn\"}"},
     {R"({"rope_parameters": {"rope_theta": 5}})", ErrorCode::kUnsupported, "rope_parameters is {\"rope_theta\":5}"},
     {R"({"num_attention_groups": 2})", ErrorCode::kUnsupported, "num_attention_groups is 2, supported: 1"},
@@ -236,7 +255,8 @@ constexpr Refusal kLlamaRefusals[] = {
     {R"({"rope_parameters": {"rope_theta": 5, "rope_type": "yarn"}})", ErrorCode::kUnsupported,
      "rope_parameters: rope_type is \"yarn\", supported: llama3, default"},
     {R"({"rope_parameters": {"rope_theta": 0}})", ErrorCode::kInvalidData, "rope_parameters: rope_theta is 0"},
-    {R"({"quantization_config": {"bits": 4}})", ErrorCode::kUnsupported, "quantization_config is {\"bits\":4}"},
+    {R"({"quantization_config": {"bits": 4}})", ErrorCode::kUnsupported,
+     "quantization_config: quant_method is missing, supported: fp8"},
     {R"({"hidden_act": "gelu"})", ErrorCode::kUnsupported, "hidden_act is \"gelu\", supported: silu"},
     {R"({"attention_bias": true})", ErrorCode::kUnsupported, "attention_bias is true, supported: false"},
     {R"({"mlp_bias": true})", ErrorCode::kUnsupported, "mlp_bias is true, supported: false"},

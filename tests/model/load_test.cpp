@@ -144,7 +144,15 @@ TEST(MeasureParts, quantised_weights_count_as_they_are_stored) {
   EXPECT_EQ(parts.at(Part::kNorm).bytes, 4 * parts.at(Part::kNorm).parameters) << "norms are f32";
 }
 
-const char* const kCheckpoints[] = {"tests/goldens/llama",
+TEST(MeasureParts, scales_take_room_and_are_no_parameters) {
+  const auto parts = measure_parts(*Checkpoint::open("tests/goldens/step3_text_fp8"));
+  const PartSize attention = parts.at(Part::kAttention);
+  EXPECT_EQ(attention.parameters, 4 * (2 * 256 * 256 + 4 * 256 * 256));
+  EXPECT_EQ(attention.bytes, attention.parameters + 4 * 4 * (4 + 2 + 2 + 8 + 8));
+}
+
+const char* const kCheckpoints[] = {"tests/goldens/step3_text_fp8",
+                                    "tests/goldens/llama",
                                     "tests/goldens/qwen3_moe",
                                     "tests/goldens/step3_text_bf16",
                                     "tests/goldens/step3_text_d256",

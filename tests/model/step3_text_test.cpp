@@ -36,6 +36,35 @@ TEST(Step3Text, halves_and_shares_give_the_bits_of_the_whole) {
   }
 }
 
+// Widths of two and a half blocks: shares are cut at whole ones.
+TEST(Step3Text, halves_and_shares_of_block_fp8_give_the_bits_of_the_whole) {
+  Json config = config_with(R"({"hidden_size": 192, "intermediate_size": 320, "moe_intermediate_size": 160,
+    "share_expert_dim": 300, "share_q_dim": 130})");
+  SyntheticTensors tensors = step3_tensors(config);
+  make_block_fp8(config, tensors);
+  const SyntheticCheckpoint checkpoint(config, tensors);
+  const std::vector<float> whole = whole_logits(*checkpoint, kTokens);
+  for (const std::int32_t workers : {1, 2, 3, 9})
+    EXPECT_THAT(split_logits(*checkpoint, workers, kTokens), ElementsAreArray(whole)) << workers << " FFN workers";
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (!tensors[i].name.ends_with("_scale_inv")) continue;
+    SyntheticTensors changed = tensors;
+    changed[i].scale = 1.5f;
+    EXPECT_NE(whole_logits(*SyntheticCheckpoint(config, changed), kTokens), whole) << tensors[i].name;
+  }
+}
+
+TEST(Step3Text, scales_that_are_missing_or_misshapen_are_named) {
+  Json config = step3_config();
+  SyntheticTensors tensors = step3_tensors(config);
+  make_block_fp8(config, tensors);
+  remove_tensor(tensors, "model.layers.0.self_attn.wq.weight_scale_inv");
+  tensor_named(tensors, "model.layers.1.moe.up_proj.weight_scale_inv").shape = {1, 1};
+  const Error error = error_of([&] { whole_logits(*SyntheticCheckpoint(config, tensors), kTokens); });
+  EXPECT_THAT(error.message(), HasSubstr("missing (1): model.layers.0.self_attn.wq.weight_scale_inv"));
+  EXPECT_THAT(error.message(), HasSubstr("model.layers.1.moe.up_proj.weight_scale_inv is [1, 1], expected [6, 1, 1]"));
+}
+
 TEST(Step3Text, a_tied_head_is_the_embedding) {
   const Json config = config_with(R"({"tie_word_embeddings": true})");
   SyntheticTensors tensors = step3_tensors(step3_config());

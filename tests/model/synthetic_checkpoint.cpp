@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "base/scalar.h"
 #include "checkpoint/safetensors_writer.h"
+#include "ops/weight.h"
 #include "tests/checkpoint/bytes.h"
 
 namespace tandem {
@@ -30,6 +31,8 @@ std::vector<std::byte> stored(const SyntheticTensor& tensor) {
       bytes.number(value);
     else if (tensor.dtype == DType::kBF16)
       bytes.number(f32_to_bf16(value));
+    else if (tensor.dtype == DType::kF8E4M3)
+      bytes.number(f32_to_f8_e4m3(value));
     else if (tensor.dtype == DType::kI32)
       bytes.number(static_cast<std::int32_t>(value));
     else
@@ -75,6 +78,20 @@ SyntheticCheckpoint::SyntheticCheckpoint(const Json& config, const SyntheticTens
   folder_.write("config.json", to_line(config));
   write_safetensors(folder_.path("model.safetensors"), file);
   checkpoint_ = Checkpoint::open(folder_.path());
+}
+
+void make_block_fp8(Json& config, SyntheticTensors& tensors) {
+  config["quantization_config"] = {{"quant_method", "fp8"}, {"weight_block_size", {kScaleBlock, kScaleBlock}}};
+  SyntheticTensors scales;
+  for (SyntheticTensor& tensor : tensors) {
+    if (!tensor.name.ends_with("_proj.weight") && !tensor.name.ends_with(".wq.weight")) continue;
+    tensor.dtype = DType::kF8E4M3;
+    Shape blocks = tensor.shape;
+    for (const int axis : {blocks.rank - 2, blocks.rank - 1})
+      blocks.dims[axis] = (blocks.dims[axis] + kScaleBlock - 1) / kScaleBlock;
+    scales.push_back({tensor.name + "_scale_inv", blocks});
+  }
+  tensors.insert(tensors.end(), scales.begin(), scales.end());
 }
 
 Json llama_config() {

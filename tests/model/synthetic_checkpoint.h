@@ -16,7 +16,7 @@
 
 namespace tandem {
 
-// A tensor to be written, as f32 unless dtype says bf16 or i32.
+// A tensor to be written, as f32 unless dtype says bf16, f8_e4m3 or i32.
 struct SyntheticTensor {
   std::string name;
   Shape shape;
@@ -44,6 +44,9 @@ class SyntheticCheckpoint {
   TemporaryFolder folder_;
   std::unique_ptr<Checkpoint> checkpoint_;
 };
+
+// Stores the linear layers as E4M3 with a scale for each block of 128 × 128.
+void make_block_fp8(Json& config, SyntheticTensors& tensors);
 
 // Two layers, four heads over two kv heads, FFN width 80: 80 fills only three of the eight slices.
 Json llama_config();

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <set>
 
+#include "base/scalar.h"
 #include "tests/base/error_of.h"
 #include "tests/model/split_run.h"
 #include "tests/model/synthetic_checkpoint.h"
@@ -126,7 +127,7 @@ TEST_F(WeightReaderTest, declaring_records_and_reads_nothing) {
   EXPECT_EQ(a.name, "a");
   EXPECT_EQ(a.shape, (Shape{6, 10})) << "as the file must have it, not the range";
   EXPECT_THAT(a.dtypes, ElementsAre(DType::kF32, DType::kBF16, DType::kF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
-                                     DType::kQ4_K, DType::kQ5_K, DType::kQ6_K));
+                                    DType::kQ4_K, DType::kQ5_K, DType::kQ6_K));
   EXPECT_THAT(reader.requirements().required[2].dtypes, ElementsAre(DType::kF32, DType::kBF16, DType::kF16))
       << "vectors are never quantised";
   EXPECT_EQ(reader.part_of("a"), Part::kRouter);
@@ -145,6 +146,84 @@ TEST(WeightReader, columns_inside_a_quantisation_block_are_refused) {
   EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
   EXPECT_THAT(error.message(),
               HasSubstr("blk.0.ffn_down.weight: columns 16 … 64 of 256 do not lie on the 32-value blocks of q4_0"));
+}
+
+// ---- E4M3 with block scales
+
+// Blocks of 128 at the start, and ones cut short at the ends.
+class BlockFp8Test : public testing::Test {
+ protected:
+  BlockFp8Test() { reader_.accept_block_fp8(); }
+
+  // Codes times scales, of rows and columns of an expert.
+  static std::vector<float> expected(std::int64_t expert, std::int64_t row_begin, std::int64_t rows,
+                                     std::int64_t column_begin, std::int64_t columns) {
+    const std::vector<float> values = synthetic_values(kTensors[0]), scales = synthetic_values(kTensors[1]);
+    std::vector<float> out;
+    for (std::int64_t r = row_begin; r < row_begin + rows; ++r)
+      for (std::int64_t c = column_begin; c < column_begin + columns; ++c) {
+        const float value = values[static_cast<std::size_t>((expert * kRows + r) * kColumns + c)];
+        const float scale = scales[static_cast<std::size_t>((expert * 2 + r / 128) * 3 + c / 128)];
+        out.push_back(f8_e4m3_to_f32(f32_to_f8_e4m3(value)) * scale);
+      }
+    return out;
+  }
+
+  static constexpr std::int64_t kRows = 200, kColumns = 300;
+  static inline const SyntheticTensors kTensors{{"w", {2, kRows, kColumns}, DType::kF8E4M3},
+                                                {"w_scale_inv", {2, 2, 3}}};
+  const SyntheticCheckpoint checkpoint_{Json::object(), kTensors};
+  const std::unique_ptr<Backend> backend_ = checked_reference();
+  WeightReader reader_{*checkpoint_, *backend_, 0, {}};
+};
+
+TEST_F(BlockFp8Test, ranges_take_their_scales_along) {
+  const Shape shape{2, kRows, kColumns};
+  const auto load = [&](const WeightName& w) { return rows_of(*backend_, *reader_.matrix(Part::kExperts, {w})); };
+  for (std::int64_t e = 0; e < 2; ++e) {
+    EXPECT_THAT(load({.name = "w", .shape = shape, .expert = e}), ElementsAreArray(expected(e, 0, kRows, 0, kColumns)));
+    EXPECT_THAT(load({.name = "w", .shape = shape, .row_begin = 128, .expert = e}),
+                ElementsAreArray(expected(e, 128, 72, 0, kColumns)));
+    EXPECT_THAT(load({.name = "w", .shape = shape, .row_begin = 100, .row_end = 150, .expert = e}),
+                ElementsAreArray(expected(e, 100, 50, 0, kColumns)));
+    EXPECT_THAT(load({.name = "w", .shape = shape, .column_begin = 128, .expert = e}),
+                ElementsAreArray(expected(e, 0, kRows, 128, 172)));
+    EXPECT_THAT(load({.name = "w", .shape = shape, .column_begin = 128, .column_end = 256, .expert = e}),
+                ElementsAreArray(expected(e, 0, kRows, 128, 128)));
+  }
+}
+
+TEST_F(BlockFp8Test, columns_inside_a_block_are_refused) {
+  const Error error = error_of([&] {
+    reader_.matrix(Part::kExperts,
+                   {{.name = "w", .shape = {2, kRows, kColumns}, .column_begin = 128, .column_end = 200, .expert = 0}});
+  });
+  EXPECT_THAT(error.message(), HasSubstr("columns 128 … 200 of 300 do not lie on the 128-value blocks of f8_e4m3"));
+}
+
+TEST_F(BlockFp8Test, scales_are_required_and_slices_end_on_blocks) {
+  WeightReader declaring(*checkpoint_);
+  declaring.accept_block_fp8();
+  declaring.matrix(Part::kExperts, {{.name = "w", .shape = {2, kRows, kColumns}, .expert = 0}});
+  ASSERT_THAT(declaring.requirements().required, SizeIs(2));
+  EXPECT_EQ(declaring.requirements().required[1].name, "w_scale_inv");
+  EXPECT_EQ(declaring.requirements().required[1].shape, (Shape{2, 2, 3}));
+  EXPECT_EQ(declaring.bytes_declared(), kRows * kColumns + 2 * 3 * 4);
+  EXPECT_TRUE(WeightReader::is_scale("w_scale_inv"));
+  EXPECT_FALSE(WeightReader::is_scale("w"));
+  EXPECT_EQ(declaring.slice_granule("w", "none", "none"), 128);
+  EXPECT_EQ(declaring.slice_granule("none", "none", "none"), 32);
+}
+
+TEST_F(BlockFp8Test, a_file_that_does_not_announce_it_or_a_router_must_not_have_it) {
+  WeightReader plain(*checkpoint_), router(*checkpoint_);
+  router.accept_block_fp8();
+  plain.matrix(Part::kExperts, {{.name = "w", .shape = {2, kRows, kColumns}, .expert = 0}});
+  router.matrix(Part::kRouter, {{.name = "w", .shape = {2, kRows, kColumns}, .expert = 0}});
+  for (const WeightReader* reader : {&plain, &router}) {
+    ASSERT_THAT(reader->requirements().required, SizeIs(1));
+    EXPECT_THAT(reader->requirements().required[0].dtypes, testing::Not(testing::Contains(DType::kF8E4M3)));
+  }
 }
 
 TEST(Part, every_part_has_a_name_of_its_own) {

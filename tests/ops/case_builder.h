@@ -22,9 +22,10 @@ struct StoredMatrix {
   DType dtype;
   std::int64_t n, k;
   std::vector<std::byte> bytes;
+  BlockScales scales;  // of f8_e4m3
 
   std::size_t stride() const { return row_bytes(dtype, static_cast<std::size_t>(k)); }
-  WeightPart part() const { return {bytes.data(), dtype, n, stride(), {}}; }
+  WeightPart part() const { return {bytes.data(), dtype, n, stride(), {}, scales}; }
 };
 
 inline void store_u16(std::byte* p, std::uint16_t value) {
@@ -34,7 +35,7 @@ inline void store_u16(std::byte* p, std::uint16_t value) {
 // Random values of about ±0.1, in every bit pattern of that range that the type has; a few halves are subnormal or
 // zero.
 inline StoredMatrix random_matrix(Rng& rng, DType dtype, std::int64_t n, std::int64_t k) {
-  StoredMatrix m{dtype, n, k, {}};
+  StoredMatrix m{dtype, n, k, {}, {}};
   m.bytes.resize(static_cast<std::size_t>(n) * m.stride());
   const auto small_half = [&rng] {
     return static_cast<std::uint16_t>((rng.below(2) << 15) | (0x1c00 + rng.below(0x0c00)));
@@ -46,6 +47,8 @@ inline StoredMatrix random_matrix(Rng& rng, DType dtype, std::int64_t n, std::in
       std::memcpy(p, &value, sizeof value);
     } else if (dtype == DType::kBF16) {
       store_u16(p, static_cast<std::uint16_t>((rng.below(2) << 15) | (0x3c00 + rng.below(0x0200))));
+    } else if (dtype == DType::kF8E4M3) {
+      *p = static_cast<std::byte>((rng.below(2) << 7) | rng.below(0x7f));  // all but NaN
     } else if (dtype == DType::kF16) {
       store_u16(p, rng.below(50) == 0 ? static_cast<std::uint16_t>(rng.below(0x0400)) : small_half());
     } else {
@@ -57,6 +60,11 @@ inline StoredMatrix random_matrix(Rng& rng, DType dtype, std::int64_t n, std::in
       if (dtype == DType::kQ4_K || dtype == DType::kQ5_K)
         store_u16(p + 2, static_cast<std::uint16_t>(0x1000 + rng.below(0x0400)));
     }
+  }
+  if (dtype == DType::kF8E4M3) {
+    m.scales.stride = (k + kScaleBlock - 1) / kScaleBlock;
+    m.scales.values.resize(static_cast<std::size_t>((n + kScaleBlock - 1) / kScaleBlock * m.scales.stride));
+    for (float& scale : m.scales.values) scale = static_cast<float>(0.0005 + 0.001 * rng.uniform());
   }
   return m;
 }

@@ -35,16 +35,21 @@ struct OperatorCase {
   std::function<BuiltCase(CaseBuilder&)> build;
 };
 
-inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kBF16, DType::kF16,  DType::kQ8_0, DType::kQ4_0,
-                                         DType::kQ4_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kBF16, DType::kF16,  DType::kF8E4M3, DType::kQ8_0,
+                                         DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ5_K,   DType::kQ6_K};
 
 // At least one block of the type.
 inline int whole_blocks(DType dtype, int k) {
   const int block = static_cast<int>(traits(dtype).block_elements);
   return (k + block - 1) / block * block;
 }
+// Where slices of a width may be cut.
+inline std::int64_t granule_of(DType dtype) {
+  if (dtype == DType::kF8E4M3) return kScaleBlock;
+  return std::max<std::int64_t>(32, static_cast<std::int64_t>(traits(dtype).block_elements));
+}
 inline KSlices eight_slices(DType dtype, std::int64_t k) {
-  return width_slices(k, std::max<std::int64_t>(32, static_cast<std::int64_t>(traits(dtype).block_elements)), 0, 8);
+  return width_slices(k, granule_of(dtype), 0, 8);
 }
 
 inline void add_row_cases(std::vector<OperatorCase>& table) {
@@ -111,6 +116,7 @@ inline void add_product_cases(std::vector<OperatorCase>& table) {
   for (const DType dtype : kWeightTypes) {
     std::vector<Size> sizes = {{0, 64, 64},    {1, 576, 576}, {2, 33, 96}, {7, 960, 576},
                                {67, 50, 1536}, {130, 32, 64}, {9, 1, 32}};
+    if (dtype == DType::kF8E4M3) sizes.insert(sizes.end(), {{3, 130, 200}, {20, 300, 129}});  // blocks cut short
     if (!is_quantised(dtype)) sizes.insert(sizes.end(), {{1, 40, 1}, {3, 7, 31}, {20, 65, 577}});
     for (Size s : sizes) {
       s.k = whole_blocks(dtype, s.k);
@@ -119,9 +125,8 @@ inline void add_product_cases(std::vector<OperatorCase>& table) {
                          return BuiltCase{{MatMul{out, x, b.weight(dtype, s.n, s.k), KSlices::whole(s.k)}}, {out}};
                        }});
     }
-    // Eleven blocks of 32 or more; two, for slices without columns.
-    for (const int k : {352, 64}) {
-      const int width = k * static_cast<int>(std::max<std::size_t>(1, traits(dtype).block_elements / 32));
+    for (const std::int64_t granules : {11, 2}) {  // two: slices without columns
+      const std::int64_t width = granules * granule_of(dtype);
       table.push_back({format("matmul {} in eight slices of {}", name(dtype), width), {}, [=](CaseBuilder& b) {
                          const Tensor out = b.zeros(11, 40), x = b.normal(11, width);
                          const Weight* w = b.weight(dtype, 40, width);
@@ -186,7 +191,7 @@ inline OperatorCase grouped_case(std::string name, DType dtype, std::vector<int>
 }
 
 inline void add_expert_cases(std::vector<OperatorCase>& table) {
-  for (const DType dtype : {DType::kBF16, DType::kQ4_1, DType::kQ6_K}) {
+  for (const DType dtype : {DType::kBF16, DType::kF8E4M3, DType::kQ4_1, DType::kQ6_K}) {
     table.push_back(
         grouped_case(format("grouped_matmul {}, an expert nobody chose", name(dtype)), dtype, {3, 0, 1, 20}));
     table.push_back(grouped_case(format("grouped_matmul {}, one chosen by all", name(dtype)), dtype, {0, 40, 0}));

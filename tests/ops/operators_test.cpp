@@ -55,7 +55,7 @@ TEST_P(OperatorsTest, EveryF16BitPatternIsWidenedExactly) {
   // A row for each of the 65536 patterns, times one.
   const auto cpu = backend();
   CaseBuilder b(*cpu);
-  StoredMatrix stored{DType::kF16, 1 << 16, 1, std::vector<std::byte>(2 << 16)};
+  StoredMatrix stored{DType::kF16, 1 << 16, 1, std::vector<std::byte>(2 << 16), {}};
   for (std::uint32_t bits = 0; bits < (1 << 16); ++bits)
     store_u16(&stored.bytes[2 * bits], static_cast<std::uint16_t>(bits));
   const auto weight = cpu->pack({{stored.part()}, 1});
@@ -64,6 +64,20 @@ TEST_P(OperatorsTest, EveryF16BitPatternIsWidenedExactly) {
   cpu->run(MatMul{out, x, weight.get(), KSlices::whole(1)});
   std::vector<float> expected(1 << 16);
   dequantise(DType::kF16, stored.bytes.data(), expected.size(), expected.data());
+  EXPECT_TRUE(close(values_of(out), expected, kExact));
+}
+
+TEST_P(OperatorsTest, EveryF8BitPatternIsWidenedAndScaledExactly) {
+  const auto cpu = backend();
+  CaseBuilder b(*cpu);
+  StoredMatrix stored{DType::kF8E4M3, 256, 1, std::vector<std::byte>(256), {{0.3f, 1e5f}, 0, 1}};
+  for (int bits = 0; bits < 256; ++bits) stored.bytes[static_cast<std::size_t>(bits)] = static_cast<std::byte>(bits);
+  const auto weight = cpu->pack({{stored.part()}, 1});
+  const Tensor x = b.zeros(1, 1), out = b.zeros(1, 256);
+  x.f32()[0] = 1;
+  cpu->run(MatMul{out, x, weight.get(), KSlices::whole(1)});
+  std::vector<float> expected(256);
+  for (int row = 0; row < 256; ++row) read_row(stored.part(), row, 1, &expected[static_cast<std::size_t>(row)]);
   EXPECT_TRUE(close(values_of(out), expected, kExact));
 }
 

@@ -29,6 +29,7 @@ TEST(Dequantise, plain_types) {
   EXPECT_EQ(widen(DType::kBF16, {0x80, 0x3f, 0x00, 0xc0}, 2), (std::vector<float>{1, -2}));
   EXPECT_EQ(widen(DType::kF16, {0x00, 0x3c, 0x00, 0xc0}, 2), (std::vector<float>{1, -2}));
   EXPECT_EQ(widen(DType::kF32, {0, 0, 0x80, 0x3f}, 1), (std::vector<float>{1}));
+  EXPECT_EQ(widen(DType::kF8E4M3, {0x38, 0xc0, 0x01, 0x7e}, 4), (std::vector<float>{1, -2, 0x1p-9f, 448}));
 }
 
 TEST(Dequantise, q8_0_is_scale_times_signed_byte) {

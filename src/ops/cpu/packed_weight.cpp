@@ -30,10 +30,12 @@ std::unique_ptr<PackedWeight> PackedWeight::pack(const WeightSource& source, Thr
     if (source.k % block != 0)
       throw Error(ErrorCode::kInvalidArgument,
                   format("a {} weight has {} input features, not a multiple of {}", name(part.dtype), source.k, block));
-    const std::size_t panel_bytes = row_bytes(part.dtype, static_cast<std::size_t>(source.k)) * kColumns;
+    if (part.dtype == DType::kF8E4M3 && part.scales.values.empty() && part.rows * source.k > 0)
+      throw Error(ErrorCode::kInvalidArgument, "a f8_e4m3 weight has no block scales");
+    const std::size_t bytes_each = panel_bytes(part.dtype, source.k);
     const std::int64_t panels = (part.rows + kColumns - 1) / kColumns;
-    segments.push_back({part.dtype, column, part.rows, panels, panel_bytes, bytes});
-    bytes += static_cast<std::size_t>(panels) * panel_bytes;
+    segments.push_back({part.dtype, column, part.rows, panels, bytes_each, bytes});
+    bytes += static_cast<std::size_t>(panels) * bytes_each;
     column += part.rows;
   }
   std::unique_ptr<PackedWeight> weight(new PackedWeight(source, std::move(segments), bytes));
@@ -49,7 +51,8 @@ PackedWeight::PackedWeight(const WeightSource& source, std::vector<Segment> segm
     : Weight(source.n(), source.k, bytes), segments_(std::move(segments)), data_(allocate_host(bytes)) {
   for (const Segment& segment : segments_) {
     panels_ += segment.panels;
-    block_ = std::max(block_, static_cast<std::int64_t>(traits(segment.dtype).block_elements));
+    const auto block = static_cast<std::int64_t>(traits(segment.dtype).block_elements);
+    block_ = std::max(block_, segment.dtype == DType::kF8E4M3 ? kScaleBlock : block);
   }
 }
 
@@ -61,8 +64,7 @@ void PackedWeight::fill_panel(const WeightSource& source, std::int64_t panel) {
   std::byte* out = data_.bytes_data() + segment.offset + static_cast<std::size_t>(panel) * segment.panel_bytes;
   for (std::int64_t c = 0; c < kColumns && panel * kColumns + c < part.rows; ++c) {
     const std::int64_t i = panel * kColumns + c;
-    const std::int64_t from = part.row_order.empty() ? i : part.row_order[static_cast<std::size_t>(i)];
-    place_row(part.dtype, part.data + static_cast<std::size_t>(from) * part.row_stride_bytes, k(), c, out);
+    place_row(part, i, k(), c, out);
   }
 }
 

@@ -32,7 +32,7 @@ class PackedWeight final : public Weight {
 
   const std::vector<Segment>& segments() const { return segments_; }
   std::int64_t panels() const { return panels_; }
-  // Slices of k begin and end at multiples of this.
+  // Slices of k begin and end at multiples of this, or at its end.
   std::int64_t block() const { return block_; }
   const std::byte* panel(const Segment& segment, std::int64_t index) const {
     return data_.bytes_data() + segment.offset + static_cast<std::size_t>(index) * segment.panel_bytes;

@@ -37,6 +37,15 @@ struct F16Panel {
   HWY_INLINE Vec load(std::int64_t k, int column) const { return widen_f16(data + k * stride + column); }
 };
 
+// Blocks of 128 k, the last one perhaps shorter: f32 scales of 32 columns, then [k][32 columns] E4M3.
+struct F8Panel {
+  static constexpr bool kPlain = false;
+  static constexpr int kRowsFused = kLanes == 16 ? 16 : 4;
+  static constexpr int kBlock = 128;
+  static constexpr int kBlockBytes = (4 + kBlock) * kPanelColumns;
+  const std::byte* data;
+};
+
 // Blocks of 32 k: f16 scales of 32 columns, then [32 k][32 columns] int8.
 struct Q8Panel {
   static constexpr bool kPlain = false;
@@ -114,6 +123,23 @@ HWY_INLINE void walk(const Q8Panel& panel, std::int64_t begin, std::int64_t coun
       Vec w[V];
       for (int v = 0; v < V; ++v)
         w[v] = hn::Mul(scale[v], hn::ConvertTo(kF, hn::PromoteTo(IntTag(), hn::LoadU(bytes, q + v * kLanes))));
+      use(k + j, w);
+    }
+  }
+}
+
+template <int V, class Use>
+HWY_INLINE void walk(const F8Panel& panel, std::int64_t begin, std::int64_t count, int column, const Use& use) {
+  const std::byte* block = panel.data + begin / F8Panel::kBlock * F8Panel::kBlockBytes;
+  for (std::int64_t k = 0; k < count; k += F8Panel::kBlock, block += F8Panel::kBlockBytes) {
+    Vec scale[V];
+    for (int v = 0; v < V; ++v) scale[v] = hn::LoadU(kF, reinterpret_cast<const float*>(block) + column + v * kLanes);
+    const auto* codes = reinterpret_cast<const std::uint8_t*>(block + 4 * kPanelColumns) + column;
+    const int steps = count - k < F8Panel::kBlock ? static_cast<int>(count - k) : F8Panel::kBlock;
+    for (int j = 0; j < steps; ++j, codes += kPanelColumns) {
+      hwy::Prefetch(codes + kPrefetchBytes);
+      Vec w[V];
+      for (int v = 0; v < V; ++v) w[v] = hn::Mul(scale[v], widen_f8(codes + v * kLanes));
       use(k + j, w);
     }
   }

@@ -3,6 +3,7 @@
 
 #include "ops/cpu/panel_format.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
@@ -76,6 +77,26 @@ void take_q4(const std::byte* panel, std::int64_t k, std::int64_t column, bool h
       std::memcpy(&word, panel + header * kColumns + (g * kColumns + column) * 4, sizeof word);
       for (int j = 0; j < 8; ++j, word >>= 4) out[b + g * 8 + j] = scale * static_cast<float>(word & 15u) + minimum;
     }
+  }
+}
+
+void place_f8(const BlockScales& scales, std::int64_t source_row, const std::byte* row, std::int64_t k,
+              std::int64_t column, std::byte* panel) {
+  for (std::int64_t b = 0; b < k; b += kScaleBlock) {
+    const float scale = scales.at(source_row, b);
+    std::memcpy(panel + 4 * column, &scale, sizeof scale);
+    panel += 4 * kColumns;
+    for (std::int64_t i = b; i < std::min(b + kScaleBlock, k); ++i, panel += kColumns) panel[column] = row[i];
+  }
+}
+
+void take_f8(const std::byte* panel, std::int64_t k, std::int64_t column, float* out) {
+  for (std::int64_t b = 0; b < k; b += kScaleBlock) {
+    float scale;
+    std::memcpy(&scale, panel + 4 * column, sizeof scale);
+    panel += 4 * kColumns;
+    for (std::int64_t i = b; i < std::min(b + kScaleBlock, k); ++i, panel += kColumns)
+      out[i] = f8_e4m3_to_f32(static_cast<std::uint8_t>(panel[column])) * scale;
   }
 }
 
@@ -185,6 +206,7 @@ bool has_panel_format(DType dtype) {
     case DType::kF32:
     case DType::kBF16:
     case DType::kF16:
+    case DType::kF8E4M3:
     case DType::kQ8_0:
     case DType::kQ4_0:
     case DType::kQ4_1:
@@ -197,13 +219,22 @@ bool has_panel_format(DType dtype) {
   }
 }
 
-void place_row(DType dtype, const std::byte* row, std::int64_t k, std::int64_t column, std::byte* panel) {
-  switch (dtype) {
+std::size_t panel_bytes(DType dtype, std::int64_t k) {
+  const std::int64_t scales = dtype == DType::kF8E4M3 ? (k + kScaleBlock - 1) / kScaleBlock : 0;
+  return (row_bytes(dtype, static_cast<std::size_t>(k)) + static_cast<std::size_t>(scales) * 4) * kColumns;
+}
+
+void place_row(const WeightPart& part, std::int64_t packed_row, std::int64_t k, std::int64_t column, std::byte* panel) {
+  const std::int64_t source_row = part.source_row(packed_row);
+  const std::byte* row = part.row(source_row);
+  switch (part.dtype) {
     case DType::kF32:
       return place_plain<float>(row, k, column, panel);
     case DType::kBF16:
     case DType::kF16:
       return place_plain<std::uint16_t>(row, k, column, panel);
+    case DType::kF8E4M3:
+      return place_f8(part.scales, source_row, row, k, column, panel);
     case DType::kQ8_0:
       return place_q8(row, k, column, panel);
     case DType::kQ4_0:
@@ -213,7 +244,7 @@ void place_row(DType dtype, const std::byte* row, std::int64_t k, std::int64_t c
     case DType::kQ4_K:
     case DType::kQ5_K:
     case DType::kQ6_K:
-      return place_k(dtype, row, k, column, panel);
+      return place_k(part.dtype, row, k, column, panel);
     default:
       TANDEM_CHECK(false, "a type that has_panel_format refuses");
   }
@@ -230,6 +261,8 @@ void take_row(DType dtype, const std::byte* panel, std::int64_t k, std::int64_t 
     case DType::kF16:
       for (std::int64_t i = 0; i < k; ++i) out[i] = f16_to_f32(load_u16(panel + 2 * (i * kColumns + column)));
       return;
+    case DType::kF8E4M3:
+      return take_f8(panel, k, column, out);
     case DType::kQ8_0:
       for (std::int64_t i = 0; i < k; ++i) {
         const std::byte* block = panel + i / kBlock * 34 * kColumns;

@@ -5,6 +5,7 @@
 // neighbouring columns; quantised types come in blocks of k with the scales of all 32 columns in front.
 //
 //   plain   [k][32]
+//   F8      blocks of 128 k, the last one perhaps shorter: f32 scale[32], then [k][32]
 //   Q8_0    f16 d[32], then int8 [32 k][32]
 //   Q4_0    f16 d[32], then words [4][32]: eight nibbles of successive k, lowest first
 //   Q4_1    f16 d[32], f16 m[32], then the same words
@@ -12,20 +13,21 @@
 //   Q5_K    the same front; then 8 groups of 32 k: words [32] of fifth bits, lowest k first; words [4][32]
 //   Q6_K    f16 d[32], int8 scales [16][32]; then 16 groups of 16 k: words [32] of sixteen bit pairs; words [2][32]
 //
-// A panel takes as many bytes as 32 rows of the file.
+// A panel takes as many bytes as 32 rows of the file, and those scales.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "tensor/dtype.h"
+#include "ops/weight.h"
 
 namespace tandem::cpu {
 
 bool has_panel_format(DType dtype);
+std::size_t panel_bytes(DType dtype, std::int64_t k);
 
-// Copies a row of k values as stored in a file into column `column` of a panel.
-void place_row(DType dtype, const std::byte* row, std::int64_t k, std::int64_t column, std::byte* panel);
+// Copies row `packed_row` of a part, k values, into column `column` of a panel.
+void place_row(const WeightPart& part, std::int64_t packed_row, std::int64_t k, std::int64_t column, std::byte* panel);
 // The inverse, widening.
 void take_row(DType dtype, const std::byte* panel, std::int64_t k, std::int64_t column, float* out);
 

@@ -86,6 +86,8 @@ void product(const ProductShare& share) {
     case DType::kF16:
       return multiply(
           share, [](const std::byte* p) { return F16Panel{reinterpret_cast<const std::uint16_t*>(p), kPanelColumns}; });
+    case DType::kF8E4M3:
+      return multiply(share, [](const std::byte* p) { return F8Panel{p}; });
     case DType::kQ8_0:
       return multiply(share, [](const std::byte* p) { return Q8Panel{p}; });
     case DType::kQ4_0:

@@ -41,6 +41,18 @@ HWY_INLINE Vec widen_f16(const std::uint16_t* p) {
 #endif
 }
 
+// Exact, with NaN where all seven bits are set.
+HWY_INLINE Vec widen_f8(const std::uint8_t* p) {
+  const hn::Rebind<std::uint8_t, FloatTag> bytes;
+  const UintTag u;
+  const UintVec bits = hn::PromoteTo(u, hn::LoadU(bytes, p));
+  const UintVec magnitude = hn::And(bits, hn::Set(u, 0x7fu));
+  const UintVec sign = hn::ShiftLeft<24>(hn::And(bits, hn::Set(u, 0x80u)));
+  const Vec value = hn::Mul(hn::BitCast(kF, hn::ShiftLeft<20>(magnitude)), hn::Set(kF, 0x1p120f));
+  const UintVec nan = hn::VecFromMask(u, hn::Eq(magnitude, hn::Set(u, 0x7fu)));
+  return hn::BitCast(kF, hn::Or(hn::Or(hn::BitCast(u, value), sign), nan));
+}
+
 // e^x within about one unit in the last place: x = n·ln 2 + r with |r| ≤ ln 2 / 2, e^r by its Taylor series to r⁷ (the
 // next term is below 6e-9), then 2^n in two factors so that subnormal results are right. NaN stays NaN.
 HWY_INLINE Vec exp(Vec x) {

@@ -25,9 +25,7 @@ class ReferenceBackend final : public Backend {
     std::int64_t n = 0;
     for (const WeightPart& part : source.parts) {
       for (std::int64_t i = 0; i < part.rows; ++i, ++n) {
-        const std::int64_t from = part.row_order.empty() ? i : part.row_order[i];
-        dequantise(part.dtype, part.data + static_cast<std::size_t>(from) * part.row_stride_bytes, row.size(),
-                   row.data());
+        read_row(part, i, source.k, row.data());
         for (std::int64_t k = 0; k < source.k; ++k) weight->values[k * weight->n() + n] = row[k];
       }
     }

@@ -46,13 +46,15 @@ TEST(CpuBackend, RefusesWeightsItCannotHold) {
   const std::vector<std::byte> bytes(4096);
   const auto code = [&](DType dtype, std::int64_t k) {
     try {
-      cpu->pack({{{bytes.data(), dtype, 1, 64, {}}}, k});
+      cpu->pack({{{bytes.data(), dtype, 1, 64, {}, {}}}, k});
     } catch (const Error& error) {
       return error.code();
     }
     return ErrorCode::kInternal;
   };
-  EXPECT_EQ(code(DType::kF8E4M3, 32), ErrorCode::kUnsupported);
+  EXPECT_EQ(code(DType::kU8, 32), ErrorCode::kUnsupported);
+  EXPECT_EQ(code(DType::kF8E4M3, 32), ErrorCode::kInvalidArgument) << "no scales";
+  EXPECT_EQ(code(DType::kQ4_K, 32), ErrorCode::kInvalidArgument);
   EXPECT_EQ(code(DType::kQ4_1, 33), ErrorCode::kInvalidArgument);
   EXPECT_THROW(cpu->make_kv_cache({1, 1, 4, 4, DType::kF16, 1}), Error);
 }
@@ -60,8 +62,10 @@ TEST(CpuBackend, RefusesWeightsItCannotHold) {
 TEST(CpuBackend, KeepsWeightsInTheirType) {
   const auto cpu = make_cpu_backend({});
   CaseBuilder b(*cpu);
-  for (const DType dtype : kWeightTypes)
-    EXPECT_EQ(b.weight(dtype, 64, 768)->bytes(), 64 * row_bytes(dtype, 768)) << name(dtype);
+  for (const DType dtype : kWeightTypes) {
+    const std::size_t scales = dtype == DType::kF8E4M3 ? 768 / kScaleBlock * 4 : 0;  // for each column
+    EXPECT_EQ(b.weight(dtype, 64, 768)->bytes(), 64 * (row_bytes(dtype, 768) + scales)) << name(dtype);
+  }
 }
 
 TEST(CpuBackend, ReordersAndReadsStridedRows) {
