@@ -21,7 +21,8 @@ constexpr tandem::FrameLimits kLimits = {.deployment = 1,
                                          .micro_batches = 3,
                                          .rows_max = 64,
                                          .slot_rows_max = 128,
-                                         .hidden = 4};
+                                         .hidden = 4,
+                                         .hand_over_row_bytes = 16};
 
 bool within(std::int32_t value, std::int32_t end) {
   return value >= 0 && value < end;

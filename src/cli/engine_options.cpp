@@ -88,6 +88,8 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
   option("--cpu-variant", c.variant, "instruction set of the cpu backend; --version lists them");
   option("--threads", c.threads, "over all workers");
   option("--kv-dtype", o.kv_dtype, "of cached keys and values")->check(CLI::IsMember({"bf16", "f32"}));
+  option("--activations", o.activations, "inputs of FP8 layers: kept in f32, or rounded to FP8 as GPUs do")
+      ->check(CLI::IsMember({"f32", "fp8"}));
   option("--kv-tokens", c.kv_tokens, "cache of each attention worker");
   option("--context-tokens-max", c.context_tokens_max, "prompt and answer of one request");
   option("--sequences-max", c.sequences_max, "requests that run at once");
@@ -110,6 +112,7 @@ const std::string& model_path(const EngineOptions& options) {
 EngineConfig engine_config(const EngineOptions& options) {
   EngineConfig config = options.config;
   config.kv_dtype = options.kv_dtype == "f32" ? DType::kF32 : DType::kBF16;
+  config.activations = options.activations == "fp8" ? Activations::kFp8 : Activations::kF32;
   if (options.layout != "auto") config.layout = parse_layout(options.layout);
   return config;
 }
@@ -147,6 +150,7 @@ std::string describe(const Engine& engine) {
                  engine.weight_bytes() >> 20);
   text += format("layout    {}, {} micro-batch{}, {} per worker\n", to_string(c.layout), c.micro_batches,
                  c.micro_batches == 1 ? "" : "es", engine.describe_backend());
+  if (m.block_fp8) text += format("fp8       weights in blocks of 128, activations {}\n", name(c.activations));
   text += format("kv        {} tokens of {}{}, {} MiB, prefix cache {}\n", c.kv_tokens, name(c.kv_dtype),
                  c.layout.attention_workers > 1 ? " on each attention worker" : "", engine.kv_bytes() >> 20,
                  c.prefix_cache ? "on" : "off");

@@ -22,6 +22,7 @@ struct EngineOptions {
   std::string model;            // path
   std::string layout = "1A1F";  // or "auto"
   std::string kv_dtype = "bf16";
+  std::string activations = "f32";
   std::string trace_file;  // empty: no trace
   bool quiet = false;
 };

@@ -15,6 +15,10 @@ namespace tandem {
 
 namespace {
 
+const char* limits_of(const Verdict& verdict) {
+  return verdict.fp8 ? "fp8" : verdict.f32 ? "f32" : "bf16";
+}
+
 std::string text_of(const PromptVerdict& v) {
   std::string text = format("{:<16} {:>6} {:>12.3g} {:>10.3g} {:>7}/{:<7} {:>3}/{:<3} {}\n", v.name, v.tokens,
                             v.logits_max_abs, v.logits_rms, v.routes - v.routes_different, v.routes, v.greedy_same,
@@ -26,7 +30,7 @@ std::string text_of(const PromptVerdict& v) {
 OrderedJson json_of(const Verdict& verdict) {
   OrderedJson json;
   json["passed"] = verdict.passed();
-  json["limits"] = verdict.f32 ? "f32" : "bf16";
+  json["limits"] = limits_of(verdict);
   for (const PromptVerdict& v : verdict.prompts)
     json["prompts"].push_back({{"name", v.name},
                                {"tokens", v.tokens},
@@ -45,7 +49,8 @@ int run(const EngineOptions& options, bool json) {
     throw Error(ErrorCode::kInvalidArgument, "layout is auto, verify needs one that is named (--layout)");
   EngineConfig config = engine_config(options);
   config.layout = parse_layout(options.layout);
-  const Verdict verdict = verify(*Checkpoint::open(options.model), read_expectations(options.model), config);
+  const Verdict verdict =
+      verify(*Checkpoint::open(options.model), read_expectations(options.model, config.activations), config);
   std::string text;
   if (json) {
     text = json_of(verdict).dump(2) + "\n";
@@ -54,7 +59,7 @@ int run(const EngineOptions& options, bool json) {
                   "greedy");
     for (const PromptVerdict& prompt : verdict.prompts) text += text_of(prompt);
     text += format("{} on {}, {}, held to the {} limits\n", verdict.passed() ? "passed" : "FAILED", config.backend,
-                   options.layout, verdict.f32 ? "f32" : "bf16");
+                   options.layout, limits_of(verdict));
   }
   std::fputs(text.c_str(), stdout);
   return verdict.passed() ? 0 : 1;

@@ -122,10 +122,13 @@ void AttentionWorker::attention(std::int32_t layer, std::int32_t m) {
   if (layer > 0) combine(layer - 1, state, m);
   const std::int64_t rows = state.inputs->rows().rows(), k = top_k(layer);
   state.layer = layer;
-  state.hand_over =
-      local() ? hand_over_in(state.local_hand_over, rows, model_.hidden, k) : link_->hand_over(m, rows, k);
+  state.hand_over = local() ? hand_over_in(state.local_hand_over, rows, model_.hidden, k, parts_.config.activations)
+                            : link_->hand_over(m, rows, k);
+  if (quantises()) state.hand_over.hidden = state.hidden.slice_rows(0, rows);
   parts_.model->attention(workspace(), layer, state.inputs->rows(), state.residual, state.hand_over);
   if (k > 0) parts_.model->route(workspace(), layer, state.hand_over);
+  if (quantises())
+    parts_.backend->run(QuantiseRows{state.hand_over.codes, state.hand_over.scales, state.hand_over.hidden});
   parts_.backend->synchronise();
   if (parts_.observer && k > 0) observe_route(layer, state);
 }
@@ -141,6 +144,8 @@ void AttentionWorker::local_experts(std::int32_t layer, std::int32_t m) {
   const std::int64_t rows = state.hand_over.rows();
   state.local_output = return_in(state.local_return, rows * top_k(layer),
                                  partial_rows(model_, shares_.front(), layer, rows), model_.hidden);
+  if (quantises())  // as it would cross
+    parts_.backend->run(WidenRows{state.hand_over.hidden, state.hand_over.codes, state.hand_over.scales});
   parts_.model->experts(workspace(), layer, state.hand_over, state.local_output);
 }
 

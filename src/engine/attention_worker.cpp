@@ -23,6 +23,11 @@ SchedulerConfig with_micro_batches(SchedulerConfig config, const WorkerConfig& w
   return config;
 }
 
+// Floats follow what may be bytes.
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
+
 }  // namespace
 
 AttentionWorker::AttentionWorker(Parts parts)
@@ -46,12 +51,13 @@ AttentionWorker::~AttentionWorker() {
 void AttentionWorker::allocate_states() {
   const std::int64_t rows = parts_.config.rows_max, hidden = model_.hidden, k = model_.experts_per_token;
   const std::size_t stream = static_cast<std::size_t>(rows * hidden) * 4;
-  const std::size_t hand_over = local() ? hand_over_bytes(rows, hidden, k) : 0;
+  const std::size_t hand_over = local() ? hand_over_bytes(rows, hidden, k, parts_.config.activations) : 0;
   const std::size_t output = local() ? return_bytes(rows * k, rows, hidden) : 0;
+  const std::size_t unquantised = quantises() ? stream : 0;
   const std::size_t slots = local() ? 0 : stream * k;
   const std::size_t logits = static_cast<std::size_t>(rows * model_.vocab) * 4;
   const std::size_t count = parts_.config.micro_batches;
-  memory_ = parts_.backend->allocate(count * (2 * stream + hand_over + output + slots) + logits);
+  memory_ = parts_.backend->allocate(count * (2 * stream + unquantised + aligned(hand_over) + output + slots) + logits);
   std::byte* at = memory_.bytes_data();
   const auto carve = [&](std::size_t bytes) {
     const std::span<std::byte> piece(at, bytes);
@@ -66,8 +72,9 @@ void AttentionWorker::allocate_states() {
         *parts_.backend, StepInputs::Limits{rows, std::min(rows, parts_.scheduler.sequences_max), blocks});
     state.stream = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
     state.ffn = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
+    if (quantises()) state.hidden = Tensor(carve(unquantised).data(), DType::kF32, {rows, hidden});
     if (slots > 0) state.slot_rows = Tensor(carve(slots).data(), DType::kF32, {rows * k, hidden});
-    state.local_hand_over = carve(hand_over);
+    state.local_hand_over = carve(aligned(hand_over));
     state.local_return = carve(output);
   }
 }

@@ -75,7 +75,7 @@ class AttentionWorker {
   struct State {  // one micro-batch under way
     std::unique_ptr<StepInputs> inputs;
     const MicroBatch* plan = nullptr;
-    Tensor stream, ffn, slot_rows;                       // at their largest
+    Tensor stream, ffn, slot_rows, hidden;               // at their largest; hidden: where it does not cross itself
     std::span<std::byte> local_hand_over, local_return;  // local layout: what would be frames
     Residual residual;
     HandOver hand_over;
@@ -109,7 +109,8 @@ class AttentionWorker {
   void observe_route(std::int32_t layer, const State& state);
   void commit(const Batch& batch);
   void publish_events();
-  Workspace workspace() { return {*parts_.backend, arena_, cache_.get()}; }
+  Workspace workspace() { return {*parts_.backend, arena_, cache_.get(), parts_.config.activations}; }
+  bool quantises() const { return parts_.config.activations == Activations::kFp8; }
   std::int64_t top_k(std::int32_t layer) const;
   bool local() const { return parts_.config.layout.local(); }
 

@@ -16,8 +16,9 @@ namespace {
 
 // Tells deployments apart: frames of one are refused by another.
 std::uint64_t deployment_id(const EngineConfig& config, const ModelConfig& model) {
-  const std::string text = format("{} {} layers, {} wide, {} micro-batches, {}", model.architecture, model.layers,
-                                  model.hidden, config.micro_batches, to_string(config.layout));
+  const std::string text =
+      format("{} {} layers, {} wide, {} micro-batches, {}, activations {}", model.architecture, model.layers,
+             model.hidden, config.micro_batches, to_string(config.layout), name(config.activations));
   return checksum(std::as_bytes(std::span(text.data(), text.size())));
 }
 
@@ -26,6 +27,7 @@ WorkerConfig worker_config(const EngineConfig& c, const ModelConfig& model) {
   w.layout = c.layout;
   w.micro_batches = c.micro_batches;
   w.rows_max = c.rows_per_step_max;
+  w.activations = c.activations;
   w.deployment = deployment_id(c, model);
   w.resend_after = c.resend_after_ms * 1'000'000;
   w.resends_max = c.resends_max;

@@ -26,21 +26,22 @@ namespace tandem {
 // 0 or empty means: fit to the machine and model. resolve() fills these in; what was chosen is printed at start.
 struct EngineConfig {
   Layout layout;
-  std::int32_t micro_batches = 0;         // --micro-batches
-  std::string backend = "cpu";            // --backend: cpu, reference
-  std::string variant = "auto";           // --cpu-variant
-  std::int32_t threads = 0;               // --threads, over all workers
-  DType kv_dtype = DType::kBF16;          // --kv-dtype
-  std::int64_t kv_tokens = 0;             // --kv-tokens, of each attention worker
-  std::int64_t context_tokens_max = 0;    // --context-tokens-max
-  std::int64_t sequences_max = 64;        // --sequences-max
-  std::int64_t rows_per_step_max = 0;     // --rows-per-step-max
-  std::int64_t prefill_chunk = 0;         // --prefill-chunk
-  std::int64_t queue_max = 1024;          // --queue-max
-  bool prefix_cache = true;               // --no-prefix-cache
-  bool checked = false;                   // --check: validate every operator before it runs
-  std::int64_t resend_after_ms = 10'000;  // --resend-after-ms
-  std::int32_t resends_max = 3;           // --resends-max
+  std::int32_t micro_batches = 0;               // --micro-batches
+  std::string backend = "cpu";                  // --backend: cpu, reference
+  std::string variant = "auto";                 // --cpu-variant
+  std::int32_t threads = 0;                     // --threads, over all workers
+  DType kv_dtype = DType::kBF16;                // --kv-dtype
+  Activations activations = Activations::kF32;  // --activations
+  std::int64_t kv_tokens = 0;                   // --kv-tokens, of each attention worker
+  std::int64_t context_tokens_max = 0;          // --context-tokens-max
+  std::int64_t sequences_max = 64;              // --sequences-max
+  std::int64_t rows_per_step_max = 0;           // --rows-per-step-max
+  std::int64_t prefill_chunk = 0;               // --prefill-chunk
+  std::int64_t queue_max = 1024;                // --queue-max
+  bool prefix_cache = true;                     // --no-prefix-cache
+  bool checked = false;                         // --check: validate every operator before it runs
+  std::int64_t resend_after_ms = 10'000;        // --resend-after-ms
+  std::int32_t resends_max = 3;                 // --resends-max
   // Decorators and windows; not settings.
   Trace* trace = nullptr;
   Observer* observer = nullptr;

@@ -50,8 +50,9 @@ FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared
   const std::size_t a_count = config.layout.attention_workers, m_count = config.micro_batches;
   // For each attention worker: the open step's frames, as many of the next step, control words and repeats.
   buffers_each_ = static_cast<std::int32_t>(2 * m_count) + 4;
-  buffer_bytes_ = aligned(sizeof(FrameHeader) +
-                          std::max(hand_over_bytes(config.rows_max, m.hidden, m.experts_per_token), m_count * 4));
+  buffer_bytes_ = aligned(
+      sizeof(FrameHeader) +
+      std::max(hand_over_bytes(config.rows_max, m.hidden, m.experts_per_token, config.activations), m_count * 4));
   memory_ = backend_->allocate(a_count * (buffers_each_ * buffer_bytes_ + (m_count + 1) * reply_bytes) +
                                together_bytes(config, m));
   if (const Status registered = transport_->register_region({memory_.bytes_data(), memory_.bytes()}); !registered)
@@ -166,8 +167,9 @@ void FfnWorker::accept_control(std::int32_t a, const FrameHeader& header, std::s
 
 bool FfnWorker::read_hand_over(std::int32_t a, std::int32_t i, const FrameHeader& header, HandOver& hand_over) {
   const std::int64_t k = top_k(header.layer), hidden = model_->config().hidden;
-  if (header.rows == 0 || header.payload_bytes != hand_over_bytes(header.rows, hidden, k)) return false;
-  hand_over = hand_over_in(payload(buffer(a, i)), header.rows, hidden, k);
+  if (header.rows == 0 || header.payload_bytes != hand_over_bytes(header.rows, hidden, k, config_.activations))
+    return false;
+  hand_over = hand_over_in(payload(buffer(a, i)), header.rows, hidden, k, config_.activations);
   const auto* ids = hand_over.expert_ids.as<const std::int32_t>();
   for (std::int64_t s = 0; s < header.rows * k; ++s)
     if (ids[s] < 0 || ids[s] >= model_->config().experts) return false;
@@ -299,7 +301,12 @@ void FfnWorker::run_experts(std::int32_t layer, std::int32_t m) {
 void FfnWorker::run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step) {
   const std::int64_t rows = held.hand_over.rows(), slots = count_slots(held.hand_over, share_);
   const FfnOutput output = begin_reply(held.layer, reply, rows, slots);
-  model_->experts({*backend_, arena_}, held.layer, held.hand_over, output);
+  HandOver hand_over = held.hand_over;
+  if (config_.activations == Activations::kFp8) {
+    hand_over.hidden = Tensor(together_, DType::kF32, {rows, model_->config().hidden});
+    backend_->run(WidenRows{hand_over.hidden, hand_over.codes, hand_over.scales});
+  }
+  model_->experts(workspace(), held.layer, hand_over, output);
   backend_->synchronise();
   seal_reply(held.layer, m, rows, slots, reply, step);
 }
@@ -313,7 +320,10 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
   std::int64_t row = 0;
   for (const std::int32_t a : workers) {
     const HandOver& part = peers_[a].held[m].hand_over;
-    std::memcpy(all.hidden.row<float>(row), part.hidden.data, static_cast<std::size_t>(part.rows() * hidden) * 4);
+    if (config_.activations == Activations::kFp8)
+      backend_->run(WidenRows{all.hidden.slice_rows(row, part.rows()), part.codes, part.scales});
+    else
+      std::memcpy(all.hidden.row<float>(row), part.hidden.data, static_cast<std::size_t>(part.rows() * hidden) * 4);
     if (k > 0) {
       std::memcpy(all.expert_ids.row<std::int32_t>(row), part.expert_ids.data,
                   static_cast<std::size_t>(part.rows() * k) * 4);
@@ -325,7 +335,7 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
   const std::int64_t slots = count_slots(all, share_), partials = partial_rows(model_->config(), share_, layer, rows);
   const FfnOutput output =
       return_in({together_ + aligned(in_bytes), return_bytes(slots, partials, hidden)}, slots, partials, hidden);
-  model_->experts({*backend_, arena_}, layer, all, output);
+  model_->experts(workspace(), layer, all, output);
   backend_->synchronise();
 
   // Results are in order of rows, so each worker's are one piece.

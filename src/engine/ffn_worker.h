@@ -84,6 +84,7 @@ class FfnWorker {
                   std::uint64_t step);
   void post_reply(std::int32_t a, std::int32_t m, Reply& reply);
   void release(std::int32_t a, Held& held);
+  Workspace workspace() { return {*backend_, arena_, nullptr, config_.activations}; }
   std::int64_t top_k(std::int32_t layer) const;
 
   WorkerConfig config_;
@@ -102,7 +103,7 @@ class FfnWorker {
   std::byte* buffers_ = nullptr;
   std::size_t buffer_bytes_ = 0;
   std::int32_t buffers_each_ = 0;
-  std::byte* together_ = nullptr;  // where the rows of several workers are put side by side, and their results
+  std::byte* together_ = nullptr;  // where the rows of several workers are put side by side or widened, and results
   Arena arena_;
   std::vector<Peer> peers_;
   Pipeline pipeline_;

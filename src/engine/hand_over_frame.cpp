@@ -4,22 +4,38 @@
 #include "engine/hand_over_frame.h"
 
 #include "base/check.h"
+#include "ops/f8_rows.h"
 
 namespace tandem {
 
-std::size_t hand_over_bytes(std::int64_t rows, std::int64_t hidden, std::int64_t top_k) {
-  return static_cast<std::size_t>(rows * (hidden + 2 * top_k)) * 4;
+std::int64_t hand_over_row_bytes(std::int64_t hidden, Activations activations) {
+  return activations == Activations::kFp8 ? hidden + 4 * f8_groups(hidden) : 4 * hidden;
 }
 
-HandOver hand_over_in(std::span<std::byte> payload, std::int64_t rows, std::int64_t hidden, std::int64_t top_k) {
-  TANDEM_CHECK(payload.size() >= hand_over_bytes(rows, hidden, top_k), "a hand-over larger than its frame");
+std::size_t hand_over_bytes(std::int64_t rows, std::int64_t hidden, std::int64_t top_k, Activations activations) {
+  return static_cast<std::size_t>(rows * (hand_over_row_bytes(hidden, activations) + 8 * top_k));
+}
+
+HandOver hand_over_in(std::span<std::byte> payload, std::int64_t rows, std::int64_t hidden, std::int64_t top_k,
+                      Activations activations) {
+  TANDEM_CHECK(payload.size() >= hand_over_bytes(rows, hidden, top_k, activations),
+               "a hand-over larger than its frame");
+  std::byte* at = payload.data();
+  const auto take = [&](DType dtype, std::int64_t columns) {
+    const Tensor view(at, dtype, {rows, columns});
+    at += row_bytes(dtype, static_cast<std::size_t>(rows * columns));
+    return view;
+  };
   HandOver view;
-  view.hidden = Tensor(payload.data(), DType::kF32, {rows, hidden});
+  if (activations == Activations::kF32)
+    view.hidden = take(DType::kF32, hidden);
+  else
+    view.scales = take(DType::kF32, f8_groups(hidden));
   if (top_k > 0) {
-    std::byte* ids = payload.data() + static_cast<std::size_t>(rows * hidden) * 4;
-    view.expert_ids = Tensor(ids, DType::kI32, {rows, top_k});
-    view.expert_weights = Tensor(ids + static_cast<std::size_t>(rows * top_k) * 4, DType::kF32, {rows, top_k});
+    view.expert_ids = take(DType::kI32, top_k);
+    view.expert_weights = take(DType::kF32, top_k);
   }
+  if (activations == Activations::kFp8) view.codes = take(DType::kF8E4M3, hidden);  // last: bytes need no alignment
   return view;
 }
 

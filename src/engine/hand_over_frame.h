@@ -13,9 +13,14 @@
 
 namespace tandem {
 
+// What crosses is what experts consume: f32 rows, or E4M3 codes and their factors.
+std::int64_t hand_over_row_bytes(std::int64_t hidden, Activations activations);
 // top_k is 0 in layers that are not routed.
-std::size_t hand_over_bytes(std::int64_t rows, std::int64_t hidden, std::int64_t top_k);
-HandOver hand_over_in(std::span<std::byte> payload, std::int64_t rows, std::int64_t hidden, std::int64_t top_k);
+std::size_t hand_over_bytes(std::int64_t rows, std::int64_t hidden, std::int64_t top_k,
+                            Activations activations = Activations::kF32);
+// With FP8 activations hidden has no data: it is not what crosses.
+HandOver hand_over_in(std::span<std::byte> payload, std::int64_t rows, std::int64_t hidden, std::int64_t top_k,
+                      Activations activations = Activations::kF32);
 
 // Rows of partials that a worker of this share sends back for rows of a layer.
 std::int64_t partial_rows(const ModelConfig& model, const FfnShare& share, std::int32_t layer, std::int64_t rows);

@@ -46,7 +46,8 @@ HandOverLink::HandOverLink(Transport& transport, const Clock& clock, Backend& ba
   const std::int64_t m_count = config.micro_batches, f_count = config.layout.ffn_workers,
                      a_count = config.layout.attention_workers;
   const std::size_t frame_bytes =
-      aligned(sizeof(FrameHeader) + hand_over_bytes(config.rows_max, model.hidden, model.experts_per_token));
+      aligned(sizeof(FrameHeader) +
+              hand_over_bytes(config.rows_max, model.hidden, model.experts_per_token, config.activations));
   const std::size_t control_bytes = aligned(sizeof(FrameHeader) + static_cast<std::size_t>(m_count) * 4);
   ffn_buffers_each_ = static_cast<std::int32_t>(m_count) + kSpareReturns;
   ffn_buffer_bytes_ = aligned(sizeof(FrameHeader) +
@@ -135,13 +136,14 @@ HandOver HandOverLink::hand_over(std::int32_t m, std::int64_t rows, std::int64_t
                "a hand-over is computed while its frame is still in use");
   flight.rows = rows;
   flight.top_k = top_k;
-  return hand_over_in(payload(flight.frame), rows, model_.hidden, top_k);
+  return hand_over_in(payload(flight.frame), rows, model_.hidden, top_k, config_.activations);
 }
 
 void HandOverLink::send(std::int32_t m, std::int32_t layer, std::span<const std::int64_t> slots) {
   Flight& flight = flights_[m];
   flight.layer = layer;
-  flight.message_bytes = sizeof(FrameHeader) + hand_over_bytes(flight.rows, model_.hidden, flight.top_k);
+  flight.message_bytes =
+      sizeof(FrameHeader) + hand_over_bytes(flight.rows, model_.hidden, flight.top_k, config_.activations);
   flight.resends = 0;
   flight.under_way = true;
   flight.awaited = static_cast<std::int32_t>(flight.returns.size());

@@ -52,6 +52,9 @@ EngineConfig resolve(EngineConfig c, const ModelConfig& model, std::int64_t weig
   if (c.prefill_chunk == 0) c.prefill_chunk = std::min<std::int64_t>(256, c.rows_per_step_max);
   need_range("prefill chunk", c.prefill_chunk, 1, c.rows_per_step_max, "--prefill-chunk");
   need_range("queue limit", c.queue_max, 1, 1 << 20, "--queue-max");
+  if (c.activations == Activations::kFp8 && !model.block_fp8)
+    throw Error(ErrorCode::kInvalidArgument,
+                "activations are fp8, which needs a checkpoint whose weights are FP8 (--activations)");
   need_range("time to send again", c.resend_after_ms, 1, 3'600'000, "--resend-after-ms");
   need_range("repeat limit", c.resends_max, 0, 1000, "--resends-max");
   if (c.layout.ffn_workers > 8 && model.experts == 0)

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "engine/hand_over_frame.h"
 #include "engine/layout.h"
 #include "model/config.h"
 #include "model/share.h"
@@ -19,7 +20,8 @@ namespace tandem {
 struct WorkerConfig {
   Layout layout;
   std::int32_t micro_batches = 1;
-  std::int64_t rows_max = 512;                // of one micro-batch of one attention worker
+  std::int64_t rows_max = 512;  // of one micro-batch of one attention worker
+  Activations activations = Activations::kF32;
   std::uint64_t deployment = 0;               // identifies model and layout in frames
   Nanoseconds resend_after = 10'000'000'000;  // a hand-over unanswered for this long is sent again
   std::int32_t resends_max = 3;               // then its requests fail
@@ -38,7 +40,8 @@ struct WorkerConfig {
             .micro_batches = micro_batches,
             .rows_max = static_cast<std::int32_t>(rows_max),
             .slot_rows_max = static_cast<std::int32_t>(rows_max * model.experts_per_token),
-            .hidden = model.hidden};
+            .hidden = model.hidden,
+            .hand_over_row_bytes = static_cast<std::int32_t>(hand_over_row_bytes(model.hidden, activations))};
   }
 };
 

@@ -20,6 +20,9 @@ class Arena {
   Tensor f32(std::int64_t rows, std::int64_t columns) {
     return Tensor(take(rows * columns * 4), DType::kF32, {rows, columns});
   }
+  Tensor f8(std::int64_t rows, std::int64_t columns) {
+    return Tensor(take(rows * columns), DType::kF8E4M3, {rows, columns});
+  }
   Tensor i32(std::int64_t count) { return Tensor(take(count * 4), DType::kI32, {count}); }
 
   // Gives back what was taken after its construction.

@@ -35,6 +35,10 @@ std::vector<float> rope_inv_freq(const RopeConfig& rope) {
   return frequencies;
 }
 
+std::string_view name(Activations activations) {
+  return activations == Activations::kFp8 ? "fp8" : "f32";
+}
+
 ModelConfig read_config(const Checkpoint& checkpoint) {
   if (checkpoint.format() == CheckpointFormat::kGguf) {
     const ConfigReader config(checkpoint.config(), checkpoint.path());

@@ -7,11 +7,16 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
 
 namespace tandem {
+
+// How the inputs of linear layers are rounded: not at all, or as FP8 products take them (QuantiseRows).
+enum class Activations : std::uint8_t { kF32, kFp8 };
+std::string_view name(Activations activations);
 
 // Rotary embedding. pairs m rotate by position · inv_freq[m], inv_freq[m] = theta^(-2m/dim), rescaled.
 struct RopeConfig {

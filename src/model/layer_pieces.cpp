@@ -6,10 +6,35 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/f8_rows.h"
+
 namespace tandem {
 
 NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t elements) {
   return {reader.vector(Part::kNorm, name, elements), elements};
+}
+
+namespace {
+
+// x itself, or rounded in scratch memory.
+Tensor rounded(const Workspace& w, const Tensor& x) {
+  if (w.activations == Activations::kF32) return x;
+  const Tensor codes = w.arena.f8(x.rows(), x.shape[1]), scales = w.arena.f32(x.rows(), f8_groups(x.shape[1]));
+  const Tensor out = w.arena.f32(x.rows(), x.shape[1]);
+  w.backend.run(QuantiseRows{codes, scales, x});
+  w.backend.run(WidenRows{out, codes, scales});
+  return out;
+}
+
+}  // namespace
+
+void run_linear(const Workspace& w, const Tensor& out, const Tensor& x, const Weight& weight, const KSlices& slices) {
+  Arena::Scope scope(w.arena);
+  w.backend.run(MatMul{out, rounded(w, x), &weight, slices});
+}
+
+std::size_t linear_scratch(std::int64_t rows, std::int64_t columns) {
+  return scratch_bytes({rows * columns / 4 + 1, rows * f8_groups(columns), rows * columns});
 }
 
 void enter_layer(const Workspace& w, const Residual& residual, const NormWeight& norm, float eps, const Tensor& out) {
@@ -55,7 +80,7 @@ void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, con
   const Tensor gate_up = w.arena.f32(x.rows(), 2 * ffn.width), activated = w.arena.f32(x.rows(), ffn.width);
   w.backend.run(MatMul{gate_up, x, ffn.gate_up.get(), KSlices::whole(x.shape[1])});
   w.backend.run(SwiGlu{activated, gate_up});
-  w.backend.run(MatMul{out, activated, ffn.down.get(), ffn.slices});
+  run_linear(w, out, activated, *ffn.down, ffn.slices);
 }
 
 RoutedExperts load_routed_experts(WeightReader& reader, const ExpertNames& names_of, const ModelConfig& config,
@@ -141,7 +166,7 @@ void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const Ha
   w.backend.run(GatherRows{x, hand_over.hidden, group.rows});
   w.backend.run(GroupedMatMul{gate_up, x, layer.gate_up, offsets, KSlices::whole(hidden)});
   w.backend.run(SwiGlu{activated, gate_up});
-  w.backend.run(GroupedMatMul{y, activated, layer.down, offsets, layer.experts.front().slices});
+  w.backend.run(GroupedMatMul{y, rounded(w, activated), layer.down, offsets, layer.experts.front().slices});
   w.backend.run(ScatterScaledRows{out, y, group.outputs, group.weights});
 }
 
@@ -149,7 +174,8 @@ std::size_t ffn_scratch(const ModelConfig& c, std::int64_t rows_max) {
   const std::int64_t slots = rows_max * c.experts_per_token, width = std::max(c.ffn_width, c.shared_width);
   return scratch_bytes({slots, slots, slots, c.experts + 1, c.experts, slots * c.hidden, slots * 2 * c.expert_width,
                         slots * c.expert_width, slots * c.hidden}) +
-         scratch_bytes({rows_max * 2 * width, rows_max * width});
+         scratch_bytes({rows_max * 2 * width, rows_max * width}) + linear_scratch(slots, c.expert_width) +
+         linear_scratch(rows_max, width);
 }
 
 void attend(const Workspace& w, std::int32_t layer, const RowBatch& batch, const ModelConfig& config, const Tensor& q,

@@ -20,6 +20,12 @@ struct NormWeight {
 };
 NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t elements);
 
+// out = x · weightᵀ, x rounded as the workspace says. What takes tokens in (embedding), chooses experts or makes logits
+// is no linear layer in this sense.
+void run_linear(const Workspace& w, const Tensor& out, const Tensor& x, const Weight& weight, const KSlices& slices);
+// Scratch that it needs for inputs of this many elements.
+std::size_t linear_scratch(std::int64_t rows, std::int64_t columns);
+
 // The start of a layer: stream += ffn of the layer before (if there is one), out = norm(stream).
 void enter_layer(const Workspace& w, const Residual& residual, const NormWeight& norm, float eps, const Tensor& out);
 
@@ -27,7 +33,8 @@ void enter_layer(const Workspace& w, const Residual& residual, const NormWeight&
 void final_logits(const Workspace& w, const RowBatch& batch, const Residual& residual, const NormWeight& norm,
                   float eps, const Weight& head, const Tensor& logits);
 
-// down(silu(gate(x)) · up(x)). A worker may hold a subtree of the width's slices.
+// down(silu(gate(x)) · up(x)); x is rounded already, since it came that way over the hand-over. A worker may hold a
+// subtree of the width's slices.
 struct GatedFfn {
   std::unique_ptr<Weight> gate_up;  // [2·width, hidden]
   std::unique_ptr<Weight> down;     // [hidden, width]

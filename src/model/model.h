@@ -47,8 +47,11 @@ struct HandOver {
   Tensor hidden;          // [rows, hidden], normalised
   Tensor expert_ids;      // i32 [rows, k]; no data in dense layers
   Tensor expert_weights;  // f32 [rows, k]
+  // With FP8 activations these cross in place of hidden, which FFN workers fill from them (QuantiseRows, WidenRows).
+  Tensor codes;   // f8_e4m3 [rows, hidden]
+  Tensor scales;  // [rows, groups]
 
-  std::int64_t rows() const { return hidden.rows(); }
+  std::int64_t rows() const { return hidden ? hidden.rows() : codes.rows(); }
 };
 
 // What crosses back from one FFN worker.
@@ -63,6 +66,7 @@ struct Workspace {
   Backend& backend;
   Arena& arena;
   KvCache* cache = nullptr;  // attention workers only
+  Activations activations = Activations::kF32;
 };
 
 class Model {

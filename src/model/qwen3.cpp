@@ -8,6 +8,8 @@
 //           MoE    p = softmax(Wrouter y); the top k, made to sum to 1; sum of weighted experts
 #include "model/qwen3.h"
 
+#include <algorithm>
+
 #include "base/format.h"
 #include "model/decoder_config.h"
 #include "model/layer_pieces.h"
@@ -145,7 +147,8 @@ class Qwen3 final : public Model {
   std::size_t attention_scratch_bytes(std::int64_t rows_max, std::int64_t logits_max) const override {
     const ModelConfig& c = config();
     return scratch_bytes({rows_max * (c.heads + 2 * c.kv_heads) * c.head_dim, rows_max * c.heads * c.head_dim,
-                          rows_max * c.hidden, rows_max * c.experts, logits_max * c.hidden, logits_max * c.hidden});
+                          rows_max * c.hidden, rows_max * c.experts, logits_max * c.hidden, logits_max * c.hidden}) +
+           linear_scratch(rows_max, std::max<std::int64_t>(c.hidden, c.heads * c.head_dim));
   }
   std::size_t ffn_scratch_bytes(std::int64_t rows_max) const override { return ffn_scratch(config(), rows_max); }
 
@@ -218,13 +221,13 @@ void Qwen3::attention(const Workspace& w, std::int32_t index, const RowBatch& ba
   const Tensor q = qkv.slice_columns(0, q_columns), k = qkv.slice_columns(q_columns, kv_columns);
 
   enter_layer(w, residual, layer.input_norm, c.norm_eps, hand_over.hidden);
-  w.backend.run(MatMul{qkv, hand_over.hidden, layer.qkv.get(), KSlices::whole(c.hidden)});
+  run_linear(w, qkv, hand_over.hidden, *layer.qkv, KSlices::whole(c.hidden));
   w.backend.run(RmsNorm{q, q, layer.query_norm.tensor(), c.norm_eps});
   w.backend.run(RmsNorm{k, k, layer.key_norm.tensor(), c.norm_eps});
   w.backend.run(Rope{q, batch.positions, inv_freq, c.head_dim});
   w.backend.run(Rope{k, batch.positions, inv_freq, c.head_dim});
   attend(w, index, batch, c, q, k, qkv.slice_columns(q_columns + kv_columns, kv_columns), attended);
-  w.backend.run(MatMul{out, attended, layer.o.get(), KSlices::whole(q_columns)});
+  run_linear(w, out, attended, *layer.o, KSlices::whole(q_columns));
   w.backend.run(AddRmsNorm{hand_over.hidden, residual.stream, out, layer.post_norm.tensor(), c.norm_eps});
 }
 

@@ -8,6 +8,7 @@
 //   unweighted
 #include "model/step3_text.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <ranges>
@@ -131,7 +132,8 @@ class Step3Text final : public Model {
     const ModelConfig& c = config();
     return scratch_bytes({rows_max * (c.query_rank + 2 * c.head_dim), rows_max * c.heads * c.head_dim,
                           rows_max * c.heads * c.head_dim, rows_max * c.hidden, rows_max * c.experts,
-                          logits_max * c.hidden, logits_max * c.hidden});
+                          logits_max * c.hidden, logits_max * c.hidden}) +
+           linear_scratch(rows_max, std::max<std::int64_t>({c.hidden, c.query_rank, c.heads * c.head_dim}));
   }
   std::size_t ffn_scratch_bytes(std::int64_t rows_max) const override { return ffn_scratch(config(), rows_max); }
 
@@ -207,13 +209,13 @@ void Step3Text::attention(const Workspace& w, std::int32_t index, const RowBatch
   const Tensor query = down.slice_columns(0, c.query_rank), k = down.slice_columns(c.query_rank, c.head_dim);
 
   enter_layer(w, residual, layer.input_norm, c.norm_eps, hand_over.hidden);
-  w.backend.run(MatMul{down, hand_over.hidden, layer.down_qkv.get(), KSlices::whole(c.hidden)});
+  run_linear(w, down, hand_over.hidden, *layer.down_qkv, KSlices::whole(c.hidden));
   w.backend.run(RmsNorm{query, query, layer.query_norm.tensor(), c.norm_eps});
-  w.backend.run(MatMul{q, query, layer.q.get(), KSlices::whole(c.query_rank)});
+  run_linear(w, q, query, *layer.q, KSlices::whole(c.query_rank));
   w.backend.run(Rope{q, batch.positions, inv_freq, c.head_dim});
   w.backend.run(Rope{k, batch.positions, inv_freq, c.head_dim});
   attend(w, index, batch, c, q, k, down.slice_columns(c.query_rank + c.head_dim, c.head_dim), attended);
-  w.backend.run(MatMul{out, attended, layer.o.get(), KSlices::whole(q_columns)});
+  run_linear(w, out, attended, *layer.o, KSlices::whole(q_columns));
   w.backend.run(AddRmsNorm{hand_over.hidden, residual.stream, out, layer.post_norm.tensor(), c.norm_eps});
 }
 

@@ -104,6 +104,14 @@ Work work_of(const Sample& op) {
   return {op.logits.shape.elements(), bytes_of(op.logits), op.logits.rows() * 8};
 }
 
+Work work_of(const QuantiseRows& op) {
+  return {3 * op.x.shape.elements(), bytes_of(op.x), bytes_of(op.codes) + bytes_of(op.scales)};
+}
+
+Work work_of(const WidenRows& op) {
+  return {op.out.shape.elements(), bytes_of(op.codes) + bytes_of(op.scales), bytes_of(op.out)};
+}
+
 }  // namespace
 
 Work work(const Operator& op) {
@@ -118,7 +126,8 @@ std::string_view name(const Operator& op) {
                                                 "append_kv",       "paged_attention",
                                                 "swiglu",          "select_experts",
                                                 "gather_rows",     "scatter_scaled_rows",
-                                                "combine_experts", "sample"};
+                                                "combine_experts", "sample",
+                                                "quantise_rows",   "widen_rows"};
   static_assert(std::size(kNames) == std::variant_size_v<Operator>);
   return kNames[op.index()];
 }
@@ -128,7 +137,7 @@ std::int64_t rows(const Operator& op) {
       Overload{[](const Rope& o) { return o.x.rows(); }, [](const GateHeads& o) { return o.x.rows(); },
                [](const AppendKv& o) { return o.k.rows(); }, [](const SelectExperts& o) { return o.logits.rows(); },
                [](const ScatterScaledRows& o) { return o.x.rows(); }, [](const Sample& o) { return o.logits.rows(); },
-               [](const auto& o) { return o.out.rows(); }},
+               [](const QuantiseRows& o) { return o.x.rows(); }, [](const auto& o) { return o.out.rows(); }},
       op);
 }
 

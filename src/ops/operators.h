@@ -173,6 +173,20 @@ struct CombineExperts {
   std::span<const std::int32_t> slice_counts;
 };
 
+// Rounds x to E4M3 with one factor for each row and group of 128 columns (f8_rows.h).
+struct QuantiseRows {
+  Tensor codes;   // f8_e4m3 [rows, columns]
+  Tensor scales;  // [rows, columns / 128, rounded up]
+  Tensor x;       // [rows, columns]
+};
+
+// out = code · scale, which QuantiseRows made.
+struct WidenRows {
+  Tensor out;     // [rows, columns]
+  Tensor codes;   // f8_e4m3 [rows, columns]
+  Tensor scales;  // [rows, columns / 128, rounded up]
+};
+
 // Chooses one token per row (sampling.h).
 struct Sample {
   Tensor logits;                    // [rows, vocab]
@@ -180,9 +194,9 @@ struct Sample {
   std::span<SampledToken> out;
 };
 
-using Operator =
-    std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, ProjectHeads, GateHeads, AppendKv,
-                 PagedAttention, SwiGlu, SelectExperts, GatherRows, ScatterScaledRows, CombineExperts, Sample>;
+using Operator = std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, ProjectHeads, GateHeads,
+                              AppendKv, PagedAttention, SwiGlu, SelectExperts, GatherRows, ScatterScaledRows,
+                              CombineExperts, Sample, QuantiseRows, WidenRows>;
 
 // Checks shapes, types and ranges; a violation is a bug of the caller and stops the program.
 void validate(const Operator& op);

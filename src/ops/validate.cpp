@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/check.h"
+#include "ops/f8_rows.h"
 #include "ops/operators.h"
 
 namespace tandem {
@@ -192,6 +193,24 @@ void check(const Sample& op) {
   need_f32(op.logits, op.logits.rows(), op.logits.shape[1], "sample: logits are not f32 [rows, vocab]");
   need(static_cast<std::int64_t>(op.rows.size()) == op.logits.rows() && op.out.size() == op.rows.size(),
        "sample: one parameter set and one result per row");
+}
+
+void need_f8(const Tensor& codes, const Tensor& scales, std::int64_t rows, std::int64_t columns, const char* message) {
+  need(codes.dtype == DType::kF8E4M3 && codes.shape.rank == 2 && codes.rows() == rows && codes.shape[1] == columns,
+       message);
+  need_f32(scales, rows, f8_groups(columns), message);
+}
+
+void check(const QuantiseRows& op) {
+  need_f32(op.x, op.x.rows(), op.x.shape[1], "quantise_rows: x is not f32 [rows, columns]");
+  need_f8(op.codes, op.scales, op.x.rows(), op.x.shape[1],
+          "quantise_rows: codes are not f8_e4m3 [rows, columns] with f32 scales [rows, groups of 128]");
+}
+
+void check(const WidenRows& op) {
+  need_f32(op.out, op.out.rows(), op.out.shape[1], "widen_rows: out is not f32 [rows, columns]");
+  need_f8(op.codes, op.scales, op.out.rows(), op.out.shape[1],
+          "widen_rows: codes are not f8_e4m3 [rows, columns] with f32 scales [rows, groups of 128]");
 }
 
 }  // namespace

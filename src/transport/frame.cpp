@@ -70,8 +70,9 @@ bool payload_fits(const FrameHeader& header, const FrameLimits& limits) {
     case FrameKind::kControl:
       return bytes == static_cast<std::uint64_t>(limits.micro_batches) * sizeof(std::int32_t);
     case FrameKind::kHandOver: {  // after the rows, k pairs of id and weight for each; k is the layer's business
-      if (rows == 0 || bytes < rows * row_bytes) return bytes == 0 && rows == 0;
-      return (bytes - rows * row_bytes) % (rows * (sizeof(std::int32_t) + sizeof(float))) == 0;
+      const std::uint64_t hidden_bytes = rows * static_cast<std::uint64_t>(limits.hand_over_row_bytes);
+      if (rows == 0 || bytes < hidden_bytes) return bytes == 0 && rows == 0;
+      return (bytes - hidden_bytes) % (rows * (sizeof(std::int32_t) + sizeof(float))) == 0;
     }
     case FrameKind::kReturn:
       return bytes == slot_rows * row_bytes || bytes == (slot_rows + rows) * row_bytes;

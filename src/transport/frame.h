@@ -52,7 +52,8 @@ struct FrameLimits {
   std::int32_t micro_batches = 0;
   std::int32_t rows_max = 0;
   std::int32_t slot_rows_max = 0;
-  std::int32_t hidden = 0;
+  std::int32_t hidden = 0;               // floats in a returned row
+  std::int32_t hand_over_row_bytes = 0;  // of a handed-over row without its choices
 };
 
 // Not cryptographic: finds damage, not malice (links that trust nobody add a seal of their own).

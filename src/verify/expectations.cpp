@@ -88,7 +88,7 @@ std::string read_text(const std::string& path) {
 
 }  // namespace
 
-Expectations read_expectations(const std::string& path) {
+Expectations read_expectations(const std::string& path, Activations activations) {
   const bool is_file = fs::is_regular_file(path);
   const fs::path folder = is_file ? fs::path(path).parent_path() : fs::path(path);
   const std::string json_path = folder / "expected.json";
@@ -103,10 +103,19 @@ Expectations read_expectations(const std::string& path) {
                            json_path, folder.string()));
       expected = Json(expected["files"][key]);
     }
+    if (activations == Activations::kFp8) {
+      if (!expected.contains("activation_fp8"))
+        throw Error(ErrorCode::kInvalidArgument, format("{} has no recordings with FP8 activations", json_path));
+      expected = Json(expected["activation_fp8"]);
+    }
     const Recording recording(folder / "expected.safetensors");
     Expectations e;
     for (const Json& entry : expected.at("prompts")) e.prompts.push_back(read_prompt(recording, entry));
     const Json& tolerance = expected.at("tolerance");
+    if (activations == Activations::kFp8) {
+      e.logits_rms_fp8 = tolerance.at("logits_rms").get<double>();
+      return e;
+    }
     e.logits_max_abs_f32 = tolerance.at("logits_max_abs_f32").get<double>();
     if (!tolerance.at("logits_max_abs_bf16").is_null())
       e.logits_max_abs_bf16 = tolerance.at("logits_max_abs_bf16").get<double>();

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "model/config.h"
+
 namespace tandem {
 
 struct ExpectedRoutes {
@@ -35,9 +37,12 @@ struct Expectations {
   double logits_max_abs_f32 = 0;
   double logits_max_abs_bf16 = 0;  // 0: only the root mean square is held
   double logits_rms_bf16 = 0;
+  double logits_rms_fp8 =
+      0;  // with FP8 activations the only limit: an input beside a rounding border moves a whole step
 };
 
 // Of the checkpoint at path: a folder, or a GGUF file whose folder holds the recordings. Throws Error.
-Expectations read_expectations(const std::string& path);
+// activations chooses between two sets of recordings; kFp8: Error{kInvalidArgument} where there are none.
+Expectations read_expectations(const std::string& path, Activations activations = Activations::kF32);
 
 }  // namespace tandem

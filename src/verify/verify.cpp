@@ -141,6 +141,11 @@ PromptVerdict judge(const ExpectedPrompt& expected, const Expectations& limits, 
   }
   compare_logits(expected, found, v);
   compare_routes(expected, found, v);
+  if (limits.logits_rms_fp8 > 0) {
+    fault(!(v.logits_rms <= limits.logits_rms_fp8),
+          format("rms logit error {:.3g}, limit {:.3g}", v.logits_rms, limits.logits_rms_fp8));
+    return v;
+  }
   const double max_abs = f32 ? limits.logits_max_abs_f32 : limits.logits_max_abs_bf16;
   fault(max_abs > 0 && !(v.logits_max_abs <= max_abs),
         format("largest logit error {:.3g}, limit {:.3g}", v.logits_max_abs, max_abs));
@@ -169,6 +174,7 @@ Verdict verify(const Checkpoint& checkpoint, const Expectations& expectations, E
   const std::vector<RequestId> ids = run_prompts(*engine, expectations, recorder);
   Verdict verdict;
   verdict.f32 = config.kv_dtype == DType::kF32;
+  verdict.fp8 = expectations.logits_rms_fp8 > 0;
   for (std::size_t i = 0; i < ids.size(); ++i)
     verdict.prompts.push_back(judge(expectations.prompts[i], expectations, verdict.f32, recorder.of(ids[i])));
   return verdict;

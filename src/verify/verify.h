@@ -29,6 +29,7 @@ struct PromptVerdict {
 struct Verdict {
   std::vector<PromptVerdict> prompts;
   bool f32 = false;  // which limits were held
+  bool fp8 = false;  // those of FP8 activations, whatever the KV
   bool passed() const;
 };
 

@@ -262,6 +262,25 @@ TEST_P(BitEqual, OverATransportThatLosesDelaysAndRepeats) {
   }
 }
 
+// Rounded to FP8 the same numbers cross that the local layout consumes.
+TEST(BitEqualStep3, WithFp8Activations) {
+  const auto checkpoint = Checkpoint::open("tests/goldens/step3_text_fp8");
+  const std::vector<Request> requests = some_requests();
+  EngineConfig config = small_engine();
+  const std::vector<Recorded> unrounded = RecordingEngine(*checkpoint, config).run(requests);
+  config.activations = Activations::kFp8;
+  const std::vector<Recorded> expected = RecordingEngine(*checkpoint, config).run(requests);
+  EXPECT_NE(unrounded[0].logits.at(0), expected[0].logits.at(0));
+  for (const char* layout : {"1A1F", "2A1F", "1A3F", "2A2F"}) {
+    SCOPED_TRACE(layout);
+    config = small_engine(layout, 3);
+    config.activations = Activations::kFp8;
+    config.prefill_chunk = 17;
+    const std::vector<Recorded> found = RecordingEngine(*checkpoint, config).run(requests);
+    for (std::size_t i = 0; i < requests.size(); ++i) expect_same_bits(expected[i], found[i]);
+  }
+}
+
 // More FFN workers than there are slices of the shared width, or experts: the ninth has nothing to do.
 TEST(BitEqualStep3, WithFfnWorkersThatHoldNoSlice) {
   const auto checkpoint = Checkpoint::open("tests/goldens/step3_text_bf16");

@@ -24,6 +24,21 @@ TEST(HandOverFrame, RoutedArraysFillThePayload) {
   EXPECT_EQ(view.expert_ids.dtype, DType::kI32);
 }
 
+TEST(HandOverFrame, CodesAndTheirFactorsCrossInAQuarterOfTheBytes) {
+  std::vector<std::byte> bytes(hand_over_bytes(3, 200, 2, Activations::kFp8));
+  EXPECT_EQ(bytes.size(), 3u * (200 + 2 * 4) + 3 * 2 * 8);
+  const HandOver view = hand_over_in(bytes, 3, 200, 2, Activations::kFp8);
+  EXPECT_FALSE(view.hidden);
+  EXPECT_EQ(view.rows(), 3);
+  EXPECT_EQ(view.scales.data, bytes.data());
+  EXPECT_EQ(view.scales.shape, (Shape{3, 2}));
+  EXPECT_EQ(view.expert_ids.data, bytes.data() + 3 * 2 * 4);
+  EXPECT_EQ(view.expert_weights.data, bytes.data() + 3 * 2 * 4 + 3 * 2 * 4);
+  EXPECT_EQ(view.codes.data, bytes.data() + 3 * 2 * 4 + 2 * 3 * 2 * 4);
+  EXPECT_EQ(view.codes.shape, (Shape{3, 200}));
+  EXPECT_EQ(view.codes.dtype, DType::kF8E4M3);
+}
+
 TEST(HandOverFrame, DenseLayersHaveNoChoices) {
   std::vector<std::byte> bytes(hand_over_bytes(3, 16, 0));
   EXPECT_EQ(bytes.size(), 3u * 16 * 4);

@@ -46,6 +46,17 @@ TEST(Resolve, FillsEverythingThatIsOpen) {
   EXPECT_EQ(resolve({}, long_model, kMiB).context_tokens_max, 8192);
 }
 
+TEST(Resolve, Fp8ActivationsNeedFp8Weights) {
+  EngineConfig given;
+  given.activations = Activations::kFp8;
+  ModelConfig model = small_model();
+  const Error error = error_of([&] { resolve(given, model, kMiB); });
+  EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+  EXPECT_NE(error.message().find("--activations"), std::string::npos) << error.message();
+  model.block_fp8 = true;
+  EXPECT_EQ(resolve(given, model, kMiB).activations, Activations::kFp8);
+}
+
 TEST(Resolve, KeepsWhatWasGiven) {
   EngineConfig given;
   given.threads = 3;

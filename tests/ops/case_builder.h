@@ -77,6 +77,7 @@ class CaseBuilder {
   Rng& rng() { return rng_; }
 
   Tensor zeros(std::int64_t rows, std::int64_t columns) { return tensor(DType::kF32, {rows, columns}); }
+  Tensor codes(std::int64_t rows, std::int64_t columns) { return tensor(DType::kF8E4M3, {rows, columns}); }
   // Rows are padding elements further apart than they are wide.
   Tensor normal(std::int64_t rows, std::int64_t columns, float deviation = 1, std::int64_t padding = 0) {
     Tensor t = tensor(DType::kF32, {rows, columns + padding});

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "base/format.h"
+#include "ops/f8_rows.h"
 #include "tests/ops/case_builder.h"
 
 namespace tandem {
@@ -81,6 +82,13 @@ inline void add_row_cases(std::vector<OperatorCase>& table) {
     table.push_back({format("rms_norm {} rows, {} heads of {}", rows, heads, dim), {}, [=](CaseBuilder& b) {
                        const Tensor x = b.normal(rows, heads * dim, 3, 7);
                        return BuiltCase{{RmsNorm{x, x, b.normal_vector(dim, 1, 0.2f), 1e-6f}}, {x}};
+                     }});
+  }
+  for (const auto& [rows, columns] : {std::pair{0, 128}, {1, 384}, {5, 200}, {67, 96}, {3, 1}}) {
+    table.push_back({format("quantise_rows and back {}x{}", rows, columns), kExact, [=](CaseBuilder& b) {
+                       const Tensor x = b.normal(rows, columns, 3, 5), out = b.zeros(rows, columns);
+                       const Tensor codes = b.codes(rows, columns), scales = b.zeros(rows, f8_groups(columns));
+                       return BuiltCase{{QuantiseRows{codes, scales, x}, WidenRows{out, codes, scales}}, {scales, out}};
                      }});
   }
   for (const auto& [rows, heads, dim, pairs] :

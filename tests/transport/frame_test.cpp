@@ -30,7 +30,8 @@ constexpr FrameLimits kLimits = {.deployment = 0xd3b10e,
                                  .micro_batches = 3,
                                  .rows_max = 16,
                                  .slot_rows_max = 32,
-                                 .hidden = 8};
+                                 .hidden = 8,
+                                 .hand_over_row_bytes = 32};
 constexpr std::size_t kRowBytes = 8 * sizeof(float);
 
 FrameHeader header_of(FrameKind kind) {

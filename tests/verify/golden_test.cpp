@@ -65,6 +65,36 @@ std::string name_of(const testing::TestParamInfo<Case>& info) {
 
 INSTANTIATE_TEST_SUITE_P(All, Golden, testing::ValuesIn(cases()), name_of);
 
+TEST(GoldenFp8Activations, StayWithinTheRecordedLimit) {
+  const std::string path = "tests/goldens/step3_text_fp8";
+  const Expectations expectations = read_expectations(path, Activations::kFp8);
+  ASSERT_EQ(expectations.prompts.size(), 3u);
+  for (const auto& [backend, layout] : {std::pair{"reference", "local"}, {"cpu", "local"}, {"cpu", "2A2F"}}) {
+    EngineConfig config;
+    config.backend = backend;
+    config.kv_dtype = DType::kF32;
+    config.layout = parse_layout(layout);
+    config.context_tokens_max = 256;
+    config.checked = true;
+    config.activations = Activations::kFp8;
+    const Verdict verdict = verify(*Checkpoint::open(path), expectations, config);
+    EXPECT_TRUE(verdict.fp8);
+    for (const PromptVerdict& prompt : verdict.prompts)
+      for (const std::string& fault : prompt.faults) ADD_FAILURE() << backend << ", " << prompt.name << ": " << fault;
+    EXPECT_TRUE(verdict.passed());
+  }
+}
+
+TEST(Expectations, WithFp8ActivationsAreAskedForWhereThereAreNone) {
+  try {
+    read_expectations("tests/goldens/llama", Activations::kFp8);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    EXPECT_NE(error.message().find("no recordings with FP8 activations"), std::string::npos);
+  }
+}
+
 // The same weights under the names and metadata of GGUF's architectures.
 class GgufCopy : public testing::TestWithParam<const char*> {};
 

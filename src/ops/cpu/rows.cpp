@@ -7,6 +7,7 @@
 
 #include "ops/cpu/machine.h"
 #include "ops/cpu/packed_weight.h"
+#include "ops/f8_rows.h"
 
 namespace tandem::cpu {
 
@@ -85,6 +86,23 @@ void run(Machine& machine, const SwiGlu& op) {
       const float* gate = op.gate_up.row<float>(i);
       machine.kernels.swiglu(op.out.row<float>(i), gate, gate + width, width, op.limit);
     }
+  });
+}
+
+void run(Machine& machine, const QuantiseRows& op) {
+  constexpr std::int64_t kRoundingCost = 8;  // in elements
+  const std::int64_t columns = op.x.shape[1];
+  machine.split(op.x.rows(), kRoundingCost * columns, [&](int, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      quantise_row(op.x.row<float>(i), columns, op.codes.row<std::uint8_t>(i), op.scales.row<float>(i));
+  });
+}
+
+void run(Machine& machine, const WidenRows& op) {
+  const std::int64_t columns = op.out.shape[1];
+  machine.split(op.out.rows(), 4 * columns, [&](int, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      widen_row(op.codes.row<std::uint8_t>(i), op.scales.row<float>(i), columns, op.out.row<float>(i));
   });
 }
 

@@ -62,5 +62,7 @@ void run(const GatherRows& op);
 void run(const ScatterScaledRows& op);
 void run(const CombineExperts& op);
 void run(const Sample& op);
+void run(const QuantiseRows& op);
+void run(const WidenRows& op);
 
 }  // namespace tandem::reference

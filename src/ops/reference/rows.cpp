@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/f8_rows.h"
 #include "ops/reference/reference.h"
 
 namespace tandem::reference {
@@ -137,6 +138,16 @@ void run(const SwiGlu& op) {
       op.out.row<float>(i)[c] = activated * up;
     }
   }
+}
+
+void run(const QuantiseRows& op) {
+  for (std::int64_t i = 0; i < op.x.rows(); ++i)
+    quantise_row(op.x.row<float>(i), op.x.shape[1], op.codes.row<std::uint8_t>(i), op.scales.row<float>(i));
+}
+
+void run(const WidenRows& op) {
+  for (std::int64_t i = 0; i < op.out.rows(); ++i)
+    widen_row(op.codes.row<std::uint8_t>(i), op.scales.row<float>(i), op.out.shape[1], op.out.row<float>(i));
 }
 
 void run(const Sample& op) {

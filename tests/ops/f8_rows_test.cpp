@@ -1,0 +1,101 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/f8_rows.h"
+
+#include "base/scalar.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/safetensors.h"
+#include "tests/ops/backend_tests.h"
+
+namespace tandem {
+namespace {
+
+TEST(QuantiseRow, EachGroupHasItsLargestAt448) {
+  std::vector<float> x(200);
+  for (int c = 0; c < 200; ++c)
+    x[static_cast<std::size_t>(c)] = (c < 128 ? 0.01f : 30.0f) * static_cast<float>(c % 7 - 3);
+  std::vector<std::uint8_t> codes(200);
+  float scales[2];
+  quantise_row(x.data(), 200, codes.data(), scales);
+  EXPECT_EQ(scales[0], 0.03f / 448);
+  EXPECT_EQ(scales[1], 90.0f / 448);
+  std::vector<float> wide(200);
+  widen_row(codes.data(), scales, 200, wide.data());
+  for (std::size_t c = 0; c < 200; ++c) EXPECT_NEAR(wide[c], x[c], std::abs(x[c]) / 16) << c;
+}
+
+TEST(QuantiseRow, ZerosStayZerosAndNaNStaysWhereItWas) {
+  std::vector<float> x(130, 0.0f), wide(130);
+  x[129] = NAN;
+  x[128] = 1;
+  std::vector<std::uint8_t> codes(130);
+  float scales[2];
+  quantise_row(x.data(), 130, codes.data(), scales);
+  EXPECT_EQ(scales[0], 1e-10f / 448);
+  widen_row(codes.data(), scales, 130, wide.data());
+  for (std::size_t c = 0; c < 128; ++c) EXPECT_EQ(wide[c], 0);
+  EXPECT_EQ(wide[128], 1);
+  EXPECT_TRUE(std::isnan(wide[129]));
+}
+
+// One FP8 layer as an independent implementation computed it.
+class RecordedFp8Layer : public testing::Test {
+ protected:
+  std::span<const std::byte> bytes(const std::string& name) const {
+    for (const TensorInfo& info : header_.tensors)
+      if (info.name == "unit." + name) return file_.bytes(info.offset, info.bytes);
+    throw std::invalid_argument(name);
+  }
+  std::vector<float> floats(const std::string& name) const {
+    std::vector<float> values(bytes(name).size() / 4);
+    std::memcpy(values.data(), bytes(name).data(), bytes(name).size());
+    return values;
+  }
+  std::vector<float> product(Backend& backend, const Tensor& x) const {
+    const TensorInfo& w = *checkpoint_->find("model.layers.0.mlp.down_proj.weight");
+    const TensorInfo& s = *checkpoint_->find("model.layers.0.mlp.down_proj.weight_scale_inv");
+    BlockScales scales{std::vector<float>(static_cast<std::size_t>(s.shape.elements())), 0, s.shape[1]};
+    std::memcpy(scales.values.data(), checkpoint_->data(s).data(), s.bytes);
+    const WeightPart part{checkpoint_->data(w).data(),          *w.dtype, w.shape[0],
+                          static_cast<std::size_t>(w.shape[1]), {},       scales};
+    const auto weight = backend.pack({{part}, w.shape[1]});
+    CaseBuilder b(backend);
+    const Tensor out = b.zeros(x.rows(), w.shape[0]);
+    backend.run(MatMul{out, x, weight.get(), KSlices::whole(w.shape[1])});
+    return values_of(out);
+  }
+
+  static constexpr std::int64_t kRows = 5, kColumns = 384;
+  const std::unique_ptr<Checkpoint> checkpoint_ = Checkpoint::open("tests/goldens/step3_text_fp8");
+  const MappedFile file_ = MappedFile::open("tests/goldens/step3_text_fp8/expected.safetensors");
+  const SafetensorsHeader header_ = parse_safetensors(file_.bytes(), "expected.safetensors");
+};
+
+TEST_F(RecordedFp8Layer, CodesAndScalesAreEqualBitForBit) {
+  const std::vector<float> x = floats("x");
+  for (const auto& backend : {make_reference_backend(), make_cpu_backend({.threads = 2})}) {
+    CaseBuilder b(*backend);
+    const Tensor in = b.zeros(kRows, kColumns), codes = b.codes(kRows, kColumns), scales = b.zeros(kRows, 3);
+    std::memcpy(in.data, x.data(), x.size() * sizeof(float));
+    backend->run(QuantiseRows{codes, scales, in});
+    EXPECT_EQ(std::memcmp(codes.data, bytes("x_fp8").data(), kRows * kColumns), 0) << backend->describe();
+    EXPECT_TRUE(same_bits(values_of(scales), floats("x_scale"))) << backend->describe();
+  }
+}
+
+TEST_F(RecordedFp8Layer, ProductsAgreeWithAndWithoutRoundedInputs) {
+  const std::vector<float> x = floats("x");
+  for (const auto& backend : {make_reference_backend(), make_cpu_backend({.threads = 2})}) {
+    CaseBuilder b(*backend);
+    const Tensor in = b.zeros(kRows, kColumns), codes = b.codes(kRows, kColumns), scales = b.zeros(kRows, 3);
+    std::memcpy(in.data, x.data(), x.size() * sizeof(float));
+    EXPECT_TRUE(close(product(*backend, in), floats("y_exact_x"), {})) << backend->describe();
+    backend->run(QuantiseRows{codes, scales, in});
+    backend->run(WidenRows{in, codes, scales});
+    EXPECT_TRUE(close(product(*backend, in), floats("y_fp8_x"), {})) << backend->describe();
+  }
+}
+
+}  // namespace
+}  // namespace tandem
