@@ -40,7 +40,7 @@ std::vector<double> tile_row(const std::vector<std::uint8_t>& tiles, const std::
   static const std::array<float, 256> kValues = e4m3_values();
   std::vector<double> values(static_cast<std::size_t>(columns));
   for (std::int32_t c = 0; c < columns; ++c) {
-    const std::int64_t tile = static_cast<std::int64_t>(row / Fp8Tile::kRows) * (columns / 128) + c / 128;
+    const std::int64_t tile = c / 128 * (rows / Fp8Tile::kRows) + row / Fp8Tile::kRows;
     const std::uint8_t code =
         tiles[static_cast<std::size_t>(tile * Fp8Tile::kBytes + Fp8Tile::offset(row % Fp8Tile::kRows, c % 128))];
     values[static_cast<std::size_t>(c)] =

@@ -10,11 +10,11 @@ namespace {
 
 template <class V>
 void launch(const Fp8Gemm& op, const Fp8GemmPlan& plan, Stream stream) {
-  const int row_groups = (op.rows_max + 128 * V::kShare - 1) / (128 * V::kShare);
-  const dim3 grid(static_cast<unsigned>(op.n / plan.tile_columns * V::kCluster),
-                  static_cast<unsigned>(op.experts * row_groups));
+  const int row_tiles = (op.rows_max + 127) / 128;
+  const dim3 grid(static_cast<unsigned>(op.n / plan.tile_columns * row_tiles * V::kSplit),
+                  static_cast<unsigned>(op.experts));
   launch_dependent(fp8_gemm::multiply_kernel<V>, grid, fp8_gemm::kThreads, sizeof(fp8_gemm::Shared<V>) + 1023, stream,
-                   op, V::kCluster);
+                   op, V::kSplit);
 }
 
 }  // namespace
@@ -24,14 +24,11 @@ void run(const Fp8Gemm& op, Stream stream) {
   using fp8_gemm::Variant;
   const bool swiglu = op.hidden != nullptr;
   const Fp8GemmPlan plan = plan_fp8_gemm(op.experts, op.rows_max, op.n, op.k, swiglu);
-  if (swiglu)
-    return plan.share == 2 ? launch<Variant<2, 2, 1, true>>(op, plan, stream)
-                           : launch<Variant<2, 1, 1, true>>(op, plan, stream);
-  if (plan.share == 2) return launch<Variant<2, 2, 1, false>>(op, plan, stream);
-  if (plan.tile_columns == 256) return launch<Variant<2, 1, 1, false>>(op, plan, stream);
-  if (plan.split == 4) return launch<Variant<1, 1, 4, false>>(op, plan, stream);
-  if (plan.split == 2) return launch<Variant<1, 1, 2, false>>(op, plan, stream);
-  launch<Variant<1, 1, 1, false>>(op, plan, stream);
+  if (swiglu) return launch<Variant<2, 1, true>>(op, plan, stream);
+  if (plan.tile_columns == 256) return launch<Variant<2, 1, false>>(op, plan, stream);
+  if (plan.split == 4) return launch<Variant<1, 4, false>>(op, plan, stream);
+  if (plan.split == 2) return launch<Variant<1, 2, false>>(op, plan, stream);
+  launch<Variant<1, 1, false>>(op, plan, stream);
 }
 
 }  // namespace tandem::cuda

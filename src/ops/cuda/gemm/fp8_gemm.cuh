@@ -7,8 +7,8 @@
 // 128-deep stages with plain copies of whole tiles. A stage's products are summed inside the tensor core (about 14
 // bits) for 128 of k only, then scaled and added in f32. K runs in order, so bits do not depend on the number of rows.
 //
-// Clusters: with kShare = 2 two blocks with different rows each fetch half of the weight tile for both. With kSplit > 1
-// blocks take parts of k and add up in rank order through each other's shared memory.
+// With kSplit > 1 the blocks of a cluster take parts of k and add up in rank order through each other's shared memory.
+// Sharing a weight tile or rows inside a cluster by multicast copies was tried and was slower by a fifth to a third.
 //
 // Weights do not come from the previous kernel, so their first stages are fetched while it still runs.
 // Bound by memory up to about 200 rows an expert. Measured: docs/performance.md.
@@ -30,13 +30,12 @@ namespace tandem::cuda::fp8_gemm {
 inline constexpr int kThreads = 384;
 inline constexpr int kRowBlocks = 2;  // of 64 rows, a math warpgroup each
 
-template <int kColumnBlocks_, int kShare_, int kSplit_, bool kSwiGlu_>
+template <int kColumnBlocks_, int kSplit_, bool kSwiGlu_>
 struct Variant {
   static constexpr int kColumnBlocks = kColumnBlocks_;  // of 128
-  static constexpr int kShare = kShare_, kSplit = kSplit_, kCluster = kShare * kSplit;
+  static constexpr int kSplit = kSplit_;                // blocks of a cluster
   static constexpr bool kSwiGlu = kSwiGlu_;
   static constexpr int kStages = kColumnBlocks == 2 ? 4 : 6;
-  static_assert(kShare == 1 || (kColumnBlocks == kShare && kSplit == 1), "each block fetches one tile for both");
   static_assert(!kSwiGlu || (kColumnBlocks == 2 && kSplit == 1), "gate and up of the same columns meet in one block");
 };
 
@@ -48,69 +47,58 @@ struct alignas(1024) Shared {
   std::uint64_t full[V::kStages], free[V::kStages];
 };
 
-// What this block computes.
+// What this block computes. Blocks with the same columns and other rows are neighbours: they read a weight tile at
+// about the same time, so it comes from memory once.
 struct Work {
   int expert, column_block;  // first, of 128
   int row_tile;              // of 128 rows, in the expert
-  int rank;
-  int k_begin, k_end;  // tiles of 128
+  int rank;                  // in the cluster
+  int k_begin, k_end;        // tiles of 128
 };
 
 template <class V>
 __device__ inline Work work_of_block(const Fp8Gemm& op) {
-  const int k_tiles = op.k / Fp8Tile::kDepth;
-  const int row_groups = (op.rows_max + 128 * V::kShare - 1) / (128 * V::kShare);
+  const int k_tiles = op.k / Fp8Tile::kDepth, row_tiles = (op.rows_max + 127) / 128;
+  const int tile = static_cast<int>(blockIdx.x) / V::kSplit;
   Work w;
-  w.rank = static_cast<int>(blockIdx.x) % V::kCluster;
-  w.column_block = static_cast<int>(blockIdx.x) / V::kCluster * V::kColumnBlocks;
-  w.expert = static_cast<int>(blockIdx.y) / row_groups;
-  w.row_tile = static_cast<int>(blockIdx.y) % row_groups * V::kShare + (V::kShare > 1 ? w.rank : 0);
-  w.k_begin = V::kSplit > 1 ? k_tiles * w.rank / V::kSplit : 0;
-  w.k_end = V::kSplit > 1 ? k_tiles * (w.rank + 1) / V::kSplit : k_tiles;
+  w.rank = static_cast<int>(blockIdx.x) % V::kSplit;
+  w.column_block = tile / row_tiles * V::kColumnBlocks;
+  w.row_tile = tile % row_tiles;
+  w.expert = static_cast<int>(blockIdx.y);
+  w.k_begin = k_tiles * w.rank / V::kSplit;
+  w.k_end = k_tiles * (w.rank + 1) / V::kSplit;
   return w;
 }
 
 template <class V>
 __device__ inline void feed_weight(Shared<V>& s, const Fp8Gemm& op, const Work& w, int k, int stage) {
-  ptx::expect(&s.full[stage], V::kColumnBlocks * Fp8Tile::kWeightBytes);
-  const int k_tiles = op.k / Fp8Tile::kDepth;
-  const std::size_t first = static_cast<std::size_t>(w.expert) * (op.n / Fp8Tile::kWeightRows) + w.column_block;
-  const auto tile = [&](int b) { return op.weight + ((first + b) * k_tiles + k) * Fp8Tile::kWeightBytes; };
-  if constexpr (V::kShare > 1) {
-    ptx::bulk_load_to_cluster(s.weight[stage][w.rank], tile(w.rank), Fp8Tile::kWeightBytes, &s.full[stage],
-                              (1 << V::kShare) - 1);
-  } else {
-    for (int b = 0; b < V::kColumnBlocks; ++b)
-      ptx::bulk_load(s.weight[stage][b], tile(b), Fp8Tile::kWeightBytes, &s.full[stage]);
-  }
+  constexpr int kBytes = V::kColumnBlocks * Fp8Tile::kWeightBytes;
+  ptx::expect(&s.full[stage], kBytes);
+  const std::size_t tile =
+      (static_cast<std::size_t>(w.expert) * (op.k / Fp8Tile::kDepth) + k) * (op.n / Fp8Tile::kWeightRows) +
+      w.column_block;
+  const std::uint8_t* from = op.weight + tile * Fp8Tile::kWeightBytes;
+  ptx::bulk_load(s.weight[stage], from, kBytes, &s.full[stage]);
 }
 
 template <class V>
 __device__ inline void feed_x(Shared<V>& s, const Fp8Gemm& op, int row, int row_blocks, int k, int stage) {
   constexpr int kScaleBytes = Fp8Tile::kRows * 4;
   ptx::arrive_expecting(&s.full[stage], row_blocks * (Fp8Tile::kBytes + kScaleBytes));
-  for (int b = 0; b < row_blocks; ++b) {
-    const std::size_t tile = static_cast<std::size_t>(row / Fp8Tile::kRows + b) * (op.k / Fp8Tile::kDepth) + k;
-    ptx::bulk_load(s.x[stage][b], op.x + tile * Fp8Tile::kBytes, Fp8Tile::kBytes, &s.full[stage]);
-    ptx::bulk_load(s.x_scales[stage][b], op.x_scales + k * op.x_rows + row + b * Fp8Tile::kRows, kScaleBytes,
-                   &s.full[stage]);
-  }
+  const std::size_t tile = static_cast<std::size_t>(k) * (op.x_rows / Fp8Tile::kRows) + row / Fp8Tile::kRows;
+  ptx::bulk_load(s.x[stage], op.x + tile * Fp8Tile::kBytes, row_blocks * Fp8Tile::kBytes, &s.full[stage]);
+  ptx::bulk_load(s.x_scales[stage], op.x_scales + k * op.x_rows + row, row_blocks * kScaleBytes, &s.full[stage]);
 }
 
-// Rows of this block, known once the previous kernel has ended. In a cluster that shares weights the first block's rows
-// decide whether there is anything to do.
+// Rows of this block, known once the previous kernel has ended.
 struct RowRange {
   int first, count;
-  bool idle;
   __device__ int blocks() const { return (count + Fp8Tile::kRows - 1) / Fp8Tile::kRows; }
 };
 
-template <class V>
 __device__ inline RowRange rows_of_block(const Fp8Gemm& op, const Work& w) {
-  const int rows = op.row_count[w.expert];
-  const int first_tile = V::kShare > 1 ? w.row_tile - w.rank : w.row_tile;
-  return {op.row_begin[w.expert] + w.row_tile * 128, min(max(rows - w.row_tile * 128, 0), 128),
-          rows <= first_tile * 128};
+  const int before = w.row_tile * 128;
+  return {op.row_begin[w.expert] + before, min(max(op.row_count[w.expert] - before, 0), 128)};
 }
 
 template <class V>
@@ -118,8 +106,8 @@ __device__ inline void feed(Shared<V>& s, const Fp8Gemm& op, const Work& w) {
   const int count = w.k_end - w.k_begin, early = min(count, V::kStages);
   for (int i = 0; i < early; ++i) feed_weight<V>(s, op, w, w.k_begin + i, i);
   ptx::wait_for_previous_kernel();
-  const RowRange rows = rows_of_block<V>(op, w);
-  if (rows.idle) {  // what was fetched early must have arrived before the block may end
+  const RowRange rows = rows_of_block(op, w);
+  if (rows.count == 0) {  // what was fetched early must have arrived before the block may end
     for (int i = 0; i < early; ++i) ptx::arrive(&s.full[i]);
     for (int i = 0; i < early; ++i) ptx::wait(&s.full[i], 0);
     return;
@@ -134,15 +122,10 @@ __device__ inline void feed(Shared<V>& s, const Fp8Gemm& op, const Work& w) {
   }
 }
 
-// A warp has read a stage: says so to every block that writes into it.
-template <class V>
+// A warp has read a stage.
 __device__ inline void release(std::uint64_t* barrier) {
   __syncwarp();
-  if constexpr (V::kShare > 1) {
-    if (threadIdx.x % 32 < V::kShare) ptx::arrive_in_cluster(barrier, threadIdx.x % 32);
-  } else if (threadIdx.x % 32 == 0) {
-    ptx::arrive(barrier);
-  }
+  if (threadIdx.x % 32 == 0) ptx::arrive(barrier);
 }
 
 // 64 rows x kColumnBlocks · 128 columns; accumulators as in ptx/wgmma.cuh, column block after column block.
@@ -169,7 +152,7 @@ __device__ inline void multiply(Shared<V>& s, const Fp8Gemm& op, const Work& w, 
     }
     ptx::wait(&s.full[stage], i / V::kStages & 1);
     if (!active) {
-      release<V>(&s.free[stage]);
+      release(&s.free[stage]);
       continue;
     }
     const float x_scale[2] = {s.x_scales[stage][group][row], s.x_scales[stage][group][row + 8]};
@@ -187,7 +170,7 @@ __device__ inline void multiply(Shared<V>& s, const Fp8Gemm& op, const Work& w, 
       ptx::wgmma_commit();
       ptx::wgmma_wait<0>();
       ptx::pin(t);
-      if (b == V::kColumnBlocks - 1) release<V>(&s.free[stage]);
+      if (b == V::kColumnBlocks - 1) release(&s.free[stage]);
       const float factor[2] = {x_scale[0] * scale[b], x_scale[1] * scale[b]};
 #pragma unroll
       for (int j = 0; j < 64; ++j) out[64 * b + j] = fmaf(t[j], factor[(j >> 1) & 1], out[64 * b + j]);
@@ -211,8 +194,8 @@ __device__ inline void store_hidden(const Fp8Gemm& op, const Work& w, const RowR
     h[i] = silu(out[i]) * out[64 + i];
     largest[(i >> 1) & 1] = fmaxf(largest[(i >> 1) & 1], fabsf(h[i]));
   }
-  std::uint8_t* tile =
-      op.hidden + (static_cast<std::size_t>(first / Fp8Tile::kRows) * (op.n / 256) + column) * Fp8Tile::kBytes;
+  const std::size_t index = static_cast<std::size_t>(column) * (op.x_rows / Fp8Tile::kRows) + first / Fp8Tile::kRows;
+  std::uint8_t* tile = op.hidden + index * Fp8Tile::kBytes;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 1));
@@ -274,8 +257,8 @@ __device__ inline void store_sum_of_cluster(Shared<V>& s, const Fp8Gemm& op, con
 
 template <class V>
 __device__ inline void compute(Shared<V>& s, const Fp8Gemm& op, const Work& w, int group) {
-  const RowRange rows = rows_of_block<V>(op, w);
-  if (rows.idle) {
+  const RowRange rows = rows_of_block(op, w);
+  if (rows.count == 0) {
     if constexpr (V::kSplit > 1) ptx::sync_cluster();
     return;
   }
@@ -298,17 +281,16 @@ __device__ inline void compute(Shared<V>& s, const Fp8Gemm& op, const Work& w, i
 template <class V>
 __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_constant__ Fp8Gemm op) {
   extern __shared__ std::uint8_t raw[];
-  // Blocks of a cluster must find each other's stages at the same place: dynamic memory begins alike in all of them.
+  // Blocks of a cluster find each other's sums at the same place: dynamic memory begins alike in all of them.
   Shared<V>& s = *reinterpret_cast<Shared<V>*>((reinterpret_cast<std::uintptr_t>(raw) + 1023) & ~std::uintptr_t{1023});
   if (threadIdx.x == 0) {
     for (int i = 0; i < V::kStages; ++i) {
       ptx::init_barrier(&s.full[i], 1);
-      ptx::init_barrier(&s.free[i], 8 * V::kShare);  // math warps
+      ptx::init_barrier(&s.free[i], 8);  // math warps
     }
     ptx::publish_barriers();
   }
   __syncthreads();
-  if constexpr (V::kShare > 1) ptx::sync_cluster();
   const Work w = work_of_block<V>(op);
   const int group = threadIdx.x / 128;
   if (group == kRowBlocks) {
@@ -324,7 +306,7 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_cons
     ptx::let_next_kernel_start();
     compute<V>(s, op, w, group);
   }
-  if constexpr (V::kCluster > 1) {
+  if constexpr (V::kSplit > 1) {
     __syncwarp();
     ptx::sync_cluster();  // nobody ends while another reads or writes its shared memory
   }

@@ -17,7 +17,7 @@ namespace tandem::cuda {
 struct Fp8Gemm {
   const std::uint8_t* x;
   const float* x_scales;
-  std::int64_t x_rows;  // that x_scales has for each 128 of k
+  std::int64_t x_rows;  // of all experts with their gaps, a multiple of 64
   const std::uint8_t* weight;
   const float* weight_scales;
   const std::int32_t* row_begin;  // [experts]
@@ -36,7 +36,6 @@ struct Fp8Gemm {
 // How the product is cut; chosen by shape on the host.
 struct Fp8GemmPlan {
   int tile_columns = 0;  // 128 or 256
-  int share = 1;         // thread blocks that read one weight tile together, for rows of their own
   int split = 1;         // thread blocks that share the k of one tile
   int blocks = 0;
   std::string to_string() const;

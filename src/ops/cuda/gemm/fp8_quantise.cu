@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) quantise_rows(const __grid_c
 #pragma unroll
   for (int d = 1; d < 32; d <<= 1) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, d));
   const float scale = largest > 0 ? largest / ptx::kMaxE4m3 : 1.f;
-  const std::size_t tile = static_cast<std::size_t>(row / Fp8Tile::kRows) * (op.columns / Fp8Tile::kDepth) + block;
+  const std::size_t tile = static_cast<std::size_t>(block) * (op.tile_rows / Fp8Tile::kRows) + row / Fp8Tile::kRows;
   *reinterpret_cast<std::uint32_t*>(op.tiles + tile * Fp8Tile::kBytes +
                                     Fp8Tile::offset(row % Fp8Tile::kRows, 4 * lane)) =
       ptx::to_e4m3(x[0] / scale, x[1] / scale, x[2] / scale, x[3] / scale);
@@ -44,14 +44,15 @@ __global__ void __launch_bounds__(kQuantiseThreads) quantise_rows(const __grid_c
 __global__ void __launch_bounds__(256) pack_weight(const __grid_constant__ PackFp8Weight op) {
   ptx::wait_for_previous_kernel();
   const int k_tile = blockIdx.x, block = blockIdx.y, k_tiles = op.k / Fp8Tile::kDepth;
-  const std::size_t to = static_cast<std::size_t>(op.first + block * op.step) * k_tiles + k_tile;
+  const int to_block = op.first + block * op.step, to_blocks = op.n / Fp8Tile::kWeightRows * op.step;
+  const std::size_t to = static_cast<std::size_t>(k_tile) * to_blocks + to_block;
   for (int i = threadIdx.x; i < Fp8Tile::kWeightBytes / 16; i += 256) {
     const int row = i / 8, chunk = i % 8;
     const uint4 x = *reinterpret_cast<const uint4*>(op.weight + static_cast<std::size_t>(block * 128 + row) * op.k +
                                                     k_tile * 128 + chunk * 16);
     *reinterpret_cast<uint4*>(op.packed + to * Fp8Tile::kWeightBytes + Fp8Tile::offset(row, chunk * 16)) = x;
   }
-  if (threadIdx.x == 0) op.packed_scales[to] = op.scales[block * k_tiles + k_tile];
+  if (threadIdx.x == 0) op.packed_scales[to_block * k_tiles + k_tile] = op.scales[block * k_tiles + k_tile];
 }
 
 }  // namespace

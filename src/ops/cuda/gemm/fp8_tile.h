@@ -2,9 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // How operands of the FP8 products lie in memory: tiles of 128 bytes of k that are the shared-memory image WGMMA reads
-// (128-byte swizzle), so that a tile is fetched by one plain copy and a weight streams through memory in order.
-//   weight       [experts][n / 128][k / 128] tiles of 128 rows, scales f32 [experts][n / 128][k / 128]
-//   activations  [rows / 64][k / 128] tiles of 64 rows, scales f32 [k / 128][rows]
+// (128-byte swizzle), so that a tile is fetched by one plain copy. All thread blocks walk k in step, so k comes first:
+// together they read one contiguous stretch of memory, which spreads evenly over its channels.
+//   weight       [experts][k / 128][n / 128] tiles of 128 rows, scales f32 [experts][n / 128][k / 128]
+//   activations  [k / 128][rows / 64] tiles of 64 rows, scales f32 [k / 128][rows]
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Blocks of one cluster: barriers, each other's shared memory, copies to all of them.
+// Blocks of one cluster and each other's shared memory.
 #pragma once
 
 #include <cstdint>
@@ -22,11 +22,6 @@ __device__ inline std::uint32_t address_in_cluster(const void* p, int rank) {
   return address;
 }
 
-__device__ inline void arrive_in_cluster(std::uint64_t* barrier, int rank) {
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(address_in_cluster(barrier, rank))
-               : "memory");
-}
-
 __device__ inline float4 load_from_cluster(const float4* p, int rank) {
   float4 x;
   asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
@@ -34,16 +29,6 @@ __device__ inline float4 load_from_cluster(const float4* p, int rank) {
                : "r"(address_in_cluster(p, rank))
                : "memory");
   return x;
-}
-
-// To the same place of every block in the mask, each block's own barrier told.
-__device__ inline void bulk_load_to_cluster(void* shared, const void* global, std::uint32_t bytes,
-                                            std::uint64_t* barrier, int mask) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], "
-      "%4;" ::"r"(shared_address(shared)),
-      "l"(global), "r"(bytes), "r"(shared_address(barrier)), "h"(static_cast<std::uint16_t>(mask))
-      : "memory");
 }
 
 }  // namespace tandem::ptx

@@ -19,12 +19,12 @@ TEST(Fp8GemmPlan, FillsTheGpuWithTheShapesOfStep3) {
   const auto plan = [](int experts, int rows, int n, int k, bool swiglu) {
     return plan_fp8_gemm(experts, rows, n, k, swiglu).to_string();
   };
-  EXPECT_EQ(plan(3, 128, 10240, 7168, true), "120 blocks of 128 x 256, 1 on a weight tile, k in 1");
-  EXPECT_EQ(plan(3, 128, 7168, 5120, false), "84 blocks of 128 x 256, 1 on a weight tile, k in 1");
-  EXPECT_EQ(plan(3, 256, 10240, 7168, true), "240 blocks of 128 x 256, 2 on a weight tile, k in 1");
-  EXPECT_EQ(plan(1, 128, 2560, 7168, false), "80 blocks of 128 x 128, 1 on a weight tile, k in 4");
-  EXPECT_EQ(plan(1, 128, 16384, 2048, false), "128 blocks of 128 x 128, 1 on a weight tile, k in 1");
-  EXPECT_EQ(plan(1, 128, 7168, 16384, false), "112 blocks of 128 x 128, 1 on a weight tile, k in 2");
+  EXPECT_EQ(plan(3, 128, 10240, 7168, true), "120 blocks of 128 x 256, k in 1");
+  EXPECT_EQ(plan(3, 128, 7168, 5120, false), "84 blocks of 128 x 256, k in 1");
+  EXPECT_EQ(plan(3, 256, 10240, 7168, true), "240 blocks of 128 x 256, k in 1");
+  EXPECT_EQ(plan(1, 128, 2560, 7168, false), "80 blocks of 128 x 128, k in 4");
+  EXPECT_EQ(plan(1, 128, 16384, 2048, false), "128 blocks of 128 x 128, k in 1");
+  EXPECT_EQ(plan(1, 128, 7168, 16384, false), "112 blocks of 128 x 128, k in 2");
 }
 
 class Fp8GemmTest : public testing::Test {
@@ -52,7 +52,9 @@ std::vector<Case> cases() {
       {"k in two", {.counts = {70}, .n = 5120, .k = 1024}, 8},
       {"k in four", {.counts = {128}, .n = 2560, .k = 2176}, 16},
       {"k in four, many experts without rows", {.counts = {0, 9, 0}, .n = 256, .k = 2048}, 2},
-      {"two on a weight tile", {.counts = {256, 129, 3, 0}, .n = 512, .k = 1152}, 16},
+      {"wide tiles, three experts", {.counts = {65, 3, 128}, .n = 7168, .k = 640}, 32},
+      {"two row tiles", {.counts = {256, 129, 3, 0}, .n = 768, .k = 1152}, 16},
+      {"two row tiles, experts with one and none", {.counts = {256, 129, 3, 0}, .n = 512, .k = 1152}, 16},
       {"three row tiles", {.counts = {300, 0, 150}, .n = 512, .k = 256, .contiguous = true}, 16},
       {"odd columns, three row tiles", {.counts = {300}, .n = 128, .k = 256}, 16},
   };
