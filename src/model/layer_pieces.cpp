@@ -152,6 +152,35 @@ std::size_t ffn_scratch(const ModelConfig& c, std::int64_t rows_max) {
          scratch_bytes({rows_max * 2 * width, rows_max * width});
 }
 
+Router load_router(WeightReader& reader, const ModelConfig& config, const std::string& weight,
+                   const std::string& bias) {
+  Router router;
+  router.weight = reader.matrix(Part::kRouter, {{.name = weight, .shape = {config.experts, config.hidden}}});
+  if (config.router.bias) router.bias = reader.vector(Part::kRouter, bias, config.experts);
+  return router;
+}
+
+void run_router(const Workspace& w, const Router& router, const ModelConfig& config, const HandOver& hand_over) {
+  Arena::Scope scope(w.arena);
+  const Tensor logits = w.arena.f32(hand_over.rows(), config.experts);
+  w.backend.run(MatMul{logits, hand_over.hidden, router.weight.get(), KSlices::whole(config.hidden)});
+  w.backend.run(
+      SelectExperts{.expert_ids = hand_over.expert_ids,
+                    .expert_weights = hand_over.expert_weights,
+                    .logits = logits,
+                    .renormalise = config.renormalise,
+                    .score = config.router.score,
+                    .bias = config.router.bias ? Tensor(router.bias.data(), DType::kF32, {config.experts}) : Tensor(),
+                    .groups = config.router.groups,
+                    .groups_kept = config.router.groups_kept,
+                    .scale = config.router.scale});
+}
+
+void ignore_next_token_layers(WeightReader& reader, const ModelConfig& config) {
+  for (std::int32_t i = 0; i < config.next_token_layers; ++i)
+    reader.ignore("model.layers." + std::to_string(config.layers + i) + ".*");
+}
+
 void attend(const Workspace& w, std::int32_t layer, const RowBatch& batch, const ModelConfig& config, const Tensor& q,
             const Tensor& k, const Tensor& v, const Tensor& out) {
   w.backend.run(AppendKv{k, v, batch.slots, w.cache, layer});
@@ -163,7 +192,7 @@ void attend(const Workspace& w, std::int32_t layer, const RowBatch& batch, const
                                .cache = w.cache,
                                .layer = layer,
                                .heads = config.heads,
-                               .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim)),
+                               .scale = config.attention_factor / std::sqrt(static_cast<float>(config.head_dim)),
                                .context_tokens = batch.context_tokens});
 }
 
