@@ -161,11 +161,18 @@ Buffer WeightReader::vector(Part part, const std::string& name, std::int64_t ele
     return {};
   }
   const TensorInfo& info = *checkpoint_.find(name);
-  Buffer values = backend_->allocate(static_cast<std::size_t>(elements) * sizeof(float));
-  dequantise(*info.dtype, checkpoint_.data(info).data(), static_cast<std::size_t>(elements),
-             static_cast<float*>(values.data()));
+  std::vector<float> values(static_cast<std::size_t>(elements));
+  dequantise(*info.dtype, checkpoint_.data(info).data(), values.size(), values.data());
   count_done(static_cast<std::int64_t>(info.bytes));
-  return values;
+  return constant(values);
+}
+
+Buffer WeightReader::constant(std::span<const float> values) {
+  if (!backend_) return {};
+  Buffer buffer = backend_->allocate(values.size_bytes());
+  backend_->copy(buffer.data(), values.data(), values.size_bytes());
+  backend_->synchronise();
+  return buffer;
 }
 
 }  // namespace tandem

@@ -157,14 +157,39 @@ inline void add_head_cases(std::vector<OperatorCase>& table) {
 inline OperatorCase grouped_case(std::string name, DType dtype, std::vector<int> counts) {
   return {std::move(name), {}, [=](CaseBuilder& b) {
             auto& experts = b.keep(std::vector<const Weight*>());
-            auto& offsets = b.keep(std::vector<std::int32_t>{0});
+            std::vector<std::int32_t> offsets{0};
             for (const int count : counts) {
               experts.push_back(b.weight(dtype, 70, 128));
               offsets.push_back(offsets.back() + count);
             }
             const Tensor out = b.zeros(offsets.back(), 70), x = b.normal(offsets.back(), 128);
-            return BuiltCase{{GroupedMatMul{out, x, experts, offsets, width_slices(128, 32, 0, 8)}}, {out}};
+            return BuiltCase{{GroupedMatMul{out, x, experts, b.ids(offsets), width_slices(128, 32, 0, 8)}}, {out}};
           }};
+}
+
+inline BuiltCase grouping(CaseBuilder& b, int rows, int k, int experts, int begin, int held) {
+  const Tensor flat = b.random_ids(rows * k, experts), weights = b.normal(rows, k);
+  const Tensor ids(flat.data, DType::kI32, {rows, k});
+  std::int64_t count = 0;
+  for (int s = 0; s < rows * k; ++s)
+    count += flat.as<std::int32_t>()[s] >= begin && flat.as<std::int32_t>()[s] < begin + held;
+  const auto indices = [&](std::int64_t n) { return b.ids(std::vector<std::int32_t>(static_cast<std::size_t>(n))); };
+  const GroupByExpert op{.rows = indices(count),
+                         .outputs = indices(count),
+                         .weights = b.zeros(count, 1),
+                         .offsets = indices(held + 1),
+                         .expert_ids = ids,
+                         .expert_weights = weights,
+                         .begin = begin};
+  return {{op}, {op.rows, op.outputs, op.weights, op.offsets}};
+}
+
+inline void add_grouping_cases(std::vector<OperatorCase>& table) {
+  for (const auto& [rows, k, experts, begin, held] :
+       {std::array{0, 3, 8, 0, 8}, {1, 3, 8, 0, 8}, {70, 8, 48, 0, 48}, {70, 2, 8, 3, 4}, {600, 8, 300, 40, 200}}) {
+    table.push_back({format("group_by_expert, {} rows, {} of {}, held {} from {}", rows, k, experts, held, begin),
+                     kExact, [=](CaseBuilder& b) { return grouping(b, rows, k, experts, begin, held); }});
+  }
 }
 
 inline void add_expert_cases(std::vector<OperatorCase>& table) {
@@ -330,6 +355,7 @@ inline std::vector<OperatorCase> operator_cases() {
   add_row_cases(table);
   add_product_cases(table);
   add_head_cases(table);
+  add_grouping_cases(table);
   add_expert_cases(table);
   add_attention_cases(table);
   return table;
