@@ -67,8 +67,9 @@ std::string millions(std::int64_t count) {
 std::string config_text(const ModelConfig& c) {
   std::string text;
   text += format("layers        {}, {} wide, vocabulary {}\n", c.layers, c.hidden, c.vocab);
-  text += format("attention     {} heads of {}, {} for keys and values{}\n", c.heads, c.head_dim, c.kv_heads,
-                 c.query_rank ? format(", query rank {}", c.query_rank) : "");
+  text += format("attention     {} heads of {}, {} for keys and values{}{}\n", c.heads, c.head_dim, c.kv_heads,
+                 c.query_rank ? format(", query rank {}", c.query_rank) : "",
+                 c.latent ? format(", latent {}", c.latent) : "");
   if (const auto dense = std::ranges::count(c.routed, false); dense > 0)
     text += format("dense FFN     {} layers, {} wide\n", dense, c.ffn_width);
   if (const auto routed = std::ranges::count(c.routed, true); routed > 0)

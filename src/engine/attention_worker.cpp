@@ -46,12 +46,13 @@ AttentionWorker::~AttentionWorker() {
 void AttentionWorker::allocate_states() {
   const std::int64_t rows = parts_.config.rows_max, hidden = model_.hidden, k = model_.experts_per_token;
   const std::size_t stream = static_cast<std::size_t>(rows * hidden) * 4;
-  const std::size_t hand_over = local() ? hand_over_bytes(rows, hidden, k) : 0;
+  const std::size_t hand_over = hand_over_in_frame() ? 0 : hand_over_bytes(rows, hidden, k);
   const std::size_t output = local() ? return_bytes(rows * k, rows, hidden) : 0;
   const std::size_t slots = local() ? 0 : stream * k;
   const std::size_t logits = static_cast<std::size_t>(rows * model_.vocab) * 4;
   const std::size_t count = parts_.config.micro_batches;
-  memory_ = parts_.backend->allocate(count * (2 * stream + hand_over + output + slots) + logits);
+  memory_ = parts_.backend->allocate(count * (2 * stream + hand_over + output) + logits);
+  shared_memory_ = parts_.backend->allocate_shared(count * slots);
   std::byte* at = memory_.bytes_data();
   const auto carve = [&](std::size_t bytes) {
     const std::span<std::byte> piece(at, bytes);
@@ -61,13 +62,15 @@ void AttentionWorker::allocate_states() {
   logits_ = Tensor(carve(logits).data(), DType::kF32, {rows, model_.vocab});
   const std::int64_t blocks = (parts_.scheduler.context_tokens_max + kBlockTokens - 1) / kBlockTokens;
   states_.resize(count);
+  std::byte* shared_at = shared_memory_.bytes_data();
   for (State& state : states_) {
     state.inputs = std::make_unique<StepInputs>(
         *parts_.backend, StepInputs::Limits{rows, std::min(rows, parts_.scheduler.sequences_max), blocks});
     state.stream = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
     state.ffn = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
-    if (slots > 0) state.slot_rows = Tensor(carve(slots).data(), DType::kF32, {rows * k, hidden});
-    state.local_hand_over = carve(hand_over);
+    if (slots > 0) state.slot_rows = Tensor(shared_at, DType::kF32, {rows * k, hidden});
+    shared_at += slots;
+    state.hand_over_memory = carve(hand_over);
     state.local_return = carve(output);
   }
 }

@@ -75,8 +75,9 @@ class AttentionWorker {
   struct State {  // one micro-batch under way
     std::unique_ptr<StepInputs> inputs;
     const MicroBatch* plan = nullptr;
-    Tensor stream, ffn, slot_rows;                       // at their largest
-    std::span<std::byte> local_hand_over, local_return;  // local layout: what would be frames
+    Tensor stream, ffn, slot_rows;          // at their largest
+    std::span<std::byte> hand_over_memory;  // where it is computed when not in its frame
+    std::span<std::byte> local_return;      // local layout: what would be a frame
     Residual residual;
     HandOver hand_over;
     FfnOutput local_output;
@@ -112,6 +113,8 @@ class AttentionWorker {
   Workspace workspace() { return {*parts_.backend, arena_, cache_.get()}; }
   std::int64_t top_k(std::int32_t layer) const;
   bool local() const { return parts_.config.layout.local(); }
+  // A hand-over is computed in its frame, unless it needs none or operators cannot work there.
+  bool hand_over_in_frame() const { return !local() && parts_.backend->host_memory(); }
 
   Parts parts_;
   const ModelConfig& model_;
@@ -119,8 +122,10 @@ class AttentionWorker {
   WorkerStats stats_;
   std::unique_ptr<KvCache> cache_;
   Arena arena_;
-  Buffer memory_;
+  Buffer memory_, shared_memory_;
   Tensor logits_;
+  std::vector<float> observed_logits_;  // copies for the observer
+  std::vector<std::byte> observed_route_;
   std::vector<State> states_;
   Scheduler scheduler_;
   std::unique_ptr<HandOverLink> link_;  // none in the local layout

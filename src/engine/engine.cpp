@@ -111,8 +111,7 @@ void Engine::make_workers() {
     AttentionWorker::Parts parts;
     parts.config = worker;
     parts.scheduler = scheduler_config(config_, model_);
-    parts.kv = {model_.layers,   model_.kv_heads,  model_.head_dim,
-                model_.head_dim, config_.kv_dtype, config_.kv_tokens / kBlockTokens};
+    parts.kv = model_.kv_spec(config_.kv_dtype, config_.kv_tokens / kBlockTokens);
     parts.prefix_cache = config_.prefix_cache;
     parts.index = a;
     parts.model = attention_model_;

@@ -27,7 +27,7 @@ namespace tandem {
 struct EngineConfig {
   Layout layout;
   std::int32_t micro_batches = 0;         // --micro-batches
-  std::string backend = "cpu";            // --backend: cpu, reference
+  std::string backend = "cpu";            // --device: cpu, cuda, reference
   std::string variant = "auto";           // --cpu-variant
   std::int32_t threads = 0;               // --threads, over all workers
   DType kv_dtype = DType::kBF16;          // --kv-dtype

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "engine/backends.h"
 #include "engine/engine.h"
 #include "engine/machine.h"
 
@@ -24,7 +25,8 @@ std::string mebibytes(std::int64_t bytes) {
 }
 
 // KV for as many tokens as all sequences could need, but no more than an eighth of what is left beside the weights (a
-// laptop does other things too), or half of it where one whole context needs that.
+// laptop does other things too; a GPU does not, so three quarters of it), or half of it where one whole context needs
+// that.
 std::int64_t fitting_kv_tokens(const EngineConfig& c, std::int64_t token_bytes, std::int64_t room) {
   const std::int64_t worker_room = room / c.layout.attention_workers;
   const std::int64_t least = (c.context_tokens_max + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
@@ -34,7 +36,8 @@ std::int64_t fitting_kv_tokens(const EngineConfig& c, std::int64_t token_bytes, 
                 format("KV for one context of {} tokens takes {}, the machine has {} left "
                        "beside the weights (--context-tokens-max)",
                        c.context_tokens_max, mebibytes(least * token_bytes), mebibytes(worker_room)));
-  return std::clamp(worker_room / 8 / token_bytes, least, wanted) / kBlockTokens * kBlockTokens;
+  const std::int64_t share = c.backend == "cuda" ? worker_room / 4 * 3 : worker_room / 8;
+  return std::clamp(share / token_bytes, least, wanted) / kBlockTokens * kBlockTokens;
 }
 
 }  // namespace
@@ -60,7 +63,7 @@ EngineConfig resolve(EngineConfig c, const ModelConfig& model, std::int64_t weig
         format("layout {} has more FFN workers than the 8 slices of a dense FFN (--layout)", to_string(c.layout)));
 
   const auto token_bytes = model.kv_token_elements() * static_cast<std::int64_t>(traits(c.kv_dtype).block_bytes);
-  const std::int64_t available = available_memory_bytes();
+  const std::int64_t available = backend_memory_bytes(c.backend);
   const std::int64_t room = available - weight_bytes;
   if (available > 0 && room <= 0)
     throw Error(ErrorCode::kOutOfResources,

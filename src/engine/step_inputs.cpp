@@ -7,9 +7,11 @@
 
 namespace tandem {
 
-StepInputs::StepInputs(Backend& backend, const Limits& limits) : limits_(limits) {
+StepInputs::StepInputs(Backend& backend, const Limits& limits) : backend_(backend), limits_(limits) {
   const std::int64_t table = limits.sequences * limits.blocks_per_sequence;
-  memory_ = backend.allocate(static_cast<std::size_t>(5 * limits.rows + table) * sizeof(std::int32_t));
+  const std::size_t bytes = static_cast<std::size_t>(5 * limits.rows + table) * sizeof(std::int32_t);
+  memory_ = backend.allocate_shared(bytes);
+  if (!backend.host_memory()) far_memory_ = backend.allocate(bytes);
   auto* at = static_cast<std::int32_t*>(memory_.data());
   const auto carve = [&](const Shape& shape) {
     const Tensor tensor(at, DType::kI32, shape);
@@ -45,13 +47,23 @@ const RowBatch& StepInputs::fill(const MicroBatch& plan) {
       batch_.context_tokens += position + 1;
     }
   }
-  batch_.ids = full_.ids.slice_rows(0, rows);
-  batch_.positions = full_.positions.slice_rows(0, rows);
-  batch_.slots = full_.slots.slice_rows(0, rows);
-  batch_.sequences = full_.sequences.slice_rows(0, rows);
-  batch_.logit_rows = full_.logit_rows.slice_rows(0, logits);
-  batch_.block_table = full_.block_table.slice_rows(0, sequences);
+  batch_.ids = for_operators(full_.ids, rows);
+  batch_.positions = for_operators(full_.positions, rows);
+  batch_.slots = for_operators(full_.slots, rows);
+  batch_.sequences = for_operators(full_.sequences, rows);
+  batch_.logit_rows = for_operators(full_.logit_rows, logits);
+  batch_.block_table = for_operators(full_.block_table, sequences);
+  if (far_memory_.data())  // the table is last: its unused rows stay here
+    backend_.copy(
+        far_memory_.data(), memory_.data(),
+        static_cast<std::size_t>(5 * limits_.rows + sequences * limits_.blocks_per_sequence) * sizeof(std::int32_t));
   return batch_;
+}
+
+Tensor StepInputs::for_operators(const Tensor& full, std::int64_t rows) const {
+  Tensor used = full.slice_rows(0, rows);
+  if (far_memory_.data()) used.data = far_memory_.bytes_data() + (used.as<std::byte>() - memory_.bytes_data());
+  return used;
 }
 
 }  // namespace tandem

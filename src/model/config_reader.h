@@ -55,6 +55,7 @@ inline std::int64_t head_dim_max(std::int32_t heads) {
 }
 
 // One per architecture, in its file.
+ModelConfig read_deepseek_v3_config(const ConfigReader& config);
 ModelConfig read_llama_config(const ConfigReader& config);
 ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config);
 ModelConfig read_qwen3_config(const ConfigReader& config);

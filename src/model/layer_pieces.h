@@ -67,7 +67,19 @@ std::int64_t count_slots(const HandOver& hand_over, const FfnShare& share);
 // Scratch of the FFN half for rows_max rows: routed, shared and dense parts.
 std::size_t ffn_scratch(const ModelConfig& config, std::int64_t rows_max);
 
-// Stores k and v, rotates nothing, attends: out = attention(q over the cache).
+// What chooses experts.
+struct Router {
+  std::unique_ptr<Weight> weight;  // [experts, hidden]
+  Buffer bias;                     // f32 [experts]; empty: none
+};
+Router load_router(WeightReader& reader, const ModelConfig& config, const std::string& weight, const std::string& bias);
+// Fills hand_over's ids and weights from its hidden rows.
+void run_router(const Workspace& w, const Router& router, const ModelConfig& config, const HandOver& hand_over);
+
+// Layers behind the model's own guess further tokens: the file may hold them, nobody reads them.
+void ignore_next_token_layers(WeightReader& reader, const ModelConfig& config);
+
+// Stores k and v, rotates nothing, attends: out = attention(q over the cache). v has no data where it is in k.
 void attend(const Workspace& w, std::int32_t layer, const RowBatch& batch, const ModelConfig& config, const Tensor& q,
             const Tensor& k, const Tensor& v, const Tensor& out);
 

@@ -3,6 +3,7 @@
 
 // From a checkpoint to a model: which architecture, whether everything is there, then the weights.
 #include "base/error.h"
+#include "model/deepseek_v3.h"
 #include "model/llama.h"
 #include "model/model.h"
 #include "model/qwen3.h"
@@ -15,6 +16,7 @@ namespace {
 
 std::unique_ptr<Model> make(const ModelConfig& config, const Checkpoint& checkpoint, const ModelShare& share,
                             WeightReader& reader) {
+  if (config.architecture == "deepseek_v3") return make_deepseek_v3(config, share, reader);
   if (config.architecture == "llama") return make_llama(config, checkpoint.format(), share, reader);
   if (config.architecture == "qwen3" || config.architecture == "qwen3_moe")
     return make_qwen3(config, checkpoint.format(), share, reader);

@@ -141,13 +141,15 @@ class Step3Text final : public Model {
                 const FfnShare& share) const;
 
   std::unique_ptr<Weight> embedding_, head_;  // no head: tied to the embedding
-  std::vector<float> inv_freq_;
+  Buffer inv_freq_;                           // f32
   NormWeight final_norm_;
   std::vector<Layer> layers_;
 };
 
 Step3Text::Step3Text(const ModelConfig& config, const ModelShare& share, WeightReader& reader)
-    : Model(config), inv_freq_(rope_inv_freq(config.rope)), layers_(static_cast<std::size_t>(config.layers)) {
+    : Model(config),
+      inv_freq_(reader.constant(rope_inv_freq(config.rope))),
+      layers_(static_cast<std::size_t>(config.layers)) {
   const Shape table{config.vocab, config.hidden};
   if (share.attention) {
     embedding_ = reader.matrix(Part::kEmbedding, {{.name = "model.embed_tokens.weight", .shape = table}});
@@ -200,7 +202,7 @@ void Step3Text::attention(const Workspace& w, std::int32_t index, const RowBatch
   const ModelConfig& c = config();
   const Layer& layer = layers_[index];
   const std::int64_t rows = batch.rows(), q_columns = c.heads * c.head_dim;
-  const Tensor inv_freq(const_cast<float*>(inv_freq_.data()), DType::kF32, {c.rope.dim / 2});
+  const Tensor inv_freq(inv_freq_.data(), DType::kF32, {c.rope.dim / 2});
   Arena::Scope scope(w.arena);
   const Tensor down = w.arena.f32(rows, c.query_rank + 2 * c.head_dim), q = w.arena.f32(rows, q_columns);
   const Tensor attended = w.arena.f32(rows, q_columns), out = w.arena.f32(rows, c.hidden);

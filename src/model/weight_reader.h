@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -51,8 +52,12 @@ class WeightReader {
 
   // Parts stacked along the output rows into one packed matrix.
   std::unique_ptr<Weight> matrix(Part part, const std::vector<WeightName>& parts);
+  // A plain tensor or range with rows and columns exchanged: [columns, rows]. Kept as f32 where the file is quantised.
+  std::unique_ptr<Weight> transposed(Part part, const WeightName& w);
   // A vector, widened to f32.
   Buffer vector(Part part, const std::string& name, std::int64_t elements);
+  // Values that are computed, not read, where operators can use them.
+  Buffer constant(std::span<const float> values);
 
   const TensorRequirements& requirements() const { return requirements_; }
   // Declared so far: stored bytes of all ranges asked for.

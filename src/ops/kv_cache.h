@@ -5,8 +5,8 @@
 //
 // A block holds kBlockTokens tokens of all layers. Slot s is token s % kBlockTokens of block s / kBlockTokens.
 // The canonical page, for moving blocks between processes and backends, is
-//   PageHeader, then for each layer K [64, kv_heads, k_dim] and V [64, kv_heads, v_dim], little endian, in the cache's
-//   dtype.
+//   PageHeader, then for each layer K [64, kv_heads, k_dim] and V [64, kv_heads, v_dim] (none where the values are in
+//   the keys), little endian, in the cache's dtype.
 #pragma once
 
 #include <cstddef>
@@ -25,10 +25,13 @@ struct KvSpec {
   std::int32_t v_dim = 0;      // per head
   DType dtype = DType::kBF16;  // kBF16 or kF32
   std::int64_t blocks = 0;
+  bool v_in_k = false;  // a value is the first v_dim elements of its key, which is stored once
 
   bool operator==(const KvSpec&) const = default;
+  // Of a token in one layer.
+  std::int64_t token_elements() const { return static_cast<std::int64_t>(kv_heads) * (k_dim + (v_in_k ? 0 : v_dim)); }
   std::size_t token_bytes() const {  // of all layers
-    return static_cast<std::size_t>(layers) * kv_heads * (k_dim + v_dim) * traits(dtype).block_bytes;
+    return static_cast<std::size_t>(layers) * static_cast<std::size_t>(token_elements()) * traits(dtype).block_bytes;
   }
   std::size_t block_bytes() const { return token_bytes() * kBlockTokens; }
 };
@@ -41,7 +44,7 @@ struct PageHeader {
   std::uint16_t dtype = 0;
   std::int32_t layers = 0, kv_heads = 0, k_dim = 0, v_dim = 0;
   std::int32_t block_tokens = kBlockTokens;
-  std::int32_t reserved = 0;
+  std::int32_t v_in_k = 0;
 };
 
 inline std::size_t page_bytes(const KvSpec& spec) {

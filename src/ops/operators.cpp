@@ -4,6 +4,8 @@
 // Names and prices of the operators. Validation is in validate.cpp.
 #include "ops/operators.h"
 
+#include <algorithm>
+
 namespace tandem {
 
 namespace {
@@ -36,33 +38,45 @@ Work work_of(const MatMul& op) {
 }
 
 Work work_of(const GroupedMatMul& op) {
-  Work total{0, bytes_of(op.x), bytes_of(op.out)};
-  for (std::size_t e = 0; e < op.experts.size(); ++e) {
-    const std::int64_t rows = op.offsets[e + 1] - op.offsets[e];
-    if (rows == 0) continue;  // an expert nobody chose is not read
-    total.flops += 2 * rows * op.experts[e]->n() * op.experts[e]->k();
-    total.bytes_read += static_cast<std::int64_t>(op.experts[e]->bytes());
-  }
-  return total;
+  // Who chose whom may be known to a device alone. As many experts are read as can have rows.
+  const auto experts = std::min(op.x.rows(), static_cast<std::int64_t>(op.experts.size()));
+  if (experts == 0) return {};
+  const Weight& expert = *op.experts.front();
+  return {2 * op.x.rows() * expert.n() * expert.k(),
+          bytes_of(op.x) + experts * static_cast<std::int64_t>(expert.bytes()), bytes_of(op.out)};
 }
 
 Work work_of(const Rope& op) {
   const std::int64_t heads = op.x.shape[1] / op.head_dim;
-  return {6 * op.x.rows() * heads * op.inv_freq.shape[0], bytes_of(op.x), bytes_of(op.x)};
+  const std::int64_t elements = 2 * op.x.rows() * heads * op.inv_freq.shape[0];
+  const auto bytes = elements * static_cast<std::int64_t>(sizeof(float));
+  return {3 * elements, bytes, bytes};
+}
+
+Work work_of(const ProjectHeads& op) {
+  Work total{0, bytes_of(op.x), bytes_of(op.out)};
+  for (const Weight* weight : op.weights) {
+    total.flops += 2 * op.x.rows() * weight->n() * weight->k();
+    total.bytes_read += static_cast<std::int64_t>(weight->bytes());
+  }
+  return total;
+}
+
+Work work_of(const GateHeads& op) {
+  return {op.x.shape.elements() + 4 * op.gates.shape.elements(), bytes_of(op.x) + bytes_of(op.gates), bytes_of(op.x)};
 }
 
 Work work_of(const AppendKv& op) {
   const std::int64_t element = static_cast<std::int64_t>(traits(op.cache->spec().dtype).block_bytes);
-  const std::int64_t elements = op.k.shape.elements() + op.v.shape.elements();
+  const std::int64_t elements = op.k.shape.elements() + (op.v ? op.v.shape.elements() : 0);
   return {0, bytes_of(op.k) + bytes_of(op.v), elements * element};
 }
 
 Work work_of(const PagedAttention& op) {
   const KvSpec& spec = op.cache->spec();
   const std::int64_t element = static_cast<std::int64_t>(traits(spec.dtype).block_bytes);
-  const std::int64_t dims = spec.k_dim + spec.v_dim;
-  return {2 * op.context_tokens * op.heads * dims, op.context_tokens * spec.kv_heads * dims * element + bytes_of(op.q),
-          bytes_of(op.out)};
+  return {2 * op.context_tokens * op.heads * (spec.k_dim + spec.v_dim),
+          op.context_tokens * spec.token_elements() * element + bytes_of(op.q), bytes_of(op.out)};
 }
 
 Work work_of(const SwiGlu& op) {
@@ -71,6 +85,11 @@ Work work_of(const SwiGlu& op) {
 
 Work work_of(const SelectExperts& op) {
   return {4 * op.logits.shape.elements(), bytes_of(op.logits), bytes_of(op.expert_ids) + bytes_of(op.expert_weights)};
+}
+
+Work work_of(const GroupByExpert& op) {
+  return {0, bytes_of(op.expert_ids) + bytes_of(op.expert_weights),
+          bytes_of(op.rows) + bytes_of(op.outputs) + bytes_of(op.weights) + bytes_of(op.offsets)};
 }
 
 Work work_of(const GatherRows& op) {
@@ -98,17 +117,18 @@ Work work(const Operator& op) {
 
 std::string_view name(const Operator& op) {
   static constexpr std::string_view kNames[] = {
-      "embed_rows",      "rms_norm",        "add_rms_norm", "matmul",         "grouped_matmul", "rope",
-      "append_kv",       "paged_attention", "swiglu",       "select_experts", "gather_rows",    "scatter_scaled_rows",
-      "combine_experts", "sample"};
+      "embed_rows",      "rms_norm",    "add_rms_norm",        "matmul",          "grouped_matmul", "rope",
+      "project_heads",   "gate_heads",  "append_kv",           "paged_attention", "swiglu",         "select_experts",
+      "group_by_expert", "gather_rows", "scatter_scaled_rows", "combine_experts", "sample"};
   static_assert(std::size(kNames) == std::variant_size_v<Operator>);
   return kNames[op.index()];
 }
 
 std::int64_t rows(const Operator& op) {
   return std::visit(
-      Overload{[](const Rope& o) { return o.x.rows(); }, [](const AppendKv& o) { return o.k.rows(); },
-               [](const SelectExperts& o) { return o.logits.rows(); },
+      Overload{[](const Rope& o) { return o.x.rows(); }, [](const GateHeads& o) { return o.x.rows(); },
+               [](const AppendKv& o) { return o.k.rows(); }, [](const SelectExperts& o) { return o.logits.rows(); },
+               [](const GroupByExpert& o) { return o.expert_ids.rows(); },
                [](const ScatterScaledRows& o) { return o.x.rows(); }, [](const Sample& o) { return o.logits.rows(); },
                [](const auto& o) { return o.out.rows(); }},
       op);

@@ -60,55 +60,104 @@ struct GroupedMatMul {
   Tensor out;                              // [rows, n]
   Tensor x;                                // [rows, k]
   std::span<const Weight* const> experts;  // each [n, k]
-  std::span<const std::int32_t> offsets;   // experts + 1, from 0 to rows
+  Tensor offsets;                          // i32 [experts + 1], from 0 to rows
   KSlices slices;
 };
 
-// Rotates the pairs (m, m + pairs) of the first 2·pairs elements of each head by position · inv_freq[m].
+// Rotates pair m of the 2·pairs elements from element first of each head on by position · inv_freq[m]. A pair is
+// (m, m + pairs), or (2m, 2m + 1) where interleaved.
 struct Rope {
   Tensor x;          // [rows, heads · head_dim], in place
   Tensor positions;  // i32 [rows]
-  Tensor inv_freq;   // f32 [pairs], 2·pairs ≤ head_dim
+  Tensor inv_freq;   // f32 [pairs], first + 2·pairs ≤ head_dim
   std::int32_t head_dim;
+  std::int32_t first = 0;
+  bool interleaved = false;
+  float scale = 1;  // of sine and cosine
+};
+
+// Projects the first k elements of each head with the head's own weight; what a head has beyond them passes unchanged.
+//   out head = weights[head] · x[0, k), then x[k, …)
+struct ProjectHeads {
+  Tensor out;                              // [rows, heads · (n + rest)]
+  Tensor x;                                // [rows, heads · (k + rest)]
+  std::span<const Weight* const> weights;  // one per head, each [n, k]
+};
+
+// Each head times the sigmoid of its gate.
+struct GateHeads {
+  Tensor x;      // [rows, heads · head_dim], in place
+  Tensor gates;  // [rows, heads]
 };
 
 // Stores the key and value of each row at its slot of the cache, rounded to the cache's type.
 struct AppendKv {
   Tensor k;      // [rows, kv_heads · k_dim]
-  Tensor v;      // [rows, kv_heads · v_dim]
+  Tensor v;      // [rows, kv_heads · v_dim]; no data where the values are in the keys
   Tensor slots;  // i32 [rows]
   KvCache* cache;
   std::int32_t layer;
 };
 
-// Softmax attention of each row over positions 0 … positions[row] of its sequence. Query head h reads kv head
-// h / (heads / kv_heads). The context is walked in blocks of kBlockTokens from position 0, so the order of every sum is
-// fixed by the position alone.
+// Softmax attention of each row over positions 0 … positions[row] of its sequence, or the last window of these. Query
+// head h reads kv head h / (heads / kv_heads). The context is walked in blocks that begin at multiples of kBlockTokens,
+// so the order of every sum is fixed by the position alone.
 struct PagedAttention {
   Tensor out;          // [rows, heads · v_dim]
   Tensor q;            // [rows, heads · k_dim]
-  Tensor block_table;  // i32 [sequences, blocks_max]
+  Tensor block_table;  // i32 [sequences, blocks_max]; what lies before every row's window is not read
   Tensor sequences;    // i32 [rows], which row of block_table
   Tensor positions;    // i32 [rows]
   const KvCache* cache;
   std::int32_t layer;
   std::int32_t heads;
   float scale;
-  std::int64_t context_tokens;  // sum over rows of positions + 1, which the caller knows; work() needs it
+  std::int64_t context_tokens;  // sum over rows of the positions they see, which the caller knows; work() needs it
+  std::int32_t window = 0;      // positions that a row sees, its own included; 0: all
+
+  // The first position that a row at this one sees.
+  std::int32_t first_seen(std::int32_t position) const {
+    return window > 0 && position >= window ? position - window + 1 : 0;
+  }
 };
 
-// out = silu(gate) · up.
+// out = silu(gate) · up. With a limit: min(silu(gate), limit) · clamp(up, -limit, limit).
 struct SwiGlu {
-  Tensor out;      // [rows, width]
-  Tensor gate_up;  // [rows, 2·width]: gate, then up
+  Tensor out;       // [rows, width]
+  Tensor gate_up;   // [rows, 2·width]: gate, then up
+  float limit = 0;  // 0: none
 };
 
-// Softmax over all experts, then the top k, heaviest first; a tie goes to the lower id.
+enum class RouterScore { kSoftmax, kSigmoid };
+
+// Chooses the top k experts of each row by score + bias, best first; a tie goes to the lower id. The weight of an
+// expert is its score without the bias, times scale.
+//   softmax   the score is the softmax over all experts; by logits, which is the same order, where there is no bias
+//   sigmoid   the score is the sigmoid of the logit
+// With groups only the experts of the best groups_kept groups of neighbours are chosen from; a group counts as much as
+// the sum of its two best choices.
 struct SelectExperts {
   Tensor expert_ids;      // i32 [rows, k]
   Tensor expert_weights;  // [rows, k]
   Tensor logits;          // [rows, experts]
-  bool renormalise;       // the chosen weights are made to sum to 1
+  bool renormalise;       // the chosen weights are made to sum to 1, before scale
+  RouterScore score = RouterScore::kSoftmax;
+  Tensor bias = {};              // f32 [experts]; no data: none
+  std::int32_t groups = 1;       // a divisor of experts
+  std::int32_t groups_kept = 1;  // with at least k experts together
+  float scale = 1;
+};
+
+// Sorts slots by expert. Slot s is place s % k of row s / k; those whose expert is one of begin … begin + held - 1 are
+// grouped by expert and, within one, stay in order.
+struct GroupByExpert {
+  Tensor rows;            // i32 [count], the row of each grouped slot
+  Tensor outputs;         // i32 [count], its place among all grouped slots in order of s
+  Tensor weights;         // [count, 1]
+  Tensor offsets;         // i32 [held + 1], where each expert's slots begin
+  Tensor expert_ids;      // i32 [rows, k]
+  Tensor expert_weights;  // [rows, k]
+  std::int32_t begin;
 };
 
 // out[i] = x[index[i]].
@@ -143,11 +192,14 @@ struct Sample {
   std::span<SampledToken> out;
 };
 
-using Operator = std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, AppendKv, PagedAttention,
-                              SwiGlu, SelectExperts, GatherRows, ScatterScaledRows, CombineExperts, Sample>;
+using Operator = std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, ProjectHeads, GateHeads,
+                              AppendKv, PagedAttention, SwiGlu, SelectExperts, GroupByExpert, GatherRows,
+                              ScatterScaledRows, CombineExperts, Sample>;
 
-// Checks shapes, types and ranges; a violation is a bug of the caller and stops the program.
-void validate(const Operator& op);
+// Checks shapes, types and ranges; a violation is a bug of the caller and stops the program. Ranges are those of values
+// in index tensors, which can be looked at only in host memory.
+enum class Ranges { kChecked, kOutOfReach };
+void validate(const Operator& op, Ranges ranges = Ranges::kChecked);
 Work work(const Operator& op);
 std::string_view name(const Operator& op);
 // The number of rows the operator works on, for traces.

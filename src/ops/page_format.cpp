@@ -20,6 +20,7 @@ PageHeader header_of(const KvSpec& spec) {
   header.kv_heads = spec.kv_heads;
   header.k_dim = spec.k_dim;
   header.v_dim = spec.v_dim;
+  header.v_in_k = spec.v_in_k;
   return header;
 }
 
@@ -48,6 +49,7 @@ void check_page_header(const KvSpec& spec, std::span<const std::byte> page) {
   need_equal("kv head count", found.kv_heads, expected.kv_heads);
   need_equal("k width", found.k_dim, expected.k_dim);
   need_equal("v width", found.v_dim, expected.v_dim);
+  need_equal("values within keys", found.v_in_k, expected.v_in_k);
   need_equal("tokens per block", found.block_tokens, expected.block_tokens);
 }
 

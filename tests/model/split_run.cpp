@@ -80,8 +80,7 @@ std::vector<float> logits_of(Backend& backend, const Model& attention, std::span
   const ModelConfig& c = attention.config();
   const auto rows = static_cast<std::int64_t>(tokens.size());
   Arena tensors(backend, 16 << 20), scratch(backend, attention.attention_scratch_bytes(rows, rows));
-  const std::unique_ptr<KvCache> cache =
-      backend.make_kv_cache({c.layers, c.kv_heads, c.head_dim, c.head_dim, DType::kF32, 2});
+  const std::unique_ptr<KvCache> cache = backend.make_kv_cache(c.kv_spec(DType::kF32, 2));
   const Workspace w{backend, scratch, cache.get()};
   const RowBatch batch = prompt_batch(tensors, tokens);
   Residual residual{tensors.f32(rows, c.hidden), tensors.f32(rows, c.hidden)};

@@ -11,7 +11,7 @@
 namespace tandem {
 namespace {
 
-class BitsTest : public CpuVariantTest {};
+class BitsTest : public EveryBackendTest {};
 
 TEST_P(BitsTest, ARowOfAProductIsTheSameInEveryBatch) {
   constexpr int kRowsMax = 67, kColumns = 50, kWidth = 352;
@@ -30,8 +30,7 @@ TEST_P(BitsTest, ARowOfAProductIsTheSameInEveryBatch) {
     }
     const Tensor grouped = b.zeros(kRowsMax, kColumns);
     const Weight* const experts[] = {weight, weight, weight};
-    const std::int32_t offsets[] = {0, 3, 3, kRowsMax};
-    cpu->run(GroupedMatMul{grouped, x, experts, offsets, slices});
+    cpu->run(GroupedMatMul{grouped, x, experts, b.ids({0, 3, 3, kRowsMax}), slices});
     EXPECT_TRUE(same_bits(values_of(grouped), values_of(alone))) << name(dtype) << ", grouped";
   }
 }
@@ -83,13 +82,29 @@ TEST_P(BitsTest, NaNInARowOfAProductStaysThere) {
   }
 }
 
+struct CacheKind {
+  DType dtype;
+  bool v_in_k = false;
+  std::int32_t window = 0;
+};
+constexpr CacheKind kCacheKinds[] = {{DType::kBF16},
+                                     {DType::kF32},
+                                     {DType::kBF16, true},
+                                     {DType::kF32, true},
+                                     {DType::kBF16, false, 70},
+                                     {DType::kF32, false, 24},
+                                     {DType::kBF16, true, 24}};
+
 // One sequence of 150 tokens in the given blocks, asked by any of its rows.
 class Sequence {
  public:
   static constexpr std::int32_t kTokens = 150, kHeads = 6, kKvHeads = 2, kDim = 32;
 
-  Sequence(CaseBuilder& b, DType dtype, const std::vector<std::int32_t>& blocks)
-      : b_(b), cache_(b.cache({1, kKvHeads, kDim, kDim, dtype, 8})), table_(b.ids(blocks, {1, 3})) {
+  Sequence(CaseBuilder& b, const CacheKind& kind, const std::vector<std::int32_t>& blocks)
+      : b_(b),
+        kind_(kind),
+        cache_(b.cache({1, kKvHeads, kDim, kDim, kind.dtype, 8, kind.v_in_k})),
+        table_(b.ids(blocks, {1, 3})) {
     Rng rng(7);
     k_ = b.zeros(kTokens, kKvHeads * kDim);
     v_ = b.zeros(kTokens, kKvHeads * kDim);
@@ -106,7 +121,7 @@ class Sequence {
     std::vector<std::int32_t> slots;
     for (std::int32_t t = 0; t < kTokens; ++t)
       slots.push_back(table_.as<std::int32_t>()[t / kBlockTokens] * kBlockTokens + t % kBlockTokens);
-    b_.backend().run(AppendKv{k_, v_, b_.ids(slots), &cache_, 0});
+    b_.backend().run(AppendKv{k_, kind_.v_in_k ? Tensor() : v_, b_.ids(slots), &cache_, 0});
   }
 
   // Attention of rows [begin, begin + count), in one operator.
@@ -114,8 +129,9 @@ class Sequence {
     const Tensor out = b_.zeros(count, kHeads * kDim);
     std::vector<std::int32_t> positions(static_cast<std::size_t>(count));
     std::iota(positions.begin(), positions.end(), begin);
-    const std::int64_t context =
-        static_cast<std::int64_t>(count) * begin + static_cast<std::int64_t>(count) * (count + 1) / 2;
+    std::int64_t context = 0;
+    for (std::int32_t t = begin; t < begin + count; ++t)
+      context += kind_.window > 0 ? std::min(t + 1, kind_.window) : t + 1;
     const PagedAttention op{out,
                             q_.slice_rows(begin, count),
                             table_,
@@ -125,7 +141,8 @@ class Sequence {
                             0,
                             kHeads,
                             0.2f,
-                            context};
+                            context,
+                            kind_.window};
     validate(op);
     b_.backend().run(op);
     return values_of(out);
@@ -133,6 +150,7 @@ class Sequence {
 
  private:
   CaseBuilder& b_;
+  const CacheKind kind_;
   KvCache& cache_;
   Tensor table_, k_, v_, q_;
 };
@@ -144,9 +162,9 @@ std::vector<float> row_of(const std::vector<float>& values, std::int32_t row) {
 
 TEST_P(BitsTest, ARowOfAttentionIsTheSameInEveryChunkThreadCountAndPlace) {
   const auto cpu = backend(2), three = backend(3);
-  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+  for (const CacheKind& kind : kCacheKinds) {
     CaseBuilder b(*cpu), elsewhere(*three);
-    Sequence here(b, dtype, {0, 1, 2}), there(elsewhere, dtype, {7, 2, 5});
+    Sequence here(b, kind, {0, 1, 2}), there(elsewhere, kind, {7, 2, 5});
     here.append();
     there.append();
     const std::vector<float> expected = here.ask(0, Sequence::kTokens);
@@ -164,9 +182,9 @@ TEST_P(BitsTest, ARowOfAttentionIsTheSameInEveryChunkThreadCountAndPlace) {
 TEST_P(BitsTest, NaNOfLaterTokensAndStaleSlotsReachesNoEarlierRow) {
   constexpr std::int32_t kBroken = 70;
   const auto cpu = backend();
-  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+  for (const CacheKind& kind : kCacheKinds) {
     CaseBuilder b(*cpu);
-    Sequence sequence(b, dtype, {0, 1, 2});
+    Sequence sequence(b, kind, {0, 1, 2});
     sequence.append();
     const std::vector<float> clean = sequence.ask(0, Sequence::kTokens);
     for (std::int32_t t = kBroken; t < Sequence::kTokens; ++t) {
@@ -182,7 +200,29 @@ TEST_P(BitsTest, NaNOfLaterTokensAndStaleSlotsReachesNoEarlierRow) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, BitsTest, testing::ValuesIn(cpu_variants()), variant_name);
+// Nor do tokens that the window has left behind.
+TEST_P(BitsTest, NaNBeforeTheWindowReachesNoLaterRow) {
+  constexpr std::int32_t kBroken = 40;  // tokens before it
+  const auto cpu = backend();
+  for (const CacheKind& kind : kCacheKinds) {
+    if (kind.window == 0) continue;
+    CaseBuilder b(*cpu);
+    Sequence sequence(b, kind, {0, 1, 2});
+    sequence.append();
+    const std::vector<float> clean = sequence.ask(0, Sequence::kTokens);
+    for (std::int32_t t = 0; t < kBroken; ++t) {
+      std::fill_n(sequence.k().row<float>(t), sequence.k().shape[1], NAN);
+      std::fill_n(sequence.v().row<float>(t), sequence.v().shape[1], INFINITY);
+    }
+    sequence.append();
+    const std::vector<float> found = sequence.ask(0, Sequence::kTokens);
+    for (std::int32_t t = kBroken + kind.window - 1; t < Sequence::kTokens; ++t)
+      ASSERT_TRUE(same_bits(row_of(found, t), row_of(clean, t))) << "token " << t;
+    EXPECT_TRUE(std::isnan(row_of(found, kBroken + kind.window - 2)[0]));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, BitsTest, testing::ValuesIn(backends_under_test()), backend_name);
 
 }  // namespace
 }  // namespace tandem

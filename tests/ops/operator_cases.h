@@ -54,6 +54,10 @@ inline void add_row_cases(std::vector<OperatorCase>& table) {
                        const Tensor out = b.zeros(rows, columns), gate_up = b.normal(rows, 2 * columns, 4);
                        return BuiltCase{{SwiGlu{out, gate_up}}, {out}};
                      }});
+    table.push_back({format("swiglu {}x{}, limited", rows, columns), {}, [=](CaseBuilder& b) {
+                       const Tensor out = b.zeros(rows, columns), gate_up = b.normal(rows, 2 * columns, 4);
+                       return BuiltCase{{SwiGlu{out, gate_up, 1.5f}}, {out}};
+                     }});
   }
   table.push_back({"rms_norm in place", {}, [](CaseBuilder& b) {
                      const Tensor x = b.normal(4, 100);
@@ -75,6 +79,19 @@ inline void add_row_cases(std::vector<OperatorCase>& table) {
              inv_freq.f32()[m] = std::pow(10000.0f, -static_cast<float>(m) / static_cast<float>(pairs));
            return BuiltCase{{Rope{x, positions, inv_freq, dim}}, {x}};
          }});
+  }
+  for (const bool interleaved : {false, true}) {
+    table.push_back({format("rope within heads, scaled, interleaved {}", interleaved), {}, [=](CaseBuilder& b) {
+                       const Tensor x = b.normal(5, 3 * 22, 1, 2), positions = b.random_ids(5, 8192);
+                       const Tensor inv_freq = b.normal_vector(5, 0.1f, 0.05f);
+                       return BuiltCase{{Rope{x, positions, inv_freq, 22, 12, interleaved, 1.3f}}, {x}};
+                     }});
+  }
+  for (const auto& [rows, heads, dim] : {std::array{0, 2, 8}, {1, 5, 33}, {40, 12, 64}}) {
+    table.push_back({format("gate_heads {} rows, {} heads of {}", rows, heads, dim), {}, [=](CaseBuilder& b) {
+                       const Tensor x = b.normal(rows, heads * dim);
+                       return BuiltCase{{GateHeads{x, b.normal(rows, heads, 3, 1)}}, {x}};
+                     }});
   }
 }
 
@@ -118,18 +135,61 @@ inline void add_product_cases(std::vector<OperatorCase>& table) {
                    }});
 }
 
+// Heads of k + rest elements become heads of n + rest.
+inline void add_head_cases(std::vector<OperatorCase>& table) {
+  for (const DType dtype : {DType::kBF16, DType::kF32, DType::kQ8_0}) {
+    for (const auto& [rows, heads, k, n, rest] :
+         {std::array{0, 2, 32, 8, 4}, {1, 8, 32, 64, 16}, {3, 7, 64, 24, 0}, {70, 3, 96, 33, 5}, {9, 1, 32, 512, 64}}) {
+      table.push_back({format("project_heads {}, {} rows, {} heads of {} + {}", name(dtype), rows, heads, k, rest),
+                       {},
+                       [=](CaseBuilder& b) {
+                         auto& weights = b.keep(std::vector<const Weight*>());
+                         for (int h = 0; h < heads; ++h) weights.push_back(b.weight(dtype, n, k));
+                         const Tensor out = b.zeros(rows, heads * (n + rest)),
+                                      x = b.normal(rows, heads * (k + rest), 1, 3);
+                         return BuiltCase{{ProjectHeads{out, x, weights}}, {out}};
+                       }});
+    }
+  }
+}
+
 // counts[e] rows go to expert e.
 inline OperatorCase grouped_case(std::string name, DType dtype, std::vector<int> counts) {
   return {std::move(name), {}, [=](CaseBuilder& b) {
             auto& experts = b.keep(std::vector<const Weight*>());
-            auto& offsets = b.keep(std::vector<std::int32_t>{0});
+            std::vector<std::int32_t> offsets{0};
             for (const int count : counts) {
               experts.push_back(b.weight(dtype, 70, 128));
               offsets.push_back(offsets.back() + count);
             }
             const Tensor out = b.zeros(offsets.back(), 70), x = b.normal(offsets.back(), 128);
-            return BuiltCase{{GroupedMatMul{out, x, experts, offsets, width_slices(128, 32, 0, 8)}}, {out}};
+            return BuiltCase{{GroupedMatMul{out, x, experts, b.ids(offsets), width_slices(128, 32, 0, 8)}}, {out}};
           }};
+}
+
+inline BuiltCase grouping(CaseBuilder& b, int rows, int k, int experts, int begin, int held) {
+  const Tensor flat = b.random_ids(rows * k, experts), weights = b.normal(rows, k);
+  const Tensor ids(flat.data, DType::kI32, {rows, k});
+  std::int64_t count = 0;
+  for (int s = 0; s < rows * k; ++s)
+    count += flat.as<std::int32_t>()[s] >= begin && flat.as<std::int32_t>()[s] < begin + held;
+  const auto indices = [&](std::int64_t n) { return b.ids(std::vector<std::int32_t>(static_cast<std::size_t>(n))); };
+  const GroupByExpert op{.rows = indices(count),
+                         .outputs = indices(count),
+                         .weights = b.zeros(count, 1),
+                         .offsets = indices(held + 1),
+                         .expert_ids = ids,
+                         .expert_weights = weights,
+                         .begin = begin};
+  return {{op}, {op.rows, op.outputs, op.weights, op.offsets}};
+}
+
+inline void add_grouping_cases(std::vector<OperatorCase>& table) {
+  for (const auto& [rows, k, experts, begin, held] :
+       {std::array{0, 3, 8, 0, 8}, {1, 3, 8, 0, 8}, {70, 8, 48, 0, 48}, {70, 2, 8, 3, 4}, {600, 8, 300, 40, 200}}) {
+    table.push_back({format("group_by_expert, {} rows, {} of {}, held {} from {}", rows, k, experts, held, begin),
+                     kExact, [=](CaseBuilder& b) { return grouping(b, rows, k, experts, begin, held); }});
+  }
 }
 
 inline void add_expert_cases(std::vector<OperatorCase>& table) {
@@ -155,6 +215,34 @@ inline void add_expert_cases(std::vector<OperatorCase>& table) {
                      logits.row<float>(3)[8] = 1;
                      return BuiltCase{{SelectExperts{ids, weights, logits, false}}, {ids, weights}};
                    }});
+  struct Routing {
+    const char* what;
+    RouterScore score;
+    bool bias;
+    std::int32_t experts, k, groups, groups_kept;
+    bool renormalise;
+  };
+  constexpr RouterScore kSoftmax = RouterScore::kSoftmax, kSigmoid = RouterScore::kSigmoid;
+  for (const Routing& r : {Routing{"sigmoid", kSigmoid, false, 16, 3, 1, 1, false},
+                           {"sigmoid with bias", kSigmoid, true, 9, 2, 1, 1, true},
+                           {"two of four groups", kSigmoid, true, 16, 4, 4, 2, true},
+                           {"groups of one", kSigmoid, true, 5, 2, 5, 3, true},
+                           {"groups, all kept", kSigmoid, true, 12, 12, 3, 3, false},
+                           {"one group of eight", kSigmoid, true, 256, 8, 8, 1, true},
+                           {"softmax with bias", kSoftmax, true, 16, 3, 1, 1, false},
+                           {"softmax in groups", kSoftmax, false, 16, 3, 4, 2, true}}) {
+    table.push_back({format("select_experts, {}", r.what), {}, [r](CaseBuilder& b) {
+                       const Tensor ids = b.ids(std::vector<std::int32_t>(20 * r.k), {20, r.k});
+                       const Tensor weights = b.zeros(20, r.k), logits = b.normal(20, r.experts, 2);
+                       // Saturated scores are equal; so small ones that they are all zero leave the choice to the bias.
+                       for (int e = 0; e < r.experts; ++e) logits.row<float>(0)[e] = 200 + static_cast<float>(e);
+                       for (int e = 0; e < r.experts; ++e) logits.row<float>(1)[e] = -200 - static_cast<float>(e);
+                       const Tensor bias = r.bias ? b.normal_vector(r.experts, 0, 0.3f) : Tensor();
+                       return BuiltCase{{SelectExperts{ids, weights, logits, r.renormalise, r.score, bias, r.groups,
+                                                       r.groups_kept, 2.5f}},
+                                        {ids, weights}};
+                     }});
+  }
   table.push_back({"select_experts, all of them", {}, [](CaseBuilder& b) {
                      const Tensor ids = b.ids(std::vector<std::int32_t>(16), {2, 8}), weights = b.zeros(2, 8);
                      return BuiltCase{{SelectExperts{ids, weights, b.normal(2, 8), true}}, {ids, weights}};
@@ -191,6 +279,7 @@ struct AttentionCase {
   std::int32_t heads;
   std::vector<std::int32_t> contexts;  // tokens of each sequence
   std::int32_t rows_each;              // the last rows of each sequence ask
+  std::int32_t window = 0;
 };
 
 inline BuiltCase build_attention(CaseBuilder& b, const AttentionCase& c) {
@@ -216,25 +305,27 @@ inline BuiltCase build_attention(CaseBuilder& b, const AttentionCase& c) {
     for (std::int32_t t = std::max(0, c.contexts[s] - c.rows_each); t < c.contexts[s]; ++t) {
       row_sequences.push_back(s);
       positions.push_back(t);
-      context_tokens += t + 1;
+      context_tokens += c.window > 0 ? std::min(t + 1, c.window) : t + 1;
     }
   }
   const auto rows = static_cast<std::int64_t>(positions.size());
   const std::int32_t layer = spec.layers - 1;
-  const Tensor k = b.normal(total, spec.kv_heads * spec.k_dim), v = b.normal(total, spec.kv_heads * spec.v_dim);
+  const Tensor k = b.normal(total, spec.kv_heads * spec.k_dim);
+  const Tensor v = spec.v_in_k ? Tensor() : b.normal(total, spec.kv_heads * spec.v_dim);
   const Tensor q = b.normal(rows, c.heads * spec.k_dim), out = b.zeros(rows, c.heads * spec.v_dim);
   const float scale = 1.0f / std::sqrt(static_cast<float>(spec.k_dim));
   return {{AppendKv{k, v, b.ids(slots), &cache, layer},
            PagedAttention{out, q, b.ids(table, {sequences, blocks_max}), b.ids(row_sequences), b.ids(positions), &cache,
-                          layer, c.heads, scale, context_tokens}},
+                          layer, c.heads, scale, context_tokens, c.window}},
           {out}};
 }
 
 inline void add_attention_cases(std::vector<OperatorCase>& table) {
   const auto add = [&](const char* what, std::int32_t kv_heads, std::int32_t heads, std::int32_t k_dim,
-                       std::int32_t v_dim, std::vector<std::int32_t> contexts, std::int32_t rows_each) {
+                       std::int32_t v_dim, std::vector<std::int32_t> contexts, std::int32_t rows_each,
+                       std::int32_t window = 0, bool v_in_k = false) {
     for (const DType dtype : {DType::kBF16, DType::kF32}) {
-      const AttentionCase c{{2, kv_heads, k_dim, v_dim, dtype, 0}, heads, contexts, rows_each};
+      const AttentionCase c{{2, kv_heads, k_dim, v_dim, dtype, 0, v_in_k}, heads, contexts, rows_each, window};
       table.push_back({format("paged_attention {}, {}", what, name(dtype)), {}, [c](CaseBuilder& b) {
                          return build_attention(b, c);
                        }});
@@ -248,12 +339,23 @@ inline void add_attention_cases(std::vector<OperatorCase>& table) {
   add("mfa, 64 heads on one", 1, 64, 256, 256, {90, 66}, 2);
   add("odd sizes", 2, 6, 20, 12, {77}, 5);
   add("wider values than keys", 1, 5, 16, 48, {70}, 3);
+  add("window of one", 2, 4, 16, 16, {1, 64, 130}, 70, 1);
+  add("window of a block", 2, 6, 32, 32, {64, 65, 200, 128}, 90, 64);
+  add("window of 24, prefill", 2, 12, 32, 32, {150, 23}, 150, 24);
+  add("window longer than the context", 1, 3, 20, 12, {90}, 90, 1000);
+  add("mla", 1, 8, 80, 64, {1, 200, 64, 128}, 1, 0, true);
+  add("mla, prefill", 1, 5, 80, 64, {150}, 150, 0, true);
+  add("mla, full size", 1, 128, 576, 512, {70}, 1, 0, true);
+  add("mla, odd sizes and a window", 2, 6, 22, 13, {140, 3}, 80, 70, true);
+  add("mla, values as long as keys", 1, 40, 16, 16, {66}, 3, 0, true);
 }
 
 inline std::vector<OperatorCase> operator_cases() {
   std::vector<OperatorCase> table;
   add_row_cases(table);
   add_product_cases(table);
+  add_head_cases(table);
+  add_grouping_cases(table);
   add_expert_cases(table);
   add_attention_cases(table);
   return table;

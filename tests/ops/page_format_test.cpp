@@ -10,18 +10,18 @@
 namespace tandem {
 namespace {
 
-constexpr KvSpec kSpecs[] = {{2, 3, 64, 64, DType::kBF16, 3},
-                             {1, 2, 20, 12, DType::kBF16, 3},
-                             {2, 1, 16, 48, DType::kF32, 3},
-                             {1, 2, 6, 10, DType::kF32, 3}};
+constexpr KvSpec kSpecs[] = {{2, 3, 64, 64, DType::kBF16, 3},       {1, 2, 20, 12, DType::kBF16, 3},
+                             {2, 1, 16, 48, DType::kF32, 3},        {1, 2, 6, 10, DType::kF32, 3},
+                             {2, 1, 80, 64, DType::kBF16, 3, true}, {2, 2, 22, 13, DType::kF32, 3, true}};
 
 // A cache with random values in some slots of block 1.
 KvCache& filled_cache(CaseBuilder& b, const KvSpec& spec) {
   KvCache& cache = b.cache(spec);
   for (std::int32_t layer = 0; layer < spec.layers; ++layer) {
-    const Tensor k = b.normal(5, spec.kv_heads * spec.k_dim), v = b.normal(5, spec.kv_heads * spec.v_dim);
+    const Tensor k = b.normal(5, spec.kv_heads * spec.k_dim);
+    const Tensor v = spec.v_in_k ? Tensor() : b.normal(5, spec.kv_heads * spec.v_dim);
     k.row<float>(1)[0] = NAN;
-    v.row<float>(2)[0] = -INFINITY;
+    (v ? v : k).row<float>(2)[0] = -INFINITY;
     b.backend().run(AppendKv{k, v, b.ids({64, 70, 127, 99, 65}), &cache, layer});
   }
   return cache;
@@ -33,7 +33,7 @@ std::vector<std::byte> exported(Backend& backend, const KvCache& cache, std::int
   return page;
 }
 
-class PagesTest : public CpuVariantTest {};
+class PagesTest : public EveryBackendTest {};
 
 TEST_P(PagesTest, AreThoseOfTheReference) {
   const auto reference = make_reference_backend();
@@ -70,6 +70,10 @@ TEST_P(PagesTest, OfAnotherCacheAreRefusedUntouched) {
   other.k_dim = 62;
   other.v_dim = 66;
   EXPECT_THROW(cpu->import_page(cache, 1, exported(*cpu, b.cache(other), 0)), Error);
+  KvSpec latent = kSpecs[0];  // as many bytes, another meaning
+  latent.k_dim = 128;
+  latent.v_in_k = true;
+  EXPECT_THROW(cpu->import_page(cache, 1, exported(*cpu, b.cache(latent), 0)), Error);
   std::vector<std::byte> broken = exported(*cpu, cache, 0);
   broken[0] ^= std::byte{1};
   EXPECT_THROW(cpu->import_page(cache, 1, broken), Error);
@@ -78,7 +82,7 @@ TEST_P(PagesTest, OfAnotherCacheAreRefusedUntouched) {
   EXPECT_EQ(exported(*cpu, cache, 1), before);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, PagesTest, testing::ValuesIn(cpu_variants()), variant_name);
+INSTANTIATE_TEST_SUITE_P(All, PagesTest, testing::ValuesIn(backends_under_test()), backend_name);
 
 }  // namespace
 }  // namespace tandem

@@ -67,8 +67,8 @@ slow_stages() {
   test_stage "rust" test_rust || true
   test_stage "smollm2" test_smollm2 || true
   test_stage "openai client" test_openai_client || true
-  if test_stage "build cuda" build cuda tandem ops_cuda_test; then
-    test_stage "cuda" suite cuda -L fast -R '^ops_cuda' || true
+  if test_stage "build cuda" build cuda tandem ops_test verify_test; then
+    test_stage "cuda" suite cuda -R "^(ops|verify)$" || true
   fi
   if test_stage "build asan" build asan; then
     test_stage "asan + ubsan: fast suite" suite asan -L fast -E '^(tidy|serve|command_serve)' || true

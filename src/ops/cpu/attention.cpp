@@ -39,16 +39,19 @@ void append_k(const AppendKv& op, const CpuKvCache& cache, std::int64_t begin, s
   }
 }
 
+// Whole rows: the values, or the keys that hold them.
 template <class Element>
-void append_v(const AppendKv& op, const CpuKvCache& cache, std::int64_t begin, std::int64_t end) {
+void append_rows(const AppendKv& op, const CpuKvCache& cache, std::int64_t begin, std::int64_t end) {
   const KvSpec& spec = cache.spec();
+  const Tensor& from = spec.v_in_k ? op.k : op.v;
+  const std::int32_t dim = spec.v_in_k ? spec.k_dim : spec.v_dim;
   for (std::int64_t i = begin; i < end; ++i) {
     const std::int32_t slot = op.slots.as<const std::int32_t>()[i];
     for (std::int32_t head = 0; head < spec.kv_heads; ++head) {
       auto* out = reinterpret_cast<Element*>(cache.v(slot / kBlockTokens, op.layer, head)) +
-                  static_cast<std::int64_t>(slot % kBlockTokens) * cache.v_padded();
-      const float* in = op.v.row<float>(i) + head * spec.v_dim;
-      for (std::int32_t d = 0; d < spec.v_dim; ++d) out[d] = rounded<Element>(in[d]);
+                  static_cast<std::int64_t>(slot % kBlockTokens) * cache.v_stride();
+      const float* in = from.row<float>(i) + head * dim;
+      for (std::int32_t d = 0; d < dim; ++d) out[d] = rounded<Element>(in[d]);
     }
   }
 }
@@ -60,14 +63,17 @@ class QueryWalk {
       : machine_(machine), op_(op), cache_(cpu_cache(*op.cache)), group_(op.heads / cache_.spec().kv_heads) {
     std::int64_t total = 0;
     for (std::int64_t r = 0; r < op.q.rows(); ++r) total += cost(r) * op.heads;
+    const KvSpec& spec = cache_.spec();
     begin_ = total * thread / threads;
     end_ = total * (thread + 1) / threads;
-    share_.scratch = machine.scratch(thread, attention_scratch_floats(cache_.spec().k_dim, cache_.v_padded()));
+    share_.scratch =
+        machine.scratch(thread, attention_scratch_floats(spec.k_dim, cache_.v_padded(), cache_.v_stride()));
     share_.block_stride = static_cast<std::int64_t>(cache_.block_stride());
     share_.is_f32 = cache_.is_f32();
-    share_.k_dim = cache_.spec().k_dim;
-    share_.v_dim = cache_.spec().v_dim;
+    share_.k_dim = spec.k_dim;
+    share_.v_dim = spec.v_dim;
     share_.v_padded = cache_.v_padded();
+    share_.v_stride = cache_.v_stride();
     share_.scale = op.scale;
   }
 
@@ -84,14 +90,15 @@ class QueryWalk {
  private:
   std::int32_t sequence(std::int64_t row) const { return op_.sequences.as<const std::int32_t>()[row]; }
   std::int32_t context(std::int64_t row) const { return op_.positions.as<const std::int32_t>()[row] + 1; }
+  std::int32_t begin(std::int64_t row) const { return op_.first_seen(context(row) - 1); }
   // In blocks, with one for what every query costs.
-  std::int64_t cost(std::int64_t row) const { return context(row) / kBlockTokens + 2; }
+  std::int64_t cost(std::int64_t row) const { return (context(row) - begin(row)) / kBlockTokens + 2; }
 
   // The queries of rows [first, last) on one kv head that are this thread's.
   void take(std::int64_t first, std::int64_t last, std::int32_t kv_head) {
     share_.queries = 0;
     share_.blocks = op_.block_table.row<const std::int32_t>(sequence(first));
-    share_.k = cache_.k(0, op_.layer, kv_head);
+    share_.k = cache_.spec().v_in_k ? nullptr : cache_.k(0, op_.layer, kv_head);
     share_.v = cache_.v(0, op_.layer, kv_head);
     for (std::int64_t row = first; row < last; ++row) {
       for (std::int32_t h = 0; h < group_; ++h) {
@@ -101,6 +108,7 @@ class QueryWalk {
         const std::int64_t head = static_cast<std::int64_t>(kv_head) * group_ + h;
         share_.q[share_.queries] = op_.q.row<float>(row) + head * share_.k_dim;
         share_.out[share_.queries] = op_.out.row<float>(row) + head * share_.v_dim;
+        share_.begin[share_.queries] = begin(row);
         share_.context[share_.queries] = context(row);
         if (++share_.queries == kQueriesMax) flush();
       }
@@ -127,11 +135,12 @@ class QueryWalk {
 void run(Machine& machine, const AppendKv& op) {
   const CpuKvCache& cache = cpu_cache(*op.cache);
   const auto k = cache.is_f32() ? append_k<float> : append_k<std::uint16_t>;
-  const auto v = cache.is_f32() ? append_v<float> : append_v<std::uint16_t>;
-  machine.split(op.k.shape[1], op.k.rows(),
-                [&](int, std::int64_t begin, std::int64_t end) { k(op, cache, begin, end); });
-  machine.split(op.v.rows(), op.v.shape[1],
-                [&](int, std::int64_t begin, std::int64_t end) { v(op, cache, begin, end); });
+  const auto rows = cache.is_f32() ? append_rows<float> : append_rows<std::uint16_t>;
+  if (!cache.spec().v_in_k)
+    machine.split(op.k.shape[1], op.k.rows(),
+                  [&](int, std::int64_t begin, std::int64_t end) { k(op, cache, begin, end); });
+  machine.split(op.k.rows(), op.k.shape[1],
+                [&](int, std::int64_t begin, std::int64_t end) { rows(op, cache, begin, end); });
 }
 
 void run(Machine& machine, const PagedAttention& op) {

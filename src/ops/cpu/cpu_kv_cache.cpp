@@ -23,6 +23,10 @@ const KvSpec& checked(const KvSpec& spec) {
   return spec;
 }
 
+int padded(std::int32_t elements) {
+  return (elements + kLanesMax - 1) / kLanesMax * kLanesMax;
+}
+
 std::size_t element_bytes(const KvSpec& spec) {
   return traits(spec.dtype).block_bytes;
 }
@@ -48,9 +52,10 @@ void place_k(const std::byte* page, std::int64_t dim, std::int64_t page_stride, 
 
 CpuKvCache::CpuKvCache(const KvSpec& spec)
     : KvCache(checked(spec)),
-      v_padded_((spec.v_dim + kLanesMax - 1) / kLanesMax * kLanesMax),
-      k_bytes_(static_cast<std::size_t>(kBlockTokens) * spec.k_dim * element_bytes(spec)),
-      v_bytes_(static_cast<std::size_t>(kBlockTokens) * v_padded_ * element_bytes(spec)),
+      v_padded_(padded(spec.v_dim)),
+      v_stride_(spec.v_in_k ? padded(spec.k_dim) : v_padded_),
+      k_bytes_(spec.v_in_k ? 0 : static_cast<std::size_t>(kBlockTokens) * spec.k_dim * element_bytes(spec)),
+      v_bytes_(static_cast<std::size_t>(kBlockTokens) * v_stride_ * element_bytes(spec)),
       layer_stride_((k_bytes_ + v_bytes_) * spec.kv_heads),
       block_stride_(layer_stride_ * spec.layers),
       data_(allocate_host(block_stride_ * static_cast<std::size_t>(spec.blocks))) {}
@@ -70,32 +75,34 @@ void CpuKvCache::zero_block(std::int32_t block) {
 
 void CpuKvCache::export_block(std::int32_t block, std::byte* page) const {
   const KvSpec& s = spec();
-  const std::size_t element = element_bytes(s), k_row = s.k_dim * element, v_row = s.v_dim * element;
+  const std::size_t element = element_bytes(s), k_row = s.v_in_k ? 0 : s.k_dim * element;
+  const std::size_t v_row = (s.v_in_k ? s.k_dim : s.v_dim) * element;
   for (std::int32_t layer = 0; layer < s.layers; ++layer) {
-    for (std::int32_t head = 0; head < s.kv_heads; ++head) {
+    for (std::int32_t head = 0; !s.v_in_k && head < s.kv_heads; ++head) {
       const auto copy = is_f32() ? copy_k<float> : copy_k<std::uint16_t>;
       copy(k(block, layer, head), s.k_dim, static_cast<std::int64_t>(s.kv_heads) * s.k_dim, page + head * k_row);
     }
     page += kBlockTokens * s.kv_heads * k_row;
     for (std::int32_t head = 0; head < s.kv_heads; ++head)
       for (std::int32_t t = 0; t < kBlockTokens; ++t)
-        std::memcpy(page + (t * s.kv_heads + head) * v_row, v(block, layer, head) + t * v_padded_ * element, v_row);
+        std::memcpy(page + (t * s.kv_heads + head) * v_row, v(block, layer, head) + t * v_stride_ * element, v_row);
     page += kBlockTokens * s.kv_heads * v_row;
   }
 }
 
 void CpuKvCache::import_block(std::int32_t block, const std::byte* page) {
   const KvSpec& s = spec();
-  const std::size_t element = element_bytes(s), k_row = s.k_dim * element, v_row = s.v_dim * element;
+  const std::size_t element = element_bytes(s), k_row = s.v_in_k ? 0 : s.k_dim * element;
+  const std::size_t v_row = (s.v_in_k ? s.k_dim : s.v_dim) * element;
   for (std::int32_t layer = 0; layer < s.layers; ++layer) {
-    for (std::int32_t head = 0; head < s.kv_heads; ++head) {
+    for (std::int32_t head = 0; !s.v_in_k && head < s.kv_heads; ++head) {
       const auto place = is_f32() ? place_k<float> : place_k<std::uint16_t>;
       place(page + head * k_row, s.k_dim, static_cast<std::int64_t>(s.kv_heads) * s.k_dim, k(block, layer, head));
     }
     page += kBlockTokens * s.kv_heads * k_row;
     for (std::int32_t head = 0; head < s.kv_heads; ++head)
       for (std::int32_t t = 0; t < kBlockTokens; ++t)
-        std::memcpy(v(block, layer, head) + t * v_padded_ * element, page + (t * s.kv_heads + head) * v_row, v_row);
+        std::memcpy(v(block, layer, head) + t * v_stride_ * element, page + (t * s.kv_heads + head) * v_row, v_row);
     page += kBlockTokens * s.kv_heads * v_row;
   }
 }

@@ -12,12 +12,12 @@ namespace tandem::cpu {
 
 namespace {
 
-// Inserts expert ids into a list of the k best so far. Strictly greater moves ahead, so a tie stays with the lower id;
-// NaN is greater than nothing, so ids stay valid whatever the row holds.
-void select(const float* logits, std::int64_t experts, std::int64_t k, std::int32_t* ids) {
-  for (std::int64_t e = 0; e < experts; ++e) {
+// Inserts indices of values into a list of the k best so far. Strictly greater moves ahead, so a tie stays with the
+// lower index; NaN is greater than nothing, so indices stay valid whatever the row holds.
+void select(const float* values, std::int64_t count, std::int64_t k, std::int32_t* ids) {
+  for (std::int64_t e = 0; e < count; ++e) {
     std::int64_t place = std::min(e, k);
-    while (place > 0 && logits[e] > logits[ids[place - 1]]) --place;
+    while (place > 0 && values[e] > values[ids[place - 1]]) --place;
     if (place == k) continue;
     const std::int64_t last = std::min(e, k - 1);
     for (std::int64_t j = last; j > place; --j) ids[j] = ids[j - 1];
@@ -25,17 +25,57 @@ void select(const float* logits, std::int64_t experts, std::int64_t k, std::int3
   }
 }
 
-float weigh(const float* logits, std::int64_t experts, std::int64_t k, bool renormalise, const std::int32_t* ids,
-            float* weights) {
+// One thread's memory for a row.
+struct RouterScratch {
+  float* scores;        // [experts]
+  float* choices;       // [experts]
+  float* groups;        // [groups]
+  std::int32_t* order;  // [groups]
+};
+
+// Scores of a row, without the softmax's division, which is returned; 1 for sigmoids.
+float score(const SelectExperts& op, const float* logits, std::int64_t experts, float* scores) {
+  if (op.score == RouterScore::kSigmoid) {
+    for (std::int64_t e = 0; e < experts; ++e) scores[e] = 1.0f / (1.0f + std::exp(-logits[e]));
+    return 1;
+  }
   const float top = *std::max_element(logits, logits + experts);
   float total = 0;
-  if (!renormalise)
-    for (std::int64_t e = 0; e < experts; ++e) total += std::exp(logits[e] - top);
-  for (std::int64_t j = 0; j < k; ++j) {
-    weights[j] = std::exp(logits[ids[j]] - top);
-    if (renormalise) total += weights[j];
-  }
+  for (std::int64_t e = 0; e < experts; ++e) total += scores[e] = std::exp(logits[e] - top);
   return total;
+}
+
+// Leaves nothing to choose outside the best groups.
+void mask_groups(const SelectExperts& op, std::int64_t experts, const RouterScratch& scratch) {
+  const std::int64_t size = experts / op.groups;
+  for (std::int32_t g = 0; g < op.groups; ++g) {
+    const float* members = scratch.choices + g * size;
+    std::int32_t best[2];
+    select(members, size, std::min<std::int64_t>(size, 2), best);
+    scratch.groups[g] = size == 1 ? members[0] : members[best[0]] + members[best[1]];
+  }
+  select(scratch.groups, op.groups, op.groups, scratch.order);
+  for (std::int32_t g = op.groups_kept; g < op.groups; ++g)
+    std::fill_n(scratch.choices + scratch.order[g] * size, size, -INFINITY);
+}
+
+void route_row(const SelectExperts& op, std::int64_t row, const RouterScratch& scratch) {
+  const std::int64_t experts = op.logits.shape[1], k = op.expert_ids.shape[1];
+  const float* logits = op.logits.row<float>(row);
+  auto* ids = op.expert_ids.row<std::int32_t>(row);
+  auto* weights = op.expert_weights.row<float>(row);
+  const bool sigmoid = op.score == RouterScore::kSigmoid;
+  const float total = score(op, logits, experts, scratch.scores);
+  for (std::int64_t e = 0; e < experts; ++e)
+    scratch.choices[e] = op.bias   ? scratch.scores[e] / total + op.bias.f32()[e]
+                         : sigmoid ? scratch.scores[e]
+                                   : logits[e];
+  if (op.groups > 1) mask_groups(op, experts, scratch);
+  select(scratch.choices, experts, k, ids);
+  float chosen = sigmoid ? 1e-20f : 0;  // sigmoids may all be zero
+  for (std::int64_t j = 0; j < k; ++j) chosen += scratch.scores[ids[j]];
+  for (std::int64_t j = 0; j < k; ++j)
+    weights[j] = scratch.scores[ids[j]] / (op.renormalise ? chosen : total) * op.scale;
 }
 
 // Adds the tree over partials, which covers count slices from partials[next] on, to or into the row.
@@ -54,17 +94,39 @@ void add_tree(const CombineExperts& op, std::int64_t row, std::size_t& next, std
 }  // namespace
 
 void run(Machine& machine, const SelectExperts& op) {
-  const std::int64_t experts = op.logits.shape[1], k = op.expert_ids.shape[1];
+  const std::int64_t experts = op.logits.shape[1];
   constexpr std::int64_t kExponentialCost = 16;  // in elements
-  machine.split(op.logits.rows(), kExponentialCost * experts, [&](int, std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      auto* ids = op.expert_ids.row<std::int32_t>(i);
-      auto* weights = op.expert_weights.row<float>(i);
-      select(op.logits.row<float>(i), experts, k, ids);
-      const float total = weigh(op.logits.row<float>(i), experts, k, op.renormalise, ids, weights);
-      for (std::int64_t j = 0; j < k; ++j) weights[j] /= total;
-    }
+  machine.split(op.logits.rows(), kExponentialCost * experts, [&](int thread, std::int64_t begin, std::int64_t end) {
+    float* scores = machine.scratch(thread, 2 * experts + 2 * op.groups);
+    float* groups = scores + 2 * experts;
+    const RouterScratch scratch{scores, scores + experts, groups, reinterpret_cast<std::int32_t*>(groups + op.groups)};
+    for (std::int64_t i = begin; i < end; ++i) route_row(op, i, scratch);
   });
+}
+
+void run(Machine&, const GroupByExpert& op) {
+  const std::int64_t slots = op.expert_ids.shape.elements(), k = op.expert_ids.shape[1];
+  const std::int64_t held = op.offsets.shape[0] - 1;
+  const auto* ids = op.expert_ids.as<const std::int32_t>();
+  auto* offsets = op.offsets.as<std::int32_t>();
+  std::fill(offsets, offsets + held + 1, 0);
+  const auto local = [&](std::int64_t slot) { return ids[slot] - op.begin; };
+  const auto is_held = [&](std::int64_t slot) { return local(slot) >= 0 && local(slot) < held; };
+  for (std::int64_t s = 0; s < slots; ++s)
+    if (is_held(s)) ++offsets[local(s) + 1];
+  for (std::int64_t e = 0; e < held; ++e) offsets[e + 1] += offsets[e];
+  TANDEM_CHECK(offsets[held] == op.rows.shape[0], "output rows are not the slots of this worker's experts");
+  // Each expert's offset walks to its end and is then the next one's beginning.
+  std::int32_t output = 0;
+  for (std::int64_t s = 0; s < slots; ++s) {
+    if (!is_held(s)) continue;
+    const std::int32_t place = offsets[local(s)]++;
+    op.rows.as<std::int32_t>()[place] = static_cast<std::int32_t>(s / k);
+    op.outputs.as<std::int32_t>()[place] = output++;
+    op.weights.row<float>(place)[0] = op.expert_weights.as<const float>()[s];
+  }
+  std::copy_backward(offsets, offsets + held, offsets + held + 1);
+  offsets[0] = 0;
 }
 
 void run(Machine& machine, const GatherRows& op) {

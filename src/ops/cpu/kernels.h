@@ -44,7 +44,8 @@ struct ProductShare {
   float* scratch;  // kProductScratchFloats, 64-byte aligned
 };
 
-// Queries that share one kv head of one sequence. K of a block is [k_dim, 64 tokens], V is [64 tokens, v_padded].
+// Queries that share one kv head of one sequence. K of a block is [k_dim, 64 tokens], V is [64 tokens, v_stride]; where
+// values are in the keys, v is both, [64 tokens, v_stride] with the key in each row.
 inline constexpr int kQueriesMax = 32;
 inline constexpr int kTokensPerBlock = 64;
 
@@ -52,20 +53,24 @@ struct AttentionShare {
   int queries;                        // at most kQueriesMax
   const float* q[kQueriesMax];        // [k_dim] each
   float* out[kQueriesMax];            // [v_dim] each
-  std::int32_t context[kQueriesMax];  // tokens each may see, at least 1
+  std::int32_t begin[kQueriesMax];    // the first token each sees
+  std::int32_t context[kQueriesMax];  // where what it sees ends, at least begin + 1
   const std::int32_t* blocks;         // the sequence's block table
-  const std::byte* k;                 // of this layer and head in block 0
+  const std::byte* k;                 // of this layer and head in block 0; null: in v
   const std::byte* v;
   std::int64_t block_stride;  // bytes
   bool is_f32;                // else bf16
-  int k_dim, v_dim, v_padded;
+  int k_dim, v_dim, v_padded, v_stride;
   float scale;
   float* scratch;  // attention_scratch_floats, 64-byte aligned
 };
 
-// Scores, the outputs so far, and one block of K and V in f32.
-constexpr std::int64_t attention_scratch_floats(std::int64_t k_dim, std::int64_t v_padded) {
-  return kQueriesMax * (kTokensPerBlock + v_padded) + kTokensPerBlock * (k_dim + v_padded);
+// Scores, the outputs so far, and one block of K and V in f32; with values in keys the queries side by side, their
+// scores by token, and one block of rows in f32.
+constexpr std::int64_t attention_scratch_floats(std::int64_t k_dim, std::int64_t v_padded, std::int64_t v_stride) {
+  const std::int64_t block = kTokensPerBlock * (k_dim + v_stride);
+  const std::int64_t turned = kQueriesMax * (k_dim + kTokensPerBlock);
+  return kQueriesMax * (kTokensPerBlock + v_padded) + block + turned;
 }
 
 // The functions of one instruction set.
@@ -75,7 +80,8 @@ struct Kernels {
   // out = x / sqrt(mean(x²) + eps) · weight over one row.
   void (*rms_norm)(float* out, const float* x, const float* weight, std::int64_t columns, float eps);
   void (*add)(float* sum, const float* x, std::int64_t columns);  // sum += x
-  void (*swiglu)(float* out, const float* gate, const float* up, std::int64_t columns);
+  // limit as in SwiGlu.
+  void (*swiglu)(float* out, const float* gate, const float* up, std::int64_t columns, float limit);
   void (*exponential)(float* out, const float* x, std::int64_t count);
   // Yardsticks: reads count floats and returns their sum; does fused multiply-adds and returns how many flops.
   float (*read)(const float* data, std::int64_t count);

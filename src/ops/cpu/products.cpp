@@ -3,8 +3,8 @@
 
 // Products: who computes which panels for which rows. The sums are in product-inl.h.
 //
-// A product is a list of pieces, each a weight and a range of rows: one per expert, or one per part of the rows when a
-// weight has too few panels to go round. Threads take consecutive panels of that list, of about equal cost.
+// A product is a list of pieces, each a weight and a range of rows: one per expert or head, or one per part of the rows
+// when a weight has too few panels to go round. Threads take consecutive panels of that list, of about equal cost.
 #include <algorithm>
 
 #include "ops/cpu/machine.h"
@@ -17,6 +17,7 @@ namespace {
 struct Piece {
   const PackedWeight* weight;
   std::int64_t row_begin, row_end;
+  std::int64_t x_column = 0, out_column = 0;  // where its columns begin
 
   std::int64_t rows() const { return row_end - row_begin; }
   // Of one panel, in rows; reading and unpacking the panel counts as a few. Nothing is read for no rows.
@@ -45,9 +46,10 @@ void run_panels(const Kernels& kernels, const Product& product, const Piece& pie
     share.columns = std::min(to * kPanelColumns, segment.columns) - from * kPanelColumns;
     share.bounds = product.slices.bounds.data();
     share.slices = product.slices.count;
-    share.x = product.x.row<float>(piece.row_begin);
+    share.x = product.x.row<float>(piece.row_begin) + piece.x_column;
     share.x_stride = product.x.row_stride;
-    share.out = product.out.row<float>(piece.row_begin) + segment.first_column + from * kPanelColumns;
+    share.out =
+        product.out.row<float>(piece.row_begin) + piece.out_column + segment.first_column + from * kPanelColumns;
     share.out_stride = product.out.row_stride;
     share.rows = piece.rows();
     share.scratch = scratch;
@@ -107,8 +109,22 @@ void run(Machine& machine, const MatMul& op) {
 }
 
 void run(Machine& machine, const GroupedMatMul& op) {
+  const auto* offsets = op.offsets.as<const std::int32_t>();
   run_pieces(machine, {op.out, op.x, op.slices}, static_cast<std::int64_t>(op.experts.size()),
-             [&](std::int64_t i) { return Piece{&packed(op.experts[i]), op.offsets[i], op.offsets[i + 1]}; });
+             [&](std::int64_t i) { return Piece{&packed(op.experts[i]), offsets[i], offsets[i + 1]}; });
+}
+
+void run(Machine& machine, const ProjectHeads& op) {
+  const auto heads = static_cast<std::int64_t>(op.weights.size());
+  const std::int64_t rows = op.x.rows(), k = op.weights.front()->k(), n = op.weights.front()->n();
+  const std::int64_t x_head = op.x.shape[1] / heads, out_head = op.out.shape[1] / heads;
+  const KSlices whole = KSlices::whole(k);
+  run_pieces(machine, {op.out, op.x, whole}, heads,
+             [&](std::int64_t h) { return Piece{&packed(op.weights[h]), 0, rows, h * x_head, h * out_head}; });
+  if (x_head == k) return;
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t h = 0; h < heads; ++h)
+      std::copy_n(op.x.row<float>(i) + h * x_head + k, x_head - k, op.out.row<float>(i) + h * out_head + n);
 }
 
 }  // namespace tandem::cpu

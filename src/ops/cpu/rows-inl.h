@@ -28,15 +28,26 @@ void add(float* sum, const float* x, std::int64_t columns) {
   for (; c < columns; ++c) sum[c] += x[c];
 }
 
-HWY_INLINE Vec gated(Vec gate, Vec up) {
-  return hn::Mul(hn::Div(gate, hn::Add(hn::Set(kF, 1.0f), exp(hn::Neg(gate)))), up);
+HWY_INLINE Vec activated(Vec gate) {
+  return hn::Div(gate, hn::Add(hn::Set(kF, 1.0f), exp(hn::Neg(gate))));
 }
 
-void swiglu(float* out, const float* gate, const float* up, std::int64_t columns) {
+// NaN is over no limit, so it stays.
+HWY_INLINE Vec limited(Vec x, Vec limit) {
+  return hn::IfThenElse(hn::Gt(x, limit), limit, x);
+}
+
+HWY_INLINE Vec gated(Vec gate, Vec up, float limit) {
+  if (limit <= 0) return hn::Mul(activated(gate), up);
+  const Vec high = hn::Set(kF, limit);
+  return hn::Mul(limited(activated(gate), high), hn::Neg(limited(hn::Neg(limited(up, high)), high)));
+}
+
+void swiglu(float* out, const float* gate, const float* up, std::int64_t columns, float limit) {
   std::int64_t c = 0;
   for (; c + kLanes <= columns; c += kLanes)
-    hn::StoreU(gated(hn::LoadU(kF, gate + c), hn::LoadU(kF, up + c)), kF, out + c);
-  for (; c < columns; ++c) out[c] = hn::GetLane(gated(hn::Set(kF, gate[c]), hn::Set(kF, up[c])));
+    hn::StoreU(gated(hn::LoadU(kF, gate + c), hn::LoadU(kF, up + c), limit), kF, out + c);
+  for (; c < columns; ++c) out[c] = hn::GetLane(gated(hn::Set(kF, gate[c]), hn::Set(kF, up[c]), limit));
 }
 
 void exponential(float* out, const float* x, std::int64_t count) {

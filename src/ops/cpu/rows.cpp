@@ -47,17 +47,31 @@ void run(Machine& machine, const Rope& op) {
       const auto position = static_cast<float>(op.positions.as<const std::int32_t>()[i]);
       for (std::int64_t m = 0; m < pairs; ++m) {
         const float angle = position * op.inv_freq.f32()[m];
-        cosines[m] = std::cos(angle);
-        sines[m] = std::sin(angle);
+        cosines[m] = op.scale * std::cos(angle);
+        sines[m] = op.scale * std::sin(angle);
       }
-      for (std::int64_t h = 0; h < op.x.shape[1]; h += op.head_dim) {
+      const std::int64_t step = op.interleaved ? 2 : 1;
+      for (std::int64_t h = op.first; h < op.x.shape[1]; h += op.head_dim) {
         float* first = op.x.row<float>(i) + h;
-        float* second = first + pairs;
-        for (std::int64_t m = 0; m < pairs; ++m) {
-          const float a = first[m], b = second[m];
-          first[m] = a * cosines[m] - b * sines[m];
-          second[m] = b * cosines[m] + a * sines[m];
+        float* second = first + (op.interleaved ? 1 : pairs);
+        for (std::int64_t m = 0; m < pairs; ++m, first += step, second += step) {
+          const float a = *first, b = *second;
+          *first = a * cosines[m] - b * sines[m];
+          *second = b * cosines[m] + a * sines[m];
         }
+      }
+    }
+  });
+}
+
+void run(Machine& machine, const GateHeads& op) {
+  const std::int64_t heads = op.gates.shape[1], dim = op.x.shape[1] / heads;
+  machine.split(op.x.rows(), op.x.shape[1], [&](int, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      float* x = op.x.row<float>(i);
+      for (std::int64_t h = 0; h < heads; ++h, x += dim) {
+        const float factor = 1.0f / (1.0f + std::exp(-op.gates.row<float>(i)[h]));
+        for (std::int64_t c = 0; c < dim; ++c) x[c] *= factor;
       }
     }
   });
@@ -69,7 +83,7 @@ void run(Machine& machine, const SwiGlu& op) {
   machine.split(op.out.rows(), kExponentialCost * width, [&](int, std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const float* gate = op.gate_up.row<float>(i);
-      machine.kernels.swiglu(op.out.row<float>(i), gate, gate + width, width);
+      machine.kernels.swiglu(op.out.row<float>(i), gate, gate + width, width, op.limit);
     }
   });
 }

@@ -42,6 +42,7 @@ std::size_t ReferenceKvCache::k_page_bytes() const {
   return static_cast<std::size_t>(kBlockTokens) * spec().kv_heads * spec().k_dim * element_bytes(spec());
 }
 std::size_t ReferenceKvCache::v_page_bytes() const {
+  if (spec().v_in_k) return 0;
   return static_cast<std::size_t>(kBlockTokens) * spec().kv_heads * spec().v_dim * element_bytes(spec());
 }
 std::byte* ReferenceKvCache::k_page(std::int32_t block, std::int32_t layer) const {
@@ -55,6 +56,7 @@ float ReferenceKvCache::load_k(std::int32_t slot, std::int32_t layer, std::int32
               within(slot, spec().kv_heads * spec().k_dim, head * spec().k_dim + i));
 }
 float ReferenceKvCache::load_v(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const {
+  if (spec().v_in_k) return load_k(slot, layer, head, i);
   return load(v_page(slot / kBlockTokens, layer), spec().dtype,
               within(slot, spec().kv_heads * spec().v_dim, head * spec().v_dim + i));
 }
@@ -70,7 +72,7 @@ void run(const AppendKv& op) {
   for (std::int64_t i = 0; i < op.k.rows(); ++i) {
     const std::int32_t slot = op.slots.as<const std::int32_t>()[i];
     for (std::int32_t c = 0; c < op.k.shape[1]; ++c) cache.store_k(slot, op.layer, c, op.k.row<float>(i)[c]);
-    for (std::int32_t c = 0; c < op.v.shape[1]; ++c) cache.store_v(slot, op.layer, c, op.v.row<float>(i)[c]);
+    for (std::int32_t c = 0; op.v && c < op.v.shape[1]; ++c) cache.store_v(slot, op.layer, c, op.v.row<float>(i)[c]);
   }
 }
 
@@ -79,7 +81,8 @@ void run(const PagedAttention& op) {
   const KvSpec& spec = cache.spec();
   std::vector<float> scores;
   for (std::int64_t r = 0; r < op.q.rows(); ++r) {
-    const std::int32_t context = op.positions.as<const std::int32_t>()[r] + 1;
+    const std::int32_t position = op.positions.as<const std::int32_t>()[r];
+    const std::int32_t begin = op.first_seen(position), context = position + 1;
     const auto* table = op.block_table.row<const std::int32_t>(op.sequences.as<const std::int32_t>()[r]);
     const auto slot = [&](std::int32_t t) { return table[t / kBlockTokens] * kBlockTokens + t % kBlockTokens; };
     scores.resize(context);
@@ -87,17 +90,17 @@ void run(const PagedAttention& op) {
       const std::int32_t kv_head = h / (op.heads / spec.kv_heads);
       const float* q = op.q.row<float>(r) + h * spec.k_dim;
       float top = -INFINITY;
-      for (std::int32_t t = 0; t < context; ++t) {
+      for (std::int32_t t = begin; t < context; ++t) {
         float dot = 0;
         for (std::int32_t i = 0; i < spec.k_dim; ++i) dot += q[i] * cache.load_k(slot(t), op.layer, kv_head, i);
         scores[t] = dot * op.scale;
         top = std::max(top, scores[t]);
       }
       float total = 0;
-      for (std::int32_t t = 0; t < context; ++t) total += scores[t] = std::exp(scores[t] - top);
+      for (std::int32_t t = begin; t < context; ++t) total += scores[t] = std::exp(scores[t] - top);
       float* out = op.out.row<float>(r) + h * spec.v_dim;
       std::fill(out, out + spec.v_dim, 0.0f);
-      for (std::int32_t t = 0; t < context; ++t)
+      for (std::int32_t t = begin; t < context; ++t)
         for (std::int32_t i = 0; i < spec.v_dim; ++i) out[i] += scores[t] * cache.load_v(slot(t), op.layer, kv_head, i);
       for (std::int32_t i = 0; i < spec.v_dim; ++i) out[i] /= total;
     }

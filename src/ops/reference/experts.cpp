@@ -10,25 +10,84 @@
 
 namespace tandem::reference {
 
+namespace {
+
+// The indices of values, largest first, equal ones in order. NaN compares equal to everything, which keeps a broken row
+// from breaking the order's rules.
+std::vector<std::int32_t> largest_first(const std::vector<float>& values) {
+  std::vector<std::int32_t> order(values.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return values[a] > values[b]; });
+  return order;
+}
+
+// Leaves nothing to choose outside the best groups.
+void mask_groups(const SelectExperts& op, std::vector<float>& choices) {
+  const std::int64_t size = static_cast<std::int64_t>(choices.size()) / op.groups;
+  std::vector<float> groups;
+  for (std::int32_t g = 0; g < op.groups; ++g) {
+    const auto begin = choices.begin() + g * size;
+    const std::vector<float> members(begin, begin + size);
+    const std::vector<std::int32_t> order = largest_first(members);
+    groups.push_back(size == 1 ? members[0] : members[order[0]] + members[order[1]]);
+  }
+  const std::vector<std::int32_t> order = largest_first(groups);
+  for (std::int32_t g = op.groups_kept; g < op.groups; ++g)
+    std::fill_n(choices.begin() + order[g] * size, size, -INFINITY);
+}
+
+}  // namespace
+
 void run(const SelectExperts& op) {
   const std::int64_t experts = op.logits.shape[1], k = op.expert_ids.shape[1];
-  std::vector<float> p(experts);
-  std::vector<std::int32_t> order(experts);
+  const bool softmax = op.score == RouterScore::kSoftmax;
+  std::vector<float> scores(experts), choices(experts);
   for (std::int64_t i = 0; i < op.logits.rows(); ++i) {
     const float* logits = op.logits.row<float>(i);
     const float top = *std::max_element(logits, logits + experts);
-    float total = 0;
-    for (std::int64_t e = 0; e < experts; ++e) total += p[e] = std::exp(logits[e] - top);
-    std::iota(order.begin(), order.end(), 0);
-    // NaN compares equal to everything, which keeps a broken row from breaking the order's rules.
-    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return logits[a] > logits[b]; });
-    float chosen = 0;
-    for (std::int64_t j = 0; j < k; ++j) chosen += p[order[j]];
+    float total = 0;  // of the softmax
+    for (std::int64_t e = 0; e < experts; ++e) {
+      scores[e] = softmax ? std::exp(logits[e] - top) : 1.0f / (1.0f + std::exp(-logits[e]));
+      total += scores[e];
+    }
+    for (std::int64_t e = 0; e < experts; ++e)
+      choices[e] =
+          op.bias ? (softmax ? scores[e] / total : scores[e]) + op.bias.f32()[e] : (softmax ? logits[e] : scores[e]);
+    if (op.groups > 1) mask_groups(op, choices);
+    const std::vector<std::int32_t> order = largest_first(choices);
+    float chosen = softmax ? 0 : 1e-20f;  // sigmoids may all be zero
+    for (std::int64_t j = 0; j < k; ++j) chosen += scores[order[j]];
+    const float divisor = op.renormalise ? chosen : softmax ? total : 1;
     for (std::int64_t j = 0; j < k; ++j) {
       op.expert_ids.row<std::int32_t>(i)[j] = order[j];
-      op.expert_weights.row<float>(i)[j] = p[order[j]] / (op.renormalise ? chosen : total);
+      op.expert_weights.row<float>(i)[j] = scores[order[j]] / divisor * op.scale;
     }
   }
+}
+
+void run(const GroupByExpert& op) {
+  const std::int64_t slots = op.expert_ids.shape.elements(), k = op.expert_ids.shape[1];
+  const std::int64_t held = op.offsets.shape[0] - 1;
+  const auto* ids = op.expert_ids.as<const std::int32_t>();
+  std::int32_t place = 0;
+  for (std::int64_t e = 0; e < held; ++e) {
+    op.offsets.as<std::int32_t>()[e] = place;
+    std::int32_t output = 0;
+    for (std::int64_t s = 0; s < slots; ++s) {
+      const std::int64_t expert = ids[s] - op.begin;
+      if (expert < 0 || expert >= held) continue;
+      if (expert == e) {
+        TANDEM_CHECK(place < op.rows.shape[0], "output rows are not the slots of this worker's experts");
+        op.rows.as<std::int32_t>()[place] = static_cast<std::int32_t>(s / k);
+        op.outputs.as<std::int32_t>()[place] = output;
+        op.weights.row<float>(place)[0] = op.expert_weights.as<const float>()[s];
+        ++place;
+      }
+      ++output;
+    }
+  }
+  op.offsets.as<std::int32_t>()[held] = place;
+  TANDEM_CHECK(place == op.rows.shape[0], "output rows are not the slots of this worker's experts");
 }
 
 void run(const GatherRows& op) {

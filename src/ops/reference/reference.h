@@ -20,7 +20,7 @@ struct ReferenceWeight final : Weight {
   std::vector<float> values;
 };
 
-// One array per kind, [blocks, layers, 64, kv_heads, dim], in the cache's dtype.
+// One array per kind, [blocks, layers, 64, kv_heads, dim], in the cache's dtype; that of V is empty where it is in K.
 struct ReferenceKvCache final : KvCache {
   explicit ReferenceKvCache(const KvSpec& spec);
   float load_k(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const;
@@ -52,10 +52,13 @@ void run(const AddRmsNorm& op);
 void run(const MatMul& op);
 void run(const GroupedMatMul& op);
 void run(const Rope& op);
+void run(const ProjectHeads& op);
+void run(const GateHeads& op);
 void run(const AppendKv& op);
 void run(const PagedAttention& op);
 void run(const SwiGlu& op);
 void run(const SelectExperts& op);
+void run(const GroupByExpert& op);
 void run(const GatherRows& op);
 void run(const ScatterScaledRows& op);
 void run(const CombineExperts& op);

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Operators that treat each row by itself: embedding, norms, products, rotation, activation, sampling.
+#include <algorithm>
 #include <cmath>
 
 #include "ops/reference/reference.h"
@@ -81,7 +82,8 @@ void run(const MatMul& op) {
 
 void run(const GroupedMatMul& op) {
   for (std::size_t e = 0; e < op.experts.size(); ++e)
-    product(op.out, op.x, of(op.experts[e]), op.slices, op.offsets[e], op.offsets[e + 1]);
+    product(op.out, op.x, of(op.experts[e]), op.slices, op.offsets.as<const std::int32_t>()[e],
+            op.offsets.as<const std::int32_t>()[e + 1]);
 }
 
 void run(const Rope& op) {
@@ -89,24 +91,52 @@ void run(const Rope& op) {
   for (std::int64_t i = 0; i < op.x.rows(); ++i) {
     const auto position = static_cast<float>(op.positions.as<const std::int32_t>()[i]);
     for (std::int64_t h = 0; h < op.x.shape[1]; h += op.head_dim) {
-      float* head = op.x.row<float>(i) + h;
+      float* head = op.x.row<float>(i) + h + op.first;
       for (std::int64_t m = 0; m < pairs; ++m) {
         const float angle = position * op.inv_freq.f32()[m];
-        const float cosine = std::cos(angle), sine = std::sin(angle);
-        const float a = head[m], b = head[m + pairs];
-        head[m] = a * cosine - b * sine;
-        head[m + pairs] = b * cosine + a * sine;
+        const float cosine = op.scale * std::cos(angle), sine = op.scale * std::sin(angle);
+        float& first = head[op.interleaved ? 2 * m : m];
+        float& second = head[op.interleaved ? 2 * m + 1 : m + pairs];
+        const float a = first, b = second;
+        first = a * cosine - b * sine;
+        second = b * cosine + a * sine;
       }
     }
   }
+}
+
+void run(const ProjectHeads& op) {
+  const auto heads = static_cast<std::int64_t>(op.weights.size());
+  const std::int64_t x_head = op.x.shape[1] / heads, out_head = op.out.shape[1] / heads;
+  for (std::int64_t h = 0; h < heads; ++h) {
+    const ReferenceWeight& weight = of(op.weights[h]);
+    const Tensor x = op.x.slice_columns(h * x_head, x_head), out = op.out.slice_columns(h * out_head, out_head);
+    product(out, x, weight, KSlices::whole(weight.k()), 0, x.rows());
+    for (std::int64_t i = 0; i < x.rows(); ++i)
+      std::copy(x.row<float>(i) + weight.k(), x.row<float>(i) + x_head, out.row<float>(i) + weight.n());
+  }
+}
+
+void run(const GateHeads& op) {
+  const std::int64_t heads = op.gates.shape[1], dim = op.x.shape[1] / heads;
+  for (std::int64_t i = 0; i < op.x.rows(); ++i)
+    for (std::int64_t c = 0; c < op.x.shape[1]; ++c)
+      op.x.row<float>(i)[c] *= 1.0f / (1.0f + std::exp(-op.gates.row<float>(i)[c / dim]));
 }
 
 void run(const SwiGlu& op) {
   const std::int64_t width = op.out.shape[1];
   for (std::int64_t i = 0; i < op.out.rows(); ++i) {
     const float* gate = op.gate_up.row<float>(i);
-    for (std::int64_t c = 0; c < width; ++c)
-      op.out.row<float>(i)[c] = gate[c] / (1.0f + std::exp(-gate[c])) * gate[width + c];
+    for (std::int64_t c = 0; c < width; ++c) {
+      float activated = gate[c] / (1.0f + std::exp(-gate[c])), up = gate[width + c];
+      if (op.limit > 0) {
+        if (activated > op.limit) activated = op.limit;  // NaN stays NaN
+        if (up > op.limit) up = op.limit;
+        if (up < -op.limit) up = -op.limit;
+      }
+      op.out.row<float>(i)[c] = activated * up;
+    }
   }
 }
 
