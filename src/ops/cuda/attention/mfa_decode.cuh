@@ -248,6 +248,7 @@ __device__ inline void add_page(std::uint32_t q, const std::uint8_t* page, std::
   ptx::wgmma_wait<1>();
   promote<2>(even, factor, rows);
   ptx::wgmma_wait<0>();
+  __syncwarp();
   if (threadIdx.x % 32 == 0) ptx::arrive(page_free);  // this warp has read all it wanted
   promote<3>(odd, factor, rows);
 }

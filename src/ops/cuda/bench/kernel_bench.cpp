@@ -35,14 +35,24 @@ void bench_mfa(const Bench& bench) {
   struct Row {
     std::int32_t sequences, tokens;
     bool deterministic = false;
+    MfaCache cache = MfaCache::kFp8;
   };
-  for (const Row& row : std::vector<Row>{
-           {128, 4096}, {64, 8192}, {256, 2048}, {1, 32768}, {8, 32768}, {128, 4096, true}, {1, 32768, true}}) {
+  for (const Row& row : std::vector<Row>{{128, 4096},
+                                         {64, 8192},
+                                         {256, 2048},
+                                         {1, 32768},
+                                         {8, 32768},
+                                         {128, 4096, true},
+                                         {1, 32768, true},
+                                         {128, 4096, false, MfaCache::kBf16},
+                                         {1, 32768, false, MfaCache::kBf16}}) {
     KernelMeasurement m;
-    m.kernel = row.deterministic ? "mfa-decode-fp8-fixed-splits" : "mfa-decode-fp8";
+    m.kernel = row.cache == MfaCache::kBf16 ? "mfa-decode-bf16" : "mfa-decode-fp8";
+    if (row.deterministic) m.kernel += "-fixed-splits";
     m.shape = format("{} x {}", row.sequences, row.tokens);
     if (!bench.wants(m.kernel, m.shape)) continue;
-    MfaProblemOptions options{.lengths = std::vector<std::int32_t>(static_cast<std::size_t>(row.sequences), row.tokens),
+    MfaProblemOptions options{.cache = row.cache,
+                              .lengths = std::vector<std::int32_t>(static_cast<std::size_t>(row.sequences), row.tokens),
                               .v_mean = .5f,
                               .deterministic = row.deterministic};
     options.copies = copies_to_rotate(static_cast<double>(row.sequences) * row.tokens * 512);
@@ -54,7 +64,8 @@ void bench_mfa(const Bench& bench) {
                                          bench.options.samples, std::max(4, options.copies));
     m.bytes = problem.bytes();
     m.flops = problem.flops();
-    m.flops_per_second_limit = bench.limits.fp8_flops_per_second;
+    m.flops_per_second_limit =
+        row.cache == MfaCache::kBf16 ? bench.limits.bf16_flops_per_second : bench.limits.fp8_flops_per_second;
     m.remark = problem.schedule().to_string();
     bench.observer.on_row(m);
   }
