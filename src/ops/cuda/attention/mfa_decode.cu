@@ -18,7 +18,7 @@ void run(const MfaDecode& op, Stream stream) {
   if (op.merge_count == 0) return;
   const auto merges = static_cast<unsigned>(op.merge_count);
   // Few sequences of many pieces leave too few threads otherwise. Bits depend on it, so not in deterministic mode.
-  if (!op.deterministic && op.merge_count_max > 8)
+  if (!op.deterministic && op.merge_count_max > 16)
     launch_dependent(mfa::merge_partials<8>, dim3(128, merges), mfa::kMergeThreads,
                      mfa::merge_shared_bytes(8, op.merge_count_max), stream, op);
   else

@@ -61,8 +61,8 @@ __device__ inline void feed(Shared& s, const MfaDecode& op) {
       if (lane != 0) continue;
       if (use > 0) ptx::wait(&s.page_free[stage], (use - 1) & 1);
       ptx::arrive_expecting(&s.page_full[stage], MfaPageBf16::kBytes);
-      ptx::bulk_load(s.page[stage], op.pages + static_cast<std::size_t>(block) * op.page_stride, MfaPageBf16::kBytes,
-                     &s.page_full[stage]);
+      ptx::bulk_load_once(s.page[stage], op.pages + static_cast<std::size_t>(block) * op.page_stride,
+                          MfaPageBf16::kBytes, &s.page_full[stage]);
     }
   }
 }

@@ -78,7 +78,10 @@ __device__ inline void feed_weight(Shared<V>& s, const Fp8Gemm& op, const Work& 
       (static_cast<std::size_t>(w.expert) * (op.k / Fp8Tile::kDepth) + k) * (op.n / Fp8Tile::kWeightRows) +
       w.column_block;
   const std::uint8_t* from = op.weight + tile * Fp8Tile::kWeightBytes;
-  ptx::bulk_load(s.weight[stage], from, kBytes, &s.full[stage]);
+  if (op.rows_max <= 128)
+    ptx::bulk_load_once(s.weight[stage], from, kBytes, &s.full[stage]);
+  else  // the other row tiles read it as well
+    ptx::bulk_load(s.weight[stage], from, kBytes, &s.full[stage]);
 }
 
 template <class V>
