@@ -19,7 +19,8 @@ void AttentionWorker::run_step(const Batch& batch) {
   results_.clear();
   failed_.clear();
   failure_ = Status::ok();
-  for (const std::int32_t block : batch.fresh_blocks) parts_.backend->zero_block(*cache_, block);
+  for (const BlockId block : batch.fresh.blocks) parts_.backend->zero_block(*cache_, block);
+  for (const BlockId block : batch.fresh.window_blocks) parts_.backend->zero_block(*window_cache_, block);
   start_walk(batch);
   while (!walk_.done()) {
     if (stopping_) return scheduler_.abandon();  // others stop too and open no step: an answer may never come

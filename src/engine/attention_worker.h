@@ -28,7 +28,8 @@
 
 namespace tandem {
 
-// KV of a prefix in canonical pages, one per block of kBlockTokens tokens.
+// KV of a prefix in canonical pages, one per block of kBlockTokens tokens. Behind it stands that of the windowed
+// layers, where the model has some and positions after the prefix see into the block.
 using Pages = std::vector<std::vector<std::byte>>;
 
 class AttentionWorker {
@@ -37,6 +38,7 @@ class AttentionWorker {
     WorkerConfig config;
     SchedulerConfig scheduler;
     KvSpec kv;
+    KvSpec window_kv;  // of windowed layers; no layers where the model has none
     bool prefix_cache = true;
     std::int32_t index = 0;
     std::shared_ptr<const Model> model;
@@ -110,7 +112,9 @@ class AttentionWorker {
   void observe_route(std::int32_t layer, const State& state);
   void commit(const Batch& batch);
   void publish_events();
-  Workspace workspace() { return {*parts_.backend, arena_, cache_.get()}; }
+  void check_page(std::span<const std::byte> page) const;
+  void import_page(BlockTable& table, std::size_t i, std::span<const std::byte> page);
+  Workspace workspace() { return {*parts_.backend, arena_, cache_.get(), window_cache_.get()}; }
   std::int64_t top_k(std::int32_t layer) const;
   bool local() const { return parts_.config.layout.local(); }
   // A hand-over is computed in its frame, unless it needs none or operators cannot work there.
@@ -120,7 +124,7 @@ class AttentionWorker {
   const ModelConfig& model_;
   std::vector<FfnShare> shares_;
   WorkerStats stats_;
-  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<KvCache> cache_, window_cache_;  // the second of windowed layers, if any
   Arena arena_;
   Buffer memory_, shared_memory_;
   Tensor logits_;

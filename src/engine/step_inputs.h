@@ -17,6 +17,7 @@ class StepInputs {
     std::int64_t rows = 0;
     std::int64_t sequences = 0;
     std::int64_t blocks_per_sequence = 0;
+    std::int64_t window_tokens = 0;  // of windowed layers; 0: there are none
   };
   StepInputs(Backend& backend, const Limits& limits);
 
@@ -30,9 +31,10 @@ class StepInputs {
 
   Backend& backend_;
   Limits limits_;
-  Buffer memory_;      // what the host fills
-  Buffer far_memory_;  // what operators read, where that is not the same
-  RowBatch full_;      // tensors at their largest, in memory_
+  std::int64_t fixed_ = 0;  // elements before the block table
+  Buffer memory_;           // what the host fills
+  Buffer far_memory_;       // what operators read, where that is not the same
+  RowBatch full_;           // tensors at their largest, in memory_
   RowBatch batch_;
 };
 

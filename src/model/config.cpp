@@ -32,7 +32,20 @@ double yarn_slowdown(const RopeConfig& rope, double m) {
 
 KvSpec ModelConfig::kv_spec(DType dtype, std::int64_t blocks) const {
   if (latent > 0) return {layers, kv_heads, latent + rope.dim, latent, dtype, blocks, true};
-  return {layers, kv_heads, head_dim, head_dim, dtype, blocks};
+  const std::int32_t windowed = window_kv_spec(dtype, 0).layers;
+  return {layers - windowed, kv_heads, head_dim, head_dim, dtype, blocks};
+}
+
+KvSpec ModelConfig::window_kv_spec(DType dtype, std::int64_t blocks) const {
+  if (window.tokens == 0) return {};
+  const auto windowed = static_cast<std::int32_t>(std::ranges::count(window.layers, true));
+  return {windowed, window.kv_heads, head_dim, head_dim, dtype, blocks};
+}
+
+std::int32_t ModelConfig::kv_layer(std::int32_t layer) const {
+  if (window.tokens == 0) return layer;
+  const auto end = window.layers.begin() + layer;
+  return static_cast<std::int32_t>(std::count(window.layers.begin(), end, window.layers[layer]));
 }
 
 std::vector<float> rope_inv_freq(const RopeConfig& rope) {
@@ -72,7 +85,8 @@ ModelConfig read_config(const Checkpoint& checkpoint) {
   if (type == "qwen3") return read_qwen3_config(config);
   if (type == "qwen3_moe") return read_qwen3_moe_config(config);
   if (type == "step3_text") return read_step3_text_config(config);
-  config.unsupported("model_type", "deepseek_v3, kimi_k2, llama, qwen3, qwen3_moe, step3_text");
+  if (type == "step3p5") return read_step3p5_config(config);
+  config.unsupported("model_type", "deepseek_v3, kimi_k2, llama, qwen3, qwen3_moe, step3_text, step3p5");
 }
 
 std::int64_t ConfigReader::integer(const std::string& key, std::int64_t low, std::int64_t high) const {

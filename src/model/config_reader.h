@@ -61,5 +61,6 @@ ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigRea
 ModelConfig read_qwen3_config(const ConfigReader& config);
 ModelConfig read_qwen3_moe_config(const ConfigReader& config);
 ModelConfig read_step3_text_config(const ConfigReader& config);
+ModelConfig read_step3p5_config(const ConfigReader& config);
 
 }  // namespace tandem

@@ -50,11 +50,11 @@ GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& na
   return ffn;
 }
 
-void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out) {
+void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out, float limit) {
   Arena::Scope scope(w.arena);
   const Tensor gate_up = w.arena.f32(x.rows(), 2 * ffn.width), activated = w.arena.f32(x.rows(), ffn.width);
   w.backend.run(MatMul{gate_up, x, ffn.gate_up.get(), KSlices::whole(x.shape[1])});
-  w.backend.run(SwiGlu{activated, gate_up});
+  w.backend.run(SwiGlu{activated, gate_up, limit});
   w.backend.run(MatMul{out, activated, ffn.down.get(), ffn.slices});
 }
 
@@ -89,7 +89,8 @@ std::int64_t count_slots(const HandOver& hand_over, const FfnShare& share) {
   return count;
 }
 
-void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const HandOver& hand_over, const Tensor& out) {
+void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const HandOver& hand_over, const Tensor& out,
+                        float limit) {
   const std::int64_t count = out.rows(), hidden = hand_over.hidden.shape[1];
   if (count == 0) return;
   Arena::Scope scope(w.arena);
@@ -107,7 +108,7 @@ void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const Ha
   w.backend.run(group);
   w.backend.run(GatherRows{x, hand_over.hidden, group.rows});
   w.backend.run(GroupedMatMul{gate_up, x, layer.gate_up, group.offsets, KSlices::whole(hidden)});
-  w.backend.run(SwiGlu{activated, gate_up});
+  w.backend.run(SwiGlu{activated, gate_up, limit});
   w.backend.run(GroupedMatMul{y, activated, layer.down, group.offsets, layer.experts.front().slices});
   w.backend.run(ScatterScaledRows{out, y, group.outputs, group.weights});
 }
@@ -150,17 +151,21 @@ void ignore_next_token_layers(WeightReader& reader, const ModelConfig& config) {
 
 void attend(const Workspace& w, std::int32_t layer, const RowBatch& batch, const ModelConfig& config, const Tensor& q,
             const Tensor& k, const Tensor& v, const Tensor& out) {
-  w.backend.run(AppendKv{k, v, batch.slots, w.cache, layer});
+  const bool windowed = config.is_windowed(layer);
+  KvCache* cache = windowed ? w.window_cache : w.cache;
+  const std::int32_t place = config.kv_layer(layer);
+  w.backend.run(AppendKv{k, v, windowed ? batch.window_slots : batch.slots, cache, place});
   w.backend.run(PagedAttention{.out = out,
                                .q = q,
-                               .block_table = batch.block_table,
+                               .block_table = windowed ? batch.window_table : batch.block_table,
                                .sequences = batch.sequences,
                                .positions = batch.positions,
-                               .cache = w.cache,
-                               .layer = layer,
-                               .heads = config.heads,
+                               .cache = cache,
+                               .layer = place,
+                               .heads = config.heads_of(layer),
                                .scale = config.attention_factor / std::sqrt(static_cast<float>(config.head_dim)),
-                               .context_tokens = batch.context_tokens});
+                               .context_tokens = windowed ? batch.window_tokens : batch.context_tokens,
+                               .window = windowed ? config.window.tokens : 0});
 }
 
 }  // namespace tandem

@@ -45,7 +45,8 @@ struct GatedFfnNames {
 // Slices [first, first + count) of the width.
 GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden,
                         std::int64_t width, int slice_first, int slice_count);
-void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out);
+// limit: of SwiGlu.
+void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out, float limit = 0);
 
 // The experts of one routed layer that a worker holds: ids [begin, begin + gate_up.size()).
 struct RoutedExperts {
@@ -60,7 +61,8 @@ RoutedExperts load_routed_experts(WeightReader& reader, const ExpertNames& names
 // All experts on the leading axis of three tensors.
 ExpertNames stacked_experts(GatedFfnNames names, std::int32_t experts);
 // Rows to experts, experts, weighting: out rows are in order of (row, slot) over the slots whose expert is held here.
-void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const HandOver& hand_over, const Tensor& out);
+void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const HandOver& hand_over, const Tensor& out,
+                        float limit = 0);
 // How many rows that makes.
 std::int64_t count_slots(const HandOver& hand_over, const FfnShare& share);
 

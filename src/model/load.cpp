@@ -8,6 +8,7 @@
 #include "model/model.h"
 #include "model/qwen3.h"
 #include "model/step3_text.h"
+#include "model/step3p5.h"
 #include "ops/weight.h"
 
 namespace tandem {
@@ -21,6 +22,7 @@ std::unique_ptr<Model> make(const ModelConfig& config, const Checkpoint& checkpo
   if (config.architecture == "qwen3" || config.architecture == "qwen3_moe")
     return make_qwen3(config, checkpoint.format(), share, reader);
   if (config.architecture == "step3_text") return make_step3_text(config, share, reader);
+  if (config.architecture == "step3p5") return make_step3p5(config, share, reader);
   throw Error(ErrorCode::kUnsupported, "no model file for architecture " + config.architecture);
 }
 

@@ -106,6 +106,7 @@ Expectations read_expectations(const std::string& path) {
     const Recording recording(folder / "expected.safetensors");
     Expectations e;
     for (const Json& entry : expected.at("prompts")) e.prompts.push_back(read_prompt(recording, entry));
+    e.weights_scaled = expected.value("family", "") != "step3p5";
     const Json& tolerance = expected.at("tolerance");
     e.logits_max_abs_f32 = tolerance.at("logits_max_abs_f32").get<double>();
     if (!tolerance.at("logits_max_abs_bf16").is_null())

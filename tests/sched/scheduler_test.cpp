@@ -33,7 +33,7 @@ struct House {
 
   Batch plan() {
     Batch batch = scheduler.plan();
-    model.zero(batch.fresh_blocks);
+    model.zero(batch.fresh.blocks);
     scheduler.check_integrity();
     return batch;
   }
@@ -87,7 +87,7 @@ TEST(Scheduler, APromptIsComputedInChunksAndThenTokenByToken) {
   EXPECT_EQ(shape_of(first), (Shape{{1, 0, 100}}));
   EXPECT_EQ(first.micro_batches[0].logits_rows(), 0);
   EXPECT_FALSE(first.micro_batches[0].sequences[0].samples);
-  EXPECT_EQ(first.fresh_blocks.size(), 2u);
+  EXPECT_EQ(first.fresh.blocks.size(), 2u);
   EXPECT_TRUE(house.answers.empty());
   const Batch second = house.step();
   EXPECT_EQ(shape_of(second), (Shape{{1, 100, 50}}));
@@ -176,7 +176,7 @@ TEST(Scheduler, KeepsAcceptedDraftsAndRollsBackTheRest) {
   const Batch batch = house.plan();
   EXPECT_EQ(shape_of(batch), (Shape{{1, 62, 3}}));
   EXPECT_EQ(batch.micro_batches[0].logits_rows(), 3);
-  EXPECT_EQ(batch.fresh_blocks.size(), 1u);
+  EXPECT_EQ(batch.fresh.blocks.size(), 1u);
   const auto results = house.compute(batch);
   EXPECT_EQ(results[0].rows_kept, 2);
   EXPECT_EQ(results[0].tokens.size(), 2u);

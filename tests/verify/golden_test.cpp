@@ -22,9 +22,9 @@ struct Case {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const char* checkpoint :
-       {"llama", "qwen3", "qwen3_moe", "step3_text_bf16", "deepseek_v3", "step3_text_d256", "llama_gguf/llama-f16.gguf",
-        "llama_gguf/llama-q8_0.gguf", "llama_gguf/llama-q4_0.gguf", "llama_gguf/llama-q4_1.gguf"}) {
+  for (const char* checkpoint : {"llama", "qwen3", "qwen3_moe", "step3_text_bf16", "deepseek_v3", "step3p5",
+                                 "step3_text_d256", "llama_gguf/llama-f16.gguf", "llama_gguf/llama-q8_0.gguf",
+                                 "llama_gguf/llama-q4_0.gguf", "llama_gguf/llama-q4_1.gguf"}) {
     all.push_back({checkpoint, "reference", DType::kF32, "local"});
     for (const char* layout : {"local", "1A1F", "2A2F"}) {
       all.push_back({checkpoint, "cpu", DType::kF32, layout});
