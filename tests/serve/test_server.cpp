@@ -69,6 +69,7 @@ EngineConfig engine_config(const TestServerConfig& config, const OpenModel& mode
 TestServer::TestServer(TestServerConfig config)
     : model_(open_model(config.model)), engine_(Engine::start(*model_.checkpoint, engine_config(config, model_))) {
   config.settings.http.port = 0;
+  if (!config.chat_template.empty()) model_.chat_template.emplace(config.chat_template);
   if (config.settings.log_file.empty()) config.settings.log_format = "off";
   finish_settings(config.settings);
   server_ = std::make_unique<TandemServer>(*engine_, model_, config.settings);

@@ -74,6 +74,17 @@ OrderedJson read_message(const OrderedJson& message, std::size_t index, const Re
   return read;
 }
 
+// A template that takes too many steps will take them again: no use in saying that there is no room at the moment.
+std::vector<std::int32_t> render(const OrderedJson& messages, const OrderedJson& variables, const OrderedJson& tools,
+                                 const RequestScope& scope) {
+  try {
+    return scope.model.chat_prompt(messages, variables, tools);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kOutOfResources) throw;
+    throw ApiError(400, error.message(), "messages", "invalid_value");
+  }
+}
+
 CompletionRequest::Prompt read_prompt(const OrderedJson& value, const RequestScope& scope, bool echo) {
   CompletionRequest::Prompt prompt;
   if (value.is_string()) {
@@ -189,7 +200,7 @@ std::vector<std::int32_t> read_messages(const OrderedJson& messages, const Order
               format("has {} messages, limit is {} (--messages-max)", messages.size(), scope.limits.messages_max));
   OrderedJson read = OrderedJson::array();
   for (std::size_t i = 0; i < messages.size(); ++i) read.push_back(read_message(messages[i], i, scope.limits));
-  std::vector<std::int32_t> ids = scope.model.chat_prompt(read, variables, tools);
+  std::vector<std::int32_t> ids = render(read, variables, tools, scope);
   check_prompt_length("messages", ids.size(), scope);
   return ids;
 }
