@@ -192,13 +192,7 @@ inline void add_grouping_cases(std::vector<OperatorCase>& table) {
   }
 }
 
-inline void add_expert_cases(std::vector<OperatorCase>& table) {
-  for (const DType dtype : {DType::kBF16, DType::kQ4_1}) {
-    table.push_back(
-        grouped_case(format("grouped_matmul {}, an expert nobody chose", name(dtype)), dtype, {3, 0, 1, 20}));
-    table.push_back(grouped_case(format("grouped_matmul {}, one chosen by all", name(dtype)), dtype, {0, 40, 0}));
-    table.push_back(grouped_case(format("grouped_matmul {}, no rows", name(dtype)), dtype, {0, 0}));
-  }
+inline void add_router_cases(std::vector<OperatorCase>& table) {
   for (const bool renormalise : {false, true}) {
     table.push_back({format("select_experts, renormalise {}", renormalise), {}, [=](CaseBuilder& b) {
                        const Tensor ids = b.ids(std::vector<std::int32_t>(30), {10, 3}), weights = b.zeros(10, 3);
@@ -247,6 +241,15 @@ inline void add_expert_cases(std::vector<OperatorCase>& table) {
                      const Tensor ids = b.ids(std::vector<std::int32_t>(16), {2, 8}), weights = b.zeros(2, 8);
                      return BuiltCase{{SelectExperts{ids, weights, b.normal(2, 8), true}}, {ids, weights}};
                    }});
+}
+
+inline void add_expert_cases(std::vector<OperatorCase>& table) {
+  for (const DType dtype : {DType::kBF16, DType::kQ4_1}) {
+    table.push_back(
+        grouped_case(format("grouped_matmul {}, an expert nobody chose", name(dtype)), dtype, {3, 0, 1, 20}));
+    table.push_back(grouped_case(format("grouped_matmul {}, one chosen by all", name(dtype)), dtype, {0, 40, 0}));
+    table.push_back(grouped_case(format("grouped_matmul {}, no rows", name(dtype)), dtype, {0, 0}));
+  }
   table.push_back({"gather_rows", kExact, [](CaseBuilder& b) {
                      const Tensor out = b.zeros(50, 37), x = b.normal(20, 37, 1, 3);
                      return BuiltCase{{GatherRows{out, x, b.random_ids(50, 20)}}, {out}};
@@ -356,6 +359,7 @@ inline std::vector<OperatorCase> operator_cases() {
   add_product_cases(table);
   add_head_cases(table);
   add_grouping_cases(table);
+  add_router_cases(table);
   add_expert_cases(table);
   add_attention_cases(table);
   return table;

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Every operator on every backend against the reference.
+#include "ops/operators.h"
+
 #include "tests/ops/backend_tests.h"
 
 namespace tandem {
