@@ -38,7 +38,7 @@ find_package(CUDAToolkit 13.0 REQUIRED)
 # asynchronous products into serialised ones, so there is none in any build type.
 add_library(tandem_cuda_flags INTERFACE)
 target_compile_options(tandem_cuda_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CUDA>:-DNDEBUG;--fmad=false;--expt-relaxed-constexpr;-lineinfo;-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter>)
+  $<$<COMPILE_LANGUAGE:CUDA>:-DNDEBUG;--diag-suppress=20208;--fmad=false;--expt-relaxed-constexpr;-lineinfo;-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter>)
 if(TANDEM_WERROR)
   target_compile_options(tandem_cuda_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
 endif()

@@ -37,7 +37,8 @@ void check_config(const ModelConfig& c) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   for (ModelConfig (*read)(const ConfigReader&) :
-       {read_llama_config, read_qwen3_config, read_qwen3_moe_config, read_step3_text_config}) {
+       {read_deepseek_v3_config, read_llama_config, read_qwen3_config, read_qwen3_moe_config, read_step3_text_config,
+        read_step3p5_config}) {
     try {
       const Json object = parse_json(text, "input");
       check_config(read(ConfigReader(object, "input")));

@@ -3,6 +3,8 @@
 
 #include "chat_format/chat_format.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/format.h"
 #include "chat_format/pattern.h"
@@ -42,6 +44,18 @@ const CallSyntax* calls_named(std::string_view name, const Tokenizer& tokenizer,
   return nullptr;
 }
 
+// Whether a piece of the format spells the token.
+bool is_mark(const ChatFormat& format, std::string_view token) {
+  if (format.reasoning != ChatFormat::Reasoning::kNone && (token == kThinkBegin || token == kThinkEnd)) return true;
+  if (!format.calls || token.empty()) return false;
+  const CallSyntax& calls = *format.calls;
+  for (const std::string_view piece : {calls.block_begin, calls.block_end, calls.call_begin})
+    if (piece.find(token) != std::string_view::npos) return true;
+  return std::ranges::any_of(calls.forms, [&](const CallForm& form) {
+    return form.head.find(token) != std::string_view::npos || form.tail.find(token) != std::string_view::npos;
+  });
+}
+
 }  // namespace
 
 ReasoningParser::Start ChatFormat::start_after(std::string_view prompt_end) const {
@@ -55,8 +69,20 @@ ReasoningParser::Start ChatFormat::start_after(std::string_view prompt_end) cons
 
 ChatFormat find_chat_format(const Tokenizer& tokenizer, std::string_view template_source,
                             std::string_view reasoning_parser, std::string_view tool_call_parser) {
-  return {reasoning_named(reasoning_parser, tokenizer, template_source),
-          calls_named(tool_call_parser, tokenizer, template_source)};
+  ChatFormat format{reasoning_named(reasoning_parser, tokenizer, template_source),
+                    calls_named(tool_call_parser, tokenizer, template_source)};
+  for (std::size_t i = 0; i < tokenizer.vocab_size(); ++i) {
+    const auto id = static_cast<std::int32_t>(i);
+    if (tokenizer.is_special(id) && is_mark(format, tokenizer.token(id))) format.marks.push_back(id);
+  }
+  return format;
+}
+
+std::string_view tool_role(std::string_view template_source) {
+  const auto has = [&](std::string_view word) { return template_source.find(word) != std::string_view::npos; };
+  const bool tool = has("'tool'") || has("\"tool\"");
+  const bool response = has("'tool_response'") || has("\"tool_response\"");
+  return response && !tool ? "tool_response" : "tool";
 }
 
 }  // namespace tandem

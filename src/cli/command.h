@@ -47,5 +47,7 @@ Action declare_verify(CLI::App& app);
 Action declare_bench_model(CLI::App& app);
 Action declare_bench_kernels(CLI::App& app);
 Action declare_bench_layout(CLI::App& app);
+Action declare_bench_serve(CLI::App& app);
+Action declare_completion(CLI::App& app);
 
 }  // namespace tandem

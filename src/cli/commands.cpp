@@ -48,6 +48,14 @@ const std::vector<Subcommand>& commands() {
        "  tandem bench kernels --device cuda --only mfa",
        declare_bench_kernels},
       {"bench layout", "what --layout auto measures and takes", "", declare_bench_layout},
+      {"bench serve", "how fast a running server answers: any with OpenAI's interface",
+       "Time to the first token, between pieces, per further token, end to end; throughput, and goodput under limits.\n"
+       "  tandem bench serve --concurrency 16 --requests 200\n"
+       "  tandem bench serve --rate 4 --input-tokens 64:512 --first-token-ms-max 500 --per-token-ms-max 50 --plot "
+       "load.svg",
+       declare_bench_serve},
+      {"completion", "a script that teaches bash, zsh or fish the words of this program",
+       "  source <(tandem completion bash)", declare_completion},
   };
   return table;
 }

@@ -55,8 +55,14 @@ class LoadBar {
   int cells_ = -1;
 };
 
+// A GPU has no cores to set apart for two workers: what crosses between them would cross the bus for nothing.
+std::string layout_text(const EngineOptions& options) {
+  if (!options.layout.empty()) return options.layout;
+  return options.config.backend == "cuda" ? "local" : "1A1F";
+}
+
 Layout chosen_layout(const Checkpoint& checkpoint, const EngineOptions& options, const EngineConfig& config) {
-  if (options.layout != "auto") return parse_layout(options.layout);
+  if (const std::string text = layout_text(options); text != "auto") return parse_layout(text);
   const LayoutChoice choice =
       choose_layout(checkpoint, config, candidate_layouts(usable_cores()), [&](const LayoutTrial& trial) {
         if (!options.quiet)
@@ -82,9 +88,11 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
   const auto option = [&](const char* name, auto& value, const char* text) {
     return app.add_option(name, value, text)->capture_default_str()->group(group);
   };
-  option("--layout", o.layout, "auto, local, or xAyF: x attention and y FFN workers apart")->check(layout_fault);
+  option("--layout", o.layout,
+         "auto, local, or xAyF: x attention and y FFN workers apart; unless given 1A1F, on cuda local")
+      ->check(layout_fault);
   option("--micro-batches", c.micro_batches, "that travel between the workers of a layout, 1 to 4");
-  option("--backend", c.backend, "cpu or reference");
+  option("--device,--backend", c.backend, "cpu, cuda (one NVIDIA GPU: H100, H200) or reference");
   option("--cpu-variant", c.variant, "instruction set of the cpu backend; --version lists them");
   option("--threads", c.threads, "over all workers");
   option("--kv-dtype", o.kv_dtype, "of cached keys and values")->check(CLI::IsMember({"bf16", "f32"}));
@@ -113,7 +121,7 @@ EngineConfig engine_config(const EngineOptions& options) {
   EngineConfig config = options.config;
   config.kv_dtype = options.kv_dtype == "f32" ? DType::kF32 : DType::kBF16;
   config.activations = options.activations == "fp8" ? Activations::kFp8 : Activations::kF32;
-  if (options.layout != "auto") config.layout = parse_layout(options.layout);
+  if (const std::string text = layout_text(options); text != "auto") config.layout = parse_layout(text);
   return config;
 }
 

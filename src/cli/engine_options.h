@@ -19,8 +19,8 @@ namespace tandem {
 
 struct EngineOptions {
   EngineConfig config;
-  std::string model;            // path
-  std::string layout = "1A1F";  // or "auto"
+  std::string model;   // path
+  std::string layout;  // or "auto"; empty: 1A1F, on cuda local
   std::string kv_dtype = "bf16";
   std::string activations = "f32";
   std::string trace_file;  // empty: no trace

@@ -52,7 +52,7 @@ Findings look_at(const Checkpoint& checkpoint) {
 }
 
 std::int64_t kv_token_bytes(const ModelConfig& config, DType dtype) {
-  return config.kv_token_elements() * static_cast<std::int64_t>(traits(dtype).block_bytes);
+  return static_cast<std::int64_t>(config.kv_spec(dtype, 0).token_bytes());
 }
 
 std::string mebibytes(std::int64_t bytes) {
@@ -67,8 +67,9 @@ std::string millions(std::int64_t count) {
 std::string config_text(const ModelConfig& c) {
   std::string text;
   text += format("layers        {}, {} wide, vocabulary {}\n", c.layers, c.hidden, c.vocab);
-  text += format("attention     {} heads of {}, {} for keys and values{}\n", c.heads, c.head_dim, c.kv_heads,
-                 c.query_rank ? format(", query rank {}", c.query_rank) : "");
+  text += format("attention     {} heads of {}, {} for keys and values{}{}\n", c.heads, c.head_dim, c.kv_heads,
+                 c.query_rank ? format(", query rank {}", c.query_rank) : "",
+                 c.latent ? format(", latent {}", c.latent) : "");
   if (const auto dense = std::ranges::count(c.routed, false); dense > 0)
     text += format("dense FFN     {} layers, {} wide\n", dense, c.ffn_width);
   if (const auto routed = std::ranges::count(c.routed, true); routed > 0)
@@ -77,6 +78,10 @@ std::string config_text(const ModelConfig& c) {
   text += format("context       {} tokens\n", c.context_tokens_max);
   text += format("kv per token  {} bytes in bf16, {} in f32\n", kv_token_bytes(c, DType::kBF16),
                  kv_token_bytes(c, DType::kF32));
+  if (c.window.tokens > 0)
+    text += format("window        {} layers keep the last {} tokens, {} bytes each in bf16\n",
+                   c.window_kv_spec(DType::kBF16, 0).layers, c.window.tokens,
+                   c.window_kv_spec(DType::kBF16, 0).token_bytes());
   return text;
 }
 

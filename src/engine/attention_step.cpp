@@ -19,7 +19,8 @@ void AttentionWorker::run_step(const Batch& batch) {
   results_.clear();
   failed_.clear();
   failure_ = Status::ok();
-  for (const std::int32_t block : batch.fresh_blocks) parts_.backend->zero_block(*cache_, block);
+  for (const BlockId block : batch.fresh.blocks) parts_.backend->zero_block(*cache_, block);
+  for (const BlockId block : batch.fresh.window_blocks) parts_.backend->zero_block(*window_cache_, block);
   start_walk(batch);
   while (!walk_.done()) {
     if (stopping_) return scheduler_.abandon();  // others stop too and open no step: an answer may never come
@@ -30,6 +31,7 @@ void AttentionWorker::run_step(const Batch& batch) {
       wait_for_news();
     }
   }
+  parts_.backend->synchronise();  // what the next step fills anew is no longer read
   if (batch.empty()) return scheduler_.abandon();
   commit(batch);
 }
@@ -122,15 +124,23 @@ void AttentionWorker::attention(std::int32_t layer, std::int32_t m) {
   if (layer > 0) combine(layer - 1, state, m);
   const std::int64_t rows = state.inputs->rows().rows(), k = top_k(layer);
   state.layer = layer;
-  state.hand_over = local() ? hand_over_in(state.local_hand_over, rows, model_.hidden, k, parts_.config.activations)
-                            : link_->hand_over(m, rows, k);
+  const Activations activations = parts_.config.activations;
+  state.hand_over = hand_over_in_frame() ? link_->hand_over(m, rows, k)
+                                         : hand_over_in(state.hand_over_memory, rows, model_.hidden, k, activations);
   if (quantises()) state.hand_over.hidden = state.hidden.slice_rows(0, rows);
   parts_.model->attention(workspace(), layer, state.inputs->rows(), state.residual, state.hand_over);
   if (k > 0) parts_.model->route(workspace(), layer, state.hand_over);
   if (quantises())
     parts_.backend->run(QuantiseRows{state.hand_over.codes, state.hand_over.scales, state.hand_over.hidden});
-  parts_.backend->synchronise();
   if (parts_.observer && k > 0) observe_route(layer, state);
+  if (local()) return;
+  if (!hand_over_in_frame()) {
+    state.hand_over = link_->hand_over(m, rows, k);
+    const Tensor& first = quantises() ? state.hand_over.scales : state.hand_over.hidden;
+    parts_.backend->copy(first.data, state.hand_over_memory.data(),
+                         hand_over_bytes(rows, model_.hidden, k, activations));
+  }
+  parts_.backend->synchronise();
 }
 
 void AttentionWorker::hand_over(std::int32_t layer, std::int32_t m) {
@@ -165,9 +175,10 @@ void AttentionWorker::combine(std::int32_t layer, State& state, std::int32_t m) 
                                      .top_k = static_cast<std::int32_t>(top_k(layer)),
                                      .partials = std::span(partials, count),
                                      .slice_counts = std::span(slice_counts, count)});
-  parts_.backend->synchronise();
   state.residual.has_ffn = true;
-  if (!local()) link_->release(m);
+  if (local()) return;
+  parts_.backend->synchronise();  // it read the frames
+  link_->release(m);
 }
 
 // One worker's slot rows are in order already; those of several are merged by who owns each slot's expert.
@@ -192,7 +203,6 @@ void AttentionWorker::head(std::int32_t m) {
   const RowBatch& rows = state.inputs->rows();
   const Tensor logits = logits_.slice_rows(0, rows.logit_rows.shape[0]);
   parts_.model->head(workspace(), rows, state.residual, logits);
-  parts_.backend->synchronise();
   sample(*state.plan, logits);
 }
 
@@ -248,20 +258,27 @@ void AttentionWorker::draw(const SequenceRows& sequence, const Tensor& logits, s
 
 void AttentionWorker::observe_logits(const MicroBatch& plan, const Tensor& logits) {
   const auto vocab = static_cast<std::size_t>(model_.vocab);
-  std::int64_t row = 0;
+  observed_logits_.resize(static_cast<std::size_t>(logits.rows()) * vocab);
+  parts_.backend->copy(observed_logits_.data(), logits.data, observed_logits_.size() * sizeof(float));
+  parts_.backend->synchronise();
+  std::size_t row = 0;
   for (const SequenceRows& sequence : plan.sequences)
     for (std::int64_t i = sequence.logits_from; i < sequence.rows(); ++i, ++row)
-      parts_.observer->on_logits(sequence.request, sequence.position + i, {logits.row<float>(row), vocab});
+      parts_.observer->on_logits(sequence.request, sequence.position + i, {&observed_logits_[row * vocab], vocab});
 }
 
 void AttentionWorker::observe_route(std::int32_t layer, const State& state) {
   const auto k = static_cast<std::size_t>(top_k(layer));
+  const std::int64_t rows = state.hand_over.rows();
+  observed_route_.resize(hand_over_bytes(rows, model_.hidden, top_k(layer)));
+  parts_.backend->copy(observed_route_.data(), state.hand_over.hidden.data, observed_route_.size());
+  parts_.backend->synchronise();
+  const HandOver seen = hand_over_in(observed_route_, rows, model_.hidden, top_k(layer));
   std::int64_t row = 0;
   for (const SequenceRows& sequence : state.plan->sequences)
     for (std::int64_t i = 0; i < sequence.rows(); ++i, ++row)
       parts_.observer->on_route(sequence.request, sequence.position + i, layer,
-                                {state.hand_over.expert_ids.row<std::int32_t>(row), k},
-                                {state.hand_over.expert_weights.row<float>(row), k});
+                                {seen.expert_ids.row<std::int32_t>(row), k}, {seen.expert_weights.row<float>(row), k});
 }
 
 void AttentionWorker::commit(const Batch& batch) {

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "ops/page_format.h"
+
 namespace tandem {
 
 namespace {
@@ -35,8 +37,10 @@ AttentionWorker::AttentionWorker(Parts parts)
       model_(parts_.model->config()),
       shares_(parts_.config.shares(model_)),
       cache_(parts_.backend->make_kv_cache(parts_.kv)),
+      window_cache_(parts_.window_kv.layers > 0 ? parts_.backend->make_kv_cache(parts_.window_kv) : nullptr),
       arena_(*parts_.backend, scratch_of(parts_)),
-      scheduler_(with_micro_batches(parts_.scheduler, parts_.config), {parts_.kv.blocks, parts_.prefix_cache}) {
+      scheduler_(with_micro_batches(parts_.scheduler, parts_.config),
+                 {parts_.kv.blocks, parts_.prefix_cache, model_.window.tokens, parts_.window_kv.blocks}) {
   allocate_states();
   if (!local())
     link_ = std::make_unique<HandOverLink>(*parts_.transport, *parts_.clock, *parts_.backend, parts_.config, model_,
@@ -51,13 +55,14 @@ AttentionWorker::~AttentionWorker() {
 void AttentionWorker::allocate_states() {
   const std::int64_t rows = parts_.config.rows_max, hidden = model_.hidden, k = model_.experts_per_token;
   const std::size_t stream = static_cast<std::size_t>(rows * hidden) * 4;
-  const std::size_t hand_over = local() ? hand_over_bytes(rows, hidden, k, parts_.config.activations) : 0;
+  const std::size_t hand_over = hand_over_in_frame() ? 0 : hand_over_bytes(rows, hidden, k, parts_.config.activations);
   const std::size_t output = local() ? return_bytes(rows * k, rows, hidden) : 0;
   const std::size_t unquantised = quantises() ? stream : 0;
   const std::size_t slots = local() ? 0 : stream * k;
   const std::size_t logits = static_cast<std::size_t>(rows * model_.vocab) * 4;
   const std::size_t count = parts_.config.micro_batches;
-  memory_ = parts_.backend->allocate(count * (2 * stream + unquantised + aligned(hand_over) + output + slots) + logits);
+  memory_ = parts_.backend->allocate(count * (2 * stream + unquantised + aligned(hand_over) + output) + logits);
+  shared_memory_ = parts_.backend->allocate_shared(count * slots);
   std::byte* at = memory_.bytes_data();
   const auto carve = [&](std::size_t bytes) {
     const std::span<std::byte> piece(at, bytes);
@@ -67,14 +72,17 @@ void AttentionWorker::allocate_states() {
   logits_ = Tensor(carve(logits).data(), DType::kF32, {rows, model_.vocab});
   const std::int64_t blocks = (parts_.scheduler.context_tokens_max + kBlockTokens - 1) / kBlockTokens;
   states_.resize(count);
+  std::byte* shared_at = shared_memory_.bytes_data();
   for (State& state : states_) {
     state.inputs = std::make_unique<StepInputs>(
-        *parts_.backend, StepInputs::Limits{rows, std::min(rows, parts_.scheduler.sequences_max), blocks});
+        *parts_.backend,
+        StepInputs::Limits{rows, std::min(rows, parts_.scheduler.sequences_max), blocks, model_.window.tokens});
     state.stream = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
     state.ffn = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
     if (quantises()) state.hidden = Tensor(carve(unquantised).data(), DType::kF32, {rows, hidden});
-    if (slots > 0) state.slot_rows = Tensor(carve(slots).data(), DType::kF32, {rows * k, hidden});
-    state.local_hand_over = carve(aligned(hand_over));
+    if (slots > 0) state.slot_rows = Tensor(shared_at, DType::kF32, {rows * k, hidden});
+    shared_at += slots;
+    state.hand_over_memory = carve(aligned(hand_over));
     state.local_return = carve(output);
   }
 }
@@ -206,9 +214,12 @@ Pages AttentionWorker::export_pages(std::uint64_t salt, std::span<const std::int
   BlockTable table;
   space.attach_prefix(table, salt, tokens, static_cast<std::int64_t>(tokens.size()));
   Pages pages;
-  for (const BlockId block : table.blocks) {
-    pages.emplace_back(page_bytes(parts_.kv));
-    parts_.backend->export_page(*cache_, block, pages.back());
+  const std::size_t bytes = page_bytes(parts_.kv);
+  for (std::size_t i = 0; i < table.blocks.size(); ++i) {
+    const BlockId beside = window_cache_ ? table.window_blocks[i] : kNoBlock;
+    std::vector<std::byte>& page = pages.emplace_back(bytes + (beside == kNoBlock ? 0 : page_bytes(parts_.window_kv)));
+    parts_.backend->export_page(*cache_, table.blocks[i], std::span(page).first(bytes));
+    if (beside != kNoBlock) parts_.backend->export_page(*window_cache_, beside, std::span(page).subspan(bytes));
   }
   space.release(table);
   return pages;
@@ -218,21 +229,39 @@ bool AttentionWorker::import_pages(std::uint64_t salt, std::span<const std::int3
   const auto count = static_cast<std::int64_t>(pages.size()) * kBlockTokens;
   if (count > static_cast<std::int64_t>(tokens.size()))
     throw Error(ErrorCode::kInvalidArgument, "more pages than the tokens they belong to fill");
+  for (const std::vector<std::byte>& page : pages) check_page(page);  // all of them, before any is kept
   KvSpace& space = scheduler_.kv();
   BlockTable table;
-  std::vector<BlockId> fresh;
-  const std::int64_t known = space.attach_prefix(table, salt, tokens.first(count), count);
-  const bool room = space.grow(table, count - known, fresh);
-  try {
-    for (std::size_t i = static_cast<std::size_t>(known / kBlockTokens); room && i < pages.size(); ++i)
-      parts_.backend->import_page(*cache_, table.blocks[i], pages[i]);
-  } catch (...) {
-    space.release(table);
-    throw;
+  FreshBlocks fresh;
+  space.attach_prefix(table, salt, tokens.first(count), count);
+  const bool room = KvSpace::blocks_needed(table, count - table.tokens) <= space.available();
+  // Block by block, so that windowed layers need room for a window only.
+  while (room && table.tokens < count) {
+    const auto i = table.blocks.size();
+    TANDEM_CHECK(space.grow(table, kBlockTokens, fresh), "a block that there is room for");
+    import_page(table, i, pages[i]);
+    space.publish(table, salt, tokens, table.tokens);
+    space.pass_window(table);
   }
-  if (room) space.publish(table, salt, tokens, count);
   space.release(table);
   return room;
+}
+
+void AttentionWorker::check_page(std::span<const std::byte> page) const {
+  const std::size_t bytes = page_bytes(parts_.kv);
+  const bool has_window = window_cache_ && page.size() > bytes;
+  check_page_header(parts_.kv, has_window ? page.first(bytes) : page);
+  if (has_window) check_page_header(parts_.window_kv, page.subspan(bytes));
+}
+
+void AttentionWorker::import_page(BlockTable& table, std::size_t i, std::span<const std::byte> page) {
+  const std::size_t bytes = page_bytes(parts_.kv);
+  const bool has_window = window_cache_ && page.size() > bytes;
+  parts_.backend->import_page(*cache_, table.blocks[i], has_window ? page.first(bytes) : page);
+  if (has_window)
+    parts_.backend->import_page(*window_cache_, table.window_blocks[i], page.subspan(bytes));
+  else
+    scheduler_.kv().drop_window(table);
 }
 
 }  // namespace tandem

@@ -28,7 +28,8 @@
 
 namespace tandem {
 
-// KV of a prefix in canonical pages, one per block of kBlockTokens tokens.
+// KV of a prefix in canonical pages, one per block of kBlockTokens tokens. Behind it stands that of the windowed
+// layers, where the model has some and positions after the prefix see into the block.
 using Pages = std::vector<std::vector<std::byte>>;
 
 class AttentionWorker {
@@ -37,6 +38,7 @@ class AttentionWorker {
     WorkerConfig config;
     SchedulerConfig scheduler;
     KvSpec kv;
+    KvSpec window_kv;  // of windowed layers; no layers where the model has none
     bool prefix_cache = true;
     std::int32_t index = 0;
     std::shared_ptr<const Model> model;
@@ -75,8 +77,9 @@ class AttentionWorker {
   struct State {  // one micro-batch under way
     std::unique_ptr<StepInputs> inputs;
     const MicroBatch* plan = nullptr;
-    Tensor stream, ffn, slot_rows, hidden;               // at their largest; hidden: where it does not cross itself
-    std::span<std::byte> local_hand_over, local_return;  // local layout: what would be frames
+    Tensor stream, ffn, slot_rows, hidden;  // at their largest; hidden: where it does not cross itself
+    std::span<std::byte> hand_over_memory;  // where it is computed when not in its frame
+    std::span<std::byte> local_return;      // local layout: what would be a frame
     Residual residual;
     HandOver hand_over;
     FfnOutput local_output;
@@ -109,19 +112,27 @@ class AttentionWorker {
   void observe_route(std::int32_t layer, const State& state);
   void commit(const Batch& batch);
   void publish_events();
-  Workspace workspace() { return {*parts_.backend, arena_, cache_.get(), parts_.config.activations}; }
+  void check_page(std::span<const std::byte> page) const;
+  void import_page(BlockTable& table, std::size_t i, std::span<const std::byte> page);
+  Workspace workspace() {
+    return {*parts_.backend, arena_, cache_.get(), window_cache_.get(), parts_.config.activations};
+  }
   bool quantises() const { return parts_.config.activations == Activations::kFp8; }
   std::int64_t top_k(std::int32_t layer) const;
   bool local() const { return parts_.config.layout.local(); }
+  // A hand-over is computed in its frame, unless it needs none or operators cannot work there.
+  bool hand_over_in_frame() const { return !local() && parts_.backend->host_memory(); }
 
   Parts parts_;
   const ModelConfig& model_;
   std::vector<FfnShare> shares_;
   WorkerStats stats_;
-  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<KvCache> cache_, window_cache_;  // the second of windowed layers, if any
   Arena arena_;
-  Buffer memory_;
+  Buffer memory_, shared_memory_;
   Tensor logits_;
+  std::vector<float> observed_logits_;  // copies for the observer
+  std::vector<std::byte> observed_route_;
   std::vector<State> states_;
   Scheduler scheduler_;
   std::unique_ptr<HandOverLink> link_;  // none in the local layout

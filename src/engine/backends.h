@@ -11,7 +11,10 @@
 
 namespace tandem {
 
-// name: "reference" or "cpu"; variant and threads are for cpu. Throws Error{kInvalidArgument} naming those there are.
+// name: "reference", "cpu" or "cuda"; variant and threads are for cpu. Throws Error{kInvalidArgument} naming those
+// there are, Error{kUnsupported} with the reason when this machine or build cannot run it.
 std::unique_ptr<Backend> make_backend(const std::string& name, const std::string& variant, std::int32_t threads);
+// Memory that weights, KV and activations of such a backend can have; 0 when nobody knows.
+std::int64_t backend_memory_bytes(const std::string& name);
 
 }  // namespace tandem

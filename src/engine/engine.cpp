@@ -113,8 +113,8 @@ void Engine::make_workers() {
     AttentionWorker::Parts parts;
     parts.config = worker;
     parts.scheduler = scheduler_config(config_, model_);
-    parts.kv = {model_.layers,   model_.kv_heads,  model_.head_dim,
-                model_.head_dim, config_.kv_dtype, config_.kv_tokens / kBlockTokens};
+    parts.kv = model_.kv_spec(config_.kv_dtype, config_.kv_tokens / kBlockTokens);
+    parts.window_kv = model_.window_kv_spec(config_.kv_dtype, window_blocks(config_, model_));
     parts.prefix_cache = config_.prefix_cache;
     parts.index = a;
     parts.model = attention_model_;
@@ -166,8 +166,9 @@ void Engine::stop() {
 }
 
 std::int64_t Engine::kv_bytes() const {
-  return model_.kv_token_elements() * static_cast<std::int64_t>(traits(config_.kv_dtype).block_bytes) *
-         config_.kv_tokens * config_.layout.attention_workers;
+  const KvSpec kv = model_.kv_spec(config_.kv_dtype, 0);
+  return static_cast<std::int64_t>(kv.token_bytes()) * config_.kv_tokens * config_.layout.attention_workers +
+         window_kv_bytes(config_, model_) * config_.layout.attention_workers;
 }
 
 std::vector<AttentionWorker*> Engine::attention_workers() const {

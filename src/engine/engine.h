@@ -27,7 +27,7 @@ namespace tandem {
 struct EngineConfig {
   Layout layout;
   std::int32_t micro_batches = 0;               // --micro-batches
-  std::string backend = "cpu";                  // --backend: cpu, reference
+  std::string backend = "cpu";                  // --device: cpu, cuda, reference
   std::string variant = "auto";                 // --cpu-variant
   std::int32_t threads = 0;                     // --threads, over all workers
   DType kv_dtype = DType::kBF16;                // --kv-dtype
@@ -53,6 +53,10 @@ inline constexpr std::int32_t kMicroBatchesMax = 4;
 
 // Fills what is 0 and checks every size against model and machine. Throws Error{kInvalidArgument, kOutOfResources}.
 EngineConfig resolve(EngineConfig config, const ModelConfig& model, std::int64_t weight_bytes);
+
+// Blocks for windowed layers, of each attention worker: what all sequences of a step can see, and no more.
+std::int64_t window_blocks(const EngineConfig& config, const ModelConfig& model);
+std::int64_t window_kv_bytes(const EngineConfig& config, const ModelConfig& model);
 
 class Engine {
  public:

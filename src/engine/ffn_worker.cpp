@@ -53,8 +53,9 @@ FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared
   buffer_bytes_ = aligned(
       sizeof(FrameHeader) +
       std::max(hand_over_bytes(config.rows_max, m.hidden, m.experts_per_token, config.activations), m_count * 4));
-  memory_ = backend_->allocate(a_count * (buffers_each_ * buffer_bytes_ + (m_count + 1) * reply_bytes) +
-                               together_bytes(config, m));
+  memory_ = backend_->allocate_shared(a_count * (buffers_each_ * buffer_bytes_ + (m_count + 1) * reply_bytes) +
+                                      together_bytes(config, m));
+  if (!backend_->host_memory()) far_memory_ = backend_->allocate(together_bytes(config, m));
   if (const Status registered = transport_->register_region({memory_.bytes_data(), memory_.bytes()}); !registered)
     throw registered.error();
   buffers_ = memory_.bytes_data();
@@ -306,9 +307,26 @@ void FfnWorker::run_alone(std::int32_t m, const Held& held, Reply& reply, std::u
     hand_over.hidden = Tensor(together_, DType::kF32, {rows, model_->config().hidden});
     backend_->run(WidenRows{hand_over.hidden, hand_over.codes, hand_over.scales});
   }
-  model_->experts(workspace(), held.layer, hand_over, output);
-  backend_->synchronise();
+  run_model(held.layer, hand_over, output);
   seal_reply(held.layer, m, rows, slots, reply, step);
+}
+
+// From frame to frame. Where operators have memory of their own, a frame's arrays go there and back in one piece.
+void FfnWorker::run_model(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output) {
+  if (backend_->host_memory()) {
+    model_->experts({*backend_, arena_}, layer, hand_over, output);
+  } else {
+    const std::int64_t rows = hand_over.rows(), hidden = model_->config().hidden, k = top_k(layer);
+    const std::int64_t slots = output.slot_rows.rows(), partials = output.partial ? output.partial.rows() : 0;
+    const std::size_t in_bytes = hand_over_bytes(rows, hidden, k), out_bytes = return_bytes(slots, partials, hidden);
+    std::byte* in = far_memory_.bytes_data();
+    std::byte* out = in + aligned(in_bytes);
+    backend_->copy(in, hand_over.hidden.data, in_bytes);
+    model_->experts({*backend_, arena_}, layer, hand_over_in({in, in_bytes}, rows, hidden, k),
+                    return_in({out, out_bytes}, slots, partials, hidden));
+    backend_->copy(output.slot_rows.data, out, out_bytes);
+  }
+  backend_->synchronise();
 }
 
 void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const std::int32_t> workers) {
@@ -335,8 +353,7 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
   const std::int64_t slots = count_slots(all, share_), partials = partial_rows(model_->config(), share_, layer, rows);
   const FfnOutput output =
       return_in({together_ + aligned(in_bytes), return_bytes(slots, partials, hidden)}, slots, partials, hidden);
-  model_->experts(workspace(), layer, all, output);
-  backend_->synchronise();
+  run_model(layer, all, output);
 
   // Results are in order of rows, so each worker's are one piece.
   std::int64_t slot = 0;

@@ -78,6 +78,7 @@ class FfnWorker {
   void execute(const Command& command);
   void run_experts(std::int32_t layer, std::int32_t m);
   void run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step);
+  void run_model(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output);
   void run_together(std::int32_t layer, std::int32_t m, std::span<const std::int32_t> workers);
   FfnOutput begin_reply(std::int32_t layer, Reply& reply, std::int64_t rows, std::int64_t slots);
   void seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows, std::int64_t slots, Reply& reply,
@@ -99,7 +100,8 @@ class FfnWorker {
   WorkerStats stats_;
   std::atomic<bool> stopping_{false};
 
-  Buffer memory_;
+  Buffer memory_;      // frames, and what is computed together
+  Buffer far_memory_;  // where operators have their own
   std::byte* buffers_ = nullptr;
   std::size_t buffer_bytes_ = 0;
   std::int32_t buffers_each_ = 0;

@@ -53,9 +53,9 @@ HandOverLink::HandOverLink(Transport& transport, const Clock& clock, Backend& ba
   ffn_buffer_bytes_ = aligned(sizeof(FrameHeader) +
                               return_bytes(config.rows_max * model.experts_per_token, config.rows_max, model.hidden));
   peer_buffer_bytes_ = control_bytes;
-  memory_ = backend.allocate(m_count * frame_bytes + kControlsMax * control_bytes +
-                             f_count * ffn_buffers_each_ * ffn_buffer_bytes_ +
-                             a_count * kPeerBuffersEach * peer_buffer_bytes_);
+  memory_ = backend.allocate_shared(m_count * frame_bytes + kControlsMax * control_bytes +
+                                    f_count * ffn_buffers_each_ * ffn_buffer_bytes_ +
+                                    a_count * kPeerBuffersEach * peer_buffer_bytes_);
   const Status registered = transport_.register_region({memory_.bytes_data(), memory_.bytes()});
   if (!registered) throw registered.error();
 

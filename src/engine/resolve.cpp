@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "engine/backends.h"
 #include "engine/engine.h"
 #include "engine/machine.h"
 
@@ -24,7 +25,8 @@ std::string mebibytes(std::int64_t bytes) {
 }
 
 // KV for as many tokens as all sequences could need, but no more than an eighth of what is left beside the weights (a
-// laptop does other things too), or half of it where one whole context needs that.
+// laptop does other things too; a GPU does not, so three quarters of it), or half of it where one whole context needs
+// that.
 std::int64_t fitting_kv_tokens(const EngineConfig& c, std::int64_t token_bytes, std::int64_t room) {
   const std::int64_t worker_room = room / c.layout.attention_workers;
   const std::int64_t least = (c.context_tokens_max + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
@@ -34,10 +36,21 @@ std::int64_t fitting_kv_tokens(const EngineConfig& c, std::int64_t token_bytes, 
                 format("KV for one context of {} tokens takes {}, the machine has {} left "
                        "beside the weights (--context-tokens-max)",
                        c.context_tokens_max, mebibytes(least * token_bytes), mebibytes(worker_room)));
-  return std::clamp(worker_room / 8 / token_bytes, least, wanted) / kBlockTokens * kBlockTokens;
+  const std::int64_t share = c.backend == "cuda" ? worker_room / 4 * 3 : worker_room / 8;
+  return std::clamp(share / std::max<std::int64_t>(token_bytes, 1), least, wanted) / kBlockTokens * kBlockTokens;
 }
 
 }  // namespace
+
+std::int64_t window_blocks(const EngineConfig& c, const ModelConfig& model) {
+  if (model.window.tokens == 0) return 0;
+  const std::int64_t enough = KvSpace::window_blocks_enough(model.window.tokens, c.sequences_max, c.rows_per_step_max);
+  return c.kv_tokens > 0 ? std::min(c.kv_tokens / kBlockTokens, enough) : enough;
+}
+
+std::int64_t window_kv_bytes(const EngineConfig& c, const ModelConfig& model) {
+  return window_blocks(c, model) * static_cast<std::int64_t>(model.window_kv_spec(c.kv_dtype, 0).block_bytes());
+}
 
 EngineConfig resolve(EngineConfig c, const ModelConfig& model, std::int64_t weight_bytes) {
   if (c.threads == 0) c.threads = std::max(usable_cores(), c.layout.workers());
@@ -62,17 +75,21 @@ EngineConfig resolve(EngineConfig c, const ModelConfig& model, std::int64_t weig
         ErrorCode::kInvalidArgument,
         format("layout {} has more FFN workers than the 8 slices of a dense FFN (--layout)", to_string(c.layout)));
 
-  const auto token_bytes = model.kv_token_elements() * static_cast<std::int64_t>(traits(c.kv_dtype).block_bytes);
-  const std::int64_t available = available_memory_bytes();
+  const auto token_bytes = static_cast<std::int64_t>(model.kv_spec(c.kv_dtype, 0).token_bytes());
+  const std::int64_t available = backend_memory_bytes(c.backend);
   const std::int64_t room = available - weight_bytes;
   if (available > 0 && room <= 0)
     throw Error(ErrorCode::kOutOfResources,
                 format("the weights take {}, the machine has {}", mebibytes(weight_bytes), mebibytes(available)));
-  if (c.kv_tokens == 0) c.kv_tokens = available > 0 ? fitting_kv_tokens(c, token_bytes, room) : c.context_tokens_max;
+  if (c.kv_tokens == 0)
+    c.kv_tokens = available > 0
+                      ? fitting_kv_tokens(c, token_bytes, room - window_kv_bytes(c, model) * c.layout.attention_workers)
+                      : c.context_tokens_max;
   need_range("KV size in tokens", c.kv_tokens, 1, std::int64_t{1} << 40, "--kv-tokens");
   c.kv_tokens = (c.kv_tokens + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
-  if (const double bytes =
-          static_cast<double>(c.kv_tokens) * static_cast<double>(token_bytes) * c.layout.attention_workers;
+  if (const double bytes = (static_cast<double>(c.kv_tokens) * static_cast<double>(token_bytes) +
+                            static_cast<double>(window_kv_bytes(c, model))) *
+                           c.layout.attention_workers;
       available > 0 && bytes > static_cast<double>(room))
     throw Error(ErrorCode::kOutOfResources,
                 format("KV for {} tokens on {} attention workers takes {:.0f} MiB, the machine has {} left beside the "

@@ -7,9 +7,13 @@
 
 namespace tandem {
 
-StepInputs::StepInputs(Backend& backend, const Limits& limits) : limits_(limits) {
+StepInputs::StepInputs(Backend& backend, const Limits& limits) : backend_(backend), limits_(limits) {
   const std::int64_t table = limits.sequences * limits.blocks_per_sequence;
-  memory_ = backend.allocate(static_cast<std::size_t>(5 * limits.rows + table) * sizeof(std::int32_t));
+  const bool windowed = limits.window_tokens > 0;
+  fixed_ = 5 * limits.rows + (windowed ? limits.rows + table : 0);
+  const std::size_t bytes = static_cast<std::size_t>(fixed_ + table) * sizeof(std::int32_t);
+  memory_ = backend.allocate_shared(bytes);
+  if (!backend.host_memory()) far_memory_ = backend.allocate(bytes);
   auto* at = static_cast<std::int32_t*>(memory_.data());
   const auto carve = [&](const Shape& shape) {
     const Tensor tensor(at, DType::kI32, shape);
@@ -21,37 +25,60 @@ StepInputs::StepInputs(Backend& backend, const Limits& limits) : limits_(limits)
   full_.slots = carve({limits.rows});
   full_.sequences = carve({limits.rows});
   full_.logit_rows = carve({limits.rows});
+  if (windowed) {
+    full_.window_slots = carve({limits.rows});
+    full_.window_table = carve({limits.sequences, limits.blocks_per_sequence});
+  }
   full_.block_table = carve({limits.sequences, limits.blocks_per_sequence});
 }
 
 const RowBatch& StepInputs::fill(const MicroBatch& plan) {
   const std::int64_t rows = plan.rows(), sequences = static_cast<std::int64_t>(plan.sequences.size());
   TANDEM_CHECK(rows <= limits_.rows && sequences <= limits_.sequences, "a micro-batch larger than its limits");
+  const bool windowed = limits_.window_tokens > 0;
+  const auto slot = [](const std::vector<std::int32_t>& blocks, std::int64_t position) {
+    return blocks[position / kBlockTokens] * kBlockTokens + static_cast<std::int32_t>(position % kBlockTokens);
+  };
   std::int64_t row = 0, logits = 0;
-  batch_.context_tokens = 0;
+  batch_.context_tokens = batch_.window_tokens = 0;
   for (std::int64_t s = 0; s < sequences; ++s) {
     const SequenceRows& sequence = plan.sequences[s];
     TANDEM_CHECK(static_cast<std::int64_t>(sequence.blocks.size()) <= limits_.blocks_per_sequence,
                  "a block table larger than its limit");
     std::copy(sequence.blocks.begin(), sequence.blocks.end(), full_.block_table.row<std::int32_t>(s));
+    if (windowed) std::ranges::copy(sequence.window_blocks, full_.window_table.row<std::int32_t>(s));
     for (std::int64_t i = 0; i < sequence.rows(); ++i, ++row) {
       const std::int64_t position = sequence.position + i;
       full_.ids.as<std::int32_t>()[row] = sequence.tokens[i];
       full_.positions.as<std::int32_t>()[row] = static_cast<std::int32_t>(position);
-      full_.slots.as<std::int32_t>()[row] =
-          sequence.blocks[position / kBlockTokens] * kBlockTokens + static_cast<std::int32_t>(position % kBlockTokens);
+      full_.slots.as<std::int32_t>()[row] = slot(sequence.blocks, position);
+      if (windowed) full_.window_slots.as<std::int32_t>()[row] = slot(sequence.window_blocks, position);
       full_.sequences.as<std::int32_t>()[row] = static_cast<std::int32_t>(s);
       if (i >= sequence.logits_from) full_.logit_rows.as<std::int32_t>()[logits++] = static_cast<std::int32_t>(row);
       batch_.context_tokens += position + 1;
+      batch_.window_tokens += std::min(position + 1, limits_.window_tokens);
     }
   }
-  batch_.ids = full_.ids.slice_rows(0, rows);
-  batch_.positions = full_.positions.slice_rows(0, rows);
-  batch_.slots = full_.slots.slice_rows(0, rows);
-  batch_.sequences = full_.sequences.slice_rows(0, rows);
-  batch_.logit_rows = full_.logit_rows.slice_rows(0, logits);
-  batch_.block_table = full_.block_table.slice_rows(0, sequences);
+  batch_.ids = for_operators(full_.ids, rows);
+  batch_.positions = for_operators(full_.positions, rows);
+  batch_.slots = for_operators(full_.slots, rows);
+  batch_.sequences = for_operators(full_.sequences, rows);
+  batch_.logit_rows = for_operators(full_.logit_rows, logits);
+  batch_.block_table = for_operators(full_.block_table, sequences);
+  if (windowed) {
+    batch_.window_slots = for_operators(full_.window_slots, rows);
+    batch_.window_table = for_operators(full_.window_table, sequences);
+  }
+  if (far_memory_.data())  // the table is last: its unused rows stay here
+    backend_.copy(far_memory_.data(), memory_.data(),
+                  static_cast<std::size_t>(fixed_ + sequences * limits_.blocks_per_sequence) * sizeof(std::int32_t));
   return batch_;
+}
+
+Tensor StepInputs::for_operators(const Tensor& full, std::int64_t rows) const {
+  Tensor used = full.slice_rows(0, rows);
+  if (far_memory_.data()) used.data = far_memory_.bytes_data() + (used.as<std::byte>() - memory_.bytes_data());
+  return used;
 }
 
 }  // namespace tandem

@@ -63,6 +63,14 @@ void BlockPool::release(BlockId id, bool keep) {
   }
 }
 
+void BlockPool::forget(BlockId id) {
+  Block& block = at(id);
+  TANDEM_CHECK(block.state == State::kCached, format("block {} is not cached", id));
+  cached_.erase(block.place);
+  block.state = State::kFree;
+  free_.push_back(id);
+}
+
 std::int64_t BlockPool::blocks() const {
   return static_cast<std::int64_t>(blocks_.size());
 }

@@ -35,6 +35,8 @@ class BlockPool {
   void retain(BlockId block);  // of a held or cached block
   // Drops one reference. keep: at zero the block becomes cached instead of free.
   void release(BlockId block, bool keep);
+  // A cached block's content is worthless from now on: it becomes free.
+  void forget(BlockId block);
 
   std::int64_t blocks() const;
   std::int64_t held() const;

@@ -4,6 +4,7 @@
 #include "kv/kv_space.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/format.h"
@@ -22,12 +23,39 @@ std::int64_t size_of(const BlockTable& table) {
 }  // namespace
 
 KvSpace::KvSpace(const Config& config)
-    : prefix_cache_(config.prefix_cache), pool_(config.blocks), index_(config.blocks) {}
+    : prefix_cache_(config.prefix_cache),
+      window_tokens_(config.window_tokens),
+      pool_(config.blocks),
+      window_pool_(config.window_tokens > 0 ? config.window_blocks : 0),
+      index_(config.blocks),
+      beside_(static_cast<std::size_t>(config.blocks), kNoBlock),
+      owner_(static_cast<std::size_t>(window_pool_.blocks()), kNoBlock) {}
+
+std::int64_t KvSpace::window_blocks_enough(std::int64_t window_tokens, std::int64_t sequences, std::int64_t rows) {
+  // window - 1 + r positions lie in at most that many blocks and one more, rounded up; r adds up to rows.
+  return (sequences + 1) * ((window_tokens + kBlockTokens - 1) / kBlockTokens + 2) + blocks_of(rows) + 1;
+}
+
+// The block with the first position that a row at position sees in windowed layers.
+std::int64_t KvSpace::first_seen_block(std::int64_t position) const {
+  return std::max<std::int64_t>(0, position - window_tokens_ + 1) / kBlockTokens;
+}
+
+// Whether the position behind the chain finds its whole window.
+bool KvSpace::has_window_of(std::span<const BlockId> chain) const {
+  if (window_tokens_ == 0) return true;
+  const auto first = static_cast<std::size_t>(first_seen_block(std::ssize(chain) * kBlockTokens));
+  return std::all_of(chain.begin() + std::min(first, chain.size()), chain.end(),
+                     [&](BlockId block) { return beside_[block] != kNoBlock; });
+}
 
 std::vector<BlockId> KvSpace::find_chain(std::uint64_t salt, std::span<const std::int32_t> tokens,
                                          std::int64_t limit) const {
   const auto usable = std::clamp<std::int64_t>(limit, 0, static_cast<std::int64_t>(tokens.size()));
-  return prefix_cache_ ? index_.longest(salt, tokens.first(static_cast<std::size_t>(usable))) : std::vector<BlockId>{};
+  if (!prefix_cache_) return {};
+  std::vector<BlockId> chain = index_.longest(salt, tokens.first(static_cast<std::size_t>(usable)));
+  while (!has_window_of(chain)) chain.pop_back();
+  return chain;
 }
 
 KvSpace::PrefixMatch KvSpace::match_prefix(std::uint64_t salt, std::span<const std::int32_t> tokens,
@@ -44,31 +72,80 @@ std::int64_t KvSpace::attach_prefix(BlockTable& table, std::uint64_t salt, std::
   for (BlockId block : table.blocks) pool_.retain(block);
   table.published = size_of(table);
   table.tokens = table.published * kBlockTokens;
+  if (window_tokens_ > 0) {
+    table.window_begin = std::min(first_seen_block(table.tokens), table.published);
+    table.window_blocks.assign(table.blocks.size(), kNoBlock);
+    for (auto i = static_cast<std::size_t>(table.window_begin); i < table.blocks.size(); ++i) {
+      table.window_blocks[i] = beside_[table.blocks[i]];
+      window_pool_.retain(table.window_blocks[i]);
+    }
+  }
   lookup_tokens_ += static_cast<std::int64_t>(tokens.size());
   hit_tokens_ += table.tokens;
   return table.tokens;
 }
 
-bool KvSpace::grow(BlockTable& table, std::int64_t count, std::vector<BlockId>& fresh) {
+bool KvSpace::grow(BlockTable& table, std::int64_t count, FreshBlocks& fresh) {
   const std::int64_t needed = blocks_needed(table, count);
-  if (needed > pool_.available()) return false;
+  if (needed > pool_.available() || (window_tokens_ > 0 && needed > window_pool_.available())) return false;
   for (std::int64_t i = 0; i < needed; ++i) {
-    const BlockPool::Handout handout = *pool_.take();
-    if (handout.evicted) index_.erase(handout.block);
-    table.blocks.push_back(handout.block);
-    fresh.push_back(handout.block);
+    take_block(table, fresh);
+    if (window_tokens_ > 0) take_window_block(table, fresh);
   }
   table.tokens += count;
   return true;
 }
 
+void KvSpace::take_block(BlockTable& table, FreshBlocks& fresh) {
+  const auto [block, evicted] = *pool_.take();
+  if (evicted) {
+    index_.erase(block);
+    if (const BlockId beside = std::exchange(beside_[block], kNoBlock); beside != kNoBlock) {
+      owner_[beside] = kNoBlock;
+      window_pool_.forget(beside);
+    }
+  }
+  table.blocks.push_back(block);
+  fresh.blocks.push_back(block);
+}
+
+void KvSpace::take_window_block(BlockTable& table, FreshBlocks& fresh) {
+  const auto [block, evicted] = *window_pool_.take();
+  if (evicted) beside_[std::exchange(owner_[block], kNoBlock)] = kNoBlock;
+  table.window_blocks.push_back(block);
+  fresh.window_blocks.push_back(block);
+}
+
+void KvSpace::release_window_block(BlockTable& table, std::int64_t i) {
+  const BlockId block = std::exchange(table.window_blocks[static_cast<std::size_t>(i)], kNoBlock);
+  if (block != kNoBlock) window_pool_.release(block, owner_[block] != kNoBlock);
+}
+
+void KvSpace::pass_window(BlockTable& table) {
+  if (window_tokens_ == 0) return;
+  const std::int64_t first = std::min(first_seen_block(table.tokens), size_of(table));
+  for (; table.window_begin < first; ++table.window_begin) release_window_block(table, table.window_begin);
+}
+
+void KvSpace::drop_window(BlockTable& table) {
+  if (window_tokens_ == 0) return;
+  for (; table.window_begin < size_of(table); ++table.window_begin) release_window_block(table, table.window_begin);
+}
+
 void KvSpace::truncate(BlockTable& table, std::int64_t tokens) {
   TANDEM_CHECK(tokens >= 0 && tokens <= table.tokens, format("truncate {} tokens to {}", table.tokens, tokens));
+  const bool keeps_window = window_tokens_ == 0 || tokens == 0 || first_seen_block(tokens) >= table.window_begin;
+  TANDEM_CHECK(keeps_window, format("the window of token {} is gone", tokens));
   while (size_of(table) > blocks_of(tokens)) {
+    if (window_tokens_ > 0) {
+      release_window_block(table, size_of(table) - 1);
+      table.window_blocks.pop_back();
+    }
     pool_.release(table.blocks.back(), size_of(table) <= table.published);
     table.blocks.pop_back();
   }
   table.published = std::min(table.published, size_of(table));
+  table.window_begin = std::min(table.window_begin, size_of(table));
   table.tokens = tokens;
   TANDEM_CHECK(table.published * kBlockTokens <= tokens, format("token {} is in a published block", tokens));
 }
@@ -91,6 +168,22 @@ void KvSpace::publish(BlockTable& table, std::uint64_t salt, std::span<const std
     } else {
       index_.insert(parent, content, own);
     }
+    if (window_tokens_ > 0) publish_window_block(table, table.published);
+  }
+}
+
+// The same for the window block beside a block that the index knows.
+void KvSpace::publish_window_block(BlockTable& table, std::int64_t i) {
+  const BlockId block = table.blocks[static_cast<std::size_t>(i)];
+  BlockId& own = table.window_blocks[static_cast<std::size_t>(i)];
+  if (own == kNoBlock) return;
+  if (const BlockId known = beside_[block]; known != kNoBlock) {
+    window_pool_.retain(known);
+    window_pool_.release(own, false);
+    own = known;
+  } else {
+    beside_[block] = own;
+    owner_[own] = block;
   }
 }
 
@@ -103,6 +196,8 @@ KvSpace::Usage KvSpace::usage() const {
   return {.blocks = pool_.blocks(),
           .held = pool_.held(),
           .cached = pool_.cached(),
+          .window_blocks = window_pool_.blocks(),
+          .window_held = window_pool_.held(),
           .lookup_tokens = lookup_tokens_,
           .hit_tokens = hit_tokens_};
 }
@@ -124,6 +219,46 @@ void KvSpace::check_integrity() const {
                  format("free block {} is indexed", block));
     TANDEM_CHECK(known || !pool_.is_cached(block), format("block {} is cached and not indexed", block));
   }
+  check_window_integrity();
+}
+
+void KvSpace::check_window_integrity() const {
+  window_pool_.check_integrity();
+  for (BlockId block = 0; block < pool_.blocks(); ++block) {
+    const BlockId beside = beside_[block];
+    if (beside == kNoBlock) continue;
+    TANDEM_CHECK(index_.contains(block), format("block {} has a window block and is not indexed", block));
+    TANDEM_CHECK(owner_[beside] == block, format("window block {} is beside two blocks", beside));
+  }
+  for (BlockId block = 0; block < window_pool_.blocks(); ++block) {
+    const BlockId owner = owner_[block];
+    TANDEM_CHECK(owner == kNoBlock || beside_[owner] == block, format("window block {} is not where it says", block));
+    TANDEM_CHECK(owner != kNoBlock || !window_pool_.is_cached(block),
+                 format("window block {} is cached and beside nothing", block));
+    TANDEM_CHECK(owner == kNoBlock || window_pool_.references(block) <= pool_.references(owner),
+                 format("window block {} is held by more than its block", block));
+  }
+  TANDEM_CHECK(window_pool_.held() <= pool_.held(), "more window blocks are held than blocks");
+}
+
+void KvSpace::check_window_integrity(std::span<const BlockTable* const> tables) const {
+  std::vector<std::int32_t> references(static_cast<std::size_t>(window_pool_.blocks()), 0);
+  for (const BlockTable* table : tables) {
+    TANDEM_CHECK(table->window_blocks.size() == (window_tokens_ > 0 ? table->blocks.size() : 0),
+                 "window blocks are not beside blocks");
+    for (std::int64_t i = 0; i < std::ssize(table->window_blocks); ++i) {
+      const BlockId block = table->window_blocks[static_cast<std::size_t>(i)];
+      TANDEM_CHECK((block == kNoBlock) == (i < table->window_begin), format("window block at {}: wrongly held", i));
+      if (block == kNoBlock) continue;
+      ++references[static_cast<std::size_t>(block)];
+      const BlockId owner = i < table->published ? table->blocks[static_cast<std::size_t>(i)] : kNoBlock;
+      TANDEM_CHECK(owner_[block] == owner, format("window block {} at {}: wrongly owned", block, i));
+    }
+  }
+  for (BlockId block = 0; block < window_pool_.blocks(); ++block)
+    TANDEM_CHECK(references[static_cast<std::size_t>(block)] == window_pool_.references(block),
+                 format("window block {} has {} references, tables hold {}", block, window_pool_.references(block),
+                        references[static_cast<std::size_t>(block)]));
 }
 
 void KvSpace::check_integrity(std::span<const BlockTable* const> tables) const {
@@ -145,6 +280,7 @@ void KvSpace::check_integrity(std::span<const BlockTable* const> tables) const {
     TANDEM_CHECK(found == pool_.references(block),
                  format("block {} has {} references, tables hold {}", block, pool_.references(block), found));
   }
+  check_window_integrity(tables);
 }
 
 }  // namespace tandem

@@ -3,6 +3,7 @@
 
 #include "model/config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -12,6 +13,41 @@
 #include "ops/weight.h"
 
 namespace tandem {
+
+namespace {
+
+// What the yarn rule makes of the frequency of pair m.
+double yarn_slowdown(const RopeConfig& rope, double m) {
+  // The pair that makes so many turns in the original context.
+  const auto pair_of = [&](double turns) {
+    return rope.dim * std::log(rope.original_context / (turns * 2 * std::numbers::pi)) / (2 * std::log(rope.theta));
+  };
+  const double low = std::max(std::floor(pair_of(rope.beta_fast)), 0.0);
+  double high = std::min(std::ceil(pair_of(rope.beta_slow)), rope.dim - 1.0);
+  if (high == low) high += 0.001;
+  const double slowed = std::clamp((m - low) / (high - low), 0.0, 1.0);
+  return slowed / rope.factor + (1 - slowed);
+}
+
+}  // namespace
+
+KvSpec ModelConfig::kv_spec(DType dtype, std::int64_t blocks) const {
+  if (latent > 0) return {layers, kv_heads, latent + rope.dim, latent, dtype, blocks, true};
+  const std::int32_t windowed = window_kv_spec(dtype, 0).layers;
+  return {layers - windowed, kv_heads, head_dim, head_dim, dtype, blocks};
+}
+
+KvSpec ModelConfig::window_kv_spec(DType dtype, std::int64_t blocks) const {
+  if (window.tokens == 0) return {};
+  const auto windowed = static_cast<std::int32_t>(std::ranges::count(window.layers, true));
+  return {windowed, window.kv_heads, head_dim, head_dim, dtype, blocks};
+}
+
+std::int32_t ModelConfig::kv_layer(std::int32_t layer) const {
+  if (window.tokens == 0) return layer;
+  const auto end = window.layers.begin() + layer;
+  return static_cast<std::int32_t>(std::count(window.layers.begin(), end, window.layers[layer]));
+}
 
 std::vector<float> rope_inv_freq(const RopeConfig& rope) {
   std::vector<float> frequencies(static_cast<std::size_t>(rope.dim / 2));
@@ -29,6 +65,7 @@ std::vector<float> rope_inv_freq(const RopeConfig& rope) {
         frequency = (1 - smooth) * frequency / rope.factor + smooth * frequency;
       }
     }
+    if (rope.yarn) frequency *= yarn_slowdown(rope, static_cast<double>(m));
     if (!rope.divisors.empty()) frequency /= rope.divisors[m];
     frequencies[m] = static_cast<float>(frequency);
   }
@@ -50,11 +87,13 @@ ModelConfig read_config(const Checkpoint& checkpoint) {
   }
   const ConfigReader config(checkpoint.config(), checkpoint.path() + "/config.json");
   const std::string type = config.text_or("model_type", "");
+  if (type == "deepseek_v3" || type == "kimi_k2") return read_deepseek_v3_config(config);
   if (type == "llama") return read_llama_config(config);
   if (type == "qwen3") return read_qwen3_config(config);
   if (type == "qwen3_moe") return read_qwen3_moe_config(config);
   if (type == "step3_text") return read_step3_text_config(config);
-  config.unsupported("model_type", "llama, qwen3, qwen3_moe, step3_text");
+  if (type == "step3p5") return read_step3p5_config(config);
+  config.unsupported("model_type", "deepseek_v3, kimi_k2, llama, qwen3, qwen3_moe, step3_text, step3p5");
 }
 
 bool read_block_fp8(const ConfigReader& config) {

@@ -58,6 +58,7 @@ inline std::int64_t head_dim_max(std::int32_t heads) {
 bool read_block_fp8(const ConfigReader& config);
 
 // One per architecture, in its file.
+ModelConfig read_deepseek_v3_config(const ConfigReader& config);
 ModelConfig read_llama_config(const ConfigReader& config);
 ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config);
 ModelConfig read_qwen3_config(const ConfigReader& config);
@@ -65,5 +66,6 @@ ModelConfig read_qwen3_gguf_config(const Checkpoint& checkpoint, const ConfigRea
 ModelConfig read_qwen3_moe_config(const ConfigReader& config);
 ModelConfig read_qwen3_moe_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config);
 ModelConfig read_step3_text_config(const ConfigReader& config);
+ModelConfig read_step3p5_config(const ConfigReader& config);
 
 }  // namespace tandem

@@ -3,7 +3,11 @@
 
 #include "model/decoder_config.h"
 
+#include <charconv>
 #include <cmath>
+#include <optional>
+#include <ranges>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -115,6 +119,49 @@ RopeConfig read_rope_config(const ConfigReader& config, std::int32_t dim) {
   rope.original_context = static_cast<double>(scaling.integer("original_max_position_embeddings", 1, kContextMax));
   if (rope.high_freq_factor <= rope.low_freq_factor) scaling.invalid("high_freq_factor", "more than low_freq_factor");
   return rope;
+}
+
+namespace {
+
+// A decimal number, spaces around it allowed.
+std::optional<std::int64_t> to_number(std::string_view text) {
+  const std::size_t begin = text.find_first_not_of(' '), end = text.find_last_not_of(' ') + 1;
+  if (begin == std::string_view::npos) return {};
+  std::int64_t number = 0;
+  const auto [next, failure] = std::from_chars(text.data() + begin, text.data() + end, number);
+  if (failure != std::errc() || next != text.data() + end) return {};
+  return number;
+}
+
+}  // namespace
+
+std::vector<bool> read_moe_layers_enum(const ConfigReader& config, std::int32_t layers) {
+  const std::string key = "moe_layers_enum", expected = format("layer numbers in 0 … {}", layers - 1);
+  std::vector<bool> routed(layers, !config.has(key));
+  if (!config.has(key)) {
+    routed[0] = false;
+    return routed;
+  }
+  std::vector<std::int64_t> numbers;
+  if (config.raw(key).is_string()) {
+    for (const auto part : std::views::split(config.raw(key).get_ref<const std::string&>(), ',')) {
+      const std::optional<std::int64_t> number = to_number({part.begin(), part.end()});
+      if (!number) config.invalid(key, expected);
+      numbers.push_back(*number);
+    }
+  } else if (config.raw(key).is_array()) {
+    for (const Json& number : config.raw(key)) {
+      if (!number.is_number_integer()) config.invalid(key, expected);
+      numbers.push_back(number.get<std::int64_t>());
+    }
+  } else {
+    config.invalid(key, expected);
+  }
+  for (const std::int64_t number : numbers) {
+    if (number < 0 || number >= layers) config.invalid(key, expected);
+    routed[number] = true;
+  }
+  return routed;
 }
 
 }  // namespace tandem

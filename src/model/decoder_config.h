@@ -21,4 +21,8 @@ ModelConfig read_decoder_gguf_config(const Checkpoint& checkpoint, const ConfigR
 // rope_theta and rope_scaling, or both in rope_parameters as newer files have them: none, default or llama3.
 RopeConfig read_rope_config(const ConfigReader& config, std::int32_t dim);
 
+// Which layers are routed in files of the Step family: moe_layers_enum is a comma-separated string in published files
+// and a list in others; without it all layers but the first are.
+std::vector<bool> read_moe_layers_enum(const ConfigReader& config, std::int32_t layers);
+
 }  // namespace tandem

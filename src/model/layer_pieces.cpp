@@ -75,11 +75,11 @@ GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& na
   return ffn;
 }
 
-void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out) {
+void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out, float limit) {
   Arena::Scope scope(w.arena);
   const Tensor gate_up = w.arena.f32(x.rows(), 2 * ffn.width), activated = w.arena.f32(x.rows(), ffn.width);
   w.backend.run(MatMul{gate_up, x, ffn.gate_up.get(), KSlices::whole(x.shape[1])});
-  w.backend.run(SwiGlu{activated, gate_up});
+  w.backend.run(SwiGlu{activated, gate_up, limit});
   run_linear(w, out, activated, *ffn.down, ffn.slices);
 }
 
@@ -114,83 +114,84 @@ std::int64_t count_slots(const HandOver& hand_over, const FfnShare& share) {
   return count;
 }
 
-namespace {
-
-// The slots whose expert is held here, grouped by expert and, within one, in order of (row, slot).
-struct Grouping {
-  Tensor rows;     // i32 [count], the hidden row of each grouped slot
-  Tensor outputs;  // i32 [count], its place among the output rows
-  Tensor weights;  // f32 [count, 1]
-  Tensor offsets;  // i32 [experts + 1]
-};
-
-Grouping group_by_expert(Arena& arena, const RoutedExperts& layer, const HandOver& hand_over, std::int64_t count) {
-  const auto held = static_cast<std::int32_t>(layer.experts.size());
-  const std::int64_t k = hand_over.expert_ids.shape[1], slots = hand_over.expert_ids.shape.elements();
-  const auto* ids = hand_over.expert_ids.as<const std::int32_t>();
-  const auto* weights = hand_over.expert_weights.as<const float>();
-  Grouping g{arena.i32(count), arena.i32(count), arena.f32(count, 1), arena.i32(held + 1)};
-  auto* offsets = g.offsets.as<std::int32_t>();
-  std::fill(offsets, offsets + held + 1, 0);
-  const auto local = [&](std::int64_t slot) { return ids[slot] - layer.begin; };
-  const auto is_held = [&](std::int64_t slot) { return local(slot) >= 0 && local(slot) < held; };
-  for (std::int64_t s = 0; s < slots; ++s)
-    if (is_held(s)) ++offsets[local(s) + 1];
-  for (std::int32_t e = 0; e < held; ++e) offsets[e + 1] += offsets[e];
-  const Tensor cursors = arena.i32(held);
-  auto* cursor = cursors.as<std::int32_t>();
-  std::copy(offsets, offsets + held, cursor);
-  std::int32_t output = 0;
-  for (std::int64_t s = 0; s < slots; ++s) {
-    if (!is_held(s)) continue;
-    const std::int32_t place = cursor[local(s)]++;
-    g.rows.as<std::int32_t>()[place] = static_cast<std::int32_t>(s / k);
-    g.outputs.as<std::int32_t>()[place] = output++;
-    g.weights.as<float>()[place] = weights[s];
-  }
-  return g;
-}
-
-}  // namespace
-
-void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const HandOver& hand_over, const Tensor& out) {
+void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const HandOver& hand_over, const Tensor& out,
+                        float limit) {
   const std::int64_t count = out.rows(), hidden = hand_over.hidden.shape[1];
   if (count == 0) return;
   Arena::Scope scope(w.arena);
-  const Grouping group = group_by_expert(w.arena, layer, hand_over, count);
-  const std::span<const std::int32_t> offsets(group.offsets.as<const std::int32_t>(), layer.experts.size() + 1);
-  TANDEM_CHECK(offsets.back() == count, "output rows are not the slots of this worker's experts");
+  const auto held = static_cast<std::int64_t>(layer.experts.size());
+  const GroupByExpert group{.rows = w.arena.i32(count),
+                            .outputs = w.arena.i32(count),
+                            .weights = w.arena.f32(count, 1),
+                            .offsets = w.arena.i32(held + 1),
+                            .expert_ids = hand_over.expert_ids,
+                            .expert_weights = hand_over.expert_weights,
+                            .begin = layer.begin};
   const std::int64_t width = layer.experts.front().width;
   const Tensor x = w.arena.f32(count, hidden), gate_up = w.arena.f32(count, 2 * width);
   const Tensor activated = w.arena.f32(count, width), y = w.arena.f32(count, hidden);
+  w.backend.run(group);
   w.backend.run(GatherRows{x, hand_over.hidden, group.rows});
-  w.backend.run(GroupedMatMul{gate_up, x, layer.gate_up, offsets, KSlices::whole(hidden)});
-  w.backend.run(SwiGlu{activated, gate_up});
-  w.backend.run(GroupedMatMul{y, rounded(w, activated), layer.down, offsets, layer.experts.front().slices});
+  w.backend.run(GroupedMatMul{gate_up, x, layer.gate_up, group.offsets, KSlices::whole(hidden)});
+  w.backend.run(SwiGlu{activated, gate_up, limit});
+  w.backend.run(GroupedMatMul{y, rounded(w, activated), layer.down, group.offsets, layer.experts.front().slices});
   w.backend.run(ScatterScaledRows{out, y, group.outputs, group.weights});
 }
 
 std::size_t ffn_scratch(const ModelConfig& c, std::int64_t rows_max) {
   const std::int64_t slots = rows_max * c.experts_per_token, width = std::max(c.ffn_width, c.shared_width);
-  return scratch_bytes({slots, slots, slots, c.experts + 1, c.experts, slots * c.hidden, slots * 2 * c.expert_width,
+  return scratch_bytes({slots, slots, slots, c.experts + 1, slots * c.hidden, slots * 2 * c.expert_width,
                         slots * c.expert_width, slots * c.hidden}) +
          scratch_bytes({rows_max * 2 * width, rows_max * width}) + linear_scratch(slots, c.expert_width) +
          linear_scratch(rows_max, width);
 }
 
+Router load_router(WeightReader& reader, const ModelConfig& config, const std::string& weight,
+                   const std::string& bias) {
+  Router router;
+  router.weight = reader.matrix(Part::kRouter, {{.name = weight, .shape = {config.experts, config.hidden}}});
+  if (config.router.bias) router.bias = reader.vector(Part::kRouter, bias, config.experts);
+  return router;
+}
+
+void run_router(const Workspace& w, const Router& router, const ModelConfig& config, const HandOver& hand_over) {
+  Arena::Scope scope(w.arena);
+  const Tensor logits = w.arena.f32(hand_over.rows(), config.experts);
+  w.backend.run(MatMul{logits, hand_over.hidden, router.weight.get(), KSlices::whole(config.hidden)});
+  w.backend.run(
+      SelectExperts{.expert_ids = hand_over.expert_ids,
+                    .expert_weights = hand_over.expert_weights,
+                    .logits = logits,
+                    .renormalise = config.renormalise,
+                    .score = config.router.score,
+                    .bias = config.router.bias ? Tensor(router.bias.data(), DType::kF32, {config.experts}) : Tensor(),
+                    .groups = config.router.groups,
+                    .groups_kept = config.router.groups_kept,
+                    .scale = config.router.scale});
+}
+
+void ignore_next_token_layers(WeightReader& reader, const ModelConfig& config) {
+  for (std::int32_t i = 0; i < config.next_token_layers; ++i)
+    reader.ignore("model.layers." + std::to_string(config.layers + i) + ".*");
+}
+
 void attend(const Workspace& w, std::int32_t layer, const RowBatch& batch, const ModelConfig& config, const Tensor& q,
             const Tensor& k, const Tensor& v, const Tensor& out) {
-  w.backend.run(AppendKv{k, v, batch.slots, w.cache, layer});
+  const bool windowed = config.is_windowed(layer);
+  KvCache* cache = windowed ? w.window_cache : w.cache;
+  const std::int32_t place = config.kv_layer(layer);
+  w.backend.run(AppendKv{k, v, windowed ? batch.window_slots : batch.slots, cache, place});
   w.backend.run(PagedAttention{.out = out,
                                .q = q,
-                               .block_table = batch.block_table,
+                               .block_table = windowed ? batch.window_table : batch.block_table,
                                .sequences = batch.sequences,
                                .positions = batch.positions,
-                               .cache = w.cache,
-                               .layer = layer,
-                               .heads = config.heads,
-                               .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim)),
-                               .context_tokens = batch.context_tokens});
+                               .cache = cache,
+                               .layer = place,
+                               .heads = config.heads_of(layer),
+                               .scale = config.attention_factor / std::sqrt(static_cast<float>(config.head_dim)),
+                               .context_tokens = windowed ? batch.window_tokens : batch.context_tokens,
+                               .window = windowed ? config.window.tokens : 0});
 }
 
 }  // namespace tandem

@@ -52,7 +52,8 @@ struct GatedFfnNames {
 // Slices [first, first + count) of the width.
 GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden,
                         std::int64_t width, int slice_first, int slice_count);
-void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out);
+// limit: of SwiGlu.
+void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out, float limit = 0);
 
 // The experts of one routed layer that a worker holds: ids [begin, begin + gate_up.size()).
 struct RoutedExperts {
@@ -67,14 +68,27 @@ RoutedExperts load_routed_experts(WeightReader& reader, const ExpertNames& names
 // All experts on the leading axis of three tensors.
 ExpertNames stacked_experts(GatedFfnNames names, std::int32_t experts);
 // Rows to experts, experts, weighting: out rows are in order of (row, slot) over the slots whose expert is held here.
-void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const HandOver& hand_over, const Tensor& out);
+void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const HandOver& hand_over, const Tensor& out,
+                        float limit = 0);
 // How many rows that makes.
 std::int64_t count_slots(const HandOver& hand_over, const FfnShare& share);
 
 // Scratch of the FFN half for rows_max rows: routed, shared and dense parts.
 std::size_t ffn_scratch(const ModelConfig& config, std::int64_t rows_max);
 
-// Stores k and v, rotates nothing, attends: out = attention(q over the cache).
+// What chooses experts.
+struct Router {
+  std::unique_ptr<Weight> weight;  // [experts, hidden]
+  Buffer bias;                     // f32 [experts]; empty: none
+};
+Router load_router(WeightReader& reader, const ModelConfig& config, const std::string& weight, const std::string& bias);
+// Fills hand_over's ids and weights from its hidden rows.
+void run_router(const Workspace& w, const Router& router, const ModelConfig& config, const HandOver& hand_over);
+
+// Layers behind the model's own guess further tokens: the file may hold them, nobody reads them.
+void ignore_next_token_layers(WeightReader& reader, const ModelConfig& config);
+
+// Stores k and v, rotates nothing, attends: out = attention(q over the cache). v has no data where it is in k.
 void attend(const Workspace& w, std::int32_t layer, const RowBatch& batch, const ModelConfig& config, const Tensor& q,
             const Tensor& k, const Tensor& v, const Tensor& out);
 

@@ -3,10 +3,12 @@
 
 // From a checkpoint to a model: which architecture, whether everything is there, then the weights.
 #include "base/error.h"
+#include "model/deepseek_v3.h"
 #include "model/llama.h"
 #include "model/model.h"
 #include "model/qwen3.h"
 #include "model/step3_text.h"
+#include "model/step3p5.h"
 #include "ops/weight.h"
 
 namespace tandem {
@@ -16,10 +18,12 @@ namespace {
 std::unique_ptr<Model> make(const ModelConfig& config, const Checkpoint& checkpoint, const ModelShare& share,
                             WeightReader& reader) {
   if (config.block_fp8) reader.accept_block_fp8();
+  if (config.architecture == "deepseek_v3") return make_deepseek_v3(config, share, reader);
   if (config.architecture == "llama") return make_llama(config, checkpoint.format(), share, reader);
   if (config.architecture == "qwen3" || config.architecture == "qwen3_moe")
     return make_qwen3(config, checkpoint.format(), share, reader);
   if (config.architecture == "step3_text") return make_step3_text(config, share, reader);
+  if (config.architecture == "step3p5") return make_step3p5(config, share, reader);
   throw Error(ErrorCode::kUnsupported, "no model file for architecture " + config.architecture);
 }
 

@@ -31,6 +31,9 @@ struct RowBatch {
   Tensor block_table;  // i32 [sequences, blocks_max]
   Tensor logit_rows;   // i32 [logits], the rows that need logits
   std::int64_t context_tokens = 0;
+  // The same for windowed layers, where the model has some.
+  Tensor window_slots, window_table;
+  std::int64_t window_tokens = 0;
 
   std::int64_t rows() const { return ids.shape[0]; }
 };
@@ -65,7 +68,8 @@ struct FfnOutput {
 struct Workspace {
   Backend& backend;
   Arena& arena;
-  KvCache* cache = nullptr;  // attention workers only
+  KvCache* cache = nullptr;         // attention workers only
+  KvCache* window_cache = nullptr;  // of windowed layers, where the model has some
   Activations activations = Activations::kF32;
 };
 

@@ -157,13 +157,15 @@ class Qwen3 final : public Model {
   void load_ffn(WeightReader& reader, const LayerNames& names, bool routed, const FfnShare& share, Layer& layer) const;
 
   std::unique_ptr<Weight> embedding_, head_;  // no head: tied to the embedding
-  std::vector<float> inv_freq_;
+  Buffer inv_freq_;                           // f32
   NormWeight final_norm_;
   std::vector<Layer> layers_;
 };
 
 Qwen3::Qwen3(const ModelConfig& config, CheckpointFormat format, const ModelShare& share, WeightReader& reader)
-    : Model(config), inv_freq_(rope_inv_freq(config.rope)), layers_(static_cast<std::size_t>(config.layers)) {
+    : Model(config),
+      inv_freq_(reader.constant(rope_inv_freq(config.rope))),
+      layers_(static_cast<std::size_t>(config.layers)) {
   const bool gguf = format == CheckpointFormat::kGguf;
   const Shape table{config.vocab, config.hidden};
   if (share.attention) {
@@ -214,7 +216,7 @@ void Qwen3::attention(const Workspace& w, std::int32_t index, const RowBatch& ba
   const ModelConfig& c = config();
   const Layer& layer = layers_[index];
   const std::int64_t rows = batch.rows(), q_columns = c.heads * c.head_dim, kv_columns = c.kv_heads * c.head_dim;
-  const Tensor inv_freq(const_cast<float*>(inv_freq_.data()), DType::kF32, {c.rope.dim / 2});
+  const Tensor inv_freq(inv_freq_.data(), DType::kF32, {c.rope.dim / 2});
   Arena::Scope scope(w.arena);
   const Tensor qkv = w.arena.f32(rows, q_columns + 2 * kv_columns), attended = w.arena.f32(rows, q_columns);
   const Tensor out = w.arena.f32(rows, c.hidden);

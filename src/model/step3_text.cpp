@@ -9,63 +9,14 @@
 #include "model/step3_text.h"
 
 #include <algorithm>
-#include <charconv>
-#include <optional>
-#include <ranges>
-#include <string_view>
 
 #include "base/format.h"
-#include "model/config_reader.h"
+#include "model/decoder_config.h"
 #include "model/layer_pieces.h"
 
 namespace tandem {
 
 // ---- hyper-parameters
-
-namespace {
-
-// A decimal number, spaces around it allowed.
-std::optional<std::int64_t> to_number(std::string_view text) {
-  const std::size_t begin = text.find_first_not_of(' '), end = text.find_last_not_of(' ') + 1;
-  if (begin == std::string_view::npos) return {};
-  std::int64_t number = 0;
-  const auto [next, failure] = std::from_chars(text.data() + begin, text.data() + end, number);
-  if (failure != std::errc() || next != text.data() + end) return {};
-  return number;
-}
-
-// moe_layers_enum is a comma-separated string in the published file and a list in others; without it all layers but the
-// first are routed.
-std::vector<bool> read_routed_layers(const ConfigReader& config, std::int32_t layers) {
-  const std::string key = "moe_layers_enum", expected = format("layer numbers in 0 … {}", layers - 1);
-  std::vector<bool> routed(layers, !config.has(key));
-  if (!config.has(key)) {
-    routed[0] = false;
-    return routed;
-  }
-  std::vector<std::int64_t> numbers;
-  if (config.raw(key).is_string()) {
-    for (const auto part : std::views::split(config.raw(key).get_ref<const std::string&>(), ',')) {
-      const std::optional<std::int64_t> number = to_number({part.begin(), part.end()});
-      if (!number) config.invalid(key, expected);
-      numbers.push_back(*number);
-    }
-  } else if (config.raw(key).is_array()) {
-    for (const Json& number : config.raw(key)) {
-      if (!number.is_number_integer()) config.invalid(key, expected);
-      numbers.push_back(number.get<std::int64_t>());
-    }
-  } else {
-    config.invalid(key, expected);
-  }
-  for (const std::int64_t number : numbers) {
-    if (number < 0 || number >= layers) config.invalid(key, expected);
-    routed[number] = true;
-  }
-  return routed;
-}
-
-}  // namespace
 
 ModelConfig read_step3_text_config(const ConfigReader& config) {
   for (const char* key : {"rope_scaling", "rope_parameters"})
@@ -86,7 +37,7 @@ ModelConfig read_step3_text_config(const ConfigReader& config) {
   c.rope.theta = config.number_or("rope_theta", 500000, 1, 1e12);
   c.rope.dim = c.head_dim;
   c.ffn_width = static_cast<std::int32_t>(config.integer("intermediate_size", 1, kWidthMax));
-  c.routed = read_routed_layers(config, c.layers);
+  c.routed = read_moe_layers_enum(config, c.layers);
   c.experts = static_cast<std::int32_t>(config.integer("moe_num_experts", 1, kExpertsMax));
   c.experts_per_token = static_cast<std::int32_t>(config.integer("moe_top_k", 1, c.experts));
   c.expert_width = static_cast<std::int32_t>(config.integer("moe_intermediate_size", 1, kWidthMax));
@@ -143,13 +94,15 @@ class Step3Text final : public Model {
                 const FfnShare& share) const;
 
   std::unique_ptr<Weight> embedding_, head_;  // no head: tied to the embedding
-  std::vector<float> inv_freq_;
+  Buffer inv_freq_;                           // f32
   NormWeight final_norm_;
   std::vector<Layer> layers_;
 };
 
 Step3Text::Step3Text(const ModelConfig& config, const ModelShare& share, WeightReader& reader)
-    : Model(config), inv_freq_(rope_inv_freq(config.rope)), layers_(static_cast<std::size_t>(config.layers)) {
+    : Model(config),
+      inv_freq_(reader.constant(rope_inv_freq(config.rope))),
+      layers_(static_cast<std::size_t>(config.layers)) {
   const Shape table{config.vocab, config.hidden};
   if (share.attention) {
     embedding_ = reader.matrix(Part::kEmbedding, {{.name = "model.embed_tokens.weight", .shape = table}});
@@ -202,7 +155,7 @@ void Step3Text::attention(const Workspace& w, std::int32_t index, const RowBatch
   const ModelConfig& c = config();
   const Layer& layer = layers_[index];
   const std::int64_t rows = batch.rows(), q_columns = c.heads * c.head_dim;
-  const Tensor inv_freq(const_cast<float*>(inv_freq_.data()), DType::kF32, {c.rope.dim / 2});
+  const Tensor inv_freq(inv_freq_.data(), DType::kF32, {c.rope.dim / 2});
   Arena::Scope scope(w.arena);
   const Tensor down = w.arena.f32(rows, c.query_rank + 2 * c.head_dim), q = w.arena.f32(rows, q_columns);
   const Tensor attended = w.arena.f32(rows, q_columns), out = w.arena.f32(rows, c.hidden);

@@ -196,17 +196,68 @@ std::int64_t WeightReader::slice_granule(const std::string& gate, const std::str
   return granule;
 }
 
+namespace {
+
+// Rows of a part as columns, element by element as stored.
+template <class Element>
+std::vector<std::byte> turned(const WeightPart& part, std::int64_t k) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(part.rows * k) * sizeof(Element));
+  auto* out = reinterpret_cast<Element*>(bytes.data());
+  for (std::int64_t i = 0; i < part.rows; ++i) {
+    const std::byte* row = part.data + static_cast<std::size_t>(i) * part.row_stride_bytes;
+    for (std::int64_t c = 0; c < k; ++c)
+      std::memcpy(&out[c * part.rows + i], row + c * sizeof(Element), sizeof(Element));
+  }
+  return bytes;
+}
+
+}  // namespace
+
+std::unique_ptr<Weight> WeightReader::transposed(Part part, const WeightName& w) {
+  const Range r = range_of(w);
+  if (!backend_) {
+    declare(part, w.name, w.shape, false, r.rows * r.columns);
+    return nullptr;
+  }
+  const TensorInfo& info = *checkpoint_.find(w.name);
+  WeightPart source = part_at(checkpoint_.data(info).data(), *info.dtype, w);
+  std::vector<std::byte> widened;
+  if (is_quantised(source.dtype)) {
+    const std::size_t stride = static_cast<std::size_t>(r.columns) * sizeof(float);
+    widened.resize(static_cast<std::size_t>(r.rows) * stride);
+    for (std::int64_t i = 0; i < r.rows; ++i)
+      dequantise(source.dtype, source.data + static_cast<std::size_t>(i) * source.row_stride_bytes,
+                 static_cast<std::size_t>(r.columns),
+                 reinterpret_cast<float*>(widened.data() + static_cast<std::size_t>(i) * stride));
+    source = {widened.data(), DType::kF32, r.rows, stride, {}};
+  }
+  const std::vector<std::byte> bytes =
+      source.dtype == DType::kF32 ? turned<float>(source, r.columns) : turned<std::uint16_t>(source, r.columns);
+  const std::size_t stride = row_bytes(source.dtype, static_cast<std::size_t>(r.rows));
+  std::unique_ptr<Weight> weight = backend_->pack({{{bytes.data(), source.dtype, r.columns, stride, {}}}, r.rows});
+  bytes_packed_ += static_cast<std::int64_t>(weight->bytes());
+  count_done(r.rows * static_cast<std::int64_t>(row_bytes(*info.dtype, static_cast<std::size_t>(r.columns))));
+  return weight;
+}
+
 Buffer WeightReader::vector(Part part, const std::string& name, std::int64_t elements) {
   if (!backend_) {
     declare(part, name, Shape{elements}, {DType::kF32, DType::kBF16, DType::kF16}, elements);
     return {};
   }
   const TensorInfo& info = *checkpoint_.find(name);
-  Buffer values = backend_->allocate(static_cast<std::size_t>(elements) * sizeof(float));
-  dequantise(*info.dtype, checkpoint_.data(info).data(), static_cast<std::size_t>(elements),
-             static_cast<float*>(values.data()));
+  std::vector<float> values(static_cast<std::size_t>(elements));
+  dequantise(*info.dtype, checkpoint_.data(info).data(), values.size(), values.data());
   count_done(static_cast<std::int64_t>(info.bytes));
-  return values;
+  return constant(values);
+}
+
+Buffer WeightReader::constant(std::span<const float> values) {
+  if (!backend_) return {};
+  Buffer buffer = backend_->allocate(values.size_bytes());
+  backend_->copy(buffer.data(), values.data(), values.size_bytes());
+  backend_->synchronise();
+  return buffer;
 }
 
 }  // namespace tandem

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -54,10 +55,14 @@ class WeightReader {
 
   // Parts stacked along the output rows into one packed matrix.
   std::unique_ptr<Weight> matrix(Part part, const std::vector<WeightName>& parts);
+  // A plain tensor or range with rows and columns exchanged: [columns, rows]. Kept as f32 where the file is quantised.
+  std::unique_ptr<Weight> transposed(Part part, const WeightName& w);
   // The multiple at which the width of a gated FFN may be cut into slices: 32, or the quantisation blocks along it.
   std::int64_t slice_granule(const std::string& gate, const std::string& up, const std::string& down) const;
   // A vector, widened to f32.
   Buffer vector(Part part, const std::string& name, std::int64_t elements);
+  // Values that are computed, not read, where operators can use them.
+  Buffer constant(std::span<const float> values);
 
   const TensorRequirements& requirements() const { return requirements_; }
   // Declared so far: stored bytes of all ranges asked for.

@@ -3,12 +3,16 @@
 
 // The seam between models and machines: a backend owns memory and runs operators in the order they are given.
 //
+// A device's memory is not the host's. What allocate() gives is for operators; the host looks into it only where
+// host_memory() says so, and moves data with copy() elsewhere. What both need in place comes from allocate_shared().
+//
 // One backend object belongs to one worker thread (it may have a team of its own behind it). Weights are immutable and
 // may be shared between backends of the same kind. Nothing is allocated inside run(). Decorators wrap a backend:
 // checked.h validates every operator, traced.h times it.
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
@@ -28,6 +32,14 @@ class Backend {
 
   // Zeroed memory that operators can use. Throws Error{kOutOfResources}.
   virtual Buffer allocate(std::size_t bytes) = 0;
+  // Zeroed memory that operators and the host can use: what the host wrote before run() is seen by the operator, what
+  // operators wrote is seen after synchronise(). On a device slower for operators than allocate().
+  virtual Buffer allocate_shared(std::size_t bytes) { return allocate(bytes); }
+  // Whether the host can read and write what allocate() gives.
+  virtual bool host_memory() const { return true; }
+  // Copies between any memory of this backend or the host, in order with run(). Until synchronise() returns, a source
+  // in host memory stays as it is and a target is not read.
+  virtual void copy(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
   // Packs a weight. Throws Error{kUnsupported} for a type it cannot hold.
   virtual std::unique_ptr<Weight> pack(const WeightSource& source) = 0;
 

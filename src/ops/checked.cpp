@@ -26,7 +26,7 @@ class CheckedBackend final : public ForwardingBackend {
     ForwardingBackend::import_page(cache, block, page);
   }
   void run(const Operator& op) override {
-    validate(op);
+    validate(op, inner().host_memory() ? Ranges::kChecked : Ranges::kOutOfReach);
     ForwardingBackend::run(op);
   }
 

@@ -16,6 +16,9 @@ class ForwardingBackend : public Backend {
   explicit ForwardingBackend(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
   std::string describe() const override { return inner_->describe(); }
   Buffer allocate(std::size_t bytes) override { return inner_->allocate(bytes); }
+  Buffer allocate_shared(std::size_t bytes) override { return inner_->allocate_shared(bytes); }
+  bool host_memory() const override { return inner_->host_memory(); }
+  void copy(void* to, const void* from, std::size_t bytes) override { inner_->copy(to, from, bytes); }
   std::unique_ptr<Weight> pack(const WeightSource& source) override { return inner_->pack(source); }
   std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override { return inner_->make_kv_cache(spec); }
   void zero_block(KvCache& cache, std::int32_t block) override { inner_->zero_block(cache, block); }

@@ -4,6 +4,8 @@
 // Names and prices of the operators. Validation is in validate.cpp.
 #include "ops/operators.h"
 
+#include <algorithm>
+
 namespace tandem {
 
 namespace {
@@ -36,14 +38,12 @@ Work work_of(const MatMul& op) {
 }
 
 Work work_of(const GroupedMatMul& op) {
-  Work total{0, bytes_of(op.x), bytes_of(op.out)};
-  for (std::size_t e = 0; e < op.experts.size(); ++e) {
-    const std::int64_t rows = op.offsets[e + 1] - op.offsets[e];
-    if (rows == 0) continue;  // an expert nobody chose is not read
-    total.flops += 2 * rows * op.experts[e]->n() * op.experts[e]->k();
-    total.bytes_read += static_cast<std::int64_t>(op.experts[e]->bytes());
-  }
-  return total;
+  // Who chose whom may be known to a device alone. As many experts are read as can have rows.
+  const auto experts = std::min(op.x.rows(), static_cast<std::int64_t>(op.experts.size()));
+  if (experts == 0) return {};
+  const Weight& expert = *op.experts.front();
+  return {2 * op.x.rows() * expert.n() * expert.k(),
+          bytes_of(op.x) + experts * static_cast<std::int64_t>(expert.bytes()), bytes_of(op.out)};
 }
 
 Work work_of(const Rope& op) {
@@ -87,6 +87,11 @@ Work work_of(const SelectExperts& op) {
   return {4 * op.logits.shape.elements(), bytes_of(op.logits), bytes_of(op.expert_ids) + bytes_of(op.expert_weights)};
 }
 
+Work work_of(const GroupByExpert& op) {
+  return {0, bytes_of(op.expert_ids) + bytes_of(op.expert_weights),
+          bytes_of(op.rows) + bytes_of(op.outputs) + bytes_of(op.weights) + bytes_of(op.offsets)};
+}
+
 Work work_of(const GatherRows& op) {
   return {0, bytes_of(op.out) + bytes_of(op.index), bytes_of(op.out)};
 }
@@ -119,15 +124,11 @@ Work work(const Operator& op) {
 }
 
 std::string_view name(const Operator& op) {
-  static constexpr std::string_view kNames[] = {"embed_rows",      "rms_norm",
-                                                "add_rms_norm",    "matmul",
-                                                "grouped_matmul",  "rope",
-                                                "project_heads",   "gate_heads",
-                                                "append_kv",       "paged_attention",
-                                                "swiglu",          "select_experts",
-                                                "gather_rows",     "scatter_scaled_rows",
-                                                "combine_experts", "sample",
-                                                "quantise_rows",   "widen_rows"};
+  static constexpr std::string_view kNames[] = {
+      "embed_rows",      "rms_norm",    "add_rms_norm",        "matmul",          "grouped_matmul", "rope",
+      "project_heads",   "gate_heads",  "append_kv",           "paged_attention", "swiglu",         "select_experts",
+      "group_by_expert", "gather_rows", "scatter_scaled_rows", "combine_experts", "sample",         "quantise_rows",
+      "widen_rows"};
   static_assert(std::size(kNames) == std::variant_size_v<Operator>);
   return kNames[op.index()];
 }
@@ -136,6 +137,7 @@ std::int64_t rows(const Operator& op) {
   return std::visit(
       Overload{[](const Rope& o) { return o.x.rows(); }, [](const GateHeads& o) { return o.x.rows(); },
                [](const AppendKv& o) { return o.k.rows(); }, [](const SelectExperts& o) { return o.logits.rows(); },
+               [](const GroupByExpert& o) { return o.expert_ids.rows(); },
                [](const ScatterScaledRows& o) { return o.x.rows(); }, [](const Sample& o) { return o.logits.rows(); },
                [](const QuantiseRows& o) { return o.x.rows(); }, [](const auto& o) { return o.out.rows(); }},
       op);

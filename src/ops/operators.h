@@ -60,7 +60,7 @@ struct GroupedMatMul {
   Tensor out;                              // [rows, n]
   Tensor x;                                // [rows, k]
   std::span<const Weight* const> experts;  // each [n, k]
-  std::span<const std::int32_t> offsets;   // experts + 1, from 0 to rows
+  Tensor offsets;                          // i32 [experts + 1], from 0 to rows
   KSlices slices;
 };
 
@@ -148,6 +148,18 @@ struct SelectExperts {
   float scale = 1;
 };
 
+// Sorts slots by expert. Slot s is place s % k of row s / k; those whose expert is one of begin … begin + held - 1 are
+// grouped by expert and, within one, stay in order.
+struct GroupByExpert {
+  Tensor rows;            // i32 [count], the row of each grouped slot
+  Tensor outputs;         // i32 [count], its place among all grouped slots in order of s
+  Tensor weights;         // [count, 1]
+  Tensor offsets;         // i32 [held + 1], where each expert's slots begin
+  Tensor expert_ids;      // i32 [rows, k]
+  Tensor expert_weights;  // [rows, k]
+  std::int32_t begin;
+};
+
 // out[i] = x[index[i]].
 struct GatherRows {
   Tensor out;    // [count, columns]
@@ -195,11 +207,13 @@ struct Sample {
 };
 
 using Operator = std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, ProjectHeads, GateHeads,
-                              AppendKv, PagedAttention, SwiGlu, SelectExperts, GatherRows, ScatterScaledRows,
-                              CombineExperts, Sample, QuantiseRows, WidenRows>;
+                              AppendKv, PagedAttention, SwiGlu, SelectExperts, GroupByExpert, GatherRows,
+                              ScatterScaledRows, CombineExperts, Sample, QuantiseRows, WidenRows>;
 
-// Checks shapes, types and ranges; a violation is a bug of the caller and stops the program.
-void validate(const Operator& op);
+// Checks shapes, types and ranges; a violation is a bug of the caller and stops the program. Ranges are those of values
+// in index tensors, which can be looked at only in host memory.
+enum class Ranges { kChecked, kOutOfReach };
+void validate(const Operator& op, Ranges ranges = Ranges::kChecked);
 Work work(const Operator& op);
 std::string_view name(const Operator& op);
 // The number of rows the operator works on, for traces.

@@ -25,7 +25,14 @@ void need_i32(const Tensor& t, std::int64_t count, const char* message) {
   need(t.dtype == DType::kI32 && t.shape.rank == 1 && t.shape[0] == count, message);
 }
 
-void need_range(const Tensor& t, std::int64_t limit, const char* message) {
+// What the checks of one operator know beside it.
+struct Context {
+  Ranges ranges;
+  bool look() const { return ranges == Ranges::kChecked; }
+};
+
+void need_range(const Context& c, const Tensor& t, std::int64_t limit, const char* message) {
+  if (!c.look()) return;
   const auto* values = t.as<const std::int32_t>();
   for (std::int64_t i = 0; i < t.shape.elements(); ++i) need(values[i] >= 0 && values[i] < limit, message);
 }
@@ -37,13 +44,13 @@ void need_slices(const KSlices& s, std::int64_t k) {
   for (int i = 0; i < s.count; ++i) need(s.bounds[i] <= s.bounds[i + 1], "slices: not ascending");
 }
 
-void check(const EmbedRows& op) {
+void check(const Context& c, const EmbedRows& op) {
   need_f32(op.out, op.ids.shape[0], op.table->k(), "embed_rows: out is not f32 [ids, hidden]");
   need_i32(op.ids, op.out.rows(), "embed_rows: ids are not i32 [rows]");
-  need_range(op.ids, op.table->n(), "embed_rows: id outside the table");
+  need_range(c, op.ids, op.table->n(), "embed_rows: id outside the table");
 }
 
-void check(const RmsNorm& op) {
+void check(const Context&, const RmsNorm& op) {
   need_f32(op.out, op.x.rows(), op.x.shape[1], "rms_norm: out differs from x");
   need(op.weight.dtype == DType::kF32 && op.weight.shape.rank == 1 && op.weight.shape[0] > 0,
        "rms_norm: weight is not f32 [width]");
@@ -51,30 +58,33 @@ void check(const RmsNorm& op) {
   need_f32(op.x, op.x.rows(), op.x.shape[1], "rms_norm: x is not f32 [rows, stretches * width]");
 }
 
-void check(const AddRmsNorm& op) {
+void check(const Context&, const AddRmsNorm& op) {
   need_f32(op.x, op.x.rows(), op.weight.shape[0], "add_rms_norm: x is not f32 [rows, hidden]");
   need_f32(op.residual, op.x.rows(), op.x.shape[1], "add_rms_norm: residual differs from x");
   need_f32(op.out, op.x.rows(), op.x.shape[1], "add_rms_norm: out differs from x");
 }
 
-void check(const MatMul& op) {
+void check(const Context&, const MatMul& op) {
   need_f32(op.x, op.x.rows(), op.weight->k(), "matmul: x is not f32 [rows, k]");
   need_f32(op.out, op.x.rows(), op.weight->n(), "matmul: out is not f32 [rows, n]");
   need_slices(op.slices, op.weight->k());
 }
 
-void check(const GroupedMatMul& op) {
-  need(op.offsets.size() == op.experts.size() + 1, "grouped_matmul: offsets are not experts + 1");
-  need(op.offsets.front() == 0 && op.offsets.back() == op.x.rows(), "grouped_matmul: offsets do not cover the rows");
-  for (std::size_t e = 0; e < op.experts.size(); ++e) {
-    need(op.offsets[e] <= op.offsets[e + 1], "grouped_matmul: offsets not ascending");
+void check(const Context& c, const GroupedMatMul& op) {
+  const auto experts = static_cast<std::int64_t>(op.experts.size());
+  need_i32(op.offsets, experts + 1, "grouped_matmul: offsets are not i32 [experts + 1]");
+  const auto* offsets = op.offsets.as<const std::int32_t>();
+  if (c.look())
+    need(offsets[0] == 0 && offsets[experts] == op.x.rows(), "grouped_matmul: offsets do not cover the rows");
+  for (std::int64_t e = 0; e < experts; ++e) {
+    if (c.look()) need(offsets[e] <= offsets[e + 1], "grouped_matmul: offsets not ascending");
     need_f32(op.x, op.x.rows(), op.experts[e]->k(), "grouped_matmul: x is not f32 [rows, k]");
     need_f32(op.out, op.x.rows(), op.experts[e]->n(), "grouped_matmul: out is not f32 [rows, n]");
     need_slices(op.slices, op.experts[e]->k());
   }
 }
 
-void check(const Rope& op) {
+void check(const Context&, const Rope& op) {
   need(op.head_dim > 0 && op.x.shape[1] % op.head_dim == 0, "rope: columns are not whole heads");
   need_f32(op.x, op.x.rows(), op.x.shape[1], "rope: x is not f32 [rows, heads * head_dim]");
   need_i32(op.positions, op.x.rows(), "rope: positions are not i32 [rows]");
@@ -82,7 +92,7 @@ void check(const Rope& op) {
        "rope: more pairs than the head has");
 }
 
-void check(const ProjectHeads& op) {
+void check(const Context&, const ProjectHeads& op) {
   need(!op.weights.empty(), "project_heads: no heads");
   const auto heads = static_cast<std::int64_t>(op.weights.size());
   need(op.x.shape[1] % heads == 0 && op.out.shape[1] % heads == 0, "project_heads: columns are not whole heads");
@@ -96,13 +106,13 @@ void check(const ProjectHeads& op) {
   }
 }
 
-void check(const GateHeads& op) {
+void check(const Context&, const GateHeads& op) {
   need(op.gates.shape[1] > 0 && op.x.shape[1] % op.gates.shape[1] == 0, "gate_heads: columns are not whole heads");
   need_f32(op.x, op.x.rows(), op.x.shape[1], "gate_heads: x is not f32 [rows, heads * head_dim]");
   need_f32(op.gates, op.x.rows(), op.gates.shape[1], "gate_heads: gates are not f32 [rows, heads]");
 }
 
-void check(const AppendKv& op) {
+void check(const Context& c, const AppendKv& op) {
   const KvSpec& spec = op.cache->spec();
   need_f32(op.k, op.k.rows(), spec.kv_heads * spec.k_dim, "append_kv: k is not f32 [rows, kv_heads * k_dim]");
   if (spec.v_in_k)
@@ -110,11 +120,11 @@ void check(const AppendKv& op) {
   else
     need_f32(op.v, op.k.rows(), spec.kv_heads * spec.v_dim, "append_kv: v is not f32 [rows, kv_heads * v_dim]");
   need_i32(op.slots, op.k.rows(), "append_kv: slots are not i32 [rows]");
-  need_range(op.slots, spec.blocks * kBlockTokens, "append_kv: slot outside the cache");
+  need_range(c, op.slots, spec.blocks * kBlockTokens, "append_kv: slot outside the cache");
   need(op.layer >= 0 && op.layer < spec.layers, "append_kv: layer outside the cache");
 }
 
-void check(const PagedAttention& op) {
+void check(const Context& c, const PagedAttention& op) {
   const KvSpec& spec = op.cache->spec();
   const std::int64_t rows = op.q.rows();
   need(op.heads > 0 && op.heads % spec.kv_heads == 0, "paged_attention: heads are no multiple of kv heads");
@@ -124,10 +134,12 @@ void check(const PagedAttention& op) {
   need_i32(op.positions, rows, "paged_attention: positions are not i32 [rows]");
   need(op.block_table.dtype == DType::kI32 && op.block_table.shape.rank == 2,
        "paged_attention: block table is not i32");
-  need_range(op.sequences, op.block_table.rows(), "paged_attention: sequence outside the block table");
-  need_range(op.positions, op.block_table.shape[1] * kBlockTokens, "paged_attention: position outside the block table");
+  need_range(c, op.sequences, op.block_table.rows(), "paged_attention: sequence outside the block table");
+  need_range(c, op.positions, op.block_table.shape[1] * kBlockTokens,
+             "paged_attention: position outside the block table");
   need(op.layer >= 0 && op.layer < spec.layers, "paged_attention: layer outside the cache");
   need(op.window >= 0, "paged_attention: a negative window");
+  if (!c.look()) return;
   std::int64_t context = 0;
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int32_t position = op.positions.as<const std::int32_t>()[r];
@@ -140,12 +152,12 @@ void check(const PagedAttention& op) {
   need(context == op.context_tokens, "paged_attention: context_tokens is not the sum of what the rows see");
 }
 
-void check(const SwiGlu& op) {
+void check(const Context&, const SwiGlu& op) {
   need_f32(op.gate_up, op.out.rows(), 2 * op.out.shape[1], "swiglu: gate_up is not f32 [rows, 2 * width]");
   need_f32(op.out, op.out.rows(), op.out.shape[1], "swiglu: out is not f32 [rows, width]");
 }
 
-void check(const SelectExperts& op) {
+void check(const Context&, const SelectExperts& op) {
   const std::int64_t rows = op.logits.rows(), k = op.expert_ids.shape[1];
   need_f32(op.logits, rows, op.logits.shape[1], "select_experts: logits are not f32 [rows, experts]");
   need(k >= 1 && k <= op.logits.shape[1], "select_experts: k is not in 1 … experts");
@@ -159,20 +171,41 @@ void check(const SelectExperts& op) {
        "select_experts: the groups kept have fewer than k experts");
 }
 
-void check(const GatherRows& op) {
-  need_f32(op.out, op.index.shape[0], op.x.shape[1], "gather_rows: out is not f32 [count, columns]");
-  need_i32(op.index, op.out.rows(), "gather_rows: index is not i32 [count]");
-  need_range(op.index, op.x.rows(), "gather_rows: index outside x");
+void check(const Context& c, const GroupByExpert& op) {
+  const std::int64_t count = op.rows.shape[0], rows = op.expert_ids.rows(), k = op.expert_ids.shape[1];
+  need(op.expert_ids.dtype == DType::kI32 && op.expert_ids.is_dense(),
+       "group_by_expert: ids are not dense i32 [rows, k]");
+  need_f32(op.expert_weights, rows, k, "group_by_expert: expert weights are not f32 [rows, k]");
+  need(op.expert_weights.is_dense(), "group_by_expert: expert weights are not dense");
+  need_i32(op.rows, count, "group_by_expert: rows are not i32 [count]");
+  need_i32(op.outputs, count, "group_by_expert: outputs are not i32 [count]");
+  need_f32(op.weights, count, 1, "group_by_expert: weights are not f32 [count, 1]");
+  need(op.offsets.dtype == DType::kI32 && op.offsets.shape.rank == 1 && op.offsets.shape[0] >= 1,
+       "group_by_expert: offsets are not i32 [held + 1]");
+  if (!c.look()) return;
+  const std::int64_t held = op.offsets.shape[0] - 1;
+  std::int64_t found = 0;
+  for (std::int64_t s = 0; s < rows * k; ++s) {
+    const std::int64_t expert = op.expert_ids.as<const std::int32_t>()[s] - op.begin;
+    found += expert >= 0 && expert < held;
+  }
+  need(found == count, "group_by_expert: count is not the number of slots of the experts held");
 }
 
-void check(const ScatterScaledRows& op) {
+void check(const Context& c, const GatherRows& op) {
+  need_f32(op.out, op.index.shape[0], op.x.shape[1], "gather_rows: out is not f32 [count, columns]");
+  need_i32(op.index, op.out.rows(), "gather_rows: index is not i32 [count]");
+  need_range(c, op.index, op.x.rows(), "gather_rows: index outside x");
+}
+
+void check(const Context& c, const ScatterScaledRows& op) {
   need_f32(op.out, op.out.rows(), op.x.shape[1], "scatter_scaled_rows: columns differ");
   need_i32(op.index, op.x.rows(), "scatter_scaled_rows: index is not i32 [count]");
-  need_range(op.index, op.out.rows(), "scatter_scaled_rows: index outside out");
+  need_range(c, op.index, op.out.rows(), "scatter_scaled_rows: index outside out");
   need_f32(op.weights, op.x.rows(), 1, "scatter_scaled_rows: weights are not f32 [count, 1]");
 }
 
-void check(const CombineExperts& op) {
+void check(const Context&, const CombineExperts& op) {
   const std::int64_t rows = op.out.rows(), hidden = op.out.shape[1];
   need(op.slot_rows || !op.partials.empty(), "combine_experts: nothing to add");
   if (op.slot_rows)
@@ -189,7 +222,7 @@ void check(const CombineExperts& op) {
   need(op.partials.empty() || slices == KSlices::kCountMax, "combine_experts: partials do not cover the width");
 }
 
-void check(const Sample& op) {
+void check(const Context&, const Sample& op) {
   need_f32(op.logits, op.logits.rows(), op.logits.shape[1], "sample: logits are not f32 [rows, vocab]");
   need(static_cast<std::int64_t>(op.rows.size()) == op.logits.rows() && op.out.size() == op.rows.size(),
        "sample: one parameter set and one result per row");
@@ -215,8 +248,8 @@ void check(const WidenRows& op) {
 
 }  // namespace
 
-void validate(const Operator& op) {
-  std::visit([](const auto& o) { check(o); }, op);
+void validate(const Operator& op, Ranges ranges) {
+  std::visit([&](const auto& o) { check(Context{ranges}, o); }, op);
 }
 
 }  // namespace tandem

@@ -32,6 +32,12 @@ void check_config(const SchedulerConfig& config, const KvSpace::Config& kv) {
   if (kv.blocks > kBlocksMax) {
     throw Error(ErrorCode::kInvalidArgument, format("KV has {} blocks, limit is {}", kv.blocks, kBlocksMax));
   }
+  const std::int64_t enough =
+      KvSpace::window_blocks_enough(kv.window_tokens, config.sequences_max, config.rows_per_step_max);
+  if (kv.window_tokens > 0 && kv.window_blocks < std::min(kv.blocks, enough)) {  // else a step could lack some
+    throw Error(ErrorCode::kInvalidArgument,
+                format("KV has {} window blocks, must be at least {}", kv.window_blocks, std::min(kv.blocks, enough)));
+  }
   if (config.rows_per_step_max < config.sequences_max) {  // else a decoding sequence could be left out for good
     throw Error(ErrorCode::kInvalidArgument,
                 format("--rows-per-step-max is {}, must be at least --sequences-max, which is {}",

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "kv/kv_space.h"
 #include "sched/request.h"
 
 namespace tandem {
@@ -22,6 +23,7 @@ struct SequenceRows {
   std::int64_t drafts = 0;           // so many of the last rows are guesses
   bool samples = false;  // a token is drawn after the last row that is no draft, and after each confirmed one
   std::vector<std::int32_t> blocks;          // the block table, covering all positions up to the last row
+  std::vector<std::int32_t> window_blocks;   // the same for windowed layers, if any; kNoBlock before what the rows see
   const SamplingParams* sampling = nullptr;  // valid until commit
   std::span<const std::int32_t> prompt;      // valid until commit
   std::span<const std::int32_t> answer;      // valid until commit
@@ -39,8 +41,8 @@ struct MicroBatch {
 
 struct Batch {
   std::uint64_t step = 0;
-  std::vector<MicroBatch> micro_batches;   // none is empty, but the list may be
-  std::vector<std::int32_t> fresh_blocks;  // to be zeroed before the step
+  std::vector<MicroBatch> micro_batches;  // none is empty, but the list may be
+  FreshBlocks fresh;                      // to be zeroed before the step
 
   bool empty() const { return micro_batches.empty(); }
   std::int64_t rows() const;

@@ -23,7 +23,7 @@ struct Step {
   std::int64_t rows_left;    // of rows_per_step_max
   std::int64_t drafts_left;  // rows that no running sequence is waiting for
   std::vector<SequenceRows> rows;
-  std::vector<BlockId> fresh;
+  FreshBlocks fresh;
 };
 
 }  // namespace
@@ -76,7 +76,7 @@ Batch Scheduler::plan() {
   state_->admit(step);
   return {.step = ++state_->steps,
           .micro_batches = split_evenly(std::move(step.rows), state_->config.micro_batches),
-          .fresh_blocks = std::move(step.fresh)};
+          .fresh = std::move(step.fresh)};
 }
 
 void Scheduler::State::decode(Step& step) {
@@ -202,6 +202,7 @@ void Scheduler::State::take_over(Sequence& sequence, const SequenceResult& resul
   if (reason != FinishReason::kError) {  // what gave no finite logits is not for others
     kv.truncate(sequence.table, sequence.computed);
     kv.publish(sequence.table, sequence.request.cache_salt, sequence.tokens, sequence.computed);
+    kv.pass_window(sequence.table);
   }
   RequestEvent event = sequence.event(reason);
   event.tokens = std::move(news);

@@ -35,6 +35,7 @@ SequenceRows Sequence::rows(std::int64_t count, std::span<const std::int32_t> dr
   const bool observed = request.prompt_logits && computed < prompt_tokens;
   rows.logits_from = observed || !drafts.empty() ? 0 : rows.rows() - (rows.samples ? 1 : 0);
   rows.blocks = table.blocks;
+  rows.window_blocks = table.window_blocks;
   rows.sampling = &request.sampling;
   rows.prompt = std::span(tokens).first(static_cast<std::size_t>(prompt_tokens));
   rows.answer = std::span(tokens).subspan(static_cast<std::size_t>(prompt_tokens));

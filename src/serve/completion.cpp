@@ -80,6 +80,8 @@ void CompletionReply::submit(Choice& choice) {
   }
   by_id_[id.value()] = choice.index;
   if (request_.echo) choice.text = prompt.text;
+  if (request_.endpoint == Endpoint::kChat)
+    choice.parser = std::make_unique<AnswerParser>(request_.start, request_.calls, request_.schemas);
 }
 
 // ---- news
@@ -110,7 +112,12 @@ void CompletionReply::take(TextNews& news, Choice& choice) {
   measure(news, choice);
   choice.answer_tokens = news.answer_tokens;
   cached_[choice.prompt] = std::max(cached_[choice.prompt], news.cached_tokens);
-  choice.text += news.text;
+  if (choice.parser) {
+    take_events(choice.parser->push(news.text), choice);
+    if (news.finish != FinishReason::kNone) take_events(choice.parser->finish(), choice);
+  } else {
+    choice.text += news.text;
+  }
   if (request_.logprobs) {
     const std::vector<std::int32_t>& stop_ids = service_.model.stop_ids;
     for (SampledToken& token : news.tokens)  // the token that ended the answer is no part of it
@@ -119,6 +126,20 @@ void CompletionReply::take(TextNews& news, Choice& choice) {
   }
   choice.finish = news.finish;
   if (news.finish != FinishReason::kNone) ++finished_;
+}
+
+void CompletionReply::take_events(AnswerEvents events, Choice& choice) {
+  for (const AnswerEvent& event : events) {
+    if (event.call > 0 && !request_.parallel_calls) continue;  // the client wants one call at most
+    if (event.kind == AnswerEvent::Kind::kCallBegin) choice.call_ids.push_back("call_" + random_hex(12));
+    add_event(choice.events, event.kind, event.text, event.call);
+  }
+}
+
+// An answer that calls ends so that its calls be done.
+OrderedJson CompletionReply::finish_of(const Choice& choice) const {
+  if (choice.finish == FinishReason::kStop && !choice.call_ids.empty()) return "tool_calls";
+  return finish_json(choice.finish);
 }
 
 Reply::Part CompletionReply::next() {
@@ -158,14 +179,26 @@ OrderedJson CompletionReply::take_logprobs(Choice& choice) {
   return json;
 }
 
+OrderedJson CompletionReply::whole_of(Choice& choice) {
+  OrderedJson logprobs = take_logprobs(choice);
+  if (!choice.parser) return text_choice(choice.index, std::move(choice.text), std::move(logprobs), finish_of(choice));
+  ChatMessage message;
+  for (AnswerEvent& event : choice.events) {
+    if (event.kind == AnswerEvent::Kind::kReasoning) message.reasoning += event.text;
+    if (event.kind == AnswerEvent::Kind::kContent) message.content += event.text;
+    if (event.kind == AnswerEvent::Kind::kCallBegin)
+      message.calls.push_back({choice.call_ids[event.call], std::move(event.text), {}});
+    if (event.kind == AnswerEvent::Kind::kArguments) message.calls[event.call].arguments += event.text;
+  }
+  return chat_choice(choice.index, std::move(message), std::move(logprobs), finish_of(choice));
+}
+
 Reply::Part CompletionReply::whole() {
   OrderedJson choices = OrderedJson::array();
   Usage usage;
   for (Choice& choice : choices_) {
     usage.answer_tokens += choice.answer_tokens;
-    OrderedJson logprobs = take_logprobs(choice);
-    choices.push_back(
-        whole_choice(request_.endpoint, choice.index, std::move(choice.text), std::move(logprobs), choice.finish));
+    choices.push_back(whole_of(choice));
   }
   for (std::size_t i = 0; i < request_.prompts.size(); ++i) {
     usage.prompt_tokens += static_cast<std::int64_t>(request_.prompts[i].ids.size());
@@ -186,16 +219,35 @@ void CompletionReply::open_stream(std::string& out) {
   if (opened_) return;
   opened_ = true;
   if (request_.endpoint != Endpoint::kChat) return;
-  for (const Choice& choice : choices_) out += event_of(chunk(OrderedJson::array({opening_choice(choice.index)})));
+  for (const Choice& choice : choices_)
+    out += event_of(chunk(OrderedJson::array({chunk_choice(choice.index, opening_delta(), nullptr, nullptr)})));
 }
 
 void CompletionReply::stream(std::string& out, Choice& choice) {
+  if (choice.parser) return stream_events(out, choice);
   const bool last = choice.finish != FinishReason::kNone;
   if (choice.text.empty() && choice.tokens.empty() && !last) return;
   OrderedJson logprobs = choice.tokens.empty() ? OrderedJson() : take_logprobs(choice);
-  out += event_of(chunk(OrderedJson::array(
-      {chunk_choice(request_.endpoint, choice.index, std::move(choice.text), std::move(logprobs), choice.finish)})));
+  out += event_of(chunk(
+      OrderedJson::array({text_choice(choice.index, std::move(choice.text), std::move(logprobs), finish_of(choice))})));
   choice.text.clear();
+}
+
+// A chunk for each event. Log probabilities go with the first, the reason of the end with the last.
+void CompletionReply::stream_events(std::string& out, Choice& choice) {
+  std::vector<OrderedJson> deltas;
+  for (const AnswerEvent& event : choice.events)
+    if (event.kind != AnswerEvent::Kind::kCallEnd)
+      deltas.push_back(delta_of(event, choice.call_ids.empty() ? "" : choice.call_ids[event.call]));
+  choice.events.clear();
+  const bool last = choice.finish != FinishReason::kNone;
+  if (deltas.empty() && (last || !choice.tokens.empty())) deltas.push_back(OrderedJson::object());
+  for (std::size_t i = 0; i < deltas.size(); ++i) {
+    OrderedJson logprobs = choice.tokens.empty() ? OrderedJson() : take_logprobs(choice);
+    const bool ends = last && i + 1 == deltas.size();
+    out += event_of(chunk(OrderedJson::array({chunk_choice(choice.index, std::move(deltas[i]), std::move(logprobs),
+                                                           ends ? finish_of(choice) : OrderedJson())})));
+  }
 }
 
 void CompletionReply::close_stream(std::string& out) {

@@ -6,8 +6,10 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <vector>
 
+#include "chat_format/answer_parser.h"
 #include "serve/http/message.h"
 #include "serve/openai/response.h"
 #include "serve/service.h"
@@ -27,7 +29,10 @@ class CompletionReply final : public Reply {
  private:
   struct Choice {
     std::int64_t index = 0, prompt = 0;
-    std::string text;                  // not sent yet
+    std::unique_ptr<AnswerParser> parser;  // of a chat
+    std::string text;                      // not sent yet; of a chat: in events
+    AnswerEvents events;
+    std::vector<std::string> call_ids;
     std::vector<SampledToken> tokens;  // for log probabilities, not sent yet
     std::size_t offset = 0;            // of the answer's text so far
     std::int64_t answer_tokens = 0;
@@ -40,7 +45,11 @@ class CompletionReply final : public Reply {
   void measure(const TextNews& news, Choice& choice);
   Part fail(const Error& error);
   Part whole();
+  void take_events(AnswerEvents events, Choice& choice);
+  OrderedJson finish_of(const Choice& choice) const;
+  OrderedJson whole_of(Choice& choice);
   void stream(std::string& out, Choice& choice);
+  void stream_events(std::string& out, Choice& choice);
   void open_stream(std::string& out);
   void close_stream(std::string& out);
   OrderedJson take_logprobs(Choice& choice);

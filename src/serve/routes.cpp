@@ -8,6 +8,7 @@
 
 #include "base/format.h"
 #include "serve/completion.h"
+#include "serve/openai/tokens.h"
 
 namespace tandem {
 
@@ -63,41 +64,12 @@ Answer complete(Routes& routes, HttpRequest& request, const Wake& wake) {
   return std::make_unique<CompletionReply>(service, std::move(read), request, wake);
 }
 
-bool flag(const OrderedJson& object, const char* field, bool otherwise) {
-  const auto value = object.find(field);
-  if (value == object.end() || value->is_null()) return otherwise;
-  if (!value->is_boolean()) throw ApiError(400, format("{} must be true or false", field), field, "invalid_value");
-  return value->get<bool>();
-}
-
 Answer tokenize(Routes& routes, HttpRequest& request, const Wake&) {
-  const RequestScope& scope = routes.service().scope;
-  const OrderedJson object = read_object(request.body, scope.limits);
-  check_model_name(object, scope);
-  const bool special = flag(object, "add_special_tokens", true);
-  std::vector<std::int32_t> ids;
-  if (object.contains("messages")) {
-    ids = read_messages(object["messages"], OrderedJson::object(), scope);
-  } else {
-    const auto prompt = object.find("prompt");
-    if (prompt == object.end() || !prompt->is_string())
-      throw ApiError(400, "prompt must be text, or messages a conversation", "prompt", "invalid_value");
-    ids = scope.model.tokenizer.encode(prompt->get_ref<const std::string&>(), {.add_special_tokens = special});
-  }
-  OrderedJson body{{"count", ids.size()}, {"max_model_len", scope.context_tokens_max}, {"tokens", ids}};
-  if (flag(object, "return_token_strs", false)) {
-    body["token_strs"] = OrderedJson::array();
-    for (const std::int32_t id : ids) body["token_strs"].push_back(scope.model.tokenizer.token(id));
-  }
-  return reply_with(body);
+  return reply_with(answer_tokenize(request.body, routes.service().scope));
 }
 
 Answer detokenize(Routes& routes, HttpRequest& request, const Wake&) {
-  const RequestScope& scope = routes.service().scope;
-  const OrderedJson object = read_object(request.body, scope.limits);
-  check_model_name(object, scope);
-  if (!object.contains("tokens")) throw ApiError(400, "tokens is missing", "tokens", "invalid_value");
-  return reply_with({{"prompt", scope.model.tokenizer.decode(read_token_ids("tokens", object["tokens"], scope))}});
+  return reply_with(answer_detokenize(request.body, routes.service().scope));
 }
 
 constexpr Route kRoutes[] = {

@@ -24,6 +24,8 @@ constexpr SettingRow kRows[] = {
     {"port", "port to listen on; 0 takes a free one and says which", [](ServeSettings& s) -> Place { return &s.http.port; }, 0, 65535},
     {"http-threads", "threads that read requests, apply templates and tokenise", [](ServeSettings& s) -> Place { return &s.http.threads; }, 1, 64},
     {"model-name", "what clients call the model; the checkpoint's folder name unless said", [](ServeSettings& s) -> Place { return &s.model_name; }},
+    {"reasoning-parser", "how answers mark reasoning: auto, none, step3, qwen3 or deepseek_r1; auto asks the model's template and tokens", [](ServeSettings& s) -> Place { return &s.reasoning_parser; }},
+    {"tool-call-parser", "how answers call tools: auto, none, step3, hermes, qwen3, deepseek_v3 or deepseek_v31", [](ServeSettings& s) -> Place { return &s.tool_call_parser; }},
     {"api-key", "a key that clients must show; may be repeated, in the environment separated by commas", [](ServeSettings& s) -> Place { return &s.api_keys; }, 0, 0, false, true},
     {"api-key-file", "a file with one key a line; empty lines and those with # in front are passed over", [](ServeSettings& s) -> Place { return &s.api_key_file; }},
     {"no-auth", "let anybody in who can reach an address that is not loopback", [](ServeSettings& s) -> Place { return &s.no_auth; }},
@@ -53,6 +55,8 @@ constexpr SettingRow kRows[] = {
     {"logit-bias-max", "entries of logit_bias; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.logit_bias_max; }, 1, 1024, true},
     {"top-logprobs-max", "alternatives to each token; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.top_logprobs_max; }, 0, 32, true},
     {"salt-bytes-max", "length of cache_salt; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.salt_bytes_max; }, 16, 4096, true},
+    {"tools-max", "tools of one request, and calls in one message; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.tools_max; }, 1, 4096, true},
+    {"tool-bytes-max", "length of one tool's JSON, and of the arguments of one call; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.tool_bytes_max; }, 256, 16 << 20, true},
     {"streams-max", "answers under way for all clients together; 429 beyond", [](ServeSettings& s) -> Place { return &s.streams_max; }, 1, kCountMax, true},
 };
 // clang-format on

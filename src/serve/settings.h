@@ -30,6 +30,8 @@ struct RequestLimits {
   std::int64_t logit_bias_max = 300;
   std::int64_t top_logprobs_max = 20;
   std::int64_t salt_bytes_max = 256;
+  std::int64_t tools_max = 128;
+  std::int64_t tool_bytes_max = 64 << 10;
 };
 
 struct ServeSettings {
@@ -41,6 +43,8 @@ struct ServeSettings {
   std::vector<std::string> api_keys;
   std::string api_key_file;
   bool no_auth = false;
+  std::string reasoning_parser = "auto";
+  std::string tool_call_parser = "auto";
   std::string log_file;  // empty: standard error
   std::string log_format = "text";
 };

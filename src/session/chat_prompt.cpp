@@ -32,14 +32,27 @@ class Quoting {
     for (const std::string_view spelling : spellings_) begins_[static_cast<unsigned char>(spelling.front())] = true;
   }
 
-  // Replaces spellings in every string of value, except in roles, which only the template's author names.
+  // Replaces spellings in every string of value, and in the names of its members.
   void apply(OrderedJson& value) {
     if (value.is_string()) {
       value = quoted(value.get_ref<const std::string&>());
-    } else if (value.is_structured()) {
-      for (auto item = value.begin(); item != value.end(); ++item)
-        if (!value.is_object() || item.key() != "role") apply(*item);
+    } else if (value.is_array()) {
+      for (OrderedJson& item : value) apply(item);
+    } else if (value.is_object()) {
+      OrderedJson object = OrderedJson::object();
+      for (auto& [key, item] : value.items()) {
+        apply(item);
+        object[quoted(key)] = std::move(item);
+      }
+      value = std::move(object);
     }
+  }
+
+  // The same, but for roles, which only the template's author names.
+  void apply_to_messages(OrderedJson& messages) {
+    for (OrderedJson& message : messages)
+      for (auto item = message.begin(); item != message.end(); ++item)
+        if (item.key() != "role") apply(*item);
   }
 
   // Tokens of a rendered text.
@@ -101,17 +114,22 @@ void check_messages(const OrderedJson& messages) {
 }  // namespace
 
 std::vector<std::int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
-                                      const OrderedJson& messages, const OrderedJson& variables) {
+                                      const OrderedJson& messages, const OrderedJson& variables,
+                                      const OrderedJson& tools) {
   check_messages(messages);
   Quoting quoting(tokenizer);
   OrderedJson quoted = messages;
-  quoting.apply(quoted);
+  quoting.apply_to_messages(quoted);
   const std::string json = quoted.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   OrderedJson quoted_variables = variables;
   for (OrderedJson& value : quoted_variables) quoting.apply(value);
   const std::string variables_json = quoted_variables.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  OrderedJson quoted_tools = tools;
+  quoting.apply(quoted_tools);
+  const std::string tools_json = quoted_tools.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   Conversation conversation;
   conversation.messages_json = json;
+  conversation.tools_json = tools_json;
   conversation.variables_json = variables_json;
   conversation.bos_token = tokenizer.bos_token();
   conversation.eos_token = tokenizer.eos_token();

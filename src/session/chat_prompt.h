@@ -21,9 +21,10 @@ namespace tandem {
 inline constexpr std::size_t kMessagesMax = 4096;
 
 // messages: an array of objects with a "role" (text) and a "content" (text, or parts as the template takes them).
-// variables: an object, for the template beside the messages; its text stays text as theirs does. Throws Error.
+// variables: an object, for the template beside the messages. tools: an array, or null. The text of both stays text as
+// that of the messages does. Throws Error.
 std::vector<std::int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
-                                      const OrderedJson& messages,
-                                      const OrderedJson& variables = OrderedJson::object());
+                                      const OrderedJson& messages, const OrderedJson& variables = OrderedJson::object(),
+                                      const OrderedJson& tools = nullptr);
 
 }  // namespace tandem

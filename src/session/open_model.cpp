@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "chat_format/chat_format.h"
 #include "session/chat_prompt.h"
 #include "text/gguf_vocabulary.h"
 
@@ -117,22 +118,28 @@ std::vector<std::int32_t> OpenModel::text_prompt(std::string_view text) const {
   return tokenizer.encode(text, {.add_special_tokens = true});
 }
 
-std::vector<std::int32_t> OpenModel::chat_prompt(const OrderedJson& messages, const OrderedJson& variables) const {
+std::vector<std::int32_t> OpenModel::chat_prompt(const OrderedJson& messages, const OrderedJson& variables,
+                                                 const OrderedJson& tools) const {
   if (!chat_template)
     throw Error(ErrorCode::kUnsupported, format("{} has no chat template: it completes text only", checkpoint->path()));
-  return encode_chat(tokenizer, *chat_template, messages, variables);
+  const std::string_view role = tool_role(template_source);
+  if (role == "tool") return encode_chat(tokenizer, *chat_template, messages, variables, tools);
+  OrderedJson renamed = messages;
+  for (OrderedJson& message : renamed)
+    if (message.is_object() && message.value("role", OrderedJson()) == "tool") message["role"] = role;
+  return encode_chat(tokenizer, *chat_template, renamed, variables, tools);
 }
 
 OpenModel open_model(const std::string& path) {
   std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(path);
   Tokenizer tokenizer = read_tokenizer(*checkpoint);
+  std::string source = tokenizer.chat_template();
+  if (source.empty()) source = checkpoint->side_file("chat_template.jinja").value_or("");
   std::optional<ChatTemplate> chat_template;
-  if (!tokenizer.chat_template().empty())
-    chat_template.emplace(tokenizer.chat_template());
-  else if (const std::optional<std::string> file = checkpoint->side_file("chat_template.jinja"))
-    chat_template.emplace(*file);
+  if (!source.empty()) chat_template.emplace(source);
   std::vector<std::int32_t> stop_ids = find_stop_ids(*checkpoint, tokenizer, chat_template);
-  return {std::move(checkpoint), std::move(tokenizer), std::move(chat_template), std::move(stop_ids)};
+  return {std::move(checkpoint), std::move(tokenizer), std::move(chat_template), std::move(source),
+          std::move(stop_ids)};
 }
 
 }  // namespace tandem

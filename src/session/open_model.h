@@ -22,14 +22,16 @@ struct OpenModel {
   std::unique_ptr<Checkpoint> checkpoint;
   Tokenizer tokenizer;
   std::optional<ChatTemplate> chat_template;  // none: the model completes text and knows no turns
+  std::string template_source;                // of chat_template
   std::vector<std::int32_t> stop_ids;         // ascending
 
   // The tokens of a text to be completed. What it spells stays text: it cannot forge a turn.
   std::vector<std::int32_t> text_prompt(std::string_view text) const;
-  // The tokens of a conversation (an array of {"role", "content"}) up to where the assistant's answer begins. Throws
-  // Error{kUnsupported} without a template, {kInvalidArgument} for messages of another form.
+  // The tokens of a conversation (an array of {"role", "content"}) up to where the assistant's answer begins. tools: an
+  // array, or null. Throws Error{kUnsupported} without a template, {kInvalidArgument} for messages of another form.
   std::vector<std::int32_t> chat_prompt(const OrderedJson& messages,
-                                        const OrderedJson& variables = OrderedJson::object()) const;
+                                        const OrderedJson& variables = OrderedJson::object(),
+                                        const OrderedJson& tools = nullptr) const;
 };
 
 // path as Checkpoint::open takes it. Throws Error naming what is missing or wrong.

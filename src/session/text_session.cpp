@@ -46,7 +46,7 @@ Status check_sampling(const SamplingParams& s, std::int32_t vocab) {
 
 struct TextSession::Answer {
   Answer(const Tokenizer& tokenizer, const TextRequest& request)
-      : text(tokenizer, true), stop(request.stop), ends_at_ids(!request.ignore_stop_ids) {}
+      : text(tokenizer, true, request.shown), stop(request.stop), ends_at_ids(!request.ignore_stop_ids) {}
   Detokenizer text;
   StopMatcher stop;
   bool ends_at_ids;

@@ -85,7 +85,7 @@ StepShape Simulation::plan() {
     worker.batch = worker.scheduler->plan();
     worker.results.clear();
     worker.failed.clear();
-    worker.model->zero(worker.batch.fresh_blocks);
+    worker.model->zero(worker.batch.fresh.blocks);
     for (std::int32_t m = 0; m < micro_batches; ++m)
       shape.occupied.push_back(m < static_cast<std::int32_t>(worker.batch.micro_batches.size()));
   }

@@ -3,6 +3,7 @@
 
 #include "text/detokenizer.h"
 
+#include <algorithm>
 #include <string_view>
 
 namespace tandem {
@@ -65,7 +66,8 @@ std::string without(std::string text, std::string_view mark) {
 }  // namespace
 
 std::string Detokenizer::push(std::int32_t id) {
-  if (!tokenizer_.has_token(id) || (skip_special_ && tokenizer_.is_special(id))) return {};
+  if (!tokenizer_.has_token(id)) return {};
+  if (skip_special_ && tokenizer_.is_special(id) && !std::ranges::binary_search(shown_, id)) return {};
   const Decoder& decoder = tokenizer_.decoder();
   const Decoder::Piece& piece = tokenizer_.piece(id);
   const bool first = !begun_;

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "text/tokenizer.h"
 
@@ -15,8 +17,12 @@ namespace tandem {
 // One thread. The tokenizer must outlive it.
 class Detokenizer {
  public:
-  explicit Detokenizer(const Tokenizer& tokenizer, bool skip_special = false)
-      : tokenizer_(tokenizer), skip_special_(skip_special), strip_left_(tokenizer.decoder().strip_count()) {}
+  // shown: special tokens, ascending, that are told although the others are passed over.
+  explicit Detokenizer(const Tokenizer& tokenizer, bool skip_special = false, std::vector<std::int32_t> shown = {})
+      : tokenizer_(tokenizer),
+        skip_special_(skip_special),
+        shown_(std::move(shown)),
+        strip_left_(tokenizer.decoder().strip_count()) {}
 
   // The text that is complete with this token; often empty inside a character.
   std::string push(std::int32_t id);
@@ -29,6 +35,7 @@ class Detokenizer {
 
   const Tokenizer& tokenizer_;
   const bool skip_special_;
+  const std::vector<std::int32_t> shown_;
   bool begun_ = false;      // a token has come that was not passed over
   std::size_t strip_left_;  // characters that may still be taken from the beginning
   // Byte level: the beginning of a character, under four bytes. Byte fallback: the run of byte tokens so far; only the

@@ -111,6 +111,7 @@ Expectations read_expectations(const std::string& path, Activations activations)
     const Recording recording(folder / "expected.safetensors");
     Expectations e;
     for (const Json& entry : expected.at("prompts")) e.prompts.push_back(read_prompt(recording, entry));
+    e.weights_scaled = expected.value("family", "") != "step3p5";
     const Json& tolerance = expected.at("tolerance");
     if (activations == Activations::kFp8) {
       e.logits_rms_fp8 = tolerance.at("logits_rms").get<double>();

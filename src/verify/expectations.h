@@ -34,6 +34,8 @@ struct ExpectedPrompt {
 
 struct Expectations {
   std::vector<ExpectedPrompt> prompts;
+  // Whether recorded expert weights have the router's factor in them; in one family the factor comes after the sum.
+  bool weights_scaled = true;
   double logits_max_abs_f32 = 0;
   double logits_max_abs_bf16 = 0;  // 0: only the root mean square is held
   double logits_rms_bf16 = 0;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <mutex>
 
 #include "base/format.h"
@@ -89,21 +90,25 @@ void compare_row(std::span<const float> expected, const std::vector<float>& foun
   }
 }
 
-void compare_logits(const ExpectedPrompt& expected, Recorded& found, PromptVerdict& verdict) {
+// Rows before position end: from the first token on that goes to other experts, where that is allowed, rows are of
+// another computation.
+void compare_logits(const ExpectedPrompt& expected, Recorded& found, std::int64_t end, PromptVerdict& verdict) {
   const auto vocab = static_cast<std::size_t>(expected.vocab), prompt = expected.ids.size();
   double squares = 0;
   std::int64_t count = 0;
-  for (std::size_t i = 0; i < prompt; ++i)
+  for (std::size_t i = 0; i < prompt && static_cast<std::int64_t>(i) < end; ++i)
     compare_row(std::span(expected.logits).subspan(i * vocab, vocab), found.logits[static_cast<std::int64_t>(i)],
                 verdict.logits_max_abs, squares, count);
   // Row i is what greedy id i was taken from; beyond the first other token there is nothing to compare.
-  for (std::size_t i = 1; i < expected.greedy_ids.size() && static_cast<std::int64_t>(i) <= verdict.greedy_same; ++i)
+  const auto last = std::min(verdict.greedy_same, end - static_cast<std::int64_t>(prompt));
+  for (std::size_t i = 1; i < expected.greedy_ids.size() && static_cast<std::int64_t>(i) <= last; ++i)
     compare_row(std::span(expected.greedy_logits).subspan(i * vocab, vocab),
                 found.logits[static_cast<std::int64_t>(prompt - 1 + i)], verdict.logits_max_abs, squares, count);
-  verdict.logits_rms = std::sqrt(squares / static_cast<double>(count));
+  verdict.logits_rms = std::sqrt(squares / static_cast<double>(std::max<std::int64_t>(count, 1)));
 }
 
-void compare_routes(const ExpectedPrompt& expected, Recorded& found, PromptVerdict& verdict) {
+// scale: what the recorded weights lack of ours.
+void compare_routes(const ExpectedPrompt& expected, Recorded& found, float scale, PromptVerdict& verdict) {
   const auto positions = static_cast<std::int64_t>(expected.ids.size()) + verdict.greedy_same;
   for (const auto& [layer, routes] : expected.routes) {
     for (std::int64_t position = 0; position < positions; ++position) {
@@ -111,12 +116,13 @@ void compare_routes(const ExpectedPrompt& expected, Recorded& found, PromptVerdi
       ++verdict.routes;
       std::vector<std::pair<std::int32_t, float>> wanted;
       for (std::int64_t i = position * routes.k; i < (position + 1) * routes.k; ++i)
-        wanted.emplace_back(routes.ids[i], routes.weights[i]);
+        wanted.emplace_back(routes.ids[i], scale * routes.weights[i]);
       std::sort(wanted.begin(), wanted.end());
       const bool same = choice != found.routes.end() &&
                         std::equal(wanted.begin(), wanted.end(), choice->second.begin(), choice->second.end(),
                                    [](const auto& a, const auto& b) { return a.first == b.first; });
       verdict.routes_different += !same;
+      if (!same) verdict.routes_same = std::min(verdict.routes_same, position);
       for (std::size_t i = 0; same && i < wanted.size(); ++i)
         verdict.route_weight_max_abs = std::max(
             verdict.route_weight_max_abs, std::abs(static_cast<double>(wanted[i].second) - choice->second[i].second));
@@ -124,7 +130,8 @@ void compare_routes(const ExpectedPrompt& expected, Recorded& found, PromptVerdi
   }
 }
 
-PromptVerdict judge(const ExpectedPrompt& expected, const Expectations& limits, bool f32, Recorded& found) {
+PromptVerdict judge(const ExpectedPrompt& expected, const Expectations& limits, bool f32, float route_scale,
+                    Recorded& found) {
   PromptVerdict v;
   v.name = expected.name;
   v.tokens = static_cast<std::int64_t>(expected.ids.size());
@@ -139,8 +146,9 @@ PromptVerdict judge(const ExpectedPrompt& expected, const Expectations& limits, 
     fault(true, found.status.error().message());
     return v;
   }
-  compare_logits(expected, found, v);
-  compare_routes(expected, found, v);
+  compare_routes(expected, found, route_scale, v);
+  const bool same_experts = f32 || expected.bf16_same_experts, same_greedy = f32 || expected.bf16_same_greedy;
+  compare_logits(expected, found, same_experts ? std::numeric_limits<std::int64_t>::max() : v.routes_same, v);
   if (limits.logits_rms_fp8 > 0) {
     fault(!(v.logits_rms <= limits.logits_rms_fp8),
           format("rms logit error {:.3g}, limit {:.3g}", v.logits_rms, limits.logits_rms_fp8));
@@ -151,7 +159,6 @@ PromptVerdict judge(const ExpectedPrompt& expected, const Expectations& limits, 
         format("largest logit error {:.3g}, limit {:.3g}", v.logits_max_abs, max_abs));
   fault(!f32 && !(v.logits_rms <= limits.logits_rms_bf16),
         format("rms logit error {:.3g}, limit {:.3g}", v.logits_rms, limits.logits_rms_bf16));
-  const bool same_experts = f32 || expected.bf16_same_experts, same_greedy = f32 || expected.bf16_same_greedy;
   fault(same_experts && v.routes_different > 0, format("{} of {} expert choices differ", v.routes_different, v.routes));
   fault(f32 && v.route_weight_max_abs > kRouteWeightMaxF32,
         format("expert weights differ by {:.3g}, limit {:.3g}", v.route_weight_max_abs, kRouteWeightMaxF32));
@@ -175,8 +182,10 @@ Verdict verify(const Checkpoint& checkpoint, const Expectations& expectations, E
   Verdict verdict;
   verdict.f32 = config.kv_dtype == DType::kF32;
   verdict.fp8 = expectations.logits_rms_fp8 > 0;
+  const float route_scale = expectations.weights_scaled ? 1 : engine->model().router.scale;
   for (std::size_t i = 0; i < ids.size(); ++i)
-    verdict.prompts.push_back(judge(expectations.prompts[i], expectations, verdict.f32, recorder.of(ids[i])));
+    verdict.prompts.push_back(
+        judge(expectations.prompts[i], expectations, verdict.f32, route_scale, recorder.of(ids[i])));
   return verdict;
 }
 

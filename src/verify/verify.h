@@ -5,6 +5,7 @@
 // tokens. The same code behind "tandem verify" and the golden tests.
 #pragma once
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,9 @@ struct PromptVerdict {
   double logits_rms = 0;
   std::int64_t routes = 0;  // (position, layer) pairs compared
   std::int64_t routes_different = 0;
-  double route_weight_max_abs = 0;  // where the experts agree
-  std::int64_t greedy_same = 0;     // tokens before the first other one
+  std::int64_t routes_same = std::numeric_limits<std::int64_t>::max();  // positions before the first other choice
+  double route_weight_max_abs = 0;                                      // where the experts agree
+  std::int64_t greedy_same = 0;                                         // tokens before the first other one
   std::int64_t greedy_total = 0;
   std::vector<std::string> faults;  // what is outside the limits; empty: passed
 };

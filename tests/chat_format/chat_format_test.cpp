@@ -49,6 +49,25 @@ TEST(ChatFormat, names_win_and_unknown_ones_are_errors) {
   EXPECT_THROW(find_chat_format(tokenizer, "", "auto", "gpt"), Error);
 }
 
+TEST(ChatFormat, special_tokens_that_are_marks_are_named) {
+  std::string json = read_golden("text/tokenizer_deepseek/tokenizer.json");
+  EXPECT_TRUE(find_chat_format(golden_tokenizer("tokenizer_deepseek"), "").marks.empty())
+      << "its marks are not special";
+  Json document = Json::parse(json);
+  for (Json& token : document["added_tokens"]) token["special"] = true;
+  const Tokenizer tokenizer = Tokenizer::from_json(document.dump());
+  std::vector<std::string> marks;
+  for (const std::int32_t id : find_chat_format(tokenizer, "").marks) marks.push_back(tokenizer.token(id));
+  EXPECT_EQ(marks, (std::vector<std::string>{"<think>", "</think>", "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>",
+                                             "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>"}));
+}
+
+TEST(ChatFormat, what_a_tool_answered_has_the_role_that_the_template_knows) {
+  EXPECT_EQ(tool_role("{% if m.role == 'tool' or m.role == 'tool_response' %}"), "tool");
+  EXPECT_EQ(tool_role("{% if m.role == 'tool_response' %}"), "tool_response");
+  EXPECT_EQ(tool_role(""), "tool");
+}
+
 TEST(ChatFormat, the_prompt_says_where_an_answer_begins) {
   const ChatFormat none{Reasoning::kNone}, tagged{Reasoning::kTagged}, always{Reasoning::kAlways};
   EXPECT_EQ(none.start_after("x<think>\n"), Start::kContent);

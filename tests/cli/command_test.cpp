@@ -67,7 +67,7 @@ TEST(Command, FaultsNameTheThing) {
       {{"generate", "--model", kModel, "a", "--micro-batches", "5"}, 1, "micro-batch count is 5"},
       {{"generate", "--model", kModel, "a", "--context-tokens-max", "600"}, 1, "(--context-tokens-max)"},
       {{"generate", "--model", kModel, "a", "--kv-tokens", "99999999999"}, 1, "(--kv-tokens)"},
-      {{"generate", "--model", kModel, "a", "--backend", "cuda"}, 1, "backend is \"cuda\""},
+      {{"generate", "--model", kModel, "a", "--device", "npu"}, 1, "backend is \"npu\""},
       {{"generate", "--model", kModel, "a", "--cpu-variant", "mmx"}, 1, "mmx"},
       {{"generate", "--model", kModel, "a", "--trace", "/nowhere/trace.json"}, 1, "/nowhere/trace.json"},
       {{"generate", "--model", kModel, "--file", "/nowhere/prompt"}, 1, "/nowhere/prompt"},

@@ -92,5 +92,36 @@ TEST_F(AttentionWorkerTest, HasNoRoomForMorePagesThanItsCache) {
   EXPECT_EQ(worker_.load().kv.held, 0);
 }
 
+// A window of 24 tokens lies in one block or two, however long the sequence is.
+TEST(AttentionWorker, WindowedLayersKeepNoMoreThanTheirWindow) {
+  const auto checkpoint = Checkpoint::open("tests/goldens/step3p5");
+  EngineConfig config = small_engine();
+  config.sequences_max = 2;
+  RecordingEngine engine(*checkpoint, config);
+  AttentionWorker& worker = *engine.engine().attention_workers().front();
+  const RequestId id = engine.submit({.prompt = random_prompt(150, 1), .new_tokens_max = 100});
+  std::int64_t held = 0, window_held = 0;
+  for (const std::size_t tokens : {1, 30, 90}) {
+    engine.wait_for_tokens(id, tokens);
+    worker.between_steps([&] {
+      const KvSpace::Usage usage = worker.scheduler().kv().usage();
+      held = std::max(held, usage.held);
+      window_held = std::max(window_held, usage.window_held);
+      worker.scheduler().check_integrity();
+    });
+  }
+  engine.wait();
+  EXPECT_GE(held, 3);
+  EXPECT_GE(window_held, 1);
+  EXPECT_LE(window_held, 2);
+  const ModelConfig& model = engine.engine().model();
+  EXPECT_EQ(engine.engine().kv_bytes(),
+            engine.engine().config().kv_tokens / kBlockTokens *
+                    static_cast<std::int64_t>(model.kv_spec(config.kv_dtype, 0).block_bytes()) +
+                window_blocks(engine.engine().config(), model) *
+                    static_cast<std::int64_t>(model.window_kv_spec(config.kv_dtype, 0).block_bytes()));
+  EXPECT_LE(window_blocks(engine.engine().config(), model), 3 * 3 + 2);  // the step has 64 rows
+}
+
 }  // namespace
 }  // namespace tandem

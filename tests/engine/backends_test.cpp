@@ -17,7 +17,7 @@ TEST(Backends, AreMadeByName) {
 TEST(Backends, AnUnknownNameIsAnErrorThatListsTheKnownOnes) {
   const Error error = error_of([] { make_backend("gpu", "auto", 1); });
   EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-  for (const char* part : {"\"gpu\"", "cpu", "reference", "--backend"})
+  for (const char* part : {"\"gpu\"", "cpu", "cuda", "reference", "--device"})
     EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
 }
 

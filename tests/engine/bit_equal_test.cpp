@@ -64,8 +64,8 @@ std::string name_of(const testing::TestParamInfo<const char*>& info) {
   return name;
 }
 INSTANTIATE_TEST_SUITE_P(Models, BitEqual,
-                         testing::Values("step3_text_bf16", "step3_text_fp8", "qwen3_moe", "llama",
-                                         "llama_gguf/llama-q4_1.gguf"),
+                         testing::Values("step3_text_bf16", "step3_text_fp8", "deepseek_v3", "step3p5", "qwen3_moe",
+                                         "llama", "llama_gguf/llama-q4_1.gguf"),
                          name_of);
 
 TEST_P(BitEqual, InEveryLayoutWithAnyNumberOfMicroBatches) {

@@ -75,16 +75,21 @@ struct User {
   std::uint64_t salt = 0;
   Tokens tokens;
   BlockTable table;
+  std::int64_t settled = 0;  // positions that will not be cut off again
+  bool dropped = false;      // its window blocks were given back
 };
 
 class RandomUse {
  public:
-  explicit RandomUse(std::uint64_t seed)
+  // window_tokens of windowed layers, or 0.
+  RandomUse(std::uint64_t seed, std::int64_t window_tokens)
       : rng_(seed),
         blocks_(3 + below(12)),
-        kv_({.blocks = blocks_}),
+        window_tokens_(window_tokens),
+        kv_({.blocks = blocks_, .window_tokens = window_tokens, .window_blocks = blocks_}),
         naive_(blocks_),
-        memory_(static_cast<std::size_t>(blocks_)) {}
+        memory_(static_cast<std::size_t>(blocks_)),
+        window_memory_(static_cast<std::size_t>(blocks_)) {}
 
   void run(int operations) {
     for (int i = 0; i < operations && !::testing::Test::HasFailure(); ++i) {
@@ -123,9 +128,12 @@ class RandomUse {
     for (std::int64_t i = 0; i < blocks_; ++i)
       user.tokens.insert(user.tokens.end(), kBlockTokens, static_cast<std::int32_t>(below(2)));
     const std::int64_t limit = below(std::ssize(user.tokens));
-    const std::int64_t expected = naive_.attach(user.salt, user.tokens, limit);
-    EXPECT_EQ(kv_.match_prefix(user.salt, user.tokens, limit).tokens, expected);
+    // A window that is gone may make a hit shorter; whether what is found has its window, check() sees.
+    const std::int64_t found = kv_.match_prefix(user.salt, user.tokens, limit).tokens;
+    const std::int64_t expected = naive_.attach(user.salt, user.tokens, window_tokens_ > 0 ? found : limit);
+    EXPECT_EQ(found, expected);
     EXPECT_EQ(kv_.attach_prefix(user.table, user.salt, user.tokens, limit), expected);
+    user.settled = expected;
     users_.push_back(std::move(user));
   }
 
@@ -133,17 +141,20 @@ class RandomUse {
     const std::int64_t count =
         below(std::min<std::int64_t>(3 * kBlockTokens, std::ssize(user.tokens) - user.table.tokens) + 1);
     const BlockTable before = user.table;
-    std::vector<BlockId> fresh;
+    FreshBlocks fresh;
     const bool expected = naive_.grow(KvSpace::blocks_needed(user.table, count));
     ASSERT_EQ(kv_.grow(user.table, count, fresh), expected);
     if (!expected) {
       ++refusals_;
-      EXPECT_TRUE(fresh.empty() && user.table.blocks == before.blocks && user.table.tokens == before.tokens);
+      EXPECT_TRUE(fresh.blocks.empty() && user.table.blocks == before.blocks && user.table.tokens == before.tokens);
     }
-    for (BlockId block : fresh) memory_[static_cast<std::size_t>(block)] = {};
+    for (BlockId block : fresh.blocks) memory_[static_cast<std::size_t>(block)] = {};
     for (std::int64_t i = before.tokens / kBlockTokens; i < std::ssize(user.table.blocks); ++i) {
       memory_[static_cast<std::size_t>(user.table.blocks[static_cast<std::size_t>(i)])] =
           prefix_of(user.salt, user.tokens, i + 1);
+      const BlockId beside = window_tokens_ > 0 ? user.table.window_blocks[static_cast<std::size_t>(i)] : kNoBlock;
+      if (beside != kNoBlock)
+        window_memory_[static_cast<std::size_t>(beside)] = prefix_of(user.salt, user.tokens, i + 1);
     }
   }
 
@@ -153,10 +164,18 @@ class RandomUse {
       naive_.publish(prefix_of(user.salt, user.tokens, i + 1));
     }
     kv_.publish(user.table, user.salt, user.tokens, computed);
+    if (below(2) == 0) return;
+    user.settled = user.table.tokens;
+    kv_.pass_window(user.table);
+    if (below(8) == 0) {  // as if it had come as pages without windows; nothing is added to such a table here
+      kv_.drop_window(user.table);
+      user.dropped = true;
+    }
   }
 
   void shrink(User& user) {
-    const std::int64_t least = user.table.published * kBlockTokens;
+    if (user.dropped) return;
+    const std::int64_t least = std::max(user.table.published * kBlockTokens, user.settled);
     cut(user, least + below(user.table.tokens - least + 1), [&](std::int64_t to) { kv_.truncate(user.table, to); });
   }
 
@@ -186,17 +205,30 @@ class RandomUse {
         const BlockId block = user.table.blocks[static_cast<std::size_t>(i)];
         EXPECT_EQ(memory_[static_cast<std::size_t>(block)], prefix_of(user.salt, user.tokens, i + 1));
       }
+      if (window_tokens_ > 0) check_window(user);
     }
     kv_.check_integrity(tables);
     EXPECT_EQ(kv_.usage().held, naive_.held());
     EXPECT_EQ(kv_.usage().cached, naive_.cached());
   }
 
+  // What the next row sees is there, and is its own.
+  void check_window(const User& user) {
+    for (std::int64_t i = 0; i < std::ssize(user.table.blocks); ++i) {
+      const BlockId block = user.table.window_blocks[static_cast<std::size_t>(i)];
+      const bool is_seen = (i + 1) * kBlockTokens > user.settled - window_tokens_ + 1;
+      EXPECT_TRUE(block != kNoBlock || !is_seen || user.dropped) << i;
+      if (block == kNoBlock) continue;
+      EXPECT_EQ(window_memory_[static_cast<std::size_t>(block)], prefix_of(user.salt, user.tokens, i + 1));
+    }
+  }
+
   Rng rng_;
-  std::int64_t blocks_;
+  std::int64_t blocks_, window_tokens_;
   KvSpace kv_;
   NaiveSpace naive_;
-  std::vector<Prefix> memory_;  // by block: what its writer meant it to be
+  std::vector<Prefix> memory_;         // by block: what its writer meant it to be
+  std::vector<Prefix> window_memory_;  // by window block
   std::vector<User> users_;
   std::int64_t refusals_ = 0;
 };
@@ -205,13 +237,29 @@ TEST(KvRandom, AgreesWithTheNaiveModel) {
   std::int64_t hit_tokens = 0, refusals = 0;
   for (std::uint64_t seed = 1; seed <= 100; ++seed) {
     SCOPED_TRACE(format("seed {}", seed));
-    RandomUse use(seed);
+    RandomUse use(seed, 0);
     use.run(400);
     if (HasFailure()) return;
     hit_tokens += use.hit_tokens();
     refusals += use.refusals();
   }
   EXPECT_GT(hit_tokens, 100 * kBlockTokens);  // the test reaches what it is for
+  EXPECT_GT(refusals, 100);
+}
+
+TEST(KvRandom, WindowedLayersFindTheirWindowAndNeverRunOut) {
+  std::int64_t hit_tokens = 0, refusals = 0;
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    for (const std::int64_t window : {1, 64, 65, 100, 300}) {
+      SCOPED_TRACE(format("seed {}, window {}", seed, window));
+      RandomUse use(seed, window);
+      use.run(200);
+      if (HasFailure()) return;
+      hit_tokens += use.hit_tokens();
+      refusals += use.refusals();
+    }
+  }
+  EXPECT_GT(hit_tokens, 100 * kBlockTokens);
   EXPECT_GT(refusals, 100);
 }
 

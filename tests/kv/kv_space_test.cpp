@@ -19,7 +19,7 @@ std::vector<std::int32_t> counting(std::int32_t from, std::size_t count) {
 // A table whose tokens are all computed and published.
 BlockTable computed(KvSpace& kv, std::span<const std::int32_t> tokens, std::uint64_t salt = 0) {
   BlockTable table;
-  std::vector<BlockId> fresh;
+  FreshBlocks fresh;
   EXPECT_TRUE(kv.grow(table, std::ssize(tokens), fresh));
   kv.publish(table, salt, tokens, std::ssize(tokens));
   return table;
@@ -28,17 +28,17 @@ BlockTable computed(KvSpace& kv, std::span<const std::int32_t> tokens, std::uint
 TEST(KvSpace, GrowsByWholeBlocksOrNotAtAll) {
   KvSpace kv({.blocks = 3});
   BlockTable table;
-  std::vector<BlockId> fresh;
+  FreshBlocks fresh;
   ASSERT_TRUE(kv.grow(table, 1, fresh));
-  EXPECT_EQ(fresh.size(), 1u);
+  EXPECT_EQ(fresh.blocks.size(), 1u);
   ASSERT_TRUE(kv.grow(table, kBlockTokens - 1, fresh));
-  EXPECT_EQ(fresh.size(), 1u);
+  EXPECT_EQ(fresh.blocks.size(), 1u);
   ASSERT_TRUE(kv.grow(table, 1, fresh));
-  EXPECT_EQ(fresh, table.blocks);
+  EXPECT_EQ(fresh.blocks, table.blocks);
   EXPECT_EQ(table.tokens, kBlockTokens + 1);
   EXPECT_EQ(KvSpace::blocks_needed(table, 2 * kBlockTokens), 2);
   EXPECT_FALSE(kv.grow(table, 2 * kBlockTokens, fresh));
-  EXPECT_EQ(fresh.size(), 2u);
+  EXPECT_EQ(fresh.blocks.size(), 2u);
   EXPECT_EQ(table.tokens, kBlockTokens + 1);
   ASSERT_TRUE(kv.grow(table, 0, fresh));
   const BlockTable* tables[] = {&table};
@@ -48,7 +48,7 @@ TEST(KvSpace, GrowsByWholeBlocksOrNotAtAll) {
 TEST(KvSpace, TruncateGivesWholeBlocksBack) {
   KvSpace kv({.blocks = 3});
   BlockTable table;
-  std::vector<BlockId> fresh;
+  FreshBlocks fresh;
   ASSERT_TRUE(kv.grow(table, 3 * kBlockTokens, fresh));
   kv.truncate(table, kBlockTokens + 1);
   EXPECT_EQ(table.blocks.size(), 2u);
@@ -88,7 +88,7 @@ TEST(KvSpace, BlocksStayCachedAfterReleaseAndAreEvictedFromTheEndOfTheChain) {
   EXPECT_EQ(kv.usage().cached, 3);
   EXPECT_EQ(kv.match_prefix(0, tokens, std::ssize(tokens)).cached_blocks, 3);
 
-  std::vector<BlockId> fresh;
+  FreshBlocks fresh;
   BlockTable other;
   ASSERT_TRUE(kv.grow(other, 1, fresh));  // takes the chain's last block
   EXPECT_EQ(kv.match_prefix(0, tokens, std::ssize(tokens)).tokens, 2 * kBlockTokens);
@@ -99,7 +99,7 @@ TEST(KvSpace, WhatIsNotPublishedIsNotKept) {
   KvSpace kv({.blocks = 4});
   const auto tokens = counting(0, 2 * kBlockTokens);
   BlockTable table;
-  std::vector<BlockId> fresh;
+  FreshBlocks fresh;
   ASSERT_TRUE(kv.grow(table, 2 * kBlockTokens, fresh));
   kv.publish(table, 0, tokens, 2 * kBlockTokens - 1);  // the second block is not complete
   EXPECT_EQ(table.published, 1);
@@ -112,7 +112,7 @@ TEST(KvSpace, TwoTablesThatComputeTheSameEndUpWithTheSameBlocks) {
   KvSpace kv({.blocks = 8});
   const auto tokens = counting(0, 2 * kBlockTokens + 1);
   BlockTable first, second;
-  std::vector<BlockId> fresh;
+  FreshBlocks fresh;
   ASSERT_TRUE(kv.grow(first, std::ssize(tokens), fresh));
   ASSERT_TRUE(kv.grow(second, std::ssize(tokens), fresh));
   kv.publish(first, 0, tokens, kBlockTokens);
@@ -134,6 +134,71 @@ TEST(KvSpace, WithoutPrefixCacheNothingIsFound) {
   EXPECT_EQ(kv.attach_prefix(other, 0, tokens, std::ssize(tokens)), 0);
   kv.release(table);
   EXPECT_EQ(kv.usage().cached, 0);
+}
+
+KvSpace windowed(std::int64_t window_blocks) {
+  return KvSpace({.blocks = 40, .window_tokens = 100, .window_blocks = window_blocks});
+}
+
+TEST(KvSpace, AWindowHoldsWhatTheNextPositionSeesAndNoMore) {
+  KvSpace kv = windowed(6);
+  const std::vector<std::int32_t> tokens(30 * kBlockTokens, 7);
+  BlockTable table;
+  FreshBlocks fresh;
+  for (std::int64_t position = 0; position < std::ssize(tokens); ++position) {
+    ASSERT_TRUE(kv.grow(table, 1, fresh)) << position;
+    kv.publish(table, 0, tokens, position + 1);
+    kv.pass_window(table);
+    EXPECT_LE(kv.usage().window_held, 3);  // 99 positions before the next one
+    kv.check_integrity(std::vector<const BlockTable*>{&table});
+  }
+  EXPECT_EQ(kv.usage().held, 30);
+  EXPECT_EQ(kv.usage().window_held, 2);
+  EXPECT_EQ(fresh.window_blocks.size(), fresh.blocks.size());
+  kv.release(table);
+  EXPECT_EQ(kv.usage().window_held, 0);
+}
+
+TEST(KvSpace, APrefixIsFoundAsFarAsItsWindowIsThere) {
+  KvSpace kv = windowed(6);
+  const std::vector<std::int32_t> tokens(10 * kBlockTokens, 7);
+  BlockTable table;
+  FreshBlocks fresh;
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(kv.grow(table, kBlockTokens, fresh));
+    kv.publish(table, 0, tokens, table.tokens);
+    kv.pass_window(table);
+  }
+  kv.release(table);  // six window blocks are left, the last ones
+  EXPECT_EQ(kv.match_prefix(0, tokens, 10 * kBlockTokens).tokens, 10 * kBlockTokens);
+  EXPECT_EQ(kv.match_prefix(0, tokens, 6 * kBlockTokens).tokens, 6 * kBlockTokens);
+  EXPECT_EQ(kv.match_prefix(0, tokens, 5 * kBlockTokens).tokens, 0) << "block 3 is gone";
+  BlockTable other;
+  ASSERT_EQ(kv.attach_prefix(other, 0, tokens, 10 * kBlockTokens), 10 * kBlockTokens);
+  EXPECT_EQ(other.window_begin, 8);
+  EXPECT_EQ(kv.usage().window_held, 2);
+  // Whoever computes the beginning again puts its windows back.
+  BlockTable again;
+  ASSERT_TRUE(kv.grow(again, 2 * kBlockTokens, fresh));
+  kv.publish(again, 0, tokens, 2 * kBlockTokens);
+  EXPECT_EQ(again.blocks[0], other.blocks[0]);
+  EXPECT_EQ(kv.match_prefix(0, tokens, 2 * kBlockTokens).tokens, 2 * kBlockTokens);
+  kv.check_integrity(std::vector<const BlockTable*>{&other, &again});
+  kv.release(other);
+  kv.release(again);
+  kv.check_integrity(std::vector<const BlockTable*>{});
+}
+
+TEST(KvSpace, AnEvictedBlockTakesTheWindowBlockBesideItAlong) {
+  KvSpace kv({.blocks = 2, .window_tokens = 100, .window_blocks = 2});
+  const std::vector<std::int32_t> tokens(2 * kBlockTokens, 7);
+  BlockTable table = computed(kv, tokens);
+  kv.release(table);
+  FreshBlocks fresh;
+  ASSERT_TRUE(kv.grow(table, 2 * kBlockTokens, fresh));
+  EXPECT_EQ(kv.usage().cached, 0);
+  EXPECT_EQ(kv.usage().window_held, 2);
+  kv.check_integrity(std::vector<const BlockTable*>{&table});
 }
 
 using KvSpaceDeathTest = ::testing::Test;

@@ -363,8 +363,10 @@ TEST(ReadConfig, the_model_type_says_who_reads_the_file) {
 TEST(ReadConfig, an_unknown_architecture_is_named) {
   const Error unknown = error_of([] { read_config(*SyntheticCheckpoint({{"model_type", "gpt_neox"}}, {})); });
   EXPECT_EQ(unknown.code(), ErrorCode::kUnsupported);
-  EXPECT_THAT(unknown.message(),
-              HasSubstr("config.json: model_type is \"gpt_neox\", supported: llama, qwen3, qwen3_moe, step3_text"));
+  EXPECT_THAT(
+      unknown.message(),
+      HasSubstr("config.json: model_type is \"gpt_neox\", supported: deepseek_v3, kimi_k2, llama, qwen3, qwen3_moe, "
+                "step3_text, step3p5"));
   const Error missing = error_of([] { read_config(*SyntheticCheckpoint(Json::object(), {})); });
   EXPECT_EQ(missing.code(), ErrorCode::kUnsupported);
   EXPECT_THAT(missing.message(), HasSubstr("model_type is missing"));

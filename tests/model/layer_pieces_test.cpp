@@ -310,7 +310,7 @@ TEST_F(RoutedExpertsDeathTest, another_number_of_output_rows_is_a_bug) {
   const FfnShare share{.expert_begin = 0, .expert_end = 2};
   const RoutedExperts layer = load(share);
   const Tensor out = tensors_.f32(count_slots(hand_over_, share) + 1, kHidden);
-  EXPECT_DEATH(run_routed_experts(w_, layer, hand_over_, out), "not the slots of this worker");
+  EXPECT_DEATH(run_routed_experts(w_, layer, hand_over_, out), "count is not the number of slots");
 }
 
 }  // namespace

@@ -80,10 +80,14 @@ std::vector<float> logits_of(Backend& backend, const Model& attention, std::span
   const ModelConfig& c = attention.config();
   const auto rows = static_cast<std::int64_t>(tokens.size());
   Arena tensors(backend, 16 << 20), scratch(backend, attention.attention_scratch_bytes(rows, rows));
-  const std::unique_ptr<KvCache> cache =
-      backend.make_kv_cache({c.layers, c.kv_heads, c.head_dim, c.head_dim, DType::kF32, 2});
-  const Workspace w{backend, scratch, cache.get()};
-  const RowBatch batch = prompt_batch(tensors, tokens);
+  const std::unique_ptr<KvCache> cache = backend.make_kv_cache(c.kv_spec(DType::kF32, 2));
+  const std::unique_ptr<KvCache> window_cache =
+      c.window.tokens > 0 ? backend.make_kv_cache(c.window_kv_spec(DType::kF32, 2)) : nullptr;
+  const Workspace w{backend, scratch, cache.get(), window_cache.get()};
+  RowBatch batch = prompt_batch(tensors, tokens);
+  batch.window_slots = batch.slots;
+  batch.window_table = batch.block_table;
+  for (std::int64_t i = 0; i < rows; ++i) batch.window_tokens += std::min<std::int64_t>(i + 1, c.window.tokens);
   Residual residual{tensors.f32(rows, c.hidden), tensors.f32(rows, c.hidden)};
   attention.embed(w, batch, residual);
   for (std::int32_t layer = 0; layer < c.layers; ++layer) {

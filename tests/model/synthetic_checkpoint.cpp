@@ -188,6 +188,55 @@ SyntheticTensors qwen3_tensors(const Json& config) {
   return tensors;
 }
 
+Json deepseek_v3_config() {
+  return Json::parse(R"({"model_type": "deepseek_v3", "num_hidden_layers": 3, "hidden_size": 40, "vocab_size": 39,
+    "max_position_embeddings": 256, "num_attention_heads": 5, "q_lora_rank": 24, "kv_lora_rank": 20,
+    "qk_nope_head_dim": 10, "qk_rope_head_dim": 6, "v_head_dim": 7, "intermediate_size": 80,
+    "first_k_dense_replace": 1, "n_routed_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 33,
+    "n_shared_experts": 1, "n_group": 4, "topk_group": 2, "topk_method": "noaux_tc", "scoring_func": "sigmoid",
+    "norm_topk_prob": true, "routed_scaling_factor": 2.5, "rope_theta": 10000, "rope_scaling": {"type": "yarn",
+    "factor": 40, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0,
+    "original_max_position_embeddings": 64}, "num_nextn_predict_layers": 1, "eos_token_id": 38})");
+}
+
+SyntheticTensors deepseek_v3_tensors(const Json& config) {
+  const std::int64_t hidden = config["hidden_size"], vocab = config["vocab_size"];
+  const std::int64_t heads = config["num_attention_heads"], latent = config["kv_lora_rank"];
+  const std::int64_t plain = config["qk_nope_head_dim"], rope = config["qk_rope_head_dim"];
+  const std::int64_t value = config["v_head_dim"], width = config["intermediate_size"];
+  const std::int64_t rank = config["q_lora_rank"].is_null() ? 0 : config["q_lora_rank"].get<std::int64_t>();
+  const std::int64_t experts = config.value("n_routed_experts", 0);
+  SyntheticTensors tensors{{"model.embed_tokens.weight", {vocab, hidden}}, {"model.norm.weight", {hidden}}};
+  if (!config.value("tie_word_embeddings", false)) tensors.push_back({"lm_head.weight", {vocab, hidden}});
+  for (int i = 0; i < config["num_hidden_layers"].get<int>(); ++i) {
+    const std::string layer = format("model.layers.{}.", i), a = layer + "self_attn.", m = layer + "mlp.";
+    tensors.push_back({layer + "input_layernorm.weight", {hidden}});
+    if (rank > 0) {
+      tensors.push_back({a + "q_a_proj.weight", {rank, hidden}});
+      tensors.push_back({a + "q_a_layernorm.weight", {rank}});
+    }
+    tensors.push_back(
+        {a + (rank > 0 ? "q_b_proj.weight" : "q_proj.weight"), {heads * (plain + rope), rank > 0 ? rank : hidden}});
+    tensors.push_back({a + "kv_a_proj_with_mqa.weight", {latent + rope, hidden}});
+    tensors.push_back({a + "kv_a_layernorm.weight", {latent}});
+    tensors.push_back({a + "kv_b_proj.weight", {heads * (plain + value), latent}});
+    tensors.push_back({a + "o_proj.weight", {hidden, heads * value}});
+    tensors.push_back({layer + "post_attention_layernorm.weight", {hidden}});
+    if (experts == 0 || i < config["first_k_dense_replace"].get<int>()) {
+      add_gated_ffn(tensors, m, {width, hidden}, {hidden, width});
+      continue;
+    }
+    const std::int64_t w = config["moe_intermediate_size"], shared = w * config.value("n_shared_experts", 0);
+    tensors.push_back({m + "gate.weight", {experts, hidden}});
+    if (config.value("topk_method", "noaux_tc") == "noaux_tc")
+      tensors.push_back({m + "gate.e_score_correction_bias", {experts}});
+    for (std::int64_t e = 0; e < experts; ++e)
+      add_gated_ffn(tensors, m + format("experts.{}.", e), {w, hidden}, {hidden, w});
+    if (shared > 0) add_gated_ffn(tensors, m + "shared_experts.", {shared, hidden}, {hidden, shared});
+  }
+  return tensors;
+}
+
 std::string write_gguf(const TemporaryFolder& folder, const Json& metadata, const std::vector<GgufTensor>& tensors) {
   constexpr std::uint32_t kU32 = 4, kF32 = 6, kString = 8, kTensorF32 = 0;
   constexpr std::size_t kAlignment = 32;

@@ -62,6 +62,11 @@ Json qwen3_config();
 Json qwen3_moe_config();
 SyntheticTensors qwen3_tensors(const Json& config);
 
+// Three layers, the first dense, then eight experts of width 33 in four groups and a shared one; five heads whose query
+// and key have 10 plain and 6 rotated elements, whose values have 7, from a latent of 20.
+Json deepseek_v3_config();
+SyntheticTensors deepseek_v3_tensors(const Json& config);
+
 // A GGUF file: metadata by key (integers as u32, fractions as f32, strings), f32 tensors.
 struct GgufTensor {
   std::string name;

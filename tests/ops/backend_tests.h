@@ -10,6 +10,9 @@
 #include <ostream>
 
 #include "ops/cpu/cpu_backend.h"
+#include "ops/cuda/cuda_backend.h"
+#include "ops/cuda/device.h"
+#include "ops/forwarding.h"
 #include "ops/reference/reference_backend.h"
 #include "tests/ops/operator_cases.h"
 
@@ -85,10 +88,57 @@ class CpuVariantTest : public testing::TestWithParam<CpuVariant> {
   void SetUp() override {
     if (!GetParam().available()) GTEST_SKIP() << "this machine lacks " << GetParam().missing;
   }
-  std::unique_ptr<Backend> backend(int threads = 2) { return make_cpu_backend({threads, GetParam().name}); }
 };
 
 inline std::string variant_name(const testing::TestParamInfo<CpuVariant>& info) {
+  return info.param.name;
+}
+
+// Waits for every operator, so that a test looks at shared memory at any time.
+class WaitingBackend final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  void run(const Operator& op) override {
+    ForwardingBackend::run(op);
+    synchronise();
+  }
+};
+
+// A backend as compiled, or a variant of it.
+struct BackendUnderTest {
+  std::string name;
+  std::string why_not;  // empty: this machine can run it
+  bool cpu = true;
+};
+
+inline std::vector<BackendUnderTest> backends_under_test() {
+  std::vector<BackendUnderTest> all;
+  for (const CpuVariant& variant : cpu_variants())
+    all.push_back({variant.name, variant.available() ? "" : "this machine lacks " + variant.missing});
+  if (const cuda::DeviceFacts facts = cuda::look_at_device(); facts.built)
+    all.push_back({"cuda", cuda::why_unusable(facts), false});
+  return all;
+}
+
+// How the name of a backend is printed when a test with it fails.
+inline void PrintTo(const BackendUnderTest& backend, std::ostream* out) {
+  *out << backend.name;
+}
+
+// A test for each backend that was compiled; those the machine cannot run are skipped with the reason.
+class EveryBackendTest : public testing::TestWithParam<BackendUnderTest> {
+ protected:
+  void SetUp() override {
+    if (!GetParam().why_not.empty()) GTEST_SKIP() << GetParam().why_not;
+  }
+  // threads are for cpu.
+  std::unique_ptr<Backend> backend(int threads = 2) {
+    if (GetParam().cpu) return make_cpu_backend({threads, GetParam().name});
+    return std::make_unique<WaitingBackend>(make_cuda_backend());
+  }
+};
+
+inline std::string backend_name(const testing::TestParamInfo<BackendUnderTest>& info) {
   return info.param.name;
 }
 

@@ -11,7 +11,7 @@
 namespace tandem {
 namespace {
 
-class BitsTest : public CpuVariantTest {};
+class BitsTest : public EveryBackendTest {};
 
 TEST_P(BitsTest, ARowOfAProductIsTheSameInEveryBatch) {
   constexpr int kRowsMax = 67, kColumns = 50;
@@ -31,8 +31,7 @@ TEST_P(BitsTest, ARowOfAProductIsTheSameInEveryBatch) {
     }
     const Tensor grouped = b.zeros(kRowsMax, kColumns);
     const Weight* const experts[] = {weight, weight, weight};
-    const std::int32_t offsets[] = {0, 3, 3, kRowsMax};
-    cpu->run(GroupedMatMul{grouped, x, experts, offsets, slices});
+    cpu->run(GroupedMatMul{grouped, x, experts, b.ids({0, 3, 3, kRowsMax}), slices});
     EXPECT_TRUE(same_bits(values_of(grouped), values_of(alone))) << name(dtype) << ", grouped";
   }
 }
@@ -228,7 +227,7 @@ TEST_P(BitsTest, NaNBeforeTheWindowReachesNoLaterRow) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, BitsTest, testing::ValuesIn(cpu_variants()), variant_name);
+INSTANTIATE_TEST_SUITE_P(All, BitsTest, testing::ValuesIn(backends_under_test()), backend_name);
 
 }  // namespace
 }  // namespace tandem

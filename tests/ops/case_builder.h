@@ -130,7 +130,7 @@ class CaseBuilder {
  private:
   Tensor tensor(DType dtype, Shape shape) {
     const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * traits(dtype).block_bytes;
-    buffers_.push_back(backend_.allocate(std::max<std::size_t>(bytes, 64)));
+    buffers_.push_back(backend_.allocate_shared(std::max<std::size_t>(bytes, 64)));
     return Tensor(buffers_.back().data(), dtype, shape);
   }
 

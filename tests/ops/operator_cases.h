@@ -188,23 +188,42 @@ inline OperatorCase grouped_case(std::string name, DType dtype, std::vector<int>
   return {std::move(name), {}, [=](CaseBuilder& b) {
             const int k = whole_blocks(dtype, 128);
             auto& experts = b.keep(std::vector<const Weight*>());
-            auto& offsets = b.keep(std::vector<std::int32_t>{0});
+            std::vector<std::int32_t> offsets{0};
             for (const int count : counts) {
               experts.push_back(b.weight(dtype, 70, k));
               offsets.push_back(offsets.back() + count);
             }
             const Tensor out = b.zeros(offsets.back(), 70), x = b.normal(offsets.back(), k);
-            return BuiltCase{{GroupedMatMul{out, x, experts, offsets, eight_slices(dtype, k)}}, {out}};
+            return BuiltCase{{GroupedMatMul{out, x, experts, b.ids(offsets), eight_slices(dtype, k)}}, {out}};
           }};
 }
 
-inline void add_expert_cases(std::vector<OperatorCase>& table) {
-  for (const DType dtype : {DType::kBF16, DType::kF8E4M3, DType::kQ4_1, DType::kQ6_K}) {
-    table.push_back(
-        grouped_case(format("grouped_matmul {}, an expert nobody chose", name(dtype)), dtype, {3, 0, 1, 20}));
-    table.push_back(grouped_case(format("grouped_matmul {}, one chosen by all", name(dtype)), dtype, {0, 40, 0}));
-    table.push_back(grouped_case(format("grouped_matmul {}, no rows", name(dtype)), dtype, {0, 0}));
+inline BuiltCase grouping(CaseBuilder& b, int rows, int k, int experts, int begin, int held) {
+  const Tensor flat = b.random_ids(rows * k, experts), weights = b.normal(rows, k);
+  const Tensor ids(flat.data, DType::kI32, {rows, k});
+  std::int64_t count = 0;
+  for (int s = 0; s < rows * k; ++s)
+    count += flat.as<std::int32_t>()[s] >= begin && flat.as<std::int32_t>()[s] < begin + held;
+  const auto indices = [&](std::int64_t n) { return b.ids(std::vector<std::int32_t>(static_cast<std::size_t>(n))); };
+  const GroupByExpert op{.rows = indices(count),
+                         .outputs = indices(count),
+                         .weights = b.zeros(count, 1),
+                         .offsets = indices(held + 1),
+                         .expert_ids = ids,
+                         .expert_weights = weights,
+                         .begin = begin};
+  return {{op}, {op.rows, op.outputs, op.weights, op.offsets}};
+}
+
+inline void add_grouping_cases(std::vector<OperatorCase>& table) {
+  for (const auto& [rows, k, experts, begin, held] :
+       {std::array{0, 3, 8, 0, 8}, {1, 3, 8, 0, 8}, {70, 8, 48, 0, 48}, {70, 2, 8, 3, 4}, {600, 8, 300, 40, 200}}) {
+    table.push_back({format("group_by_expert, {} rows, {} of {}, held {} from {}", rows, k, experts, held, begin),
+                     kExact, [=](CaseBuilder& b) { return grouping(b, rows, k, experts, begin, held); }});
   }
+}
+
+inline void add_router_cases(std::vector<OperatorCase>& table) {
   for (const bool renormalise : {false, true}) {
     table.push_back({format("select_experts, renormalise {}", renormalise), {}, [=](CaseBuilder& b) {
                        const Tensor ids = b.ids(std::vector<std::int32_t>(30), {10, 3}), weights = b.zeros(10, 3);
@@ -253,6 +272,15 @@ inline void add_expert_cases(std::vector<OperatorCase>& table) {
                      const Tensor ids = b.ids(std::vector<std::int32_t>(16), {2, 8}), weights = b.zeros(2, 8);
                      return BuiltCase{{SelectExperts{ids, weights, b.normal(2, 8), true}}, {ids, weights}};
                    }});
+}
+
+inline void add_expert_cases(std::vector<OperatorCase>& table) {
+  for (const DType dtype : {DType::kBF16, DType::kF8E4M3, DType::kQ4_1, DType::kQ6_K}) {
+    table.push_back(
+        grouped_case(format("grouped_matmul {}, an expert nobody chose", name(dtype)), dtype, {3, 0, 1, 20}));
+    table.push_back(grouped_case(format("grouped_matmul {}, one chosen by all", name(dtype)), dtype, {0, 40, 0}));
+    table.push_back(grouped_case(format("grouped_matmul {}, no rows", name(dtype)), dtype, {0, 0}));
+  }
   table.push_back({"gather_rows", kExact, [](CaseBuilder& b) {
                      const Tensor out = b.zeros(50, 37), x = b.normal(20, 37, 1, 3);
                      return BuiltCase{{GatherRows{out, x, b.random_ids(50, 20)}}, {out}};
@@ -361,6 +389,8 @@ inline std::vector<OperatorCase> operator_cases() {
   add_row_cases(table);
   add_product_cases(table);
   add_head_cases(table);
+  add_grouping_cases(table);
+  add_router_cases(table);
   add_expert_cases(table);
   add_attention_cases(table);
   return table;

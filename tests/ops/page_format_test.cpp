@@ -33,7 +33,7 @@ std::vector<std::byte> exported(Backend& backend, const KvCache& cache, std::int
   return page;
 }
 
-class PagesTest : public CpuVariantTest {};
+class PagesTest : public EveryBackendTest {};
 
 TEST_P(PagesTest, AreThoseOfTheReference) {
   const auto reference = make_reference_backend();
@@ -82,7 +82,7 @@ TEST_P(PagesTest, OfAnotherCacheAreRefusedUntouched) {
   EXPECT_EQ(exported(*cpu, cache, 1), before);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, PagesTest, testing::ValuesIn(cpu_variants()), variant_name);
+INSTANTIATE_TEST_SUITE_P(All, PagesTest, testing::ValuesIn(backends_under_test()), backend_name);
 
 }  // namespace
 }  // namespace tandem

@@ -106,7 +106,7 @@ class RandomLife {
 
   void step(bool with_trouble) {
     const Batch batch = scheduler_.plan();
-    model_.zero(batch.fresh_blocks);
+    model_.zero(batch.fresh.blocks);
     scheduler_.check_integrity();
     check(batch);
     std::vector<SequenceResult> results;
@@ -156,8 +156,8 @@ class RandomLife {
         trace_ = mix64(trace_ ^ rows.request) + static_cast<std::uint64_t>(rows.position * 1000 + rows.rows());
       }
     }
-    const std::set<std::int32_t> fresh(batch.fresh_blocks.begin(), batch.fresh_blocks.end());
-    EXPECT_EQ(fresh.size(), batch.fresh_blocks.size());
+    const std::set<std::int32_t> fresh(batch.fresh.blocks.begin(), batch.fresh.blocks.end());
+    EXPECT_EQ(fresh.size(), batch.fresh.blocks.size());
   }
 
   void hear(RequestEvent event) {

@@ -33,7 +33,7 @@ struct House {
 
   Batch plan() {
     Batch batch = scheduler.plan();
-    model.zero(batch.fresh_blocks);
+    model.zero(batch.fresh.blocks);
     scheduler.check_integrity();
     return batch;
   }
@@ -87,7 +87,7 @@ TEST(Scheduler, APromptIsComputedInChunksAndThenTokenByToken) {
   EXPECT_EQ(shape_of(first), (Shape{{1, 0, 100}}));
   EXPECT_EQ(first.micro_batches[0].logits_rows(), 0);
   EXPECT_FALSE(first.micro_batches[0].sequences[0].samples);
-  EXPECT_EQ(first.fresh_blocks.size(), 2u);
+  EXPECT_EQ(first.fresh.blocks.size(), 2u);
   EXPECT_TRUE(house.answers.empty());
   const Batch second = house.step();
   EXPECT_EQ(shape_of(second), (Shape{{1, 100, 50}}));
@@ -176,7 +176,7 @@ TEST(Scheduler, KeepsAcceptedDraftsAndRollsBackTheRest) {
   const Batch batch = house.plan();
   EXPECT_EQ(shape_of(batch), (Shape{{1, 62, 3}}));
   EXPECT_EQ(batch.micro_batches[0].logits_rows(), 3);
-  EXPECT_EQ(batch.fresh_blocks.size(), 1u);
+  EXPECT_EQ(batch.fresh.blocks.size(), 1u);
   const auto results = house.compute(batch);
   EXPECT_EQ(results[0].rows_kept, 2);
   EXPECT_EQ(results[0].tokens.size(), 2u);
@@ -275,6 +275,70 @@ TEST(Scheduler, LogitsThatAreNotFiniteEndOneRequest) {
   EXPECT_EQ(house.scheduler.load().kv.cached, 0);
   house.run();
   EXPECT_EQ(house.answers[2].size(), 4u);
+}
+
+// Rows that each request has in a batch.
+std::map<RequestId, std::int64_t> rows_of(const Batch& batch) {
+  std::map<RequestId, std::int64_t> rows;
+  for (const auto& [id, position, count] : shape_of(batch)) rows[id] = count;
+  return rows;
+}
+
+TEST(Scheduler, WaitingPromptsNeverStopRunningAnswers) {
+  constexpr std::int64_t kRowsMax = 96;
+  House house({.sequences_max = 16, .rows_per_step_max = kRowsMax, .prefill_chunk = 64}, 256);
+  for (RequestId id = 1; id <= 4; ++id) ASSERT_TRUE(house.scheduler.submit(request_of(id, 8, 60)));
+  house.step();
+  // From here on long prompts pour in. Each step has a row of every answer under way, and never more rows than allowed:
+  // the time between two tokens is that of one bounded step.
+  for (RequestId id = 5; id <= 12; ++id) ASSERT_TRUE(house.scheduler.submit(request_of(id, 500, 2)));
+  for (int i = 0; i < 50; ++i) {
+    const Batch batch = house.step();
+    EXPECT_LE(batch.rows(), kRowsMax);
+    const auto rows = rows_of(batch);
+    for (RequestId id = 1; id <= 4; ++id) ASSERT_EQ(rows.at(id), 1) << "answer " << id << " stood still in step " << i;
+    EXPECT_EQ(house.answers[1].size(), static_cast<std::size_t>(i) + 2);
+  }
+  EXPECT_EQ(house.answers[8].size(), 2u) << "and the prompts got what was left";
+}
+
+TEST(Scheduler, FirstTokensOfManyThatArriveTogetherComeInOrderOfArrival) {
+  constexpr std::int64_t kPrompt = 40, kRequests = 20, kRowsMax = 64;
+  House house({.sequences_max = kRequests, .rows_per_step_max = kRowsMax, .prefill_chunk = 32}, 256);
+  for (RequestId id = 1; id <= kRequests; ++id) ASSERT_TRUE(house.scheduler.submit(request_of(id, kPrompt, 100)));
+  std::map<RequestId, int> first;
+  int steps = 0;
+  for (; first.size() < kRequests && steps < 100; ++steps) {
+    house.step();
+    for (const auto& [id, answer] : house.answers) first.try_emplace(id, steps);
+  }
+  for (RequestId id = 2; id <= kRequests; ++id) EXPECT_LE(first.at(id - 1), first.at(id)) << id;
+  // Nothing is wasted on the way: prompts and the answers beside them fill the steps.
+  const std::int64_t rows_needed = kRequests * kPrompt + kRequests * steps / 2;
+  EXPECT_LE(steps, rows_needed / kRowsMax + 2);
+}
+
+TEST(Scheduler, ALongPromptLeavesRoomForShortOnesBehindIt) {
+  House house({.sequences_max = 8, .rows_per_step_max = 64, .prefill_chunk = 32}, 256);
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 900, 4)));
+  for (RequestId id = 2; id <= 4; ++id) ASSERT_TRUE(house.scheduler.submit(request_of(id, 8, 4)));
+  house.step();
+  for (RequestId id = 2; id <= 4; ++id) EXPECT_EQ(house.answers[id].size(), 1u) << "in the step after its arrival";
+  EXPECT_TRUE(house.answers[1].empty());
+}
+
+TEST(Scheduler, ACancelledRequestsBlocksAreFreeAtOnce) {
+  House house({.sequences_max = 2}, 18);
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 1000, 20)));  // nearly all the cache there is
+  house.step();
+  ASSERT_TRUE(house.scheduler.submit(request_of(2, 1000, 20)));
+  house.step();
+  EXPECT_GT(house.scheduler.load().kv.held, 0);
+  EXPECT_EQ(house.scheduler.load().waiting, 1);
+  house.scheduler.cancel(1);  // between steps: not even the next plan is waited for
+  EXPECT_EQ(house.scheduler.load().kv.held, 0);
+  house.scheduler.check_integrity();
+  EXPECT_EQ(rows_of(house.plan()).count(2), 1u) << "and serve who waited";
 }
 
 TEST(Scheduler, CancelsWhatWaitsWhatRunsAndWhatIsInFlight) {

@@ -273,5 +273,118 @@ TEST(CompletionLimits, streams_and_queue_refuse_what_is_too_much) {
   EXPECT_THAT(full.error()["message"], HasSubstr("--queue-max"));
 }
 
+// ---- reasoning and calls, from answers by script
+
+constexpr const char* kTwoCalls =
+    "I need it.\n</think>\n\nLet me look.\n<｜tool_calls_begin｜>\n<｜tool_call_begin｜>\nfunction<｜tool_sep｜>"
+    "<steptml:invoke name=\"weather\"><steptml:parameter name=\"city\">Rome <3</steptml:parameter>"
+    "<steptml:parameter "
+    "name=\"days\">2</steptml:parameter></steptml:invoke><｜tool_call_end｜>\n<｜tool_call_begin｜>\n"
+    "function<｜tool_sep｜><steptml:invoke name=\"weather\"></steptml:invoke><｜tool_call_end｜>\n<｜tool_calls_end｜>";
+
+Json weather_request() {
+  return {{"messages", {{{"role", "user"}, {"content", "Weather?"}}}},
+          {"tools", Json::parse(R"([{"type": "function", "function": {"name": "weather", "parameters": {
+             "type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}}}])")}};
+}
+
+TestServerConfig scripted(const char* script) {
+  TestServerConfig config;
+  config.model = "tests/goldens/step3_text_bf16";
+  config.script = script;
+  return config;
+}
+
+TEST(Calls, whole_answers_have_reasoning_content_and_calls) {
+  const TestServer server(scripted(kTwoCalls));
+  const HttpAnswer answer = server.chat(weather_request());
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  const Json choice = answer.json()["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "tool_calls");
+  const Json& message = choice["message"];
+  EXPECT_EQ(message["reasoning_content"], "I need it.");
+  EXPECT_EQ(message["content"], "Let me look.");
+  ASSERT_EQ(message["tool_calls"].size(), 2) << message;
+  EXPECT_EQ(message["tool_calls"][0]["type"], "function");
+  EXPECT_EQ(message["tool_calls"][0]["function"]["name"], "weather");
+  EXPECT_EQ(Json::parse(message["tool_calls"][0]["function"]["arguments"].get<std::string>()),
+            Json::parse(R"({"city": "Rome <3", "days": 2})"));
+  EXPECT_EQ(message["tool_calls"][1]["function"]["arguments"], "{}");
+  EXPECT_NE(message["tool_calls"][0]["id"], message["tool_calls"][1]["id"]);
+}
+
+TEST(Calls, streams_say_the_same_in_pieces) {
+  const TestServer server(scripted(kTwoCalls));
+  Json request = weather_request();
+  request["stream"] = true;
+  std::string reasoning, content, finish;
+  std::vector<Json> calls;
+  for (const Json& event : events_of(server.chat(request).body)) {
+    if (!event.is_object()) continue;
+    const Json& choice = event["choices"][0];
+    reasoning += choice["delta"].value("reasoning_content", "");
+    content += choice["delta"].value("content", "");
+    if (choice["delta"].contains("tool_calls")) calls.push_back(choice["delta"]["tool_calls"][0]);
+    if (choice["finish_reason"].is_string()) finish += choice["finish_reason"];
+  }
+  EXPECT_EQ(reasoning, "I need it.");
+  EXPECT_EQ(content, "Let me look.");
+  EXPECT_EQ(finish, "tool_calls") << "once, at the end";
+  std::string arguments[2];
+  int begun = 0;
+  for (const Json& call : calls) {
+    const int index = call["index"];
+    if (call.contains("id")) {
+      EXPECT_EQ(index, begun++);
+      EXPECT_EQ(call["type"], "function");
+      EXPECT_EQ(call["function"]["name"], "weather");
+    }
+    ASSERT_LT(index, begun) << "a call is named before it has arguments";
+    arguments[index] += call["function"]["arguments"];
+  }
+  EXPECT_EQ(Json::parse(arguments[0]), Json::parse(R"({"city": "Rome <3", "days": 2})"));
+  EXPECT_EQ(arguments[1], "{}");
+  EXPECT_GT(calls.size(), 6U) << "arguments come in pieces";
+}
+
+TEST(Calls, one_at_most_when_they_must_not_be_parallel) {
+  const TestServer server(scripted(kTwoCalls));
+  Json request = weather_request();
+  request["parallel_tool_calls"] = false;
+  EXPECT_EQ(server.chat(request).json()["choices"][0]["message"]["tool_calls"].size(), 1);
+}
+
+TEST(Calls, without_tools_marks_are_text) {
+  const TestServer server(scripted(kTwoCalls));
+  Json request = weather_request();
+  request["tool_choice"] = "none";
+  const Json choice = server.chat(request).json()["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "stop");
+  EXPECT_FALSE(choice["message"].contains("tool_calls"));
+  EXPECT_THAT(choice["message"]["content"].get<std::string>(), HasSubstr("<｜tool_calls_begin｜>"));
+}
+
+TEST(Calls, an_answer_that_is_cut_says_length) {
+  const TestServer server(scripted(kTwoCalls));
+  Json request = weather_request();
+  request["max_tokens"] = 2;
+  const Json choice = server.chat(request).json()["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "length");
+  EXPECT_TRUE(choice["message"]["content"].is_null()) << "all of it is reasoning";
+}
+
+TEST(Calls, parsers_can_be_named) {
+  TestServerConfig config;
+  config.script = R"(<think>a</think><tool_call>{"name": "weather", "arguments": {"city": "R"}}</tool_call>)";
+  config.settings.tool_call_parser = "hermes";
+  config.settings.reasoning_parser = "qwen3";
+  const TestServer server(config);
+  const Json message = server.chat(weather_request()).json()["choices"][0]["message"];
+  EXPECT_EQ(message["reasoning_content"], "a");
+  EXPECT_EQ(message["tool_calls"][0]["function"]["arguments"], R"({"city": "R"})");
+  config.settings.tool_call_parser = "gpt";
+  EXPECT_THROW(TestServer{config}, Error);
+}
+
 }  // namespace
 }  // namespace tandem

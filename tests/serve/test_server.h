@@ -20,6 +20,8 @@ struct TestServerConfig {
   std::int64_t step_ms = 0;  // every step takes at least so long
   std::int64_t queue_max = 1024, sequences_max = 64;
   std::string model = "tests/goldens/llama";
+  std::string script;         // every answer, whatever is asked; empty: what the model says
+  std::string chat_template;  // instead of the model's own
 };
 
 class TestServer {

@@ -83,6 +83,36 @@ TEST(ChatTemplate, IsBounded) {
       {"repeat", "{{ 'x' * 1000000000 }}"},
       {"join", "{{ range(100000) | join('x' * 100000) }}"},
       {"replace", "{{ ('x' * 100000).replace('x', 'y' * 100000) }}"},
+      {"concatenation",
+       "{% set ns = namespace(x='x') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}"},
+      {"addition", "{% set ns = namespace(x='x') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}"},
+      {"lists", "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}"},
+      {"repeated list", "{{ ([1] * 1000000000) | list | length }}"},
+      {"characters", "{{ ('x' * 90000000) | list | length }}"},
+      {"many repeats",
+       "{% set ns = namespace(x=[]) %}{% for i in range(1000) %}"
+       "{% set ns.x = ns.x + ['x' * (10000000 + i)] %}{% endfor %}"},
+      {"many constants",
+       [] {
+         std::string source;
+         for (int i = 0; i < 1000; ++i) source += "{% set a = 'x' * 99999999 %}";
+         return source;
+       }()},
+      {"gathered text",
+       "{% set ns = namespace(x='x') %}{% for i in range(60) %}"
+       "{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}{% endfor %}"},
+      {"gathered raw text",
+       "{% set y %}{% for i in range(90000) %}" + std::string(200'000, 'r') + "{% endfor %}{% endset %}"},
+      {"raw text of a macro",
+       "{% macro m() %}" + std::string(200'000, 'r') +
+           "{% endmacro %}"
+           "{% set ns = namespace(x=[]) %}{% for i in range(50000) %}{% set ns.x = [ns.x, m()] %}{% endfor %}"},
+      {"printed structure",
+       "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
+       "{% set y %}{{ ns.x }}{% endset %}"},
+      {"split",
+       "{% set ns = namespace(x=[]) %}{% for i in range(100) %}"
+       "{% set ns.x = [ns.x, (',' * 10000000).split(',')] %}{% endfor %}"},
       {"syntax", "{% if %}"},
       {"parentheses", "{{ " + std::string(100000, '(') + " }}"},
       {"source size", std::string(1 << 20, 'x')},
@@ -92,6 +122,23 @@ TEST(ChatTemplate, IsBounded) {
        "raise_exception('end') }}"},
   };
   for (const auto& [name, source] : hostile) EXPECT_THROW(render(source), Error) << name;
+}
+
+// What counts on the way changes nothing of what comes out.
+TEST(ChatTemplate, OperatorsAreWhatTheyAre) {
+  EXPECT_EQ(render("{{ 'a' ~ 1 ~ none ~ [2] }} {{ 'a' + 'b' }} {{ 1 + 2 }} {{ [1] + [2, 3] }} {{ 1.5 + 1 }}"),
+            "a1None[2] ab 3 [1, 2, 3] 2.5");
+  EXPECT_EQ(render("{{ 'ab' * 2 }} {{ 2 * 'ab' }} {{ 3 * 4 }} {{ [1] * 3 }} {{ 'abc' | list }} {{ 2 * 1.5 }}"),
+            "abab abab 12 [1, 1, 1] ['a', 'b', 'c'] 3.0");
+  EXPECT_EQ(render("{{ true }} {{ none }} {{ missing }}{{ {'a': [1, 'b']} }} {{ -1.0 }}"),
+            render("{{ true }} ") + render("{{ none }} {{ missing }}") + render("{{ {'a': [1, 'b']} }} {{ -1.0 }}"));
+  const std::string raw(300, 'r');
+  EXPECT_EQ(
+      render("{% macro m(x) %}" + raw + "{{ x }}{% endmacro %}{% for i in range(2) %}{{ m(i) }}{% endfor %}" + raw),
+      raw + "0" + raw + "1" + raw);
+  EXPECT_EQ(render("{% set y %}" + raw + "{% endset %}{{ y | length }}{% block b %}" + raw + "{% endblock %}"),
+            "300" + raw);
+  EXPECT_THROW(render("{{ 'a' + 1 }}"), Error);
 }
 
 TEST(ChatTemplate, RefusesBadInputs) {

@@ -75,5 +75,12 @@ TEST(Detokenizer, HoldsBackACutCharacter) {
   EXPECT_EQ(detokenizer.finish(), "\ufffd");
 }
 
+TEST(Detokenizer, shows_the_special_tokens_that_it_is_told_to) {
+  const Tokenizer tokenizer = golden_tokenizer("tokenizer_step3");
+  const std::int32_t turn = *tokenizer.find_token("<|BOT|>"), end = *tokenizer.find_token("<|EOT|>");
+  Detokenizer text(tokenizer, true, {turn});
+  EXPECT_EQ(text.push(turn) + text.push(end) + text.finish(), "<|BOT|>");
+}
+
 }  // namespace
 }  // namespace tandem

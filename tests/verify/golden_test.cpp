@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/format.h"
+#include "ops/cuda/device.h"
 #include "tests/verify/gguf_copy.h"
 #include "verify/expectations.h"
 #include "verify/verify.h"
@@ -23,13 +24,16 @@ struct Case {
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const char* checkpoint :
-       {"llama", "qwen3", "qwen3_moe", "step3_text_bf16", "step3_text_d256", "step3_text_fp8",
+       {"llama", "qwen3", "qwen3_moe", "step3_text_bf16", "step3_text_d256", "step3_text_fp8", "deepseek_v3", "step3p5",
         "llama_gguf/llama-f16.gguf", "llama_gguf/llama-q8_0.gguf", "llama_gguf/llama-q4_0.gguf",
         "llama_gguf/llama-q4_1.gguf", "llama_gguf/llama-q4_k_m.gguf"}) {
     all.push_back({checkpoint, "reference", DType::kF32, "local"});
     for (const char* layout : {"local", "1A1F", "2A2F"}) {
       all.push_back({checkpoint, "cpu", DType::kF32, layout});
       all.push_back({checkpoint, "cpu", DType::kBF16, layout});
+      if (!cuda::look_at_device().built) continue;
+      all.push_back({checkpoint, "cuda", DType::kF32, layout});
+      all.push_back({checkpoint, "cuda", DType::kBF16, layout});
     }
   }
   return all;
@@ -39,6 +43,8 @@ class Golden : public testing::TestWithParam<Case> {};
 
 TEST_P(Golden, StaysWithinTheRecordedLimits) {
   const Case& c = GetParam();
+  if (const std::string reason = cuda::why_unusable(cuda::look_at_device()); c.backend == "cuda" && !reason.empty())
+    GTEST_SKIP() << reason;
   const std::string path = "tests/goldens/" + c.checkpoint;
   EngineConfig config;
   config.backend = c.backend;

@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "engine/engine.h"
 #include "ops/cpu/cpu_backend.h"
+#include "ops/cuda/device.h"
 
 namespace tandem {
 namespace {
@@ -96,6 +97,21 @@ TEST_F(SmolLM2, EveryVariantAnswersTokenForTokenInF32) {
     EngineConfig c = config("cpu", DType::kF32);
     c.variant = variant.name;
     expect_f32_answers(*checkpoint_, c);
+  }
+}
+
+class SmolLM2OnTheGpu : public SmolLM2 {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = cuda::why_unusable(cuda::look_at_device()); !reason.empty()) GTEST_SKIP() << reason;
+    SmolLM2::SetUp();
+  }
+};
+
+TEST_F(SmolLM2OnTheGpu, AnswersTokenForTokenInF32) {
+  for (const char* layout : {"local", "1A1F", "2A2F"}) {
+    SCOPED_TRACE(layout);
+    expect_f32_answers(*checkpoint_, config("cuda", DType::kF32, layout));
   }
 }
 
@@ -189,6 +205,14 @@ NllErrors nll_errors(const Checkpoint& checkpoint, EngineConfig config, std::siz
 
 TEST_F(SmolLM2, LikelihoodsInF32) {
   EXPECT_LT(nll_errors(*checkpoint_, config("cpu", DType::kF32), 8).largest, 1e-3);
+}
+
+TEST_F(SmolLM2OnTheGpu, LikelihoodsInF32) {
+  EXPECT_LT(nll_errors(*checkpoint_, config("cuda", DType::kF32), 8).largest, 1e-3);
+}
+
+TEST_F(SmolLM2OnTheGpu, DefaultMeanLikelihood) {
+  EXPECT_LT(nll_errors(*checkpoint_, config("cuda", DType::kBF16), 8).mean, 0.005);
 }
 
 TEST_F(SmolLM2, ReferenceLikelihoods) {

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The Tandem authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Building a preset, and the two commands that run what a release build makes: chat and bench.
+# Building a preset, and the commands that run what a release build makes: chat, serve and bench.
 
 help_build() {
   cat <<'TEXT'
@@ -68,15 +68,35 @@ on standard input one prompt is read from it and one answer printed. build/relea
 TEXT
 }
 
-cmd_chat() {
-  local model
+cmd_chat() { run_with_model chat "$@"; }
+
+help_serve() {
+  cat <<'TEXT'
+usage: ./dev serve [ARGUMENTS OF tandem serve]
+
+An OpenAI-compatible server on http://127.0.0.1:8000/v1 with the default model, SmolLM2-135M-Instruct. Installs what is
+missing, builds a release, fetches the model once (93 MB, kept in ~/.cache/tandem/models), and hands over to
+build/release/tandem serve. Ctrl-C ends it when the answers under way have ended. docs/serving.md tells more.
+TEXT
+}
+
+cmd_serve() {
+  [ -z "${TANDEM_CONFIG:-}" ] || set -- --config "$TANDEM_CONFIG" "$@"
+  [ -z "${TANDEM_MODEL:-}" ] || set -- --model "$TANDEM_MODEL" "$@"
+  run_with_model serve "$@"
+}
+
+# run_with_model COMMAND [ARGUMENT…]: with the default model unless the arguments name one, or a file that may.
+run_with_model() {
+  local command=$1 model
+  shift
   setup base
   build_program
   case " $* " in
-    *' --model '* | *' --model='*) exec build/release/tandem chat "$@" ;;
+    *' --model '* | *' --model='* | *' -m '* | *' --config '* | *' --config='*) exec build/release/tandem "$command" "$@" ;;
   esac
   model=$(tools/fetch-model)
-  exec build/release/tandem chat --model "$model" "$@"
+  exec build/release/tandem "$command" --model "$model" "$@"
 }
 
 help_bench() {

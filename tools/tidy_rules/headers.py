@@ -45,6 +45,8 @@ def compile_commands(project, build):
     if not listing.exists():
         return found
     for entry in json.loads(listing.read_text()):
+        if entry["file"].endswith(".cu"):  # another compiler, with flags of its own
+            continue
         try:
             path = os.path.relpath(entry["file"], project.root)
         except ValueError:

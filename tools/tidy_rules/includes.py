@@ -18,13 +18,13 @@ ORDER = (
     ("sched",),
     ("engine",),
     ("session",),
-    ("sim", "deploy", "plan", "serve", "verify"),
+    ("sim", "deploy", "plan", "serve", "traffic", "verify"),
     ("cli",),
 )
 RANK = {folder: rank for rank, row in enumerate(ORDER) for folder in row}
 
 # These know less than their place in the order would allow.
-ONLY = {"text": {"base", "text"}, "chat_format": {"base", "text", "chat_format"}}
+ONLY = {"text": {"base", "text"}, "traffic": {"base", "traffic"}, "chat_format": {"base", "text", "chat_format"}}
 
 # Third-party header (a prefix of the name in <>) → the one folder that includes it.
 THIRD_PARTY = {

@@ -5,6 +5,7 @@
 //! that knows this header; it checks sizes and allowed parts of a tokenizer.json before the bytes come here.
 
 mod border;
+mod growth;
 mod strftime;
 mod template;
 mod tokenizer;

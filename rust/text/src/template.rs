@@ -4,18 +4,21 @@
 //! Chat templates: Jinja with the settings that model authors test with (trim_blocks, lstrip_blocks, Python's string
 //! methods, tojson that escapes neither HTML nor other scripts).
 //!
-//! A template is code from outside. Fuel bounds its steps, the writer bounds its output, every filter that can make
-//! much from little is bounded or missing, and it runs on a thread of its own whose stack is made for the deepest value
-//! that the fuel can build (values nest as deep as a template likes, and dropping them recurses).
+//! A template is code from outside. Fuel bounds its steps, `growth` bounds what it makes on its way, every filter that
+//! can make much from little is bounded or missing, and it runs on a thread of its own whose stack is made for the
+//! deepest value that the fuel can build (values nest as deep as a template likes, and dropping them recurses).
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use minijinja::machinery::{self, CodeGenerator, Instructions};
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 use serde::Serialize;
 
 use crate::border::{answer, bytes_of, caught, text_of, Failure, Outcome, TandemBuffer, TandemStatus};
+use crate::growth::{add_counters, check_constants, count_growth, make, Blocks};
 use crate::strftime::strftime;
 
 pub const TANDEM_TEMPLATE_BYTES_MAX: usize = 256 << 10;
@@ -32,7 +35,12 @@ const FILTER_BYTES_MAX: usize = TANDEM_PROMPT_BYTES_MAX;
 const NAME: &str = "chat";
 
 pub struct TandemTemplate {
-    environment: Arc<Environment<'static>>,
+    environment: Environment<'static>,
+    // These point into source, which stays where it is: they are declared, and dropped, before it.
+    instructions: Instructions<'static>,
+    blocks: Blocks,
+    #[allow(dead_code)]
+    source: Arc<str>,
 }
 
 /// The inputs of a rendering, each JSON text: `messages` an array, `tools` an array or null, `variables` an object.
@@ -123,19 +131,17 @@ impl serde_json::ser::Formatter for PythonStyle {
 struct Bounded {
     bytes: Vec<u8>,
     limit: usize,
-    full: bool,
 }
 
 impl Bounded {
     fn new(limit: usize) -> Self {
-        Bounded { bytes: Vec::new(), limit, full: false }
+        Bounded { bytes: Vec::new(), limit }
     }
 }
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() > self.limit - self.bytes.len() {
-            self.full = true;
             return Err(io::Error::other("output is too long"));
         }
         self.bytes.extend_from_slice(bytes);
@@ -166,6 +172,7 @@ fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<Value
         .serialize(&mut serializer)
         .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}")))?;
     let json = String::from_utf8(serializer.into_inner().bytes).expect("JSON is UTF-8");
+    make(json.len())?;
     Ok(Value::from(json))
 }
 
@@ -176,13 +183,17 @@ fn join(value: &Value, joiner: Option<Value>) -> Result<Value, Error> {
         let separator = if index > 0 { joiner.as_str() } else { "" };
         write!(text, "{separator}{item}").map_err(|_| too_large("join"))?;
     }
+    make(text.bytes.len())?;
     Ok(Value::from(String::from_utf8(text.bytes).expect("joined text is UTF-8")))
 }
 
 fn replace(text: &str, from: &str, to: &str) -> Result<Value, Error> {
     let count = if from.is_empty() { text.len() + 1 } else { text.matches(from).count() };
     match count.checked_mul(to.len()) {
-        Some(added) if added <= FILTER_BYTES_MAX => Ok(Value::from(text.replace(from, to))),
+        Some(added) if added <= FILTER_BYTES_MAX => {
+            make(text.len() + added)?;
+            Ok(Value::from(text.replace(from, to)))
+        }
         _ => Err(too_large("replace")),
     }
 }
@@ -195,6 +206,10 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
             ("replace", [from, to]) => {
                 return replace(value.as_str().unwrap_or_default(), &from.to_string(), &to.to_string())
             }
+            // As many values as the text has bytes, at most.
+            ("split" | "rsplit" | "splitlines", _) => {
+                make(value.as_str().map_or(0, str::len).saturating_mul(size_of::<Value>()))?;
+            }
             ("join" | "replace" | "format", _) => return Err(Error::from(ErrorKind::UnknownMethod)),
             _ => {}
         }
@@ -202,16 +217,19 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
     minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
 }
 
+fn syntax() -> Result<SyntaxConfig, Error> {
+    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()
+}
+
 fn new_environment() -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
-    let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
-    environment.set_syntax(syntax);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_recursion_limit(RECURSION_MAX);
     environment.set_fuel(Some(TANDEM_TEMPLATE_STEPS_MAX));
     environment.set_debug(false);
     environment.set_unknown_method_callback(method);
-    for name in ["format", "batch", "slice", "indent", "pprint", "center", "wordwrap"] {
+    add_counters(&mut environment);
+    for name in ["format", "batch", "slice", "indent", "pprint", "center", "wordwrap", "split", "lines"] {
         environment.remove_filter(name);
     }
     environment.add_filter("tojson", tojson);
@@ -257,9 +275,17 @@ fn compile(source: &str) -> Outcome<TandemTemplate> {
         return Err(Failure::new(TandemStatus::TandemOutOfResources, message));
     }
     with_deep_stack(|| {
-        let mut environment = new_environment().map_err(failure)?;
-        environment.add_template_owned(NAME, source.to_string()).map_err(failure)?;
-        Ok(TandemTemplate { environment: Arc::new(environment) })
+        let environment = new_environment().map_err(failure)?;
+        let source: Arc<str> = source.into();
+        // SAFETY: the text is on the heap and is dropped after all that points to it, here and in TandemTemplate.
+        let text: &'static str = unsafe { &*std::ptr::from_ref::<str>(&source) };
+        check_constants(text, syntax().map_err(failure)?).map_err(failure)?;
+        let tree = machinery::parse(text, NAME, syntax().map_err(failure)?).map_err(failure)?;
+        let mut generator = CodeGenerator::new(NAME, text);
+        generator.compile_stmt(&tree);
+        let (mut instructions, mut blocks) = generator.finish();
+        count_growth(&mut instructions, &mut blocks).map_err(failure)?;
+        Ok(TandemTemplate { environment, instructions, blocks, source })
     })
 }
 
@@ -268,22 +294,28 @@ fn json_of(bytes: &[u8], what: &str) -> Outcome<serde_json::Value> {
         .map_err(|error| Failure::new(TandemStatus::TandemInvalidArgument, format!("{what}: {error}")))
 }
 
-fn render(environment: &Environment, parts: [&[u8]; 3], unix_seconds: i64) -> Outcome<Vec<u8>> {
+fn render(template: &TandemTemplate, parts: [&[u8]; 3], unix_seconds: i64) -> Outcome<Vec<u8>> {
     let serde_json::Value::Object(mut variables) = json_of(parts[2], "template variables")? else {
         return Err(Failure::new(TandemStatus::TandemInvalidArgument, "template variables: not an object"));
     };
     variables.insert(String::from("messages"), json_of(parts[0], "messages")?);
     variables.insert(String::from("tools"), json_of(parts[1], "tools")?);
     variables.insert(String::from("_unix_seconds"), serde_json::Value::from(unix_seconds));
-    let template = environment.get_template(NAME).map_err(failure)?;
-    let mut output = Bounded::new(TANDEM_PROMPT_BYTES_MAX);
-    let outcome = template.render_captured_to(Value::from(Serde(&variables)), &mut output).map(drop);
-    if output.full {
+    let mut prompt = String::new();
+    machinery::eval(
+        &template.environment,
+        &template.instructions,
+        Value::from(Serde(&variables)),
+        &template.blocks,
+        &mut machinery::make_string_output(&mut prompt),
+        AutoEscape::None,
+    )
+    .map_err(failure)?;
+    if prompt.len() > TANDEM_PROMPT_BYTES_MAX {
         let message = format!("chat template: output is over {TANDEM_PROMPT_BYTES_MAX} bytes");
         return Err(Failure::new(TandemStatus::TandemOutOfResources, message));
     }
-    outcome.map_err(failure)?;
-    Ok(output.bytes)
+    Ok(prompt.into_bytes())
 }
 
 /// Compiles a Jinja source into a new handle. Lifetime: the source is copied, the handle lives until
@@ -335,6 +367,6 @@ pub unsafe extern "C" fn tandem_template_render(
             bytes_of(conversation.variables, conversation.variables_size),
         ];
         let unix_seconds = conversation.unix_seconds;
-        with_deep_stack(|| render(&template.environment, parts, unix_seconds))
+        with_deep_stack(|| render(template, parts, unix_seconds))
     })
 }

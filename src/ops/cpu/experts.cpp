@@ -104,6 +104,31 @@ void run(Machine& machine, const SelectExperts& op) {
   });
 }
 
+void run(Machine&, const GroupByExpert& op) {
+  const std::int64_t slots = op.expert_ids.shape.elements(), k = op.expert_ids.shape[1];
+  const std::int64_t held = op.offsets.shape[0] - 1;
+  const auto* ids = op.expert_ids.as<const std::int32_t>();
+  auto* offsets = op.offsets.as<std::int32_t>();
+  std::fill(offsets, offsets + held + 1, 0);
+  const auto local = [&](std::int64_t slot) { return ids[slot] - op.begin; };
+  const auto is_held = [&](std::int64_t slot) { return local(slot) >= 0 && local(slot) < held; };
+  for (std::int64_t s = 0; s < slots; ++s)
+    if (is_held(s)) ++offsets[local(s) + 1];
+  for (std::int64_t e = 0; e < held; ++e) offsets[e + 1] += offsets[e];
+  TANDEM_CHECK(offsets[held] == op.rows.shape[0], "output rows are not the slots of this worker's experts");
+  // Each expert's offset walks to its end and is then the next one's beginning.
+  std::int32_t output = 0;
+  for (std::int64_t s = 0; s < slots; ++s) {
+    if (!is_held(s)) continue;
+    const std::int32_t place = offsets[local(s)]++;
+    op.rows.as<std::int32_t>()[place] = static_cast<std::int32_t>(s / k);
+    op.outputs.as<std::int32_t>()[place] = output++;
+    op.weights.row<float>(place)[0] = op.expert_weights.as<const float>()[s];
+  }
+  std::copy_backward(offsets, offsets + held, offsets + held + 1);
+  offsets[0] = 0;
+}
+
 void run(Machine& machine, const GatherRows& op) {
   const std::int64_t columns = op.x.shape[1];
   machine.split(op.out.rows(), columns, [&](int, std::int64_t begin, std::int64_t end) {

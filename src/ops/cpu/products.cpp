@@ -112,8 +112,9 @@ void run(Machine& machine, const MatMul& op) {
 }
 
 void run(Machine& machine, const GroupedMatMul& op) {
+  const auto* offsets = op.offsets.as<const std::int32_t>();
   run_pieces(machine, {op.out, op.x, op.slices}, static_cast<std::int64_t>(op.experts.size()),
-             [&](std::int64_t i) { return Piece{&packed(op.experts[i]), op.offsets[i], op.offsets[i + 1]}; });
+             [&](std::int64_t i) { return Piece{&packed(op.experts[i]), offsets[i], offsets[i + 1]}; });
 }
 
 void run(Machine& machine, const ProjectHeads& op) {

@@ -2,12 +2,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The folder in a build without CUDA.
+#include "base/error.h"
+#include "ops/cuda/cuda_backend.h"
 #include "ops/cuda/device.h"
 
-namespace tandem::cuda {
+namespace tandem {
 
-DeviceFacts look_at_device() {
+cuda::DeviceFacts cuda::look_at_device() {
   return {};
 }
 
-}  // namespace tandem::cuda
+std::unique_ptr<Backend> make_cuda_backend() {
+  throw Error(ErrorCode::kUnsupported, "no CUDA here: " + cuda::why_unusable(cuda::look_at_device()));
+}
+
+}  // namespace tandem

@@ -65,6 +65,31 @@ void run(const SelectExperts& op) {
   }
 }
 
+void run(const GroupByExpert& op) {
+  const std::int64_t slots = op.expert_ids.shape.elements(), k = op.expert_ids.shape[1];
+  const std::int64_t held = op.offsets.shape[0] - 1;
+  const auto* ids = op.expert_ids.as<const std::int32_t>();
+  std::int32_t place = 0;
+  for (std::int64_t e = 0; e < held; ++e) {
+    op.offsets.as<std::int32_t>()[e] = place;
+    std::int32_t output = 0;
+    for (std::int64_t s = 0; s < slots; ++s) {
+      const std::int64_t expert = ids[s] - op.begin;
+      if (expert < 0 || expert >= held) continue;
+      if (expert == e) {
+        TANDEM_CHECK(place < op.rows.shape[0], "output rows are not the slots of this worker's experts");
+        op.rows.as<std::int32_t>()[place] = static_cast<std::int32_t>(s / k);
+        op.outputs.as<std::int32_t>()[place] = output;
+        op.weights.row<float>(place)[0] = op.expert_weights.as<const float>()[s];
+        ++place;
+      }
+      ++output;
+    }
+  }
+  op.offsets.as<std::int32_t>()[held] = place;
+  TANDEM_CHECK(place == op.rows.shape[0], "output rows are not the slots of this worker's experts");
+}
+
 void run(const GatherRows& op) {
   const auto bytes = static_cast<std::size_t>(op.x.shape[1]) * sizeof(float);
   for (std::int64_t i = 0; i < op.out.rows(); ++i)

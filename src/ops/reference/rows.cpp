@@ -83,7 +83,8 @@ void run(const MatMul& op) {
 
 void run(const GroupedMatMul& op) {
   for (std::size_t e = 0; e < op.experts.size(); ++e)
-    product(op.out, op.x, of(op.experts[e]), op.slices, op.offsets[e], op.offsets[e + 1]);
+    product(op.out, op.x, of(op.experts[e]), op.slices, op.offsets.as<const std::int32_t>()[e],
+            op.offsets.as<const std::int32_t>()[e + 1]);
 }
 
 void run(const Rope& op) {

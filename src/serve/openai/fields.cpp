@@ -109,7 +109,7 @@ void set_nothing(RequestDraft&, const FieldRow&, const OrderedJson&) {}
 // clang-format off
 constexpr FieldRow kRows[] = {
     {"model", kBoth, kYes, K::kText, "the name that /v1/models tells; may be left out", set_nothing},
-    {"messages", kChat, kYes, K::kOther, "the conversation: objects with a role (system, developer, user, assistant, tool) and a content (text, or parts of type text)", set_prompt},
+    {"messages", kChat, kYes, K::kOther, "the conversation: objects with a role (system, developer, user, assistant, tool) and a content (text, or parts of type text); of an assistant also tool_calls and reasoning_content", set_prompt},
     {"prompt", kText, kYes, K::kOther, "text, token ids, or an array of either", set_prompt},
     {"max_tokens", kBoth, kYes, K::kInteger, "longest answer; what the context has room for unless said (16 for completions)", set_tokens_max, 1, INT32_MAX},
     {"max_completion_tokens", kChat, kYes, K::kInteger, "the same; wins over max_tokens", set_tokens_max, 1, INT32_MAX},
@@ -131,6 +131,9 @@ constexpr FieldRow kRows[] = {
     {"top_logprobs", kChat, kYes, K::kInteger, "and of so many likeliest ones; wants logprobs", [](RequestDraft& d, const FieldRow&, const OrderedJson& v) { d.top_logprobs = v.get<std::int64_t>(); }, 0, 32, &RequestLimits::top_logprobs_max},
     {"logprobs", kText, kYes, K::kInteger, "tell the log probability of each token and of so many likeliest ones", [](RequestDraft& d, const FieldRow&, const OrderedJson& v) { d.top_logprobs = v.get<std::int64_t>(); }, 0, 32, &RequestLimits::top_logprobs_max},
     {"echo", kText, kYes, K::kBoolean, "the answer begins with its prompt; not together with logprobs", [](RequestDraft& d, const FieldRow&, const OrderedJson& v) { d.request.echo = v.get<bool>(); }},
+    {"tools", kChat, kYes, K::kOther, "functions that the answer may call: objects with type function and a function (name, description, parameters)", [](RequestDraft& d, const FieldRow&, const OrderedJson& v) { d.tools = &v; }},
+    {"tool_choice", kChat, kYes, K::kOther, "auto, or none", [](RequestDraft& d, const FieldRow&, const OrderedJson& v) { d.tool_choice = &v; }},
+    {"parallel_tool_calls", kChat, kYes, K::kBoolean, "false: at most one call in an answer", [](RequestDraft& d, const FieldRow&, const OrderedJson& v) { d.parallel_calls = v.get<bool>(); }},
     {"cache_salt", kBoth, kYes, K::kText, "only requests with the same salt share cached prefixes with this one", set_salt},
     {"chat_template_kwargs", kChat, kYes, K::kOther, "variables for the chat template; text, numbers, true, false or null", set_variables},
 
@@ -141,9 +144,6 @@ constexpr FieldRow kRows[] = {
     {"prompt_cache_retention", kBoth, kIdle, K::kOther, "prefixes are kept while there is room"},
     {"request_id", kBoth, kIdle, K::kOther, "answers bear an id of the server's"},
 
-    {"tools", kChat, kNo, K::kOther, "functions to call", nullptr, 0, 0, nullptr, "[[]]"},
-    {"tool_choice", kChat, kNo, K::kOther, "which function to call", nullptr, 0, 0, nullptr, R"(["none","auto"])"},
-    {"parallel_tool_calls", kChat, kNo, K::kOther, "several calls in one answer", nullptr, 0, 0, nullptr, "[true,false]"},
     {"functions", kChat, kNo, K::kOther, "the older form of tools", nullptr, 0, 0, nullptr, "[[]]"},
     {"function_call", kChat, kNo, K::kOther, "the older form of tool_choice", nullptr, 0, 0, nullptr, R"(["none","auto"])"},
     {"response_format", kBoth, kNo, K::kOther, "answers in a grammar", nullptr, 0, 0, nullptr, R"([{"type":"text"}])"},

@@ -25,6 +25,9 @@ struct RequestDraft {
   const RequestScope* scope = nullptr;
   const OrderedJson* prompt = nullptr;  // or the messages
   OrderedJson variables = OrderedJson::object();
+  const OrderedJson* tools = nullptr;
+  const OrderedJson* tool_choice = nullptr;
+  bool parallel_calls = true;
   bool chat_logprobs = false;
   std::int64_t top_logprobs = -1;  // -1: not said
 };

@@ -8,6 +8,7 @@
 
 #include "base/format.h"
 #include "serve/openai/fields.h"
+#include "serve/openai/tools.h"
 
 namespace tandem {
 
@@ -44,7 +45,7 @@ OrderedJson read_content(const OrderedJson& content, std::size_t index) {
   return text;
 }
 
-OrderedJson read_message(const OrderedJson& message, std::size_t index) {
+OrderedJson read_message(const OrderedJson& message, std::size_t index, const RequestLimits& limits) {
   constexpr std::array kRoles = {"system", "developer", "user", "assistant", "tool"};
   const std::string field = format("messages[{}]", index);
   if (!message.is_object()) bad_field(field, "must be an object");
@@ -62,11 +63,26 @@ OrderedJson read_message(const OrderedJson& message, std::size_t index) {
     if (!value->is_string()) bad_field(format("{}.{}", field, key), "must be text");
     read[key] = *value;
   }
-  for (const char* key : {"tool_calls", "function_call", "audio"})
+  if (const auto calls = message.find("tool_calls"); calls != message.end() && !calls->is_null() && !calls->empty()) {
+    if (*role != "assistant") bad_field(field + ".tool_calls", "is for messages of an assistant");
+    read["tool_calls"] = read_tool_calls(*calls, field + ".tool_calls", limits);
+  }
+  for (const char* key : {"function_call", "audio"})
     if (const auto value = message.find(key); value != message.end() && !value->is_null() && !value->empty())
       throw ApiError(400, format("{}.{} is not supported", field, key), format("{}.{}", field, key),
                      "unsupported_parameter");
   return read;
+}
+
+// A template that takes too many steps will take them again: no use in saying that there is no room at the moment.
+std::vector<std::int32_t> render(const OrderedJson& messages, const OrderedJson& variables, const OrderedJson& tools,
+                                 const RequestScope& scope) {
+  try {
+    return scope.model.chat_prompt(messages, variables, tools);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kOutOfResources) throw;
+    throw ApiError(400, error.message(), "messages", "invalid_value");
+  }
 }
 
 CompletionRequest::Prompt read_prompt(const OrderedJson& value, const RequestScope& scope, bool echo) {
@@ -94,6 +110,22 @@ void read_prompts(RequestDraft& draft) {
     bad_field("prompt", format("has {} prompts, limit is {} (--prompts-max)", count, limit));
   for (std::size_t i = 0; i < count; ++i)
     request.prompts.push_back(read_prompt(many ? value[i] : value, *draft.scope, request.echo));
+}
+
+// The conversation and how its answer is to be read.
+void read_chat(RequestDraft& draft) {
+  const RequestScope& scope = *draft.scope;
+  CompletionRequest& request = draft.request;
+  const ToolUse use = read_tools(draft);
+  request.prompts.push_back({.ids = read_messages(*draft.prompt, draft.variables, scope, use.tools)});
+  const std::vector<std::int32_t>& ids = request.prompts.front().ids;
+  const auto end = std::span(ids).last(std::min(ids.size(), kPromptEndTokens));
+  request.start = scope.format.start_after(scope.model.tokenizer.decode(end));
+  request.options.shown = scope.format.marks;
+  request.parallel_calls = draft.parallel_calls;
+  if (!use.may_call()) return;
+  request.calls = scope.format.calls;
+  request.schemas = std::make_shared<const ToolSchemas>(use.tools);
 }
 
 void read_logprobs(RequestDraft& draft) {
@@ -159,7 +191,7 @@ void check_model_name(const OrderedJson& object, const RequestScope& scope) {
 }
 
 std::vector<std::int32_t> read_messages(const OrderedJson& messages, const OrderedJson& variables,
-                                        const RequestScope& scope) {
+                                        const RequestScope& scope, const OrderedJson& tools) {
   if (!scope.model.chat_template)
     throw ApiError(400, "this model has no chat template: use /v1/completions", "messages", "unsupported_parameter");
   if (!messages.is_array() || messages.empty()) bad_field("messages", "must be an array of at least one message");
@@ -167,8 +199,8 @@ std::vector<std::int32_t> read_messages(const OrderedJson& messages, const Order
     bad_field("messages",
               format("has {} messages, limit is {} (--messages-max)", messages.size(), scope.limits.messages_max));
   OrderedJson read = OrderedJson::array();
-  for (std::size_t i = 0; i < messages.size(); ++i) read.push_back(read_message(messages[i], i));
-  std::vector<std::int32_t> ids = scope.model.chat_prompt(read, variables);
+  for (std::size_t i = 0; i < messages.size(); ++i) read.push_back(read_message(messages[i], i, scope.limits));
+  std::vector<std::int32_t> ids = render(read, variables, tools, scope);
   check_prompt_length("messages", ids.size(), scope);
   return ids;
 }
@@ -209,7 +241,7 @@ CompletionRequest read_completion_request(std::string_view body, Endpoint endpoi
   read_logprobs(draft);
   if (!draft.prompt) bad_field(endpoint == Endpoint::kChat ? "messages" : "prompt", "is missing");
   if (endpoint == Endpoint::kChat)
-    request.prompts.push_back({.ids = read_messages(*draft.prompt, draft.variables, scope)});
+    read_chat(draft);
   else
     read_prompts(draft);
   if (request.choices() > scope.limits.choices_max)

@@ -5,11 +5,14 @@
 // every number is within its range. What a field may be is one row of a table (fields.cpp), which also makes the docs.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
+#include "chat_format/chat_format.h"
+#include "chat_format/tool_schemas.h"
 #include "model/config.h"
 #include "serve/openai/api_error.h"
 #include "serve/settings.h"
@@ -26,6 +29,7 @@ struct RequestScope {
   std::string model_name;
   std::int32_t vocab = 0;
   std::int64_t context_tokens_max = 0, kv_tokens = 0;
+  ChatFormat format = {};
 
   // Tokens that one prompt may have.
   std::int64_t prompt_tokens_max() const {
@@ -48,6 +52,11 @@ struct CompletionRequest {
   std::string cache_salt;
   bool stream = false, include_usage = false, echo = false, logprobs = false;
   std::int64_t unknown_fields = 0;  // passed over
+  // How answers of a chat are read.
+  ReasoningParser::Start start = ReasoningParser::Start::kContent;
+  const CallSyntax* calls = nullptr;  // none: no tool may be called
+  std::shared_ptr<const ToolSchemas> schemas;
+  bool parallel_calls = true;
 
   std::int64_t choices() const { return n * static_cast<std::int64_t>(prompts.size()); }
 };
@@ -59,7 +68,7 @@ CompletionRequest read_completion_request(std::string_view body, Endpoint endpoi
 OrderedJson read_object(std::string_view body, const RequestLimits& limits);
 void check_model_name(const OrderedJson& object, const RequestScope& scope);
 std::vector<std::int32_t> read_messages(const OrderedJson& messages, const OrderedJson& variables,
-                                        const RequestScope& scope);
+                                        const RequestScope& scope, const OrderedJson& tools = nullptr);
 std::vector<std::int32_t> read_token_ids(std::string_view field, const OrderedJson& value, const RequestScope& scope);
 
 }  // namespace tandem

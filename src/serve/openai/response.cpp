@@ -95,37 +95,60 @@ OrderedJson chunk_json(const AnswerHead& head, OrderedJson choices) {
                std::move(choices));
 }
 
-OrderedJson whole_choice(Endpoint endpoint, std::int64_t index, std::string text, OrderedJson logprobs,
-                         FinishReason reason) {
-  OrderedJson choice{{"index", index}};
-  if (endpoint == Endpoint::kChat)
-    choice["message"] = {{"role", "assistant"}, {"content", std::move(text)}, {"refusal", nullptr}};
-  else
-    choice["text"] = std::move(text);
-  choice["logprobs"] = std::move(logprobs);
-  choice["finish_reason"] = finish_json(reason);
-  return choice;
-}
-
-OrderedJson chunk_choice(Endpoint endpoint, std::int64_t index, std::string text, OrderedJson logprobs,
-                         FinishReason reason) {
-  OrderedJson choice{{"index", index}};
-  if (endpoint == Endpoint::kChat) {
-    choice["delta"] = OrderedJson::object();
-    if (!text.empty() || reason == FinishReason::kNone) choice["delta"]["content"] = std::move(text);
-  } else {
-    choice["text"] = std::move(text);
-  }
-  choice["logprobs"] = std::move(logprobs);
-  choice["finish_reason"] = finish_json(reason);
-  return choice;
-}
-
-OrderedJson opening_choice(std::int64_t index) {
+OrderedJson text_choice(std::int64_t index, std::string text, OrderedJson logprobs, OrderedJson finish) {
   return {{"index", index},
-          {"delta", {{"role", "assistant"}, {"content", ""}}},
-          {"logprobs", nullptr},
-          {"finish_reason", nullptr}};
+          {"text", std::move(text)},
+          {"logprobs", std::move(logprobs)},
+          {"finish_reason", std::move(finish)}};
+}
+
+OrderedJson chat_choice(std::int64_t index, ChatMessage message, OrderedJson logprobs, OrderedJson finish) {
+  const bool only_other = message.content.empty() && (!message.reasoning.empty() || !message.calls.empty());
+  OrderedJson json{{"role", "assistant"},
+                   {"content", only_other ? OrderedJson() : OrderedJson(std::move(message.content))},
+                   {"refusal", nullptr}};
+  if (!message.reasoning.empty()) json["reasoning_content"] = std::move(message.reasoning);
+  for (ChatMessage::Call& call : message.calls)
+    json["tool_calls"].push_back(
+        {{"id", std::move(call.id)},
+         {"type", "function"},
+         {"function", {{"name", std::move(call.name)}, {"arguments", std::move(call.arguments)}}}});
+  return {{"index", index},
+          {"message", std::move(json)},
+          {"logprobs", std::move(logprobs)},
+          {"finish_reason", std::move(finish)}};
+}
+
+OrderedJson chunk_choice(std::int64_t index, OrderedJson delta, OrderedJson logprobs, OrderedJson finish) {
+  return {{"index", index},
+          {"delta", std::move(delta)},
+          {"logprobs", std::move(logprobs)},
+          {"finish_reason", std::move(finish)}};
+}
+
+OrderedJson opening_delta() {
+  return {{"role", "assistant"}, {"content", ""}};
+}
+
+OrderedJson delta_of(const AnswerEvent& event, const std::string& call_id) {
+  const auto call = [&](OrderedJson part) {
+    OrderedJson json{{"index", event.call}};
+    json.update(part);
+    return OrderedJson{{"tool_calls", OrderedJson::array({std::move(json)})}};
+  };
+  switch (event.kind) {
+    case AnswerEvent::Kind::kReasoning:
+      return {{"reasoning_content", event.text}};
+    case AnswerEvent::Kind::kContent:
+      return {{"content", event.text}};
+    case AnswerEvent::Kind::kCallBegin:
+      return call({{"id", call_id}, {"type", "function"}, {"function", {{"name", event.text}, {"arguments", ""}}}});
+    case AnswerEvent::Kind::kArguments:
+      return call({{"function", {{"arguments", event.text}}}});
+    case AnswerEvent::Kind::kCallEnd:
+      break;
+  }
+  return OrderedJson::object();
 }
 
 std::string json_text(const OrderedJson& value) {

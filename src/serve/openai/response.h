@@ -8,8 +8,10 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
+#include "chat_format/answer_event.h"
 #include "serve/openai/request.h"
 
 namespace tandem {
@@ -37,13 +39,23 @@ OrderedJson logprobs_json(Endpoint endpoint, std::span<const SampledToken> token
 OrderedJson answer_json(const AnswerHead& head, OrderedJson choices, const Usage& usage);
 OrderedJson chunk_json(const AnswerHead& head, OrderedJson choices);
 
-// One choice. logprobs is null unless asked for.
-OrderedJson whole_choice(Endpoint endpoint, std::int64_t index, std::string text, OrderedJson logprobs,
-                         FinishReason reason);
-OrderedJson chunk_choice(Endpoint endpoint, std::int64_t index, std::string text, OrderedJson logprobs,
-                         FinishReason reason);
-// The chunk that opens an assistant's answer.
-OrderedJson opening_choice(std::int64_t index);
+// An assistant's whole message, put together from its events.
+struct ChatMessage {
+  struct Call {
+    std::string id, name, arguments;
+  };
+  std::string content, reasoning;
+  std::vector<Call> calls;
+};
+
+// One choice: of the older interface (whole and chunk alike), of a whole chat answer, of a chunk of one. logprobs is
+// null unless asked for, finish is null or a reason.
+OrderedJson text_choice(std::int64_t index, std::string text, OrderedJson logprobs, OrderedJson finish);
+OrderedJson chat_choice(std::int64_t index, ChatMessage message, OrderedJson logprobs, OrderedJson finish);
+OrderedJson chunk_choice(std::int64_t index, OrderedJson delta, OrderedJson logprobs, OrderedJson finish);
+// The deltas of chunks: what opens an assistant's answer, and what an event adds. call_id: of the event's call.
+OrderedJson opening_delta();
+OrderedJson delta_of(const AnswerEvent& event, const std::string& call_id);
 
 // A server-sent event.
 std::string event_of(const OrderedJson& data);

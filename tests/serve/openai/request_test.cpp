@@ -73,7 +73,7 @@ TEST_F(Requests, every_field_refuses_what_is_of_another_type) {
             (value.is_string() && text_field) || (value == 0.5 && row.kind == FieldKind::kNumber) ||
             (value == 7 && (row.kind == FieldKind::kInteger || row.name == "repetition_penalty")) ||
             (value.is_boolean() && (row.kind == FieldKind::kBoolean || row.name == "skip_special_tokens" ||
-                                    row.name == "parallel_tool_calls" || row.name == "add_generation_prompt")) ||
+                                    row.name == "add_generation_prompt")) ||
             (value.is_object() && (row.name == "stream_options" || row.name == "chat_template_kwargs"));
         if (right && row.name != "model") continue;
         const ApiError known = error(with(endpoint, row.name, value).dump(), endpoint);

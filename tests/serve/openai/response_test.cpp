@@ -12,15 +12,33 @@
 namespace tandem {
 namespace {
 
+using Kind = AnswerEvent::Kind;
+
 TEST(Response, chunks_of_each_interface) {
-  EXPECT_EQ(chunk_choice(Endpoint::kChat, 1, "hi", nullptr, FinishReason::kNone).dump(),
+  EXPECT_EQ(chunk_choice(1, delta_of({Kind::kContent, 0, "hi"}, ""), nullptr, nullptr).dump(),
             R"({"index":1,"delta":{"content":"hi"},"logprobs":null,"finish_reason":null})");
-  EXPECT_EQ(chunk_choice(Endpoint::kChat, 0, "", nullptr, FinishReason::kStop).dump(),
+  EXPECT_EQ(chunk_choice(0, OrderedJson::object(), nullptr, "stop").dump(),
             R"({"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"})");
-  EXPECT_EQ(chunk_choice(Endpoint::kCompletions, 0, "", nullptr, FinishReason::kLength).dump(),
+  EXPECT_EQ(text_choice(0, "", nullptr, finish_json(FinishReason::kLength)).dump(),
             R"({"index":0,"text":"","logprobs":null,"finish_reason":"length"})");
+  EXPECT_EQ(delta_of({Kind::kReasoning, 0, "hm"}, "").dump(), R"({"reasoning_content":"hm"})");
+  EXPECT_EQ(delta_of({Kind::kCallBegin, 1, "f"}, "call_7").dump(),
+            R"({"tool_calls":[{"index":1,"id":"call_7","type":"function","function":{"name":"f","arguments":""}}]})");
+  EXPECT_EQ(delta_of({Kind::kArguments, 1, "{}"}, "call_7").dump(),
+            R"({"tool_calls":[{"index":1,"function":{"arguments":"{}"}}]})");
   EXPECT_EQ(event_of({{"a", "b\n\xff"}}), "data: {\"a\":\"b\\n\xEF\xBF\xBD\"}\n\n")
       << "an event is one line, whatever is in it";
+}
+
+TEST(Response, messages_say_only_what_they_have) {
+  EXPECT_EQ(chat_choice(0, {.content = "hi"}, nullptr, "stop")["message"].dump(),
+            R"({"role":"assistant","content":"hi","refusal":null})");
+  EXPECT_EQ(chat_choice(0, {}, nullptr, "stop")["message"]["content"], "");
+  EXPECT_EQ(chat_choice(0, {.reasoning = "hm"}, nullptr, "length")["message"].dump(),
+            R"({"role":"assistant","content":null,"refusal":null,"reasoning_content":"hm"})");
+  EXPECT_EQ(
+      chat_choice(0, {.calls = {{"call_7", "f", "{}"}}}, nullptr, "tool_calls")["message"].dump(),
+      R"({"role":"assistant","content":null,"refusal":null,"tool_calls":[{"id":"call_7","type":"function","function":{"name":"f","arguments":"{}"}}]})");
 }
 
 TEST(Response, numbers_that_json_does_not_know) {

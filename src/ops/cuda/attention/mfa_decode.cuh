@@ -101,8 +101,8 @@ __device__ inline void feed(Shared& s, const MfaDecode& op) {
       if (position >= kStages) ptx::wait(&s.page_free[stage], (position / kStages - 1) & 1);
       if (p < pages) {
         ptx::arrive_expecting(&s.page_full[stage], MfaPage::kBytes);
-        ptx::bulk_load(s.page[stage], op.pages + static_cast<std::size_t>(block) * op.page_stride, MfaPage::kBytes,
-                       &s.page_full[stage]);
+        ptx::bulk_load_once(s.page[stage], op.pages + static_cast<std::size_t>(block) * op.page_stride, MfaPage::kBytes,
+                            &s.page_full[stage]);
       } else {
         ptx::arrive(&s.page_full[stage]);
       }
@@ -248,6 +248,7 @@ __device__ inline void add_page(std::uint32_t q, const std::uint8_t* page, std::
   ptx::wgmma_wait<1>();
   promote<2>(even, factor, rows);
   ptx::wgmma_wait<0>();
+  __syncwarp();
   if (threadIdx.x % 32 == 0) ptx::arrive(page_free);  // this warp has read all it wanted
   promote<3>(odd, factor, rows);
 }

@@ -1,13 +1,14 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// MFA decode: one new token of each sequence attends to its FP8 cache. 64 query heads share one K and one V head of
-// 256. Queries and probabilities are split into two FP8 terms, so only the storage has 8 bits.
+// MFA decode: one new token of each sequence attends to its cache. 64 query heads share one K and one V head of 256.
+// With an FP8 cache, queries and probabilities are split into two FP8 terms, so only the storage has 8 bits.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "ops/cuda/attention/mfa_page.h"
 #include "ops/cuda/attention/mfa_schedule.h"
 #include "ops/cuda/stream.h"
 
@@ -15,9 +16,10 @@ namespace tandem::cuda {
 
 // Everything points to device memory.
 struct MfaDecode {
+  MfaCache cache;
   std::uint16_t* out;               // bf16 [sequences, 64, 256]
-  const std::uint8_t* q_tiles;      // [sequences, 2, 64 · 256], of mfa_prepare.h
-  const float* q_scales;            // [sequences, 64]
+  const std::uint8_t* q_tiles;      // [sequences, 2 · 64 · 256], of mfa_prepare.h
+  const float* q_scales;            // [sequences, 64]; FP8
   const std::uint8_t* pages;        // block b's page begins at b · page_stride
   std::int64_t page_stride;         // bytes, a multiple of 16
   const std::int32_t* block_table;  // [sequences, blocks_max]

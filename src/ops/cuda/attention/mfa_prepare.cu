@@ -120,6 +120,41 @@ __device__ void store_query(std::uint8_t* tiles, float* scales, int head, Lane l
   if (threadIdx.x % 32 == 0) scales[head] = scale;
 }
 
+// Four values of a half, as bf16.
+__device__ uint2 packed_bf16(const float* x) {
+  const __nv_bfloat162 low = __floats2bfloat162_rn(x[0], x[1]), high = __floats2bfloat162_rn(x[2], x[3]);
+  return make_uint2(*reinterpret_cast<const std::uint32_t*>(&low), *reinterpret_cast<const std::uint32_t*>(&high));
+}
+
+// A key in its page, or a head's query in its tile.
+__device__ void store_key_bf16(std::uint8_t* tile, int row, const Lane& lane) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half)
+    *reinterpret_cast<uint2*>(tile + MfaPageBf16::key_offset(row, Lane::dim(4 * half))) =
+        packed_bf16(&lane.x[4 * half]);
+}
+
+__device__ void store_value_bf16(std::uint8_t* page, int token, const Lane& lane) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i)
+    *reinterpret_cast<__nv_bfloat16*>(page + MfaPageBf16::value_offset(Lane::dim(i), token)) =
+        __float2bfloat16_rn(lane.x[i]);
+}
+
+__device__ void store_key_of(MfaCache cache, std::uint8_t* page, int token, const Lane& lane) {
+  if (cache == MfaCache::kBf16)
+    store_key_bf16(page, token, lane);
+  else
+    store_key(page, token, lane);
+}
+
+__device__ void store_value_of(MfaCache cache, std::uint8_t* page, int token, const Lane& lane) {
+  if (cache == MfaCache::kBf16)
+    store_value_bf16(page, token, lane);
+  else
+    store_value(page, token, lane);
+}
+
 template <class T>
 __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant__ MfaPrepare op) {
   ptx::wait_for_previous_kernel();
@@ -133,7 +168,10 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant
     for (int head = warp; head < MfaPage::kHeads; head += kQueryWarps) {
       Lane lane = load(q + head * MfaPage::kDim);
       rotate(lane, turn);
-      store_query(tiles, op.q_scales + row * MfaPage::kHeads, head, lane);
+      if (op.cache == MfaCache::kBf16)
+        store_key_bf16(tiles, head, lane);
+      else
+        store_query(tiles, op.q_scales + row * MfaPage::kHeads, head, lane);
     }
     return;
   }
@@ -142,8 +180,8 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant
   const int token = slot % MfaPage::kTokens;
   Lane key = load(static_cast<const T*>(op.k) + row * op.k_stride);
   rotate(key, turn);
-  store_key(page, token, key);
-  store_value(page, token, load(static_cast<const T*>(op.v) + row * op.v_stride));
+  store_key_of(op.cache, page, token, key);
+  store_value_of(op.cache, page, token, load(static_cast<const T*>(op.v) + row * op.v_stride));
 }
 
 // A block a token, a warp each for K and V.
@@ -151,22 +189,31 @@ __global__ void import_page(const __grid_constant__ MfaImportPage op) {
   ptx::wait_for_previous_kernel();
   const int token = blockIdx.x;
   if (threadIdx.x < 32)
-    store_key(op.page, token, load(op.canonical + token * MfaPage::kDim));
+    store_key_of(op.cache, op.page, token, load(op.canonical + token * MfaPage::kDim));
   else
-    store_value(op.page, token, load(op.canonical + (MfaPage::kTokens + token) * MfaPage::kDim));
+    store_value_of(op.cache, op.page, token, load(op.canonical + (MfaPage::kTokens + token) * MfaPage::kDim));
 }
 
 __global__ void export_page(const __grid_constant__ MfaExportPage op) {
   ptx::wait_for_previous_kernel();
   const int token = blockIdx.x;
-  const float* scales = reinterpret_cast<const float*>(op.page + MfaPage::kScalesAt);
   const bool is_key = threadIdx.x < 32;
+  float* to = op.canonical + (is_key ? token : MfaPage::kTokens + token) * MfaPage::kDim;
+  if (op.cache == MfaCache::kBf16) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int dim = Lane::dim(i);
+      const int at = is_key ? MfaPageBf16::key_offset(token, dim) : MfaPageBf16::value_offset(dim, token);
+      to[dim] = __bfloat162float(*reinterpret_cast<const __nv_bfloat16*>(op.page + at));
+    }
+    return;
+  }
+  const float* scales = reinterpret_cast<const float*>(op.page + MfaPage::kScalesAt);
   float scale = scales[token];
   if (!is_key) {  // 1 / V's scale is stored; eight bits of it are enough to have it back
     const float inverse = scales[128 + token];
     scale = inverse == 0 ? 0 : __bfloat162float(__float2bfloat16_rn(1.f / inverse));
   }
-  float* to = op.canonical + (is_key ? token : MfaPage::kTokens + token) * MfaPage::kDim;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     const int dim = Lane::dim(i);

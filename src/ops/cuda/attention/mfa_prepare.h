@@ -4,20 +4,22 @@
 // What stands before MFA attention: rotary embedding, queries into the two-term image that the decode kernel reads,
 // keys and values into their pages, each token with scales of its own. And pages to and from the canonical form (f32).
 //
-// A scale is the token's largest magnitude / 448, rounded up to eight significant bits. So code · scale is exact in
-// f32, and a page that was exported and imported again has the same bits.
+// FP8: a scale is the token's largest magnitude / 448, rounded up to eight significant bits. So code · scale is exact
+// in f32, and a page that was exported and imported again has the same bits.
 #pragma once
 
 #include <cstdint>
 
+#include "ops/cuda/attention/mfa_page.h"
 #include "ops/cuda/stream.h"
 
 namespace tandem::cuda {
 
 // Everything points to device memory. q, k and v are f32, or bf16 when bf16 is set; strides in elements.
 struct MfaPrepare {
-  std::uint8_t* q_tiles;  // [rows, 2, 64 · 256]; with q
-  float* q_scales;        // [rows, 64]
+  MfaCache cache;
+  std::uint8_t* q_tiles;  // [rows, 2 · 64 · 256]: two FP8 terms, or bf16; with q
+  float* q_scales;        // [rows, 64]; FP8
   std::uint8_t* pages;
   std::int64_t page_stride;
   const void* q;  // [rows, 64 · 256]; null: keys and values only
@@ -34,12 +36,14 @@ void run(const MfaPrepare& op, Stream stream);
 
 // One layer of the canonical page: K then V, f32 [64, 256] each, in device memory.
 struct MfaExportPage {
+  MfaCache cache;
   float* canonical;
   const std::uint8_t* page;
 };
 void run(const MfaExportPage& op, Stream stream);
 
 struct MfaImportPage {
+  MfaCache cache;
   std::uint8_t* page;
   const float* canonical;
 };

@@ -74,9 +74,11 @@ MfaSchedule with_pieces(std::span<const std::int32_t> lengths, const MfaSchedule
   schedule.deterministic = options.deterministic;
   cut(lengths, schedule);
   const double busiest = deal(options, schedule);
-  const double memory = static_cast<double>(pages) * options.costs.page_memory + options.costs.piece;
+  const double busy_share = std::min(1., static_cast<double>(schedule.blocks) / options.costs.blocks_for_memory);
+  const double memory = static_cast<double>(pages) * options.costs.page_memory / busy_share + options.costs.piece;
   schedule.estimate = std::max(busiest, memory) + schedule.partials * options.costs.partial;
-  if (schedule.partials > 0) schedule.estimate += options.costs.merge;
+  if (schedule.partials > 0)
+    schedule.estimate += options.costs.merge + schedule.merge_count_max * options.costs.merge_part;
   return schedule;
 }
 

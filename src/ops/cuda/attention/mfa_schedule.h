@@ -34,6 +34,8 @@ struct MfaCosts {
   double piece = 2.0;           // start and end of a piece in its block
   double merge = 6.0;           // the second kernel
   double partial = 0.03;        // writing and reading one partial result, whole GPU
+  double merge_part = 0.08;     // for each part of the sequence that has most
+  int blocks_for_memory = 120;  // fewer blocks than this do not draw the whole bandwidth
 };
 
 struct MfaScheduleOptions {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "ops/cuda/bench/fp8_problem.h"
 #include "ops/cuda/bench/mfa_problem.h"
 #include "ops/cuda/device.h"
 
@@ -34,14 +35,24 @@ void bench_mfa(const Bench& bench) {
   struct Row {
     std::int32_t sequences, tokens;
     bool deterministic = false;
+    MfaCache cache = MfaCache::kFp8;
   };
-  for (const Row& row : std::vector<Row>{
-           {128, 4096}, {64, 8192}, {256, 2048}, {1, 32768}, {8, 32768}, {128, 4096, true}, {1, 32768, true}}) {
+  for (const Row& row : std::vector<Row>{{128, 4096},
+                                         {64, 8192},
+                                         {256, 2048},
+                                         {1, 32768},
+                                         {8, 32768},
+                                         {128, 4096, true},
+                                         {1, 32768, true},
+                                         {128, 4096, false, MfaCache::kBf16},
+                                         {1, 32768, false, MfaCache::kBf16}}) {
     KernelMeasurement m;
-    m.kernel = row.deterministic ? "mfa-decode-fp8-fixed-splits" : "mfa-decode-fp8";
+    m.kernel = row.cache == MfaCache::kBf16 ? "mfa-decode-bf16" : "mfa-decode-fp8";
+    if (row.deterministic) m.kernel += "-fixed-splits";
     m.shape = format("{} x {}", row.sequences, row.tokens);
     if (!bench.wants(m.kernel, m.shape)) continue;
-    MfaProblemOptions options{.lengths = std::vector<std::int32_t>(static_cast<std::size_t>(row.sequences), row.tokens),
+    MfaProblemOptions options{.cache = row.cache,
+                              .lengths = std::vector<std::int32_t>(static_cast<std::size_t>(row.sequences), row.tokens),
                               .v_mean = .5f,
                               .deterministic = row.deterministic};
     options.copies = copies_to_rotate(static_cast<double>(row.sequences) * row.tokens * 512);
@@ -53,10 +64,72 @@ void bench_mfa(const Bench& bench) {
                                          bench.options.samples, std::max(4, options.copies));
     m.bytes = problem.bytes();
     m.flops = problem.flops();
-    m.flops_per_second_limit = bench.limits.fp8_flops_per_second;
+    m.flops_per_second_limit =
+        row.cache == MfaCache::kBf16 ? bench.limits.bf16_flops_per_second : bench.limits.fp8_flops_per_second;
     m.remark = problem.schedule().to_string();
     bench.observer.on_row(m);
   }
+}
+
+// Experts of Step-3: gate and up with SwiGLU, then down. Their weights are more than is rotated.
+void bench_experts(const Bench& bench) {
+  constexpr int kHidden = 7168, kWidth = 5120, kExperts = 3;
+  for (const std::int32_t rows : {32, 128, 256}) {
+    const std::string shape = format("{} x {}", kExperts, rows);
+    const bool wanted[] = {bench.wants("experts-fp8-gate-up", shape), bench.wants("experts-fp8-down", shape),
+                           bench.wants("experts-fp8", shape)};
+    if (std::ranges::none_of(wanted, [](bool wants) { return wants; })) continue;
+    const std::vector<std::int32_t> counts(kExperts, rows);
+    const Fp8Problem gate_up({.counts = counts, .n = 2 * kWidth, .k = kHidden, .swiglu = true});
+    const Fp8Problem down({.counts = counts, .n = kHidden, .k = kWidth, .seed = 2}, gate_up);
+    const auto measure = [&](const char* name, std::vector<const Fp8Problem*> products) {
+      KernelMeasurement m{.kernel = name, .shape = shape};
+      m.microseconds = median_microseconds(
+          [&](Stream stream, int) {
+            for (const Fp8Problem* product : products) product->run(stream);
+          },
+          bench.options.samples, 4);
+      for (const Fp8Problem* product : products) {
+        m.bytes += product->bytes();
+        m.flops += product->flops();
+        m.remark += (m.remark.empty() ? "" : "; ") + product->plan().to_string();
+      }
+      m.error = products.back()->relative_error(rows - 1);
+      m.flops_per_second_limit = bench.limits.fp8_flops_per_second;
+      bench.observer.on_row(m);
+    };
+    if (wanted[0]) measure("experts-fp8-gate-up", {&gate_up});
+    if (wanted[1]) measure("experts-fp8-down", {&down});
+    if (wanted[2]) measure("experts-fp8", {&gate_up, &down});
+  }
+}
+
+// The projections around Step-3's attention.
+void bench_projections(const Bench& bench) {
+  struct Row {
+    const char* name;
+    std::int32_t n, k;
+  };
+  for (const Row& row :
+       std::vector<Row>{{"fp8-q-down-k-v", 2560, 7168}, {"fp8-q-up", 16384, 2048}, {"fp8-o", 7168, 16384}})
+    for (const std::int32_t tokens : {16, 128}) {
+      KernelMeasurement m{.kernel = row.name, .shape = format("{}", tokens)};
+      if (!bench.wants(m.kernel, m.shape)) continue;
+      std::vector<Fp8Problem> copies;
+      for (int i = 0; i < copies_to_rotate(static_cast<double>(row.n) * row.k); ++i)
+        copies.emplace_back(
+            Fp8ProblemOptions{.counts = {tokens}, .n = row.n, .k = row.k, .seed = static_cast<std::uint32_t>(i)});
+      const auto count = static_cast<int>(copies.size());
+      m.microseconds = median_microseconds(
+          [&](Stream stream, int call) { copies[static_cast<std::size_t>(call % count)].run(stream); },
+          bench.options.samples, std::max(4, count));
+      m.error = copies[0].relative_error(tokens - 1);
+      m.bytes = copies[0].bytes();
+      m.flops = copies[0].flops();
+      m.flops_per_second_limit = bench.limits.fp8_flops_per_second;
+      m.remark = copies[0].plan().to_string();
+      bench.observer.on_row(m);
+    }
 }
 
 }  // namespace
@@ -67,6 +140,8 @@ void bench_kernels(const KernelBenchOptions& options, const KernelBenchObserver&
   const Bench bench{options, observer, measure_gpu_limits()};
   observer.on_limits(bench.limits);
   bench_mfa(bench);
+  bench_experts(bench);
+  bench_projections(bench);
 }
 
 }  // namespace tandem::cuda

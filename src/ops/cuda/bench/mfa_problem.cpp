@@ -63,7 +63,7 @@ MfaProblem::MfaProblem(const MfaProblemOptions& options) : options_(options) {
       for (std::int32_t page = 0; page < blocks_max_; ++page)
         tables_.push_back(page < pages_of(length) ? pool[static_cast<std::size_t>(next++)] : 0);
 
-  pages_ = DeviceMemory(pool.size() * MfaPage::kBytes);
+  pages_ = DeviceMemory(pool.size() * mfa_page_bytes(options_.cache));
   pages_.fill(0);
   table_ = DeviceMemory::of(tables_);
   lengths_ = DeviceMemory::of(lengths);
@@ -91,8 +91,9 @@ void MfaProblem::fill_cache() {
   }
   DeviceMemory k(kChunk * kDim * sizeof(float)), v(kChunk * kDim * sizeof(float));
   MfaPrepare op{};
+  op.cache = options_.cache;
   op.pages = pages_.as<std::uint8_t>();
-  op.page_stride = MfaPage::kBytes;
+  op.page_stride = mfa_page_bytes(options_.cache);
   op.k = k.as<float>();
   op.v = v.as<float>();
   op.k_stride = op.v_stride = kDim;
@@ -129,10 +130,11 @@ void MfaProblem::fill_queries() {
   q_tiles_ = DeviceMemory(2 * count);
   q_scales_ = DeviceMemory(count / kDim * sizeof(float));
   // Their keys and values go to a page of their own.
-  DeviceMemory page(MfaPage::kBytes);
+  DeviceMemory page(mfa_page_bytes(options_.cache));
   DeviceMemory zeros(kDim * sizeof(float));
   zeros.fill(0);
   MfaPrepare op{};
+  op.cache = options_.cache;
   op.q_tiles = q_tiles_.as<std::uint8_t>();
   op.q_scales = q_scales_.as<float>();
   op.pages = page.as<std::uint8_t>();
@@ -146,11 +148,12 @@ void MfaProblem::fill_queries() {
 void MfaProblem::run(Stream stream, int copy) const {
   const std::size_t table_size = options_.lengths.size() * static_cast<std::size_t>(blocks_max_);
   MfaDecode op{};
+  op.cache = options_.cache;
   op.out = out_.as<std::uint16_t>();
   op.q_tiles = q_tiles_.as<std::uint8_t>();
   op.q_scales = q_scales_.as<float>();
   op.pages = pages_.as<std::uint8_t>();
-  op.page_stride = MfaPage::kBytes;
+  op.page_stride = mfa_page_bytes(options_.cache);
   op.block_table = table_.as<std::int32_t>() + static_cast<std::size_t>(copy % options_.copies) * table_size;
   op.blocks_max = blocks_max_;
   op.lengths = lengths_.as<std::int32_t>();
@@ -175,8 +178,10 @@ std::vector<double> MfaProblem::expected(std::int32_t sequence) const {
   DeviceMemory canonical(2 * kTokens * kDim * sizeof(float));
   for (std::int32_t page = 0; page < pages_of(length); ++page) {
     const std::int32_t block = tables_[static_cast<std::size_t>(sequence * blocks_max_ + page)];
-    cuda::run(MfaExportPage{.canonical = canonical.as<float>(),
-                            .page = pages_.as<std::uint8_t>() + static_cast<std::size_t>(block) * MfaPage::kBytes},
+    cuda::run(MfaExportPage{.cache = options_.cache,
+                            .canonical = canonical.as<float>(),
+                            .page = pages_.as<std::uint8_t>() +
+                                    static_cast<std::size_t>(block) * mfa_page_bytes(options_.cache)},
               nullptr);
     const std::vector<float> both = canonical.download<float>();
     k.insert(k.end(), both.begin(), both.begin() + kTokens * kDim);
@@ -221,7 +226,7 @@ double MfaProblem::relative_error(const std::vector<std::int32_t>& sequences) co
 
 double MfaProblem::bytes() const {
   const auto sequences = static_cast<double>(options_.lengths.size());
-  return static_cast<double>(blocks_per_copy_) * MfaPage::kBytes +
+  return static_cast<double>(blocks_per_copy_) * mfa_page_bytes(options_.cache) +
          sequences * (2 * MfaPage::kQueryTileBytes + kHeads * kDim * 2);
 }
 

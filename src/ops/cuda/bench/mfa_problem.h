@@ -14,6 +14,7 @@
 namespace tandem::cuda {
 
 struct MfaProblemOptions {
+  MfaCache cache = MfaCache::kFp8;
   std::vector<std::int32_t> lengths;
   float score_deviation = 1;
   float v_mean = 0;

@@ -18,6 +18,17 @@ __device__ inline void bulk_load(void* shared, const void* global, std::uint32_t
                : "memory");
 }
 
+// The same for bytes that nobody reads again soon: they leave the L2 cache first.
+__device__ inline void bulk_load_once(void* shared, const void* global, std::uint32_t bytes, std::uint64_t* barrier) {
+  std::uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
+          "r"(shared_address(shared)),
+      "l"(global), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
+      : "memory");
+}
+
 // Orders this thread's ordinary accesses to shared memory before later ones of the copy engine and the tensor cores.
 __device__ inline void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

@@ -31,6 +31,12 @@ __device__ inline void arrive_expecting(std::uint64_t* barrier, std::uint32_t by
                : "memory");
 }
 
+// Announces bytes without arriving.
+__device__ inline void expect(std::uint64_t* barrier, std::uint32_t bytes) {
+  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+               : "memory");
+}
+
 __device__ inline void wait(std::uint64_t* barrier, std::uint32_t parity) {
   asm volatile(
       "{\n.reg .pred done;\n"

@@ -32,6 +32,7 @@ struct Case {
   float score_deviation = 1, v_mean = 0;
   bool sink = false, deterministic = false;
   std::vector<std::int32_t> compared{0};
+  MfaCache cache = MfaCache::kFp8;
 };
 
 std::vector<std::int32_t> ragged(std::size_t count, std::int32_t longest) {
@@ -60,12 +61,34 @@ std::vector<Case> cases() {
       {"several pieces a block", std::vector<std::int32_t>(300, 200), 1, .5f, false, false, {0, 7, 150, 299}},
       {"ragged", ragged(90, 3000), 1, .5f, false, false, {0, 1, 2, 3, 45, 89}},
       {"ragged, fixed splits", ragged(40, 9000), 2, .5f, false, true, {0, 1, 2, 39}},
+      {"bf16, one token", {1}, 1, 0, false, false, {0}, MfaCache::kBf16},
+      {"bf16, 63 and 64 and 65 and 128",
+       {63, 64, 65, 128, 129},
+       1,
+       .5f,
+       false,
+       false,
+       {0, 1, 2, 3, 4},
+       MfaCache::kBf16},
+      {"bf16, deviation 4", {4096}, 4, .5f, false, false, {0}, MfaCache::kBf16},
+      {"bf16, 64K, sink", {65536}, .5f, .5f, true, false, {0}, MfaCache::kBf16},
+      {"bf16, several pieces a block",
+       std::vector<std::int32_t>(300, 200),
+       1,
+       .5f,
+       false,
+       false,
+       {0, 150, 299},
+       MfaCache::kBf16},
+      {"bf16, ragged", ragged(90, 3000), 1, .5f, false, false, {0, 1, 2, 3, 45, 89}, MfaCache::kBf16},
+      {"bf16, ragged, fixed splits", ragged(40, 9000), 2, .5f, false, true, {0, 1, 2, 39}, MfaCache::kBf16},
   };
 }
 
 TEST_F(MfaTest, AgreesWithTheReferenceOverTheSameCache) {
   for (const Case& c : cases()) {
-    MfaProblem problem({.lengths = c.lengths,
+    MfaProblem problem({.cache = c.cache,
+                        .lengths = c.lengths,
                         .score_deviation = c.score_deviation,
                         .v_mean = c.v_mean,
                         .sink = c.sink,

@@ -47,9 +47,9 @@ std::vector<float> normals(std::size_t count, unsigned seed) {
   return values;
 }
 
-std::vector<float> exported(const DeviceMemory& page) {
+std::vector<float> exported(const DeviceMemory& page, MfaCache cache = MfaCache::kFp8) {
   const DeviceMemory canonical(2 * kTokens * kDim * sizeof(float));
-  run(MfaExportPage{.canonical = canonical.as<float>(), .page = page.as<std::uint8_t>()}, nullptr);
+  run(MfaExportPage{.cache = cache, .canonical = canonical.as<float>(), .page = page.as<std::uint8_t>()}, nullptr);
   synchronise();
   return canonical.download<float>();
 }
@@ -111,12 +111,17 @@ TEST_F(MfaPrepareTest, APageSurvivesItsCanonicalForm) {
     for (int d = 0; d < kDim; ++d) canonical[token * kDim + d] *= std::exp2(static_cast<float>(token % 40 - 20));
   for (int d = 0; d < kDim; ++d) canonical[3 * kDim + d] = 0;
   const DeviceMemory memory = DeviceMemory::of(canonical);
-  DeviceMemory first(MfaPage::kBytes), second(MfaPage::kBytes);
-  run(MfaImportPage{.page = first.as<std::uint8_t>(), .canonical = memory.as<float>()}, nullptr);
-  const DeviceMemory again = DeviceMemory::of(exported(first));
-  run(MfaImportPage{.page = second.as<std::uint8_t>(), .canonical = again.as<float>()}, nullptr);
-  synchronise();
-  EXPECT_EQ(first.download<std::uint8_t>(), second.download<std::uint8_t>());
+  for (const MfaCache cache : {MfaCache::kFp8, MfaCache::kBf16}) {
+    DeviceMemory first(static_cast<std::size_t>(mfa_page_bytes(cache))), second(first.bytes());
+    run(MfaImportPage{.cache = cache, .page = first.as<std::uint8_t>(), .canonical = memory.as<float>()}, nullptr);
+    const std::vector<float> out = exported(first, cache);
+    const DeviceMemory again = DeviceMemory::of(out);
+    run(MfaImportPage{.cache = cache, .page = second.as<std::uint8_t>(), .canonical = again.as<float>()}, nullptr);
+    synchronise();
+    EXPECT_EQ(first.download<std::uint8_t>(), second.download<std::uint8_t>());
+    if (cache == MfaCache::kFp8) continue;
+    for (std::size_t i = 0; i < out.size(); ++i) ASSERT_EQ(out[i], bf16_to_f32(f32_to_bf16(canonical[i]))) << i;
+  }
 }
 
 TEST_F(MfaPrepareTest, QueriesAreKeptToTwoTerms) {

@@ -1,0 +1,339 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// DeepSeek-V3, as in section 2 of its report and the published checkpoint:
+//
+//   MLA   c = n(Wkv h), one latent for all heads; r = RoPE(Wkr h), one rotated key for all heads; q = Wq n(Wqa h)
+//         head: key (Wuk c, r), value Wuv c, query (q plain, RoPE(q rotated))
+//   MoE   s = sigmoid(Wgate y); the top k of s + bias within the best groups; s of these made to sum to 1, times a
+//         factor; sum of weighted experts, plus the shared experts unweighted
+//
+// The cache keeps (c, r) and nothing else. Attention is always taken in absorbed form, q·(Wuk c) = (Wukᵀq)·c and
+// Σ p Wuv c = Wuv Σ p c, in prefill as in decode: with one order of sums a row has the same bits in both.
+#include "model/deepseek_v3.h"
+
+#include <cmath>
+
+#include "base/format.h"
+#include "model/config_reader.h"
+#include "model/layer_pieces.h"
+
+namespace tandem {
+
+// ---- hyper-parameters
+
+namespace {
+
+// The norms inside attention have an epsilon of their own, which no file names.
+constexpr float kInnerNormEps = 1e-6f;
+
+double yarn_magnitude(double factor, double mscale) {
+  return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
+}
+
+void read_yarn(const ConfigReader& scaling, ModelConfig& c) {
+  RopeConfig& rope = c.rope;
+  rope.yarn = true;
+  rope.factor = scaling.number("factor", 1, 1e6);
+  rope.beta_fast = scaling.number_or("beta_fast", 32, 1e-3, 1e6);
+  rope.beta_slow = scaling.number_or("beta_slow", 1, 1e-3, 1e6);
+  rope.original_context = static_cast<double>(scaling.integer("original_max_position_embeddings", 1, kContextMax));
+  if (rope.beta_fast < rope.beta_slow) scaling.invalid("beta_fast", "at least beta_slow");
+  if (!scaling.boolean_or("truncate", true)) scaling.unsupported("truncate", "true");
+  const double mscale = scaling.number_or("mscale", 0, 0, 100), all = scaling.number_or("mscale_all_dim", 0, 0, 100);
+  const double magnitude = mscale > 0 && all > 0
+                               ? yarn_magnitude(rope.factor, mscale) / yarn_magnitude(rope.factor, all)
+                               : yarn_magnitude(rope.factor, 1);
+  rope.magnitude = static_cast<float>(scaling.number_or("attention_factor", magnitude, 1e-3, 1e3));
+  if (all > 0) c.attention_factor = static_cast<float>(std::pow(yarn_magnitude(rope.factor, all), 2));
+}
+
+void read_rope(const ConfigReader& config, ModelConfig& c) {
+  c.rope.theta = config.number_or("rope_theta", 10000, 1.001, 1e12);
+  c.rope.interleaved = config.boolean_or("rope_interleave", true);
+  const std::string key = config.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  if (!config.has(key)) return;
+  if (!config.raw(key).is_object()) config.invalid(key, "an object");
+  const ConfigReader scaling(config.raw(key), config.what() + ": " + key);
+  c.rope.theta = scaling.number_or("rope_theta", c.rope.theta, 1.001, 1e12);
+  const std::string type = scaling.text_or("rope_type", scaling.text_or("type", "default"));
+  if (type == "default") return;
+  if (type != "yarn") scaling.unsupported(scaling.has("rope_type") ? "rope_type" : "type", "yarn, default");
+  read_yarn(scaling, c);
+}
+
+void read_attention(const ConfigReader& config, ModelConfig& c) {
+  c.heads = static_cast<std::int32_t>(config.integer("num_attention_heads", 1, kHeadsMax));
+  c.kv_heads = 1;
+  c.query_rank = static_cast<std::int32_t>(config.integer_or("q_lora_rank", 0, 0, kWidthMax));
+  c.latent = static_cast<std::int32_t>(config.integer("kv_lora_rank", 1, head_dim_max(c.heads) / 2));
+  c.rope.dim = static_cast<std::int32_t>(config.integer("qk_rope_head_dim", 2, head_dim_max(c.heads) / 2));
+  if (c.rope.dim % 2 != 0) config.invalid("qk_rope_head_dim", "an even number");
+  c.head_dim = c.rope.dim + static_cast<std::int32_t>(config.integer("qk_nope_head_dim", 1, head_dim_max(c.heads) / 2));
+  c.value_dim = static_cast<std::int32_t>(config.integer("v_head_dim", 1, head_dim_max(c.heads)));
+  read_rope(config, c);
+}
+
+void read_router(const ConfigReader& config, ModelConfig& c) {
+  RouterConfig& r = c.router;
+  const std::string scoring = config.text_or("scoring_func", "sigmoid");
+  if (scoring != "sigmoid" && scoring != "softmax") config.unsupported("scoring_func", "sigmoid, softmax");
+  const std::string method = config.text_or("topk_method", "noaux_tc");
+  if (method != "noaux_tc" && method != "greedy") config.unsupported("topk_method", "noaux_tc, greedy");
+  r.score = scoring == "sigmoid" ? RouterScore::kSigmoid : RouterScore::kSoftmax;
+  r.bias = method == "noaux_tc";
+  if (r.bias) {
+    r.groups = static_cast<std::int32_t>(config.integer_or("n_group", 1, 1, c.experts));
+    if (c.experts % r.groups != 0) config.invalid("n_group", format("a divisor of {} experts", c.experts));
+    r.groups_kept = static_cast<std::int32_t>(config.integer_or("topk_group", 1, 1, r.groups));
+  }
+  const std::int32_t eligible = c.experts / r.groups * r.groups_kept;
+  c.experts_per_token = static_cast<std::int32_t>(config.integer("num_experts_per_tok", 1, eligible));
+  c.renormalise = config.boolean_or("norm_topk_prob", true);
+  r.scale = static_cast<float>(config.number_or("routed_scaling_factor", 1, 1e-6, 1e6));
+}
+
+void read_experts(const ConfigReader& config, ModelConfig& c) {
+  c.routed.assign(c.layers, false);
+  c.experts = static_cast<std::int32_t>(config.integer_or("n_routed_experts", 0, 0, kExpertsMax));
+  if (c.experts == 0) return;
+  const std::int64_t dense = config.integer_or("first_k_dense_replace", 0, 0, kLayersMax);
+  const std::int64_t every = config.integer_or("moe_layer_freq", 1, 1, kLayersMax);
+  for (std::int64_t i = dense; i < c.layers; ++i) c.routed[static_cast<std::size_t>(i)] = i % every == 0;
+  c.expert_width = static_cast<std::int32_t>(config.integer("moe_intermediate_size", 1, kWidthMax));
+  const std::int64_t shared = config.integer_or("n_shared_experts", 0, 0, kWidthMax / c.expert_width);
+  c.shared_width = static_cast<std::int32_t>(shared) * c.expert_width;
+  read_router(config, c);
+}
+
+}  // namespace
+
+ModelConfig read_deepseek_v3_config(const ConfigReader& config) {
+  if (config.text_or("hidden_act", "silu") != "silu") config.unsupported("hidden_act", "silu");
+  if (config.boolean_or("attention_bias", false)) config.unsupported("attention_bias", "false");
+  ModelConfig c;
+  c.architecture = "deepseek_v3";
+  c.layers = static_cast<std::int32_t>(config.integer("num_hidden_layers", 1, kLayersMax));
+  c.hidden = static_cast<std::int32_t>(config.integer("hidden_size", 1, kWidthMax));
+  c.vocab = static_cast<std::int32_t>(config.integer("vocab_size", 1, kVocabMax));
+  c.context_tokens_max = config.integer("max_position_embeddings", 1, kContextMax);
+  c.norm_eps = static_cast<float>(config.number_or("rms_norm_eps", 1e-6, 0, 1));
+  read_attention(config, c);
+  c.ffn_width = static_cast<std::int32_t>(config.integer("intermediate_size", 1, kWidthMax));
+  read_experts(config, c);
+  c.next_token_layers = static_cast<std::int32_t>(config.integer_or("num_nextn_predict_layers", 0, 0, kLayersMax));
+  c.tied_head = config.boolean_or("tie_word_embeddings", false);
+  c.eos_ids = config.ids("eos_token_id", c.vocab);
+  return c;
+}
+
+// ---- weights
+
+namespace {
+
+struct Layer {
+  NormWeight input_norm, query_norm, latent_norm, post_norm;
+  std::unique_ptr<Weight> down;  // [query_rank + latent + rope, hidden]; without a query rank all heads in its place
+  std::unique_ptr<Weight> q;     // [heads·head_dim, query_rank]
+  std::vector<std::unique_ptr<Weight>> key_up;    // of each head, transposed: [latent, plain]
+  std::vector<std::unique_ptr<Weight>> value_up;  // of each head: [value_dim, latent]
+  std::vector<const Weight*> absorb, expand;      // the same, as ProjectHeads wants them
+  std::unique_ptr<Weight> o;                      // [hidden, heads·value_dim]
+  Router router;                                  // routed layers
+  GatedFfn ffn;                                   // dense FFN, or the shared experts
+  RoutedExperts experts;                          // routed layers
+};
+
+class DeepseekV3 final : public Model {
+ public:
+  DeepseekV3(const ModelConfig& config, const ModelShare& share, WeightReader& reader);
+
+  void embed(const Workspace& w, const RowBatch& batch, const Residual& residual) const override {
+    w.backend.run(EmbedRows{residual.stream, embedding_.get(), batch.ids});
+  }
+  void attention(const Workspace& w, std::int32_t layer, const RowBatch& batch, const Residual& residual,
+                 const HandOver& hand_over) const override;
+  void route(const Workspace& w, std::int32_t layer, const HandOver& hand_over) const override {
+    run_router(w, layers_[layer].router, config(), hand_over);
+  }
+  void experts(const Workspace& w, std::int32_t layer, const HandOver& hand_over,
+               const FfnOutput& output) const override;
+  void head(const Workspace& w, const RowBatch& batch, const Residual& residual, const Tensor& logits) const override {
+    final_logits(w, batch, residual, final_norm_, config().norm_eps, head_ ? *head_ : *embedding_, logits);
+  }
+  std::size_t attention_scratch_bytes(std::int64_t rows_max, std::int64_t logits_max) const override {
+    const ModelConfig& c = config();
+    return scratch_bytes({rows_max * down_columns(), rows_max * c.heads * c.head_dim,
+                          rows_max * c.heads * (c.latent + c.rope.dim), rows_max * c.heads * c.latent,
+                          rows_max * c.heads * c.value_dim, rows_max * c.hidden, rows_max * c.experts,
+                          logits_max * c.hidden, logits_max * c.hidden});
+  }
+  std::size_t ffn_scratch_bytes(std::int64_t rows_max) const override { return ffn_scratch(config(), rows_max); }
+
+ private:
+  std::int64_t query_columns() const {  // of the down-projection
+    return config().query_rank ? config().query_rank : std::int64_t{config().heads} * config().head_dim;
+  }
+  std::int64_t down_columns() const { return query_columns() + config().latent + config().rope.dim; }
+  void load_attention(WeightReader& reader, const std::string& prefix, Layer& layer) const;
+  void load_up_projections(WeightReader& reader, const std::string& name, Layer& layer) const;
+  void load_ffn(WeightReader& reader, const std::string& prefix, Layer& layer, bool routed,
+                const FfnShare& share) const;
+  // Leaves the query in its own columns or below, and the latent and rotated key behind it, ready for the cache.
+  Tensor project(const Workspace& w, const Layer& layer, const RowBatch& batch, const Tensor& hidden,
+                 const Tensor& down) const;
+  void attend_absorbed(const Workspace& w, std::int32_t index, const RowBatch& batch, const Tensor& q,
+                       const Tensor& key, const Tensor& out) const;
+
+  std::unique_ptr<Weight> embedding_, head_;  // no head: tied to the embedding
+  std::vector<float> inv_freq_;
+  NormWeight final_norm_;
+  std::vector<Layer> layers_;
+};
+
+DeepseekV3::DeepseekV3(const ModelConfig& config, const ModelShare& share, WeightReader& reader)
+    : Model(config), inv_freq_(rope_inv_freq(config.rope)), layers_(static_cast<std::size_t>(config.layers)) {
+  const Shape table{config.vocab, config.hidden};
+  if (share.attention) {
+    embedding_ = reader.matrix(Part::kEmbedding, {{.name = "model.embed_tokens.weight", .shape = table}});
+    if (!config.tied_head) head_ = reader.matrix(Part::kHead, {{.name = "lm_head.weight", .shape = table}});
+    final_norm_ = load_norm(reader, "model.norm.weight", config.hidden);
+  }
+  for (std::int32_t i = 0; i < config.layers; ++i) {
+    const std::string prefix = format("model.layers.{}.", i);
+    const bool routed = config.is_routed(i);
+    if (share.attention) load_attention(reader, prefix, layers_[i]);
+    if (share.attention && routed)
+      layers_[i].router =
+          load_router(reader, config, prefix + "mlp.gate.weight", prefix + "mlp.gate.e_score_correction_bias");
+    if (share.ffn) load_ffn(reader, prefix, layers_[i], routed, share.experts);
+  }
+  weight_bytes_ = reader.bytes_packed();
+  ignore_next_token_layers(reader, config);
+  reader.ignore("*.rotary_emb.inv_freq");
+  if (config.tied_head) reader.ignore("lm_head.weight");  // some files repeat the embedding under this name
+}
+
+void DeepseekV3::load_attention(WeightReader& reader, const std::string& prefix, Layer& layer) const {
+  const ModelConfig& c = config();
+  const std::string a = prefix + "self_attn.";
+  const std::int64_t q_columns = std::int64_t{c.heads} * c.head_dim;
+  layer.input_norm = load_norm(reader, prefix + "input_layernorm.weight", c.hidden);
+  layer.down = reader.matrix(
+      Part::kAttention,
+      {{.name = a + (c.query_rank ? "q_a_proj.weight" : "q_proj.weight"), .shape = {query_columns(), c.hidden}},
+       {.name = a + "kv_a_proj_with_mqa.weight", .shape = {c.latent + c.rope.dim, c.hidden}}});
+  if (c.query_rank) {
+    layer.query_norm = load_norm(reader, a + "q_a_layernorm.weight", c.query_rank);
+    layer.q = reader.matrix(Part::kAttention, {{.name = a + "q_b_proj.weight", .shape = {q_columns, c.query_rank}}});
+  }
+  layer.latent_norm = load_norm(reader, a + "kv_a_layernorm.weight", c.latent);
+  load_up_projections(reader, a + "kv_b_proj.weight", layer);
+  layer.o = reader.matrix(Part::kAttention,
+                          {{.name = a + "o_proj.weight", .shape = {c.hidden, std::int64_t{c.heads} * c.value_dim}}});
+  layer.post_norm = load_norm(reader, prefix + "post_attention_layernorm.weight", c.hidden);
+}
+
+// The rows of the file are, head after head, those of the key and those of the value.
+void DeepseekV3::load_up_projections(WeightReader& reader, const std::string& name, Layer& layer) const {
+  const ModelConfig& c = config();
+  const std::int64_t plain = c.head_dim - c.rope.dim, rows = plain + c.value_dim;
+  for (std::int64_t h = 0; h < c.heads; ++h) {
+    WeightName key{.name = name, .shape = {c.heads * rows, c.latent}};
+    key.row_begin = h * rows;
+    key.row_end = key.row_begin + plain;
+    WeightName value = key;
+    value.row_begin = key.row_end;
+    value.row_end = value.row_begin + c.value_dim;
+    layer.key_up.push_back(reader.transposed(Part::kAttention, key));
+    layer.value_up.push_back(reader.matrix(Part::kAttention, {value}));
+    layer.absorb.push_back(layer.key_up.back().get());
+    layer.expand.push_back(layer.value_up.back().get());
+  }
+}
+
+void DeepseekV3::load_ffn(WeightReader& reader, const std::string& prefix, Layer& layer, bool routed,
+                          const FfnShare& share) const {
+  const ModelConfig& c = config();
+  const auto names = [&](const std::string& block) {
+    const std::string p = prefix + "mlp." + block;
+    return GatedFfnNames{p + "gate_proj.weight", p + "up_proj.weight", p + "down_proj.weight"};
+  };
+  if (routed)
+    layer.experts = load_routed_experts(
+        reader, [&](std::int32_t expert) { return names(format("experts.{}.", expert)); }, c, share);
+  if (share.slice_count == 0 || (routed && c.shared_width == 0)) return;
+  layer.ffn = routed ? load_gated_ffn(reader, Part::kSharedExpert, names("shared_experts."), c.hidden, c.shared_width,
+                                      share.slice_first, share.slice_count)
+                     : load_gated_ffn(reader, Part::kDenseFfn, names(""), c.hidden, c.ffn_width, share.slice_first,
+                                      share.slice_count);
+}
+
+// ---- attention
+
+void DeepseekV3::attention(const Workspace& w, std::int32_t index, const RowBatch& batch, const Residual& residual,
+                           const HandOver& hand_over) const {
+  const ModelConfig& c = config();
+  const Layer& layer = layers_[index];
+  Arena::Scope scope(w.arena);
+  const Tensor down = w.arena.f32(batch.rows(), down_columns());
+  const Tensor attended = w.arena.f32(batch.rows(), std::int64_t{c.heads} * c.value_dim);
+  const Tensor out = w.arena.f32(batch.rows(), c.hidden);
+
+  enter_layer(w, residual, layer.input_norm, c.norm_eps, hand_over.hidden);
+  const Tensor q = project(w, layer, batch, hand_over.hidden, down);
+  attend_absorbed(w, index, batch, q, down.slice_columns(query_columns(), c.latent + c.rope.dim), attended);
+  w.backend.run(MatMul{out, attended, layer.o.get(), KSlices::whole(attended.shape[1])});
+  w.backend.run(AddRmsNorm{hand_over.hidden, residual.stream, out, layer.post_norm.tensor(), c.norm_eps});
+}
+
+Tensor DeepseekV3::project(const Workspace& w, const Layer& layer, const RowBatch& batch, const Tensor& hidden,
+                           const Tensor& down) const {
+  const ModelConfig& c = config();
+  const Tensor inv_freq(const_cast<float*>(inv_freq_.data()), DType::kF32, {c.rope.dim / 2});
+  const Tensor key = down.slice_columns(query_columns(), c.latent + c.rope.dim);
+  const Tensor latent = key.slice_columns(0, c.latent);
+  Tensor q = down.slice_columns(0, query_columns());
+  w.backend.run(MatMul{down, hidden, layer.down.get(), KSlices::whole(c.hidden)});
+  w.backend.run(RmsNorm{latent, latent, layer.latent_norm.tensor(), kInnerNormEps});
+  if (c.query_rank) {
+    w.backend.run(RmsNorm{q, q, layer.query_norm.tensor(), kInnerNormEps});
+    const Tensor rank = q;
+    q = w.arena.f32(batch.rows(), std::int64_t{c.heads} * c.head_dim);
+    w.backend.run(MatMul{q, rank, layer.q.get(), KSlices::whole(c.query_rank)});
+  }
+  const auto rotate = [&](const Tensor& x, std::int32_t head_dim, std::int32_t first) {
+    w.backend.run(Rope{x, batch.positions, inv_freq, head_dim, first, c.rope.interleaved, c.rope.magnitude});
+  };
+  rotate(q, c.head_dim, c.head_dim - c.rope.dim);
+  rotate(key, c.latent + c.rope.dim, c.latent);
+  return q;
+}
+
+void DeepseekV3::attend_absorbed(const Workspace& w, std::int32_t index, const RowBatch& batch, const Tensor& q,
+                                 const Tensor& key, const Tensor& out) const {
+  const ModelConfig& c = config();
+  const Layer& layer = layers_[index];
+  const Tensor absorbed = w.arena.f32(batch.rows(), c.heads * key.shape[1]);
+  const Tensor latents = w.arena.f32(batch.rows(), std::int64_t{c.heads} * c.latent);
+  w.backend.run(ProjectHeads{absorbed, q, layer.absorb});
+  attend(w, index, batch, c, absorbed, key, {}, latents);
+  w.backend.run(ProjectHeads{out, latents, layer.expand});
+}
+
+// ---- feed-forward
+
+void DeepseekV3::experts(const Workspace& w, std::int32_t index, const HandOver& hand_over,
+                         const FfnOutput& output) const {
+  const Layer& layer = layers_[index];
+  if (config().is_routed(index)) run_routed_experts(w, layer.experts, hand_over, output.slot_rows);
+  if (output.partial) run_gated_ffn(w, layer.ffn, hand_over.hidden, output.partial);
+}
+
+}  // namespace
+
+std::unique_ptr<Model> make_deepseek_v3(const ModelConfig& config, const ModelShare& share, WeightReader& reader) {
+  return std::make_unique<DeepseekV3>(config, share, reader);
+}
+
+}  // namespace tandem

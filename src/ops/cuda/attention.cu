@@ -1,0 +1,387 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Attention of single rows over pages, in f32.
+//
+// A block of threads has one row and up to 32 query heads that share a key head, so K and V of a page are fetched once
+// for all of them. The context is cut into parts of 512 tokens from position 0; within a part softmax runs along, page
+// by page; parts are then merged in order. When there are few rows each part gets a block of its own and a second
+// kernel merges, else one block walks through all parts and merges as it goes: the same operations in the same order,
+// so the choice shows in the time alone.
+//
+// Bound by shared memory and f32 arithmetic when many heads share a key head, by memory when few do. Prefill reads the
+// pages once per row.
+#include <cuda_bf16.h>
+
+#include <algorithm>
+
+#include "ops/cuda/attention_parts.cuh"
+#include "ops/cuda/cuda_kv_cache.cuh"
+#include "ops/cuda/reduce.cuh"
+
+namespace tandem::cuda {
+
+namespace {
+
+constexpr int kThreadsMax = 512;
+
+struct Attention {
+  Rows<float> out, q;
+  const std::int32_t *sequences, *positions, *block_table;
+  std::int64_t table_stride;
+  std::int32_t heads, group;     // query heads, and those of them that share a key head
+  std::int32_t at_once, chunks;  // heads of a block of threads, and how many of these a group takes
+  std::int32_t window;           // 0: none
+  float scale;
+  float* scratch;  // parts of a row and head after one another, v_dim + 2 floats each; null: merged as they come
+  std::int32_t parts_max;
+};
+
+// What a row sees of its context, and the parts that lie in.
+struct Seen {
+  std::int32_t begin, end;
+
+  __device__ Seen(const Attention& a, std::int32_t row) : end(a.positions[row] + 1) {
+    begin = a.window > 0 && end > a.window ? end - a.window : 0;
+  }
+  __device__ std::int32_t first_part() const { return begin / kPartTokens; }
+  __device__ std::int32_t end_part() const { return (end + kPartTokens - 1) / kPartTokens; }
+};
+
+// The tokens of a page that count.
+struct Live {
+  std::int32_t begin, end;
+  __device__ bool has(std::int32_t token) const { return token >= begin && token < end; }
+};
+
+__device__ float4 four(const float* p) {
+  return *reinterpret_cast<const float4*>(p);
+}
+__device__ float4 four(const __nv_bfloat16* p) {
+  const uint2 bits = *reinterpret_cast<const uint2*>(p);
+  return make_float4(__uint_as_float(bits.x << 16), __uint_as_float(bits.x & 0xffff0000u),
+                     __uint_as_float(bits.y << 16), __uint_as_float(bits.y & 0xffff0000u));
+}
+__device__ float one(float x) {
+  return x;
+}
+__device__ float one(__nv_bfloat16 x) {
+  return __bfloat162float(x);
+}
+
+// The live tokens of a page, each dim wide; the other rows and what is left of each row are zero.
+template <class T>
+__device__ void fetch(const T* from, std::int32_t dim, const Live& live, T* to, std::int32_t stride) {
+  constexpr int kVector = 16 / sizeof(T), kHalf = kVector / 2;  // rows in shared memory begin on 8 bytes
+  const auto thread = static_cast<std::int32_t>(threadIdx.x), threads = static_cast<std::int32_t>(blockDim.x);
+  if (dim % kVector == 0) {
+    const std::int32_t vectors = dim / kVector;
+    for (std::int32_t i = thread; i < kBlockTokens * vectors; i += threads) {
+      const std::int32_t token = i / vectors, column = i % vectors * kVector;
+      const uint4 bits = live.has(token) ? __ldg(reinterpret_cast<const uint4*>(from + token * dim + column)) : uint4{};
+      *reinterpret_cast<uint2*>(to + token * stride + column) = {bits.x, bits.y};
+      *reinterpret_cast<uint2*>(to + token * stride + column + kHalf) = {bits.z, bits.w};
+    }
+    return;
+  }
+  for (std::int32_t i = thread; i < kBlockTokens * stride; i += threads) {
+    const std::int32_t token = i / stride, column = i % stride;
+    to[i] = live.has(token) && column < dim ? from[token * dim + column] : T(0.0f);
+  }
+}
+
+// What a block of threads keeps in shared memory; widths are rounded up to fours.
+template <class T>
+struct Shared {
+  std::int32_t k_stride, v_stride;
+  T *k, *v;
+  __device__ std::int32_t k_width() const { return k_stride - padded_width(0); }  // rounded up to fours
+  float *q, *p;                                                                   // [heads][k_stride], [heads][64]
+  float *top, *sum, *factor;                                                      // [heads] of the part
+  float *top_merged, *sum_merged, *a, *b;                                         // [heads]
+
+  __device__ Shared(unsigned char* memory, const Pages<T>& pages, std::int32_t heads)
+      : k_stride(padded_width(pages.k_dim)), v_stride(pages.v_in_k ? k_stride : padded_width(pages.v_dim)) {
+    k = reinterpret_cast<T*>(memory);
+    v = pages.v_in_k ? k : k + kBlockTokens * k_stride;
+    q = reinterpret_cast<float*>(v + kBlockTokens * v_stride);
+    p = q + heads * k_stride;
+    top = p + heads * kBlockTokens;
+    sum = top + heads;
+    factor = sum + heads;
+    top_merged = factor + heads;
+    sum_merged = top_merged + heads;
+    a = sum_merged + heads;
+    b = a + heads;
+  }
+};
+
+// Scores of one page: a thread has one token and every head of its kind.
+template <class T>
+__device__ void score(const Shared<T>& s, std::int32_t heads, const Live& live, float scale) {
+  constexpr int kAtOnce = 8;
+  const std::int32_t token = static_cast<std::int32_t>(threadIdx.x) % kBlockTokens;
+  const std::int32_t kind = static_cast<std::int32_t>(threadIdx.x) / kBlockTokens;
+  const std::int32_t kinds = static_cast<std::int32_t>(blockDim.x) / kBlockTokens;
+  const T* k = s.k + token * s.k_stride;
+  for (std::int32_t first = kind; first < heads; first += kinds * kAtOnce) {
+    float dot[kAtOnce] = {};
+    for (std::int32_t i = 0; i < s.k_width(); i += 4) {
+      const float4 key = four(k + i);
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        if (first + j * kinds >= heads) continue;
+        const float4 query = four(s.q + (first + j * kinds) * s.k_stride + i);
+        dot[j] = __fmaf_rn(query.x, key.x, dot[j]);
+        dot[j] = __fmaf_rn(query.y, key.y, dot[j]);
+        dot[j] = __fmaf_rn(query.z, key.z, dot[j]);
+        dot[j] = __fmaf_rn(query.w, key.w, dot[j]);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j)
+      if (first + j * kinds < heads)
+        s.p[(first + j * kinds) * kBlockTokens + token] = live.has(token) ? dot[j] * scale : -INFINITY;
+  }
+}
+
+// Scores to probabilities relative to the largest score so far; what was gathered before is to be scaled by factor.
+template <class T>
+__device__ void soften(const Shared<T>& s, std::int32_t heads, const Live& live, bool first_page) {
+  const std::int32_t lane = static_cast<std::int32_t>(threadIdx.x) % 32;
+  for (std::int32_t h = static_cast<std::int32_t>(threadIdx.x) / 32; h < heads;
+       h += static_cast<std::int32_t>(blockDim.x) / 32) {
+    float* p = s.p + h * kBlockTokens;
+    const float before = first_page ? -INFINITY : s.top[h];
+    const float top = fmaxf(before, warp_max(fmaxf(p[lane], p[lane + 32])));
+    const float low = live.has(lane) ? expf(p[lane] - top) : 0.0f;
+    const float high = live.has(lane + 32) ? expf(p[lane + 32] - top) : 0.0f;
+    const float sum = warp_sum(low + high);
+    __syncwarp();
+    p[lane] = low;
+    p[lane + 32] = high;
+    if (lane != 0) continue;
+    const float factor = first_page ? 0.0f : expf(before - top);
+    s.factor[h] = factor;
+    s.sum[h] = first_page ? sum : s.sum[h] * factor + sum;
+    s.top[h] = top;
+  }
+}
+
+// The thread's columns of the output: one column of every head of its kind.
+struct Mine {
+  std::int32_t column, kind, kinds;
+  __device__ Mine(std::int32_t v_dim) {
+    const auto threads = static_cast<std::int32_t>(blockDim.x), thread = static_cast<std::int32_t>(threadIdx.x);
+    std::int32_t width = 32;
+    while (width < v_dim) width *= 2;
+    column = thread % width;
+    kind = thread / width;
+    kinds = threads / width;
+  }
+  __device__ std::int32_t head(int j) const { return kind + j * kinds; }
+};
+
+template <class T, int kMine>
+__device__ void gather(const Shared<T>& s, const Mine& mine, std::int32_t heads, std::int32_t v_dim, const Live& live,
+                       bool first_page, float (&values)[kMine]) {
+  if (mine.column >= v_dim) return;
+#pragma unroll
+  for (int j = 0; j < kMine; ++j)
+    if (mine.head(j) < heads) values[j] = first_page ? 0.0f : values[j] * s.factor[mine.head(j)];
+  for (std::int32_t t = live.begin / 4 * 4; t < live.end; t += 4) {
+    float v[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] = one(s.v[(t + i) * s.v_stride + mine.column]);
+#pragma unroll
+    for (int j = 0; j < kMine; ++j) {
+      if (mine.head(j) >= heads) continue;
+      const float4 p = four(s.p + mine.head(j) * kBlockTokens + t);
+      values[j] = __fmaf_rn(p.x, v[0], values[j]);
+      values[j] = __fmaf_rn(p.y, v[1], values[j]);
+      values[j] = __fmaf_rn(p.z, v[2], values[j]);
+      values[j] = __fmaf_rn(p.w, v[3], values[j]);
+    }
+  }
+}
+
+template <class T>
+__device__ void fetch_queries(const Attention& a, const Shared<T>& s, std::int32_t row, std::int32_t first_head,
+                              std::int32_t heads, std::int32_t k_dim) {
+  const float* q = a.q[row] + first_head * k_dim;
+  for (auto i = static_cast<std::int32_t>(threadIdx.x); i < heads * s.k_stride;
+       i += static_cast<std::int32_t>(blockDim.x)) {
+    const std::int32_t column = i % s.k_stride;
+    s.q[i] = column < k_dim ? q[i / s.k_stride * k_dim + column] : 0.0f;
+  }
+}
+
+// One part: softmax along its pages. Leaves top and sum in shared memory, the outputs in values.
+template <class T, int kMine>
+__device__ void attend_part(const Attention& a, const Pages<T>& pages, const Shared<T>& s, const Mine& mine,
+                            std::int32_t row, std::int32_t kv_head, std::int32_t heads, std::int32_t part,
+                            float (&values)[kMine]) {
+  const Seen seen(a, row);
+  const std::int32_t* table = a.block_table + a.sequences[row] * a.table_stride;
+  const std::int32_t begin = max(part * kPartTokens, seen.begin), end = min((part + 1) * kPartTokens, seen.end);
+  bool first_page = true;
+  for (std::int32_t at = begin / kBlockTokens * kBlockTokens; at < end; at += kBlockTokens, first_page = false) {
+    const Live live{max(begin - at, 0), min(kBlockTokens, end - at)};
+    const std::int32_t block = table[at / kBlockTokens];
+    __syncthreads();  // the last page has been used
+    fetch(pages.k(block, kv_head), pages.k_dim, live, s.k, s.k_stride);
+    if (!pages.v_in_k) fetch(pages.v(block, kv_head), pages.v_dim, live, s.v, s.v_stride);
+    __syncthreads();
+    score(s, heads, live, a.scale);
+    __syncthreads();
+    soften(s, heads, live, first_page);
+    __syncthreads();
+    gather(s, mine, heads, pages.v_dim, live, first_page, values);
+  }
+}
+
+// Adds a part to those before it, in registers.
+template <class T, int kMine>
+__device__ void merge_here(const Shared<T>& s, const Mine& mine, std::int32_t heads, bool first,
+                           const float (&values)[kMine], float (&merged)[kMine]) {
+  if (static_cast<std::int32_t>(threadIdx.x) < heads) {
+    const std::int32_t h = static_cast<std::int32_t>(threadIdx.x);
+    Merged m = first ? Merged() : Merged{s.top_merged[h], s.sum_merged[h]};
+    const MergeFactors factors = m.add(s.top[h], s.sum[h]);
+    s.top_merged[h] = m.top;
+    s.sum_merged[h] = m.sum;
+    s.a[h] = factors.before;
+    s.b[h] = factors.part;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < kMine; ++j)
+    if (mine.head(j) < heads)
+      merged[j] = (first ? 0.0f : merged[j]) * s.a[mine.head(j)] + values[j] * s.b[mine.head(j)];
+}
+
+// Grid: row, key head and chunk of its heads, part (or 1, and the block does all parts).
+template <class T, int kMine>
+__global__ void __launch_bounds__(kThreadsMax)
+    attend(const __grid_constant__ Attention a, const __grid_constant__ Pages<T> pages) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  const auto row = static_cast<std::int32_t>(blockIdx.x);
+  const std::int32_t kv_head = static_cast<std::int32_t>(blockIdx.y) / a.chunks;
+  const std::int32_t in_group = static_cast<std::int32_t>(blockIdx.y) % a.chunks * a.at_once;
+  const std::int32_t first_head = kv_head * a.group + in_group, heads = min(a.at_once, a.group - in_group);
+  const Seen seen(a, row);
+  const auto part = static_cast<std::int32_t>(blockIdx.z);
+  if (a.scratch && (part < seen.first_part() || part >= seen.end_part())) return;
+  const Shared<T> s(memory, pages, a.at_once);
+  const Mine mine(pages.v_dim);
+  fetch_queries(a, s, row, first_head, heads, pages.k_dim);
+
+  float values[kMine], merged[kMine];
+  if (a.scratch) {
+    attend_part(a, pages, s, mine, row, kv_head, heads, part, values);
+    float* to =
+        a.scratch + ((static_cast<std::int64_t>(row) * a.heads + first_head) * a.parts_max + part) * (pages.v_dim + 2);
+    const std::int64_t head_stride = static_cast<std::int64_t>(a.parts_max) * (pages.v_dim + 2);
+#pragma unroll
+    for (int j = 0; j < kMine; ++j)
+      if (mine.head(j) < heads && mine.column < pages.v_dim)
+        to[mine.head(j) * head_stride + 2 + mine.column] = values[j];
+    const auto h = static_cast<std::int32_t>(threadIdx.x);
+    if (h < heads) {
+      to[h * head_stride] = s.top[h];
+      to[h * head_stride + 1] = s.sum[h];
+    }
+    return;
+  }
+  for (std::int32_t p = seen.first_part(); p < seen.end_part(); ++p) {
+    attend_part(a, pages, s, mine, row, kv_head, heads, p, values);
+    merge_here(s, mine, heads, p == seen.first_part(), values, merged);
+  }
+#pragma unroll
+  for (int j = 0; j < kMine; ++j)
+    if (mine.head(j) < heads && mine.column < pages.v_dim)
+      a.out[row][(first_head + mine.head(j)) * pages.v_dim + mine.column] = merged[j] / s.sum_merged[mine.head(j)];
+}
+
+// Grid: row, head.
+__global__ void merge_parts(const __grid_constant__ Attention a, std::int32_t v_dim) {
+  const Seen seen(a, static_cast<std::int32_t>(blockIdx.x));
+  const float* from =
+      a.scratch + (static_cast<std::int64_t>(blockIdx.x) * a.heads + blockIdx.y) * a.parts_max * (v_dim + 2);
+  for (auto column = static_cast<std::int32_t>(threadIdx.x); column < v_dim;
+       column += static_cast<std::int32_t>(blockDim.x)) {
+    Merged m;
+    float value = 0;
+    for (std::int32_t part = seen.first_part(); part < seen.end_part(); ++part) {
+      const float* p = from + part * (v_dim + 2);
+      const MergeFactors factors = m.add(p[0], p[1]);
+      value = value * factors.before + p[2 + column] * factors.part;
+    }
+    a.out[blockIdx.x][blockIdx.y * v_dim + column] = value / m.sum;
+  }
+}
+
+template <class T, int kMine>
+void launch(const Machine& machine, const Attention& a, const PagedAttention& op) {
+  const Pages<T> pages = pages_of<T>(op.cache, op.layer);
+  const std::int64_t rows = op.q.rows();
+  const KvSpec& spec = op.cache->spec();
+  const std::size_t bytes = attention_shared_bytes(spec, a.at_once);
+  need(cudaFuncSetAttribute(attend<T, kMine>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+       "asking for shared memory");
+  const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(pages.kv_heads * a.chunks),
+                  static_cast<unsigned>(a.scratch ? a.parts_max : 1));
+  attend<T, kMine><<<grid, attention_threads(pages.v_dim), bytes, machine.stream>>>(a, pages);
+  need(cudaGetLastError(), "starting paged_attention");
+  if (!a.scratch) return;
+  merge_parts<<<dim3(static_cast<unsigned>(rows), static_cast<unsigned>(a.heads)), 128, 0, machine.stream>>>(
+      a, pages.v_dim);
+  need(cudaGetLastError(), "starting the merge of paged_attention");
+}
+
+// Few outputs per thread where few heads share a key head: fewer registers.
+template <class T>
+void launch_fitting(const Machine& machine, const Attention& a, const PagedAttention& op) {
+  const int outputs = attention_outputs_per_thread(op.cache->spec().v_dim, a.at_once);
+  if (outputs <= 4) return launch<T, 4>(machine, a, op);
+  if (outputs <= 16) return launch<T, 16>(machine, a, op);
+  launch<T, 32>(machine, a, op);
+}
+
+}  // namespace
+
+void run(Machine& machine, const PagedAttention& op) {
+  const std::int64_t rows = op.q.rows();
+  if (rows == 0) return;
+  const KvSpec& spec = op.cache->spec();
+  Attention a{.out = rows_of(op.out),
+              .q = rows_of(op.q),
+              .sequences = op.sequences.as<const std::int32_t>(),
+              .positions = op.positions.as<const std::int32_t>(),
+              .block_table = op.block_table.as<const std::int32_t>(),
+              .table_stride = op.block_table.row_stride,
+              .heads = op.heads,
+              .group = op.heads / spec.kv_heads,
+              .at_once = attention_heads_at_once(spec, op.heads / spec.kv_heads),
+              .chunks = 0,
+              .window = op.window,
+              .scale = op.scale,
+              .scratch = nullptr,
+              .parts_max = static_cast<std::int32_t>(
+                  divide_up<std::int64_t>(op.block_table.shape[1] * kBlockTokens, kPartTokens))};
+  a.chunks = divide_up(a.group, a.at_once);
+  const AttentionShape shape{.rows = rows,
+                             .heads = op.heads,
+                             .blocks_per_row = static_cast<std::int64_t>(spec.kv_heads) * a.chunks,
+                             .v_dim = spec.v_dim,
+                             .parts_max = a.parts_max,
+                             .context_tokens = op.context_tokens};
+  if (parts_apart(shape, machine.multiprocessors, machine.scratch_floats()))
+    a.scratch = static_cast<float*>(machine.scratch.data());
+  if (of(op.cache).is_f32())
+    launch_fitting<float>(machine, a, op);
+  else
+    launch_fitting<__nv_bfloat16>(machine, a, op);
+}
+
+}  // namespace tandem::cuda

@@ -1,0 +1,49 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cuda/attention_choice.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace tandem::cuda {
+
+namespace {
+
+std::int32_t column_threads(std::int32_t v_dim) {
+  return std::max(32, static_cast<std::int32_t>(std::bit_ceil(static_cast<std::uint32_t>(v_dim))));
+}
+
+}  // namespace
+
+bool parts_apart(const AttentionShape& s, std::int64_t multiprocessors, std::size_t scratch_floats) {
+  constexpr std::int64_t kBlocksPerMultiprocessor = 2;
+  if (s.parts_max == 1 || s.context_tokens <= s.rows * kPartTokens) return false;
+  if (s.rows * s.blocks_per_row >= kBlocksPerMultiprocessor * multiprocessors) return false;
+  return static_cast<std::size_t>(s.rows * s.heads * s.parts_max * (s.v_dim + 2)) <= scratch_floats;
+}
+
+std::size_t attention_shared_bytes(const KvSpec& spec, std::int32_t heads) {
+  const std::size_t element = traits(spec.dtype).block_bytes;
+  const std::size_t page = padded_width(spec.k_dim) + (spec.v_in_k ? 0 : padded_width(spec.v_dim));
+  constexpr std::size_t kNumbersPerHead = 7;  // largest score, sum and factors
+  return element * kBlockTokens * page +
+         sizeof(float) * static_cast<std::size_t>(heads) * (padded_width(spec.k_dim) + kBlockTokens + kNumbersPerHead);
+}
+
+std::int32_t attention_heads_at_once(const KvSpec& spec, std::int32_t group) {
+  for (std::int32_t heads = 32; heads > 0; heads /= 2)
+    if (attention_shared_bytes(spec, std::min(heads, group)) <= kSharedBytesMax) return std::min(heads, group);
+  return 0;
+}
+
+int attention_threads(std::int32_t v_dim) {
+  return std::max(256, column_threads(v_dim));
+}
+
+int attention_outputs_per_thread(std::int32_t v_dim, std::int32_t heads) {
+  const int kinds = attention_threads(v_dim) / column_threads(v_dim);
+  return (heads + kinds - 1) / kinds;
+}
+
+}  // namespace tandem::cuda

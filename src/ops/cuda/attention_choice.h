@@ -1,0 +1,45 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// How attention's kernel is launched. Nothing here changes a bit of the result.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ops/kv_cache.h"
+
+namespace tandem::cuda {
+
+inline constexpr std::int32_t kPartTokens = 512;
+
+struct AttentionShape {
+  std::int64_t rows, heads;
+  std::int64_t blocks_per_row;  // of threads, when parts are not apart
+  std::int64_t v_dim;
+  std::int64_t parts_max;       // of the longest context that the block table has room for
+  std::int64_t context_tokens;  // of all rows together
+};
+
+// Whether each part gets a block of threads of its own: worth it when rows alone leave multiprocessors idle and
+// contexts have several parts; possible when the parts fit into so many floats.
+bool parts_apart(const AttentionShape& shape, std::int64_t multiprocessors, std::size_t scratch_floats);
+
+// Shared memory of a block of threads that works for so many heads: a page of K and V, queries and probabilities. Rows
+// are rounded up to fours and padded.
+inline constexpr std::size_t kSharedBytesMax = 227 << 10;
+inline constexpr std::int32_t kValueWidthMax = 512;
+constexpr std::int32_t padded_width(std::int32_t dim) {
+  constexpr std::int32_t kPad = 4;  // elements, against bank conflicts
+  return (dim + 3) / 4 * 4 + kPad;
+}
+std::size_t attention_shared_bytes(const KvSpec& spec, std::int32_t heads);
+// Heads that share a key head and are worked for at once: at most 32, fewer where pages are wide; 0 when a page does
+// not fit.
+std::int32_t attention_heads_at_once(const KvSpec& spec, std::int32_t group);
+
+// Threads of a block, and of the heads it has, how many columns of the output each thread gets.
+int attention_threads(std::int32_t v_dim);
+int attention_outputs_per_thread(std::int32_t v_dim, std::int32_t heads);
+
+}  // namespace tandem::cuda

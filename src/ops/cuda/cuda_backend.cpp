@@ -1,0 +1,82 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cuda/cuda_backend.h"
+
+#include "base/error.h"
+#include "base/format.h"
+#include "ops/cuda/cuda_kv_cache.cuh"
+#include "ops/cuda/cuda_weight.cuh"
+#include "ops/cuda/device.h"
+#include "ops/cuda/machine.cuh"
+#include "ops/page_format.h"
+
+namespace tandem {
+
+namespace {
+
+constexpr std::size_t kScratchBytes = std::size_t{64} << 20;  // of attention's parts
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(const cuda::DeviceFacts& facts) : name_(facts.name) {
+    machine_.multiprocessors = facts.multiprocessors;
+    cuda::need(cudaStreamCreateWithFlags(&machine_.stream, cudaStreamNonBlocking), "creating a stream");
+    machine_.scratch = cuda::allocate_device(kScratchBytes);
+  }
+  ~CudaBackend() override {
+    (void)cudaStreamSynchronize(machine_.stream);
+    (void)cudaStreamDestroy(machine_.stream);
+  }
+
+  std::string describe() const override {
+    return format("cuda/{}, {} multiprocessors", name_, machine_.multiprocessors);
+  }
+  Buffer allocate(std::size_t bytes) override {
+    Buffer buffer = cuda::allocate_device(bytes);
+    if (bytes == 0) return buffer;
+    cuda::need(cudaMemsetAsync(buffer.data(), 0, bytes, machine_.stream), "clearing memory");
+    cuda::need(cudaStreamSynchronize(machine_.stream), "clearing memory");  // it may be for another stream
+    return buffer;
+  }
+  Buffer allocate_shared(std::size_t bytes) override { return cuda::allocate_pinned(bytes); }
+  bool host_memory() const override { return false; }
+  void copy(void* to, const void* from, std::size_t bytes) override {
+    if (bytes == 0) return;
+    cuda::need(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, machine_.stream), "copying");
+  }
+  std::unique_ptr<Weight> pack(const WeightSource& source) override { return cuda::CudaWeight::pack(source); }
+
+  std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override {
+    return std::make_unique<cuda::CudaKvCache>(spec, machine_.stream);
+  }
+  void zero_block(KvCache& cache, std::int32_t block) override { cuda::of(&cache).zero_block(block); }
+  void export_page(const KvCache& cache, std::int32_t block, std::span<std::byte> page) override {
+    write_page_header(cache.spec(), page);
+    cuda::of(&cache).export_block(block, page.data() + sizeof(PageHeader));
+  }
+  void import_page(KvCache& cache, std::int32_t block, std::span<const std::byte> page) override {
+    check_page_header(cache.spec(), page);
+    cuda::of(&cache).import_block(block, page.data() + sizeof(PageHeader));
+  }
+
+  void run(const Operator& op) override {
+    std::visit([this](const auto& o) { cuda::run(machine_, o); }, op);
+  }
+  void synchronise() override { cuda::need(cudaStreamSynchronize(machine_.stream), "running operators"); }
+
+ private:
+  std::string name_;
+  cuda::Machine machine_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cuda_backend() {
+  const cuda::DeviceFacts facts = cuda::look_at_device();
+  if (const std::string reason = cuda::why_unusable(facts); !reason.empty())
+    throw Error(ErrorCode::kUnsupported, "no CUDA here: " + reason);
+  return std::make_unique<CudaBackend>(facts);
+}
+
+}  // namespace tandem

@@ -1,0 +1,21 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The backend for Hopper GPUs. Arithmetic is f32 as on the CPU, with one order per sum whatever the number of rows: the
+// bits of a row never depend on its neighbours. Weights stay in the type they were stored in; types that the kernels do
+// not read are widened to f32 when they are packed.
+//
+// One backend is one stream on the current device; a process may have several. run() returns before the work is done,
+// except Sample, whose result is for the host.
+#pragma once
+
+#include <memory>
+
+#include "ops/backend.h"
+
+namespace tandem {
+
+// Throws Error{kUnsupported} with the reason when this machine or build cannot (ops/cuda/device.h).
+std::unique_ptr<Backend> make_cuda_backend();
+
+}  // namespace tandem

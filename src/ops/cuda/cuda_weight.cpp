@@ -1,0 +1,161 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cuda/cuda_weight.cuh"
+
+#include <cstring>
+
+#include "base/error.h"
+#include "base/format.h"
+#include "base/scalar.h"
+
+namespace tandem::cuda {
+
+namespace {
+
+// A segment as it will lie on the device.
+struct Packed {
+  Store store;
+  std::int64_t columns, row_bytes, scales_per_row;
+  std::vector<std::byte> data;
+  std::vector<std::uint16_t> scales;
+};
+
+Store store_of(DType dtype) {
+  switch (dtype) {
+    case DType::kBF16:
+      return Store::kBF16;
+    case DType::kF16:
+      return Store::kF16;
+    case DType::kQ8_0:
+      return Store::kQ8_0;
+    case DType::kQ4_0:
+      return Store::kQ4_0;
+    case DType::kQ4_1:
+      return Store::kQ4_1;
+    default:
+      return Store::kF32;
+  }
+}
+
+std::int64_t step_bytes(Store store) {
+  switch (store) {
+    case Store::kF32:
+      return 4 * kStep;
+    case Store::kBF16:
+    case Store::kF16:
+      return 2 * kStep;
+    case Store::kQ8_0:
+      return kStep;
+    case Store::kQ4_0:
+    case Store::kQ4_1:
+      return kStep / 2;
+  }
+  return 0;
+}
+
+void pack_nibbles(const std::byte* from, std::byte* to) {
+  const auto value = [&](int i) {
+    const auto byte = static_cast<unsigned>(from[i % 16]);
+    return i < 16 ? byte & 15u : byte >> 4;
+  };
+  for (int i = 0; i < 16; ++i) to[i] = static_cast<std::byte>(value(2 * i) | value(2 * i + 1) << 4);
+}
+
+void pack_blocks(DType dtype, const std::byte* from, std::int64_t k, std::byte* to, std::uint16_t* scales) {
+  const DTypeTraits t = traits(dtype);
+  const int numbers = dtype == DType::kQ4_1 ? 2 : 1;  // ahead of the values
+  for (std::int64_t i = 0; i < k / kStep; ++i, from += t.block_bytes) {
+    std::memcpy(scales + i * numbers, from, 2 * static_cast<std::size_t>(numbers));
+    if (dtype == DType::kQ8_0)
+      std::memcpy(to + i * kStep, from + 2, kStep);
+    else
+      pack_nibbles(from + 2 * numbers, to + i * kStep / 2);
+  }
+}
+
+void pack_row(DType dtype, const std::byte* from, std::int64_t k, std::byte* to, std::uint16_t* scales) {
+  if (is_quantised(dtype) && store_of(dtype) != Store::kF32) return pack_blocks(dtype, from, k, to, scales);
+  if (store_of(dtype) != Store::kF32) {
+    std::memcpy(to, from, 2 * static_cast<std::size_t>(k));
+    return;
+  }
+  std::vector<float> values(static_cast<std::size_t>(k));
+  dequantise(dtype, from, values.size(), values.data());
+  if (k > 0) std::memcpy(to, values.data(), values.size() * sizeof(float));
+}
+
+Packed pack_part(const WeightPart& part, std::int64_t k) {
+  Packed p;
+  p.store = store_of(part.dtype);
+  p.columns = part.rows;
+  const std::int64_t steps = divide_up<std::int64_t>(k, kStep);
+  p.row_bytes = steps * step_bytes(p.store);
+  p.scales_per_row = p.store == Store::kQ4_1 ? 2 * steps : p.store >= Store::kQ8_0 ? steps : 0;
+  p.data.resize(static_cast<std::size_t>(part.rows * p.row_bytes));
+  p.scales.resize(static_cast<std::size_t>(part.rows * p.scales_per_row));
+  for (std::int64_t i = 0; i < part.rows; ++i) {
+    const std::int64_t from = part.row_order.empty() ? i : part.row_order[i];
+    pack_row(part.dtype, part.data + static_cast<std::size_t>(from) * part.row_stride_bytes, k,
+             p.data.data() + i * p.row_bytes, p.scales.data() + i * p.scales_per_row);
+  }
+  return p;
+}
+
+template <class T>
+const T* upload(const std::vector<T>& values, std::vector<Buffer>& memory) {
+  if (values.empty()) return nullptr;
+  const std::size_t bytes = values.size() * sizeof(T);
+  memory.push_back(allocate_device(bytes));
+  need(cudaMemcpy(memory.back().data(), values.data(), bytes, cudaMemcpyHostToDevice), "copying a weight");
+  return static_cast<const T*>(memory.back().data());
+}
+
+void check(const WeightPart& part, std::int64_t k) {
+  if (part.dtype == DType::kI32 || part.dtype == DType::kU8 || part.dtype == DType::kF8E4M3)
+    throw Error(ErrorCode::kUnsupported, format("the cuda backend has no weights of type {}", name(part.dtype)));
+  if (k % static_cast<std::int64_t>(traits(part.dtype).block_elements) != 0)
+    throw Error(ErrorCode::kInvalidArgument,
+                format("a weight of {} columns does not fill the blocks of {}", k, name(part.dtype)));
+}
+
+}  // namespace
+
+std::unique_ptr<CudaWeight> CudaWeight::pack(const WeightSource& source) {
+  if (source.parts.size() > kSegmentsMax)
+    throw Error(ErrorCode::kUnsupported,
+                format("a weight of {} parts, the cuda backend stacks {}", source.parts.size(), kSegmentsMax));
+  WeightImage image{static_cast<std::int32_t>(source.n()), static_cast<std::int32_t>(source.k), 0, {}};
+  std::vector<Buffer> memory;
+  std::size_t bytes = 0;
+  std::int32_t first = 0;
+  for (const WeightPart& part : source.parts) {
+    check(part, source.k);
+    const Packed p = pack_part(part, source.k);
+    Segment& s = image.segment[image.segments++];
+    s.store = p.store;
+    s.first = first;
+    s.columns = static_cast<std::int32_t>(p.columns);
+    s.row_bytes = p.row_bytes;
+    s.data = upload(p.data, memory);
+    s.scales = upload(p.scales, memory);
+    first += s.columns;
+    bytes += p.data.size() + 2 * p.scales.size();
+  }
+  return std::unique_ptr<CudaWeight>(new CudaWeight(source.n(), source.k, bytes, std::move(memory), image));
+}
+
+CudaWeight::CudaWeight(std::int64_t n, std::int64_t k, std::size_t bytes, std::vector<Buffer> memory,
+                       const WeightImage& image)
+    : Weight(n, k, bytes), memory_(std::move(memory)), image_memory_(allocate_device(sizeof image)) {
+  need(cudaMemcpy(image_memory_.data(), &image, sizeof image, cudaMemcpyHostToDevice), "copying a weight");
+  for (int s = 0; s < image.segments; ++s) columns_.push_back(image.segment[s].columns);
+}
+
+std::int64_t CudaWeight::tiles(int columns) const {
+  std::int64_t tiles = 0;
+  for (const std::int32_t count : columns_) tiles += divide_up(count, columns);
+  return tiles;
+}
+
+}  // namespace tandem::cuda

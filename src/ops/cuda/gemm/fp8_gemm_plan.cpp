@@ -1,0 +1,32 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "base/check.h"
+#include "base/format.h"
+#include "ops/cuda/gemm/fp8_gemm.h"
+
+namespace tandem::cuda {
+
+// 256 columns re-read the activations least often, and gate and up need both halves in one block. Where that leaves
+// most multiprocessors idle, tiles are halved, then k is split over a cluster.
+Fp8GemmPlan plan_fp8_gemm(std::int32_t experts, std::int32_t rows_max, std::int32_t n, std::int32_t k, bool swiglu) {
+  TANDEM_CHECK(n > 0 && n % (swiglu ? 256 : 128) == 0 && k > 0 && k % 128 == 0,
+               format("FP8 product with n = {} and k = {}", n, k));
+  constexpr int kEnough = 80;  // blocks that fill the memory of a Hopper GPU
+  const int row_tiles = experts * ((rows_max + 127) / 128);
+  const bool wide = swiglu || (n % 256 == 0 && row_tiles * (n / 256) >= kEnough);
+  Fp8GemmPlan plan;
+  plan.tile_columns = wide ? 256 : 128;
+  plan.blocks = row_tiles * (n / plan.tile_columns);
+  while (!wide && plan.split < 4 && plan.blocks < kEnough && k / 128 >= 8 * plan.split) {
+    plan.split *= 2;
+    plan.blocks *= 2;
+  }
+  return plan;
+}
+
+std::string Fp8GemmPlan::to_string() const {
+  return format("{} blocks of 128 x {}, k in {}", blocks, tile_columns, split);
+}
+
+}  // namespace tandem::cuda

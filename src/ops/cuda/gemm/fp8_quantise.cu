@@ -1,0 +1,74 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <cuda_bf16.h>
+
+#include "ops/cuda/gemm/fp8_quantise.h"
+#include "ops/cuda/gemm/fp8_tile.h"
+#include "ops/cuda/launch.cuh"
+#include "ops/cuda/ptx/dependent_launch.cuh"
+#include "ops/cuda/ptx/e4m3.cuh"
+
+namespace tandem::cuda {
+
+namespace {
+
+constexpr int kQuantiseThreads = 256;
+
+// A warp for each 128 columns of a row, four of them in a lane.
+template <class T>
+__global__ void __launch_bounds__(kQuantiseThreads) quantise_rows(const __grid_constant__ QuantiseRows op) {
+  ptx::wait_for_previous_kernel();
+  ptx::let_next_kernel_start();
+  const int row = blockIdx.y, lane = threadIdx.x % 32;
+  const int block = blockIdx.x * (kQuantiseThreads / 32) + threadIdx.x / 32;
+  if (block >= op.columns / Fp8Tile::kDepth) return;
+  const T* from = static_cast<const T*>(op.x) + static_cast<std::size_t>(row) * op.columns + block * 128 + 4 * lane;
+  float x[4], largest = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    x[i] = static_cast<float>(from[i]);
+    largest = fmaxf(largest, fabsf(x[i]));
+  }
+#pragma unroll
+  for (int d = 1; d < 32; d <<= 1) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, d));
+  const float scale = largest > 0 ? largest / ptx::kMaxE4m3 : 1.f;
+  const std::size_t tile = static_cast<std::size_t>(block) * (op.tile_rows / Fp8Tile::kRows) + row / Fp8Tile::kRows;
+  *reinterpret_cast<std::uint32_t*>(op.tiles + tile * Fp8Tile::kBytes +
+                                    Fp8Tile::offset(row % Fp8Tile::kRows, 4 * lane)) =
+      ptx::to_e4m3(x[0] / scale, x[1] / scale, x[2] / scale, x[3] / scale);
+  if (lane == 0) op.scales[block * op.tile_rows + row] = scale;
+}
+
+// A block a tile, 16 bytes at a time.
+__global__ void __launch_bounds__(256) pack_weight(const __grid_constant__ PackFp8Weight op) {
+  ptx::wait_for_previous_kernel();
+  const int k_tile = blockIdx.x, block = blockIdx.y, k_tiles = op.k / Fp8Tile::kDepth;
+  const int to_block = op.first + block * op.step, to_blocks = op.n / Fp8Tile::kWeightRows * op.step;
+  const std::size_t to = static_cast<std::size_t>(k_tile) * to_blocks + to_block;
+  for (int i = threadIdx.x; i < Fp8Tile::kWeightBytes / 16; i += 256) {
+    const int row = i / 8, chunk = i % 8;
+    const uint4 x = *reinterpret_cast<const uint4*>(op.weight + static_cast<std::size_t>(block * 128 + row) * op.k +
+                                                    k_tile * 128 + chunk * 16);
+    *reinterpret_cast<uint4*>(op.packed + to * Fp8Tile::kWeightBytes + Fp8Tile::offset(row, chunk * 16)) = x;
+  }
+  if (threadIdx.x == 0) op.packed_scales[to_block * k_tiles + k_tile] = op.scales[block * k_tiles + k_tile];
+}
+
+}  // namespace
+
+void run(const QuantiseRows& op, Stream stream) {
+  if (op.rows == 0) return;
+  constexpr int kWarps = kQuantiseThreads / 32;
+  const dim3 grid(static_cast<unsigned>((op.columns / Fp8Tile::kDepth + kWarps - 1) / kWarps),
+                  static_cast<unsigned>(op.rows));
+  launch_dependent(op.bf16 ? quantise_rows<__nv_bfloat16> : quantise_rows<float>, grid, kQuantiseThreads, 0, stream,
+                   op);
+}
+
+void run(const PackFp8Weight& op, Stream stream) {
+  const dim3 grid(static_cast<unsigned>(op.k / Fp8Tile::kDepth), static_cast<unsigned>(op.n / Fp8Tile::kWeightRows));
+  launch_dependent(pack_weight, grid, 256, 0, stream, op);
+}
+
+}  // namespace tandem::cuda

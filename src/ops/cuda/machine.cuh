@@ -1,0 +1,66 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What every operator of the CUDA backend works with: the stream, scratch memory, and how tensors look to a kernel.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "ops/operators.h"
+#include "tensor/tensor.h"
+
+namespace tandem::cuda {
+
+// Throws Error naming what was being done; kOutOfResources for memory, else kInternal.
+void need(cudaError_t result, const char* doing);
+
+// Memory of the device, not zeroed; pinned memory of the host that the device can use, zeroed.
+Buffer allocate_device(std::size_t bytes);
+Buffer allocate_pinned(std::size_t bytes);
+
+struct Machine {
+  cudaStream_t stream = nullptr;
+  int multiprocessors = 0;
+  Buffer scratch;   // of attention's parts; fixed in size, so it decides nothing but speed
+  Buffer sampling;  // pinned: results of a Sample, or logits that the host has to look at
+
+  std::size_t scratch_floats() const { return scratch.bytes() / sizeof(float); }
+};
+
+// A matrix as kernels see it. Columns are adjacent.
+template <class T>
+struct Rows {
+  T* data;
+  std::int64_t stride;
+  __device__ T* operator[](std::int64_t row) const { return data + row * stride; }
+};
+inline Rows<float> rows_of(const Tensor& t) {
+  return {t.as<float>(), t.row_stride};
+}
+
+template <class T>
+constexpr T divide_up(T a, T b) {
+  return (a + b - 1) / b;
+}
+
+void run(Machine& machine, const EmbedRows& op);
+void run(Machine& machine, const RmsNorm& op);
+void run(Machine& machine, const AddRmsNorm& op);
+void run(Machine& machine, const MatMul& op);
+void run(Machine& machine, const GroupedMatMul& op);
+void run(Machine& machine, const Rope& op);
+void run(Machine& machine, const ProjectHeads& op);
+void run(Machine& machine, const GateHeads& op);
+void run(Machine& machine, const AppendKv& op);
+void run(Machine& machine, const PagedAttention& op);
+void run(Machine& machine, const SwiGlu& op);
+void run(Machine& machine, const SelectExperts& op);
+void run(Machine& machine, const GroupByExpert& op);
+void run(Machine& machine, const GatherRows& op);
+void run(Machine& machine, const ScatterScaledRows& op);
+void run(Machine& machine, const CombineExperts& op);
+void run(Machine& machine, const Sample& op);
+
+}  // namespace tandem::cuda

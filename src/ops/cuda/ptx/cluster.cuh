@@ -1,0 +1,34 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Blocks of one cluster and each other's shared memory.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/cuda/ptx/mbarrier.cuh"
+
+namespace tandem::ptx {
+
+// All threads of all blocks of the cluster.
+__device__ inline void sync_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// Where block rank has what this block has at p.
+__device__ inline std::uint32_t address_in_cluster(const void* p, int rank) {
+  std::uint32_t address;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(p)), "r"(rank));
+  return address;
+}
+
+__device__ inline float4 load_from_cluster(const float4* p, int rank) {
+  float4 x;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
+               : "r"(address_in_cluster(p, rank))
+               : "memory");
+  return x;
+}
+
+}  // namespace tandem::ptx

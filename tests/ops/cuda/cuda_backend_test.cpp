@@ -1,0 +1,166 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What is the CUDA backend's own; operators and bits are tested with all other backends.
+#include "ops/cuda/cuda_backend.h"
+
+#include "base/error.h"
+#include "ops/cpu/cpu_backend.h"
+#include "tests/ops/backend_tests.h"
+
+namespace tandem {
+namespace {
+
+TEST(CudaBackend, SaysWhyItCannotRun) {
+  const std::string reason = cuda::why_unusable(cuda::look_at_device());
+  if (reason.empty()) GTEST_SKIP() << "this machine can run it";
+  try {
+    make_cuda_backend();
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_EQ(error.message(), "no CUDA here: " + reason);
+  }
+}
+
+class OnTheGpu : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = cuda::why_unusable(cuda::look_at_device()); !reason.empty()) GTEST_SKIP() << reason;
+    gpu_ = make_cuda_backend();
+  }
+  std::unique_ptr<Backend> gpu_;
+};
+
+TEST_F(OnTheGpu, MemoryIsZeroedAndCopiedInOrder) {
+  EXPECT_FALSE(gpu_->host_memory());
+  const Buffer there = gpu_->allocate(1 << 16), shared = gpu_->allocate_shared(1 << 16);
+  std::vector<char> sent(1 << 16, 7), back(1 << 16, 1);
+  gpu_->copy(back.data(), there.data(), back.size());
+  gpu_->synchronise();
+  EXPECT_EQ(back, std::vector<char>(1 << 16));
+  gpu_->copy(there.data(), sent.data(), sent.size());
+  gpu_->copy(shared.data(), there.data(), shared.bytes());
+  gpu_->synchronise();
+  EXPECT_EQ(std::memcmp(shared.data(), sent.data(), sent.size()), 0);
+}
+
+TEST_F(OnTheGpu, MoreMemoryThanThereIsIsAnError) {
+  try {
+    const Buffer buffer = gpu_->allocate(std::size_t{1} << 50);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kOutOfResources);
+    EXPECT_NE(error.message().find("MiB are free"), std::string::npos) << error.message();
+  }
+  EXPECT_NE(gpu_->allocate(64).data(), nullptr) << "and nothing is broken after it";
+}
+
+TEST_F(OnTheGpu, RefusesWhatItCannotHold) {
+  EXPECT_THROW(gpu_->make_kv_cache({1, 1, 4, 4, DType::kF16, 1}), Error);
+  EXPECT_THROW(gpu_->make_kv_cache({1, 1, 4096, 4, DType::kBF16, 1}), Error);
+  const std::vector<std::byte> bytes(4096);
+  EXPECT_THROW(gpu_->pack({{{bytes.data(), DType::kI32, 1, 64, {}}}, 16}), Error);
+  EXPECT_THROW(gpu_->pack({{{bytes.data(), DType::kQ4_1, 1, 64, {}}}, 33}), Error);
+}
+
+TEST_F(OnTheGpu, ReordersAndReadsStridedRows) {
+  WaitingBackend gpu(std::move(gpu_));
+  CaseBuilder b(gpu);
+  const StoredMatrix stored = random_matrix(b.rng(), DType::kQ4_0, 70, 128);
+  WeightPart part = stored.part();  // columns 32 … 95 of every row, last row first
+  part.data += row_bytes(DType::kQ4_0, 32);
+  std::vector<std::int32_t> all;
+  for (std::int32_t i = 0; i < 70; ++i) {
+    part.row_order.push_back(69 - i);
+    all.push_back(i);
+  }
+  const auto weight = gpu.pack({{part}, 64});
+  const Tensor out = b.zeros(70, 64);
+  gpu.run(EmbedRows{out, weight.get(), b.ids(all)});
+  for (std::int32_t i = 0; i < 70; ++i) {
+    std::vector<float> expected(64);
+    dequantise(DType::kQ4_0, part.data + (69 - i) * part.row_stride_bytes, 64, expected.data());
+    EXPECT_TRUE(same_bits(values_of(out.slice_rows(i, 1)), expected)) << "row " << i;
+  }
+}
+
+// Long enough for several parts, alone (parts apart) and beside many rows (parts in turn): the same bits, and near the
+// reference.
+TEST_F(OnTheGpu, PartsOfAttentionAreTheSameApartAndInTurn) {
+  constexpr std::int32_t kTokens = 1300, kRows = 300, kDim = 64;
+  const auto run = [&](Backend& backend, std::int32_t rows) {
+    CaseBuilder b(backend);
+    KvCache& cache = b.cache({1, 1, kDim, kDim, DType::kBF16, 21});
+    std::vector<std::int32_t> slots(kTokens), table(21), positions(static_cast<std::size_t>(rows), kTokens - 1);
+    for (std::int32_t t = 0; t < kTokens; ++t) slots[t] = t;
+    for (std::int32_t i = 0; i < 21; ++i) table[i] = i;
+    const Tensor k = b.normal(kTokens, kDim), v = b.normal(kTokens, kDim), q = b.normal(1, 4 * kDim);
+    const Tensor queries = b.zeros(rows, 4 * kDim), out = b.zeros(rows, 4 * kDim);
+    for (std::int32_t r = 0; r < rows; ++r) std::memcpy(queries.row<float>(r), q.data, 4 * kDim * sizeof(float));
+    backend.run(AppendKv{k, v, b.ids(slots), &cache, 0});
+    backend.run(PagedAttention{out, queries, b.ids(table, {1, 21}),
+                               b.ids(std::vector<std::int32_t>(static_cast<std::size_t>(rows))), b.ids(positions),
+                               &cache, 0, 4, 0.3f, static_cast<std::int64_t>(rows) * kTokens});
+    backend.synchronise();
+    return values_of(out.slice_rows(rows - 1, 1));
+  };
+  const std::vector<float> alone = run(*gpu_, 1);
+  EXPECT_TRUE(same_bits(run(*gpu_, kRows), alone));
+  EXPECT_TRUE(close(alone, run(*make_reference_backend(), 1), {}));
+}
+
+TEST_F(OnTheGpu, PagesAreThoseOfTheReference) {
+  const auto reference = make_reference_backend();
+  const KvSpec spec{2, 3, 20, 12, DType::kBF16, 2};
+  const auto filled = [&](Backend& backend, std::vector<std::byte>& page) {
+    CaseBuilder b(backend);
+    KvCache& cache = b.cache(spec);
+    for (std::int32_t layer = 0; layer < 2; ++layer)
+      backend.run(AppendKv{b.normal(3, 60), b.normal(3, 36), b.ids({64, 70, 127}), &cache, layer});
+    backend.synchronise();
+    backend.export_page(cache, 1, page);
+  };
+  std::vector<std::byte> expected(page_bytes(spec)), found(page_bytes(spec)), again(page_bytes(spec));
+  filled(*reference, expected);
+  filled(*gpu_, found);
+  EXPECT_EQ(found, expected);
+  const auto cache = gpu_->make_kv_cache(spec);
+  gpu_->import_page(*cache, 0, expected);
+  gpu_->export_page(*cache, 0, again);
+  EXPECT_EQ(again, expected);
+  gpu_->zero_block(*cache, 0);
+  gpu_->export_page(*cache, 0, again);
+  EXPECT_TRUE(
+      std::all_of(again.begin() + sizeof(PageHeader), again.end(), [](std::byte b) { return b == std::byte{}; }));
+}
+
+TEST_F(OnTheGpu, SamplesAsTheReferenceDoes) {
+  CaseBuilder b(*gpu_);
+  constexpr std::int64_t kRows = 12, kVocab = 5003;
+  const Tensor logits = b.normal(kRows, kVocab, 3, 5);
+  logits.row<float>(3)[17] = NAN;
+  logits.row<float>(4)[5000] = INFINITY;
+  logits.row<float>(5)[4000] = logits.row<float>(5)[4001] = 100;
+  std::vector<SamplingParams> params(kRows);
+  params[6].temperature = 0.9f;
+  params[7].temperature = 0.7f, params[7].top_k = 20, params[7].top_p = 0.8f;
+  params[8].temperature = 1.3f, params[8].min_p = 0.05f;
+  params[9].repetition_penalty = 1.3f, params[9].logprobs = 3;
+  params[10].logit_bias = {{77, 50.0f}};
+  const std::vector<std::int32_t> prompt = {1, 2, 3}, answer = {4, 4};
+  std::vector<SampleRow> rows;
+  for (std::uint64_t i = 0; i < kRows; ++i) rows.push_back({&params[i], prompt, answer, 100 + i});
+  std::vector<SampledToken> found(kRows), expected(kRows);
+  gpu_->run(Sample{logits, rows, found});
+  gpu_->synchronise();
+  make_reference_backend()->run(Sample{logits, rows, expected});
+  for (std::size_t i = 0; i < kRows; ++i) {
+    EXPECT_EQ(found[i].id, expected[i].id) << "row " << i;
+    EXPECT_EQ(found[i].failed, i == 3 || i == 4) << "row " << i;
+    EXPECT_EQ(found[i].top_logprobs.size(), expected[i].top_logprobs.size());
+  }
+}
+
+}  // namespace
+}  // namespace tandem

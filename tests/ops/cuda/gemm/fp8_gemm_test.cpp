@@ -1,0 +1,126 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cuda/gemm/fp8_gemm.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/scalar.h"
+#include "ops/cuda/bench/fp8_problem.h"
+#include "ops/cuda/device.h"
+
+namespace tandem::cuda {
+namespace {
+
+TEST(Fp8GemmPlan, FillsTheGpuWithTheShapesOfStep3) {
+  const auto plan = [](int experts, int rows, int n, int k, bool swiglu) {
+    return plan_fp8_gemm(experts, rows, n, k, swiglu).to_string();
+  };
+  EXPECT_EQ(plan(3, 128, 10240, 7168, true), "120 blocks of 128 x 256, k in 1");
+  EXPECT_EQ(plan(3, 128, 7168, 5120, false), "84 blocks of 128 x 256, k in 1");
+  EXPECT_EQ(plan(3, 256, 10240, 7168, true), "240 blocks of 128 x 256, k in 1");
+  EXPECT_EQ(plan(1, 128, 2560, 7168, false), "80 blocks of 128 x 128, k in 4");
+  EXPECT_EQ(plan(1, 128, 16384, 2048, false), "128 blocks of 128 x 128, k in 1");
+  EXPECT_EQ(plan(1, 128, 7168, 16384, false), "112 blocks of 128 x 128, k in 2");
+}
+
+class Fp8GemmTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string missing = why_unusable(look_at_device());
+    if (!missing.empty()) GTEST_SKIP() << missing;
+  }
+};
+
+struct Case {
+  const char* name;
+  Fp8ProblemOptions options;
+  int step = 1;
+};
+
+// Every variant of the kernel, experts without rows, rows that fill no tile.
+std::vector<Case> cases() {
+  return {
+      {"one row", {.counts = {1}, .n = 128, .k = 128}},
+      {"experts without rows", {.counts = {0, 5, 0, 64, 65, 128, 0}, .n = 256, .k = 384}, 7},
+      {"nobody has rows", {.counts = {0, 0}, .rows_max = 128, .n = 256, .k = 512}},
+      {"contiguous", {.counts = {3, 0, 128, 70}, .n = 384, .k = 640, .contiguous = true}, 5},
+      {"wide tiles", {.counts = {100, 17}, .n = 11520, .k = 256}, 16},
+      {"k in two", {.counts = {70}, .n = 5120, .k = 1024}, 8},
+      {"k in four", {.counts = {128}, .n = 2560, .k = 2176}, 16},
+      {"k in four, many experts without rows", {.counts = {0, 9, 0}, .n = 256, .k = 2048}, 2},
+      {"wide tiles, three experts", {.counts = {65, 3, 128}, .n = 7168, .k = 640}, 32},
+      {"two row tiles", {.counts = {256, 129, 3, 0}, .n = 768, .k = 1152}, 16},
+      {"two row tiles, experts with one and none", {.counts = {256, 129, 3, 0}, .n = 512, .k = 1152}, 16},
+      {"three row tiles", {.counts = {300, 0, 150}, .n = 512, .k = 256, .contiguous = true}, 16},
+      {"odd columns, three row tiles", {.counts = {300}, .n = 128, .k = 256}, 16},
+  };
+}
+
+TEST_F(Fp8GemmTest, ProductsAgreeWithTheReference) {
+  for (const Case& c : cases()) {
+    const Fp8Problem problem(c.options);
+    problem.run(nullptr);
+    synchronise();
+    const double error = problem.relative_error(c.step);
+    std::printf("%-40s error %.2e   %s\n", c.name, error, problem.plan().to_string().c_str());
+    if (std::ranges::max(c.options.counts) > 0) {
+      EXPECT_LE(error, 2.5e-3) << c.name;  // bf16 alone makes 1.7e-3
+    }
+  }
+}
+
+TEST_F(Fp8GemmTest, RowsThatNoExpertHasAreNotWritten) {
+  const std::vector<std::int32_t> counts{0, 5, 64};
+  const Fp8Problem problem({.counts = counts, .rows_max = 128, .n = 256, .k = 256});
+  problem.run(nullptr);
+  synchronise();
+  const std::vector<std::uint16_t> out = problem.output();
+  for (int expert = 0; expert < 3; ++expert)
+    for (int row = 0; row < 128; ++row)
+      for (int column = 0; column < 256; ++column) {
+        const std::uint16_t bits = out[static_cast<std::size_t>((problem.row_begin(expert) + row) * 256 + column)];
+        if (row < counts[static_cast<std::size_t>(expert)]) {
+          ASSERT_TRUE(std::isfinite(bf16_to_f32(bits)));
+        } else {
+          ASSERT_EQ(bits, 0xffff);
+        }
+      }
+}
+
+TEST_F(Fp8GemmTest, GateUpAndDownOfExperts) {
+  struct {
+    std::vector<std::int32_t> counts;
+    bool contiguous;
+  } const rounds[] = {{{128, 3, 0, 77}, false}, {{200, 256, 1}, false}, {{64, 0, 100, 1}, true}};
+  for (const auto& round : rounds) {
+    const Fp8Problem first(
+        {.counts = round.counts, .n = 1024, .k = 768, .swiglu = true, .contiguous = round.contiguous});
+    const Fp8Problem second({.counts = round.counts, .n = 768, .k = 512, .contiguous = round.contiguous, .seed = 5},
+                            first);
+    first.run(nullptr);
+    second.run(nullptr);
+    synchronise();
+    EXPECT_LE(first.relative_error(5), 3e-2);  // E4M3 itself
+    EXPECT_LE(second.relative_error(5), 2.5e-3);
+  }
+}
+
+// The bits of a row do not depend on how many others there are, as long as the plan is the same.
+TEST_F(Fp8GemmTest, ARowKeepsItsBits) {
+  const Fp8Problem few({.counts = {3}, .rows_max = 128, .n = 512, .k = 1024});
+  const Fp8Problem many({.counts = {120}, .rows_max = 128, .n = 512, .k = 1024});
+  few.run(nullptr);
+  many.run(nullptr);
+  synchronise();
+  std::vector<std::uint16_t> a = few.output(), b = many.output();
+  a.resize(3 * 512);
+  b.resize(3 * 512);
+  EXPECT_EQ(a, b);
+}
+
+}  // namespace
+}  // namespace tandem::cuda

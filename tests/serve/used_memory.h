@@ -1,0 +1,27 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Memory in use, for tests that want it flat. Sanitizers keep freed memory for a while, so under them it is what the
+// program itself has not freed; elsewhere what the system holds for the process.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/machine.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+extern "C" std::size_t __sanitizer_get_current_allocated_bytes();
+#endif
+
+namespace tandem {
+
+inline std::int64_t used_memory_bytes() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return static_cast<std::int64_t>(__sanitizer_get_current_allocated_bytes());
+#else
+  return resident_memory_bytes();
+#endif
+}
+
+}  // namespace tandem
