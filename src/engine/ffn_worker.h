@@ -85,7 +85,7 @@ class FfnWorker {
                   std::uint64_t step);
   void post_reply(std::int32_t a, std::int32_t m, Reply& reply);
   void release(std::int32_t a, Held& held);
-  Workspace workspace() { return {*backend_, arena_, nullptr, config_.activations}; }
+  Workspace workspace() { return {*backend_, arena_, nullptr, nullptr, config_.activations}; }
   std::int64_t top_k(std::int32_t layer) const;
 
   WorkerConfig config_;

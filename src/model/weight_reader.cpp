@@ -135,11 +135,15 @@ bool is_linear(Part part) {
   return part == Part::kAttention || part == Part::kExperts || part == Part::kSharedExpert || part == Part::kDenseFfn;
 }
 
+std::vector<DType> plain_matrix_types() {
+  return {DType::kF32,  DType::kBF16, DType::kF16,  DType::kQ8_0, DType::kQ4_0,
+          DType::kQ4_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+}
+
 }  // namespace
 
 void WeightReader::declare_matrix(Part part, const WeightName& w) {
-  std::vector<DType> dtypes{DType::kF32,  DType::kBF16, DType::kF16,  DType::kQ8_0, DType::kQ4_0,
-                            DType::kQ4_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+  std::vector<DType> dtypes = plain_matrix_types();
   const bool may_be_fp8 = accepts_block_fp8_ && is_linear(part);
   if (may_be_fp8) dtypes.push_back(DType::kF8E4M3);
   const Range r = range_of(w);
@@ -216,7 +220,7 @@ std::vector<std::byte> turned(const WeightPart& part, std::int64_t k) {
 std::unique_ptr<Weight> WeightReader::transposed(Part part, const WeightName& w) {
   const Range r = range_of(w);
   if (!backend_) {
-    declare(part, w.name, w.shape, false, r.rows * r.columns);
+    declare(part, w.name, w.shape, plain_matrix_types(), r.rows * r.columns);
     return nullptr;
   }
   const TensorInfo& info = *checkpoint_.find(w.name);

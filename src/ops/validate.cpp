@@ -234,13 +234,13 @@ void need_f8(const Tensor& codes, const Tensor& scales, std::int64_t rows, std::
   need_f32(scales, rows, f8_groups(columns), message);
 }
 
-void check(const QuantiseRows& op) {
+void check(const Context&, const QuantiseRows& op) {
   need_f32(op.x, op.x.rows(), op.x.shape[1], "quantise_rows: x is not f32 [rows, columns]");
   need_f8(op.codes, op.scales, op.x.rows(), op.x.shape[1],
           "quantise_rows: codes are not f8_e4m3 [rows, columns] with f32 scales [rows, groups of 128]");
 }
 
-void check(const WidenRows& op) {
+void check(const Context&, const WidenRows& op) {
   need_f32(op.out, op.out.rows(), op.out.shape[1], "widen_rows: out is not f32 [rows, columns]");
   need_f8(op.codes, op.scales, op.out.rows(), op.out.shape[1],
           "widen_rows: codes are not f8_e4m3 [rows, columns] with f32 scales [rows, groups of 128]");
