@@ -43,8 +43,7 @@ OrderedJson json_of(const Verdict& verdict) {
 int run(const EngineOptions& options, bool json) {
   if (options.layout == "auto")
     throw Error(ErrorCode::kInvalidArgument, "layout is auto, verify needs one that is named (--layout)");
-  EngineConfig config = engine_config(options);
-  config.layout = parse_layout(options.layout);
+  const EngineConfig config = engine_config(options);
   const Verdict verdict = verify(*Checkpoint::open(options.model), read_expectations(options.model), config);
   std::string text;
   if (json) {
@@ -54,7 +53,7 @@ int run(const EngineOptions& options, bool json) {
                   "greedy");
     for (const PromptVerdict& prompt : verdict.prompts) text += text_of(prompt);
     text += format("{} on {}, {}, held to the {} limits\n", verdict.passed() ? "passed" : "FAILED", config.backend,
-                   options.layout, verdict.f32 ? "f32" : "bf16");
+                   to_string(config.layout), verdict.f32 ? "f32" : "bf16");
   }
   std::fputs(text.c_str(), stdout);
   return verdict.passed() ? 0 : 1;
