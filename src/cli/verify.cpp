@@ -47,8 +47,7 @@ OrderedJson json_of(const Verdict& verdict) {
 int run(const EngineOptions& options, bool json) {
   if (options.layout == "auto")
     throw Error(ErrorCode::kInvalidArgument, "layout is auto, verify needs one that is named (--layout)");
-  EngineConfig config = engine_config(options);
-  config.layout = parse_layout(options.layout);
+  const EngineConfig config = engine_config(options);
   const Verdict verdict =
       verify(*Checkpoint::open(options.model), read_expectations(options.model, config.activations), config);
   std::string text;
@@ -59,7 +58,7 @@ int run(const EngineOptions& options, bool json) {
                   "greedy");
     for (const PromptVerdict& prompt : verdict.prompts) text += text_of(prompt);
     text += format("{} on {}, {}, held to the {} limits\n", verdict.passed() ? "passed" : "FAILED", config.backend,
-                   options.layout, limits_of(verdict));
+                   to_string(config.layout), limits_of(verdict));
   }
   std::fputs(text.c_str(), stdout);
   return verdict.passed() ? 0 : 1;

@@ -48,7 +48,7 @@ TEST(ShellCompletion, bash_offers_what_may_follow) {
   EXPECT_EQ(offered(script, {"tandem", "bench", "model", "--"}), "--batch --json");
   EXPECT_EQ(offered(script, {"tandem", "bench", "model", "--json", "--b"}), "--batch");
   EXPECT_EQ(offered(script, {"tandem", "say", "--"}), "");
-  EXPECT_EQ(offered(script, {"tandem", "say", "tests/goldens/llam"}), "tests/goldens/llama") << "a file";
+  EXPECT_EQ(offered(script, {"tandem", "say", "tests/goldens/smol"}), "tests/goldens/smollm2") << "a file";
 }
 
 TEST(ShellCompletion, zsh_and_fish_have_every_word_with_its_meaning) {

@@ -85,7 +85,10 @@ Recorded RecordingEngine::result(RequestId id) const {
 
 std::vector<Recorded> RecordingEngine::run(const std::vector<Request>& requests) {
   std::vector<RequestId> ids;
-  for (const Request& request : requests) ids.push_back(submit(request));
+  // All arrive before the first worker's next step, however the threads run.
+  EXPECT_TRUE(engine_->attention_workers().front()->between_steps([&] {
+    for (const Request& request : requests) ids.push_back(submit(request));
+  }));
   wait();
   std::vector<Recorded> results;
   for (const RequestId id : ids) results.push_back(result(id));

@@ -56,7 +56,9 @@ class Load : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(Load, streams_lose_nothing_and_memory_stays_flat) {
-  TestServer server({.layout = GetParam()});
+  TestServerConfig config;
+  config.layout = GetParam();
+  TestServer server(config);
   const double seconds = load_seconds();
   drive(server, seconds / 4);  // until pools and arenas have the size they need
   if (HasFatalFailure()) return;

@@ -62,5 +62,7 @@ void run(Machine& machine, const GatherRows& op);
 void run(Machine& machine, const ScatterScaledRows& op);
 void run(Machine& machine, const CombineExperts& op);
 void run(Machine& machine, const Sample& op);
+void run(Machine& machine, const QuantiseRows& op);
+void run(Machine& machine, const WidenRows& op);
 
 }  // namespace tandem::cuda

@@ -2,8 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Operators that treat each row by itself, products aside. A block has a row; all are bound by memory.
+#include <cuda_fp8.h>
+
+#include "base/scalar.h"
 #include "ops/cuda/eight.cuh"
 #include "ops/cuda/reduce.cuh"
+#include "ops/f8_rows.h"
 
 namespace tandem::cuda {
 
@@ -51,6 +55,31 @@ __global__ void rms_norm(Rows<float> out, Rows<float> residual, Rows<float> x, c
   float* to = out[blockIdx.x] + begin;
   for (std::int32_t c = static_cast<std::int32_t>(threadIdx.x); c < width; c += kThreads)
     to[c] = source[c] * scale * weight[c];
+}
+
+// A block has a row, a warp a group of its columns at a time.
+__global__ void quantise_rows(Rows<std::uint8_t> codes, Rows<float> scales, Rows<float> x, std::int32_t columns) {
+  constexpr std::int32_t kGroup = static_cast<std::int32_t>(kF8Group);
+  const auto lane = static_cast<std::int32_t>(threadIdx.x % 32);
+  const float* from = x[blockIdx.x];
+  for (auto group = static_cast<std::int32_t>(threadIdx.x / 32); group * kGroup < columns; group += kThreads / 32) {
+    const std::int32_t end = min((group + 1) * kGroup, columns);
+    float largest = 1e-10f;
+    for (std::int32_t c = group * kGroup + lane; c < end; c += 32) largest = fmaxf(largest, fabsf(from[c]));
+    for (int step = 16; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
+    const float scale = largest / kF8E4M3Max;
+    if (lane == 0) scales[blockIdx.x][group] = scale;
+    for (std::int32_t c = group * kGroup + lane; c < end; c += 32)
+      codes[blockIdx.x][c] = __nv_cvt_float_to_fp8(from[c] / scale, __NV_SATFINITE, __NV_E4M3);
+  }
+}
+
+__global__ void widen_rows(Rows<float> out, Rows<std::uint8_t> codes, Rows<float> scales, std::int32_t columns) {
+  for (auto c = static_cast<std::int32_t>(threadIdx.x); c < columns; c += kThreads) {
+    __nv_fp8_e4m3 code;
+    code.__x = codes[blockIdx.x][c];
+    out[blockIdx.x][c] = static_cast<float>(code) * scales[blockIdx.x][c / static_cast<std::int32_t>(kF8Group)];
+  }
 }
 
 struct Rotation {
@@ -149,6 +178,22 @@ void run(Machine& machine, const GateHeads& op) {
   gate_heads<<<blocks(op.x.rows()), kThreads, 0, machine.stream>>>(
       rows_of(op.x), rows_of(op.gates), columns, columns / static_cast<std::int32_t>(op.gates.shape[1]));
   need(cudaGetLastError(), "starting gate_heads");
+}
+
+void run(Machine& machine, const QuantiseRows& op) {
+  if (op.x.rows() == 0) return;
+  quantise_rows<<<blocks(op.x.rows()), kThreads, 0, machine.stream>>>(
+      {op.codes.as<std::uint8_t>(), op.codes.row_stride}, rows_of(op.scales), rows_of(op.x),
+      static_cast<std::int32_t>(op.x.shape[1]));
+  need(cudaGetLastError(), "starting quantise_rows");
+}
+
+void run(Machine& machine, const WidenRows& op) {
+  if (op.out.rows() == 0) return;
+  widen_rows<<<blocks(op.out.rows()), kThreads, 0, machine.stream>>>(
+      rows_of(op.out), {op.codes.as<std::uint8_t>(), op.codes.row_stride}, rows_of(op.scales),
+      static_cast<std::int32_t>(op.out.shape[1]));
+  need(cudaGetLastError(), "starting widen_rows");
 }
 
 }  // namespace tandem::cuda

@@ -57,6 +57,20 @@ TEST(RequestReader, reads_a_request_in_any_pieces) {
     }
 }
 
+// The end of a body in chunks may have fields of its own and come in pieces of any size, whole or broken.
+TEST(RequestReader, reads_what_follows_the_last_chunk_in_any_pieces) {
+  const std::string head = "POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (std::size_t piece = 1; piece <= 12; ++piece) {
+    RequestReader whole({});
+    feed(whole, head + "0\r\nX-Sum: 6\r\n\r\n", piece);
+    EXPECT_EQ(whole.state(), State::kWhole) << piece;
+    EXPECT_EQ(whole.request().body, "");
+
+    RequestReader broken({});
+    EXPECT_THROW(feed(broken, head + "0\r\nhK 6\r\n\r\nabcd", piece), HttpError) << piece;
+  }
+}
+
 TEST(RequestReader, leaves_the_next_request_alone) {
   RequestReader reader({});
   const std::string text = "GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\n";

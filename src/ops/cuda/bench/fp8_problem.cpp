@@ -115,7 +115,7 @@ void Fp8Problem::fill_activations() {
       nullptr);
   x_ = DeviceMemory(static_cast<std::size_t>(rows_ * options_.k));
   x_scales_ = DeviceMemory(static_cast<std::size_t>(rows_ * options_.k / 128) * sizeof(float));
-  cuda::run(QuantiseRows{.tiles = x_.as<std::uint8_t>(),
+  cuda::run(QuantiseTiles{.tiles = x_.as<std::uint8_t>(),
                          .scales = x_scales_.as<float>(),
                          .x = x.as<float>(),
                          .bf16 = false,

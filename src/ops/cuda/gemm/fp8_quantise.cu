@@ -17,7 +17,7 @@ constexpr int kQuantiseThreads = 256;
 
 // A warp for each 128 columns of a row, four of them in a lane.
 template <class T>
-__global__ void __launch_bounds__(kQuantiseThreads) quantise_rows(const __grid_constant__ QuantiseRows op) {
+__global__ void __launch_bounds__(kQuantiseThreads) quantise_tiles(const __grid_constant__ QuantiseTiles op) {
   ptx::wait_for_previous_kernel();
   ptx::let_next_kernel_start();
   const int row = blockIdx.y, lane = threadIdx.x % 32;
@@ -57,12 +57,12 @@ __global__ void __launch_bounds__(256) pack_weight(const __grid_constant__ PackF
 
 }  // namespace
 
-void run(const QuantiseRows& op, Stream stream) {
+void run(const QuantiseTiles& op, Stream stream) {
   if (op.rows == 0) return;
   constexpr int kWarps = kQuantiseThreads / 32;
   const dim3 grid(static_cast<unsigned>((op.columns / Fp8Tile::kDepth + kWarps - 1) / kWarps),
                   static_cast<unsigned>(op.rows));
-  launch_dependent(op.bf16 ? quantise_rows<__nv_bfloat16> : quantise_rows<float>, grid, kQuantiseThreads, 0, stream,
+  launch_dependent(op.bf16 ? quantise_tiles<__nv_bfloat16> : quantise_tiles<float>, grid, kQuantiseThreads, 0, stream,
                    op);
 }
 

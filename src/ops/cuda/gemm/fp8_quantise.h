@@ -11,7 +11,7 @@
 namespace tandem::cuda {
 
 // Row r of x becomes row r of the tiles; a scale for each 128 columns. Everything points to device memory.
-struct QuantiseRows {
+struct QuantiseTiles {
   std::uint8_t* tiles;
   float* scales;  // [columns / 128][tile_rows]
   const void* x;  // f32, or bf16 when bf16 is set: [rows, columns]
@@ -19,7 +19,7 @@ struct QuantiseRows {
   std::int32_t rows, columns;  // columns a multiple of 128
   std::int64_t tile_rows;      // a multiple of 64, at least rows
 };
-void run(const QuantiseRows& op, Stream stream);
+void run(const QuantiseTiles& op, Stream stream);
 
 // A weight as checkpoints have it: E4M3 [n, k] with f32 scales [n / 128, k / 128]. Its 128-row block b becomes block
 // first + b · step of the packed weight: gate with first 0 and up with first 1, step 2, make their tiles alternate.
