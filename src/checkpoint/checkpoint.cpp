@@ -21,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kSingleFile = "model.safetensors";
+constexpr const char* kConfigFile = "config.json";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
 constexpr std::size_t kNamesShownMax = 20;
 
@@ -118,6 +119,24 @@ std::unique_ptr<Checkpoint> Checkpoint::open(const std::string& path) {
   return open_gguf(path, path_in(path, ggufs[0]), path);
 }
 
+std::unique_ptr<Checkpoint> Checkpoint::open_description(const std::string& path) {
+  std::error_code ignored;
+  if (!fs::is_directory(path, ignored))
+    return fs::path(path).extension() == ".json" ? open_config(path, path) : open(path);
+  const std::string config = path_in(path, kConfigFile);
+  const bool has_weights =
+      exists(path_in(path, kSingleFile)) || exists(path_in(path, kIndexFile)) || !gguf_files_in(path).empty();
+  return has_weights || !exists(config) ? open(path) : open_config(path, config);
+}
+
+std::unique_ptr<Checkpoint> Checkpoint::open_config(const std::string& path, const std::string& file) {
+  const std::string folder = fs::path(file).parent_path().string();
+  std::unique_ptr<Checkpoint> result(
+      new Checkpoint(CheckpointFormat::kSafetensors, path, folder.empty() ? "." : folder));
+  result->config_ = read_json_object(file);
+  return result;
+}
+
 std::unique_ptr<Checkpoint> Checkpoint::open_gguf(const std::string& path, const std::string& file,
                                                   const std::string& folder) {
   std::unique_ptr<Checkpoint> result(new Checkpoint(CheckpointFormat::kGguf, path, folder));
@@ -136,7 +155,7 @@ std::unique_ptr<Checkpoint> Checkpoint::open_gguf(const std::string& path, const
 
 std::unique_ptr<Checkpoint> Checkpoint::open_safetensors(const std::string& folder) {
   std::unique_ptr<Checkpoint> result(new Checkpoint(CheckpointFormat::kSafetensors, folder, folder));
-  result->config_ = read_json_object(path_in(folder, "config.json"));
+  result->config_ = read_json_object(path_in(folder, kConfigFile));
   if (const std::string single = path_in(folder, kSingleFile); exists(single)) {
     result->add_safetensors(single);
     result->index_tensors();

@@ -40,9 +40,12 @@ class Checkpoint {
   // Throws Error: kNotFound, kPermissionDenied, kInvalidArgument for a path that is no checkpoint, kInvalidData for
   // files that do not hold together, kUnsupported.
   static std::unique_ptr<Checkpoint> open(const std::string& path);
+  // The same, but path may also be a config.json or a Hugging Face folder that has one and no weights.
+  static std::unique_ptr<Checkpoint> open_description(const std::string& path);
 
   CheckpointFormat format() const { return format_; }
   const std::string& path() const { return path_; }                    // as given to open
+  bool has_weights() const { return !files_.empty(); }                 // always, unless opened as a description
   const std::vector<TensorInfo>& tensors() const { return tensors_; }  // in file order
   const TensorInfo* find(std::string_view name) const;                 // null if there is none
   const MappedFile& file(const TensorInfo& info) const { return files_[info.file]; }
@@ -73,6 +76,7 @@ class Checkpoint {
   Checkpoint(CheckpointFormat format, std::string path, std::string folder);
   static std::unique_ptr<Checkpoint> open_gguf(const std::string& path, const std::string& file,
                                                const std::string& folder);
+  static std::unique_ptr<Checkpoint> open_config(const std::string& path, const std::string& file);
   static std::unique_ptr<Checkpoint> open_safetensors(const std::string& folder);
   void add_safetensors(const std::string& file);
   void add_indexed_shards(const std::string& index_file);

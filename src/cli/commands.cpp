@@ -28,7 +28,10 @@ const std::vector<Subcommand>& commands() {
        "  tandem serve --model model.gguf --port 8000",
        declare_serve},
       {"inspect", "what is in a checkpoint, whether it is supported, what memory it takes",
-       "  tandem inspect model.gguf\n  tandem inspect --json folder/with/config.json | jq .parts", declare_inspect},
+       "A config.json without weights is enough to count parameters and memory, in bf16 and in fp8.\n"
+       "  tandem inspect model.gguf\n  tandem inspect --layout 2A2F folder/config.json\n  tandem inspect --json "
+       "folder/with/config.json | jq .parts",
+       declare_inspect},
       {"verify", "a checkpoint's recorded expectations, checked here; the verdict is the exit status",
        "Per prompt: largest and rms logit error, expert choices and greedy tokens that agree. KV in f32 is held to the "
        "f32\n"

@@ -49,7 +49,7 @@ SchedulerConfig scheduler_config(const EngineConfig& c, const ModelConfig& model
 }  // namespace
 
 std::unique_ptr<Engine> Engine::start(const Checkpoint& checkpoint, const EngineConfig& config,
-                                      const LoadListener& listener) {
+                                      const ProgressListener& listener) {
   const ModelConfig model = read_config(checkpoint);
   const auto weight_bytes = static_cast<std::int64_t>(checkpoint.tensor_bytes());
   std::unique_ptr<Engine> engine(new Engine(resolve(config, model, weight_bytes), model));
@@ -72,30 +72,22 @@ std::unique_ptr<Backend> Engine::make_worker_backend() const {
   return config_.checked ? make_checked_backend(std::move(backend)) : std::move(backend);
 }
 
-void Engine::load(const Checkpoint& checkpoint, const LoadListener& listener) {
+void Engine::load(const Checkpoint& checkpoint, const ProgressListener& listener) {
   for (std::int32_t i = 0; i < config_.layout.workers(); ++i) backends_.push_back(make_worker_backend());
   backend_description_ = backends_.front()->describe();
-  const Layout& layout = config_.layout;
-  // Progress over all shares as one number.
-  std::vector<ModelShare> shares{
-      {.attention = true, .ffn = layout.local(), .experts = ffn_share(0, 1, model_.experts)}};
-  for (std::int32_t f = 0; f < layout.ffn_workers; ++f)
-    shares.push_back({.attention = false, .ffn = true, .experts = ffn_share(f, layout.ffn_workers, model_.experts)});
-  std::int64_t total = 0, done = 0;
-  for (const ModelShare& share : shares) total += share_bytes(checkpoint, share);
-  const LoadListener overall = [&](const LoadProgress& p) {
-    if (listener) listener({done + p.bytes_done, total});
+  const std::vector<ModelShare> all = shares(config_.layout, model_.experts);
+  LoadProgress progress;
+  for (const ModelShare& share : all) progress.bytes_total += total_bytes(measure_share(checkpoint, share));
+  const LoadListener count = [&](std::int64_t bytes) {
+    progress.bytes_done += bytes;
+    if (listener) listener(progress);
   };
-  for (std::size_t i = 0; i < shares.size(); ++i) {
-    // The attention workers share one copy of their half; each FFN worker has a share of its own.
-    Backend& backend = i == 0 ? *backends_.front() : *backends_[layout.ffn_rank(static_cast<std::int32_t>(i) - 1)];
-    std::shared_ptr<const Model> model = load_model(checkpoint, shares[i], backend, overall);
-    weight_bytes_ += model->weight_bytes();
-    done += share_bytes(checkpoint, shares[i]);
-    if (i == 0)
-      attention_model_ = std::move(model);
-    else
-      ffn_models_.push_back(std::move(model));
+  // The attention workers share one copy of their half.
+  attention_model_ = load_model(checkpoint, all[0], *backends_.front(), count);
+  weight_bytes_ = attention_model_->weight_bytes();
+  for (std::int32_t f = 0; f < config_.layout.ffn_workers; ++f) {
+    ffn_models_.push_back(load_model(checkpoint, all[f + 1], *backends_[config_.layout.ffn_rank(f)], count));
+    weight_bytes_ += ffn_models_.back()->weight_bytes();
   }
 }
 

@@ -58,10 +58,17 @@ EngineConfig resolve(EngineConfig config, const ModelConfig& model, std::int64_t
 std::int64_t window_blocks(const EngineConfig& config, const ModelConfig& model);
 std::int64_t window_kv_bytes(const EngineConfig& config, const ModelConfig& model);
 
+// Of all workers' shares together.
+struct LoadProgress {
+  std::int64_t bytes_done = 0;
+  std::int64_t bytes_total = 0;
+};
+using ProgressListener = std::function<void(const LoadProgress&)>;
+
 class Engine {
  public:
   static std::unique_ptr<Engine> start(const Checkpoint& checkpoint, const EngineConfig& config,
-                                       const LoadListener& listener = {});
+                                       const ProgressListener& listener = {});
   ~Engine();  // stops: what still runs ends as cancelled
 
   RequestId next_id() { return ++last_id_; }
@@ -81,7 +88,7 @@ class Engine {
 
  private:
   Engine(const EngineConfig& config, const ModelConfig& model) : config_(config), model_(model) {}
-  void load(const Checkpoint& checkpoint, const LoadListener& listener);
+  void load(const Checkpoint& checkpoint, const ProgressListener& listener);
   void make_workers();
   std::unique_ptr<Backend> make_worker_backend() const;
 

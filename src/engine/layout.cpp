@@ -32,4 +32,11 @@ std::string to_string(const Layout& layout) {
   return layout.local() ? "local" : format("{}A{}F", layout.attention_workers, layout.ffn_workers);
 }
 
+std::vector<ModelShare> shares(const Layout& layout, std::int32_t experts) {
+  std::vector<ModelShare> all{{.attention = true, .ffn = layout.local(), .experts = ffn_share(0, 1, experts)}};
+  for (std::int32_t f = 0; f < layout.ffn_workers; ++f)
+    all.push_back({.attention = false, .ffn = true, .experts = ffn_share(f, layout.ffn_workers, experts)});
+  return all;
+}
+
 }  // namespace tandem

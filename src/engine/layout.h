@@ -7,6 +7,9 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
+
+#include "model/share.h"
 
 namespace tandem {
 
@@ -27,5 +30,9 @@ inline constexpr std::int32_t kWorkersMax = 64;  // of each kind, in one process
 // "local", "1A1F", "3a2f". Throws Error{kInvalidArgument}.
 Layout parse_layout(const std::string& text);
 std::string to_string(const Layout& layout);
+
+// What the workers load: first the attention workers' share, which is one and the same for all of them (with the FFN
+// half when local), then that of each FFN worker.
+std::vector<ModelShare> shares(const Layout& layout, std::int32_t experts);
 
 }  // namespace tandem

@@ -18,7 +18,8 @@ struct NormWeight {
   std::int64_t elements = 0;
   Tensor tensor() const { return Tensor(values.data(), DType::kF32, {elements}); }
 };
-NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t elements);
+// part: kAttention for norms inside the attention, which the published parameter counts reckon to it.
+NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t elements, Part part = Part::kNorm);
 
 // out = x · weightᵀ, x rounded as the workspace says. What takes tokens in (embedding), chooses experts or makes logits
 // is no linear layer in this sense.

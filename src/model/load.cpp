@@ -31,41 +31,36 @@ ModelShare everything(const ModelConfig& config) {
   return {.attention = true, .ffn = true, .experts = {0, config.experts, 0, KSlices::kCountMax}};
 }
 
-// Declares the whole model and holds it against the checkpoint.
-WeightReader declared(const ModelConfig& config, const Checkpoint& checkpoint) {
-  WeightReader reader(checkpoint);
-  make(config, checkpoint, everything(config), reader);
-  check_tensors(reader.requirements(), checkpoint.tensors(), checkpoint.path());
+// What a share needs, without reading any of it.
+WeightReader declared(const ModelConfig& config, const Checkpoint& checkpoint, const ModelShare& share,
+                      AssumedPrecision assumed = AssumedPrecision::kBf16) {
+  WeightReader reader(checkpoint, assumed);
+  make(config, checkpoint, share, reader);
   return reader;
 }
 
 }  // namespace
 
-std::int64_t share_bytes(const Checkpoint& checkpoint, const ModelShare& share) {
-  WeightReader reader(checkpoint);
-  make(read_config(checkpoint), checkpoint, share, reader);
-  return reader.bytes_declared();
+PartSizes measure_share(const Checkpoint& checkpoint, const ModelShare& share, AssumedPrecision assumed) {
+  return declared(read_config(checkpoint), checkpoint, share, assumed).parts();
+}
+
+PartSizes measure_parts(const Checkpoint& checkpoint, AssumedPrecision assumed) {
+  const ModelConfig config = read_config(checkpoint);
+  const WeightReader reader = declared(config, checkpoint, everything(config), assumed);
+  if (checkpoint.has_weights()) check_tensors(reader.requirements(), checkpoint.tensors(), checkpoint.path());
+  return reader.parts();
 }
 
 std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const ModelShare& share, Backend& backend,
                                   const LoadListener& listener) {
   const ModelConfig config = read_config(checkpoint);
-  declared(config, checkpoint);
-  WeightReader reader(checkpoint, backend, share_bytes(checkpoint, share), listener);
+  check_tensors(declared(config, checkpoint, everything(config)).requirements(), checkpoint.tensors(),
+                checkpoint.path());
+  WeightReader reader(checkpoint, backend, listener);
   std::unique_ptr<Model> model = make(config, checkpoint, share, reader);
   backend.synchronise();
   return model;
-}
-
-std::map<Part, PartSize> measure_parts(const Checkpoint& checkpoint) {
-  const WeightReader reader = declared(read_config(checkpoint), checkpoint);
-  std::map<Part, PartSize> parts;
-  for (const RequiredTensor& tensor : reader.requirements().required) {
-    PartSize& size = parts[reader.part_of(tensor.name)];
-    if (!WeightReader::is_scale(tensor.name)) size.parameters += tensor.shape.elements();
-    size.bytes += static_cast<std::int64_t>(checkpoint.find(tensor.name)->bytes);
-  }
-  return parts;
 }
 
 }  // namespace tandem

@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 
 #include "checkpoint/checkpoint.h"
@@ -112,10 +111,11 @@ class Model {
 std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const ModelShare& share, Backend& backend,
                                   const LoadListener& listener = {});
 
-// Parameters and stored bytes by part; checks the checkpoint like load_model.
-std::map<Part, PartSize> measure_parts(const Checkpoint& checkpoint);
+// Parameters and bytes by part; checks the checkpoint like load_model, unless it has no weights to check.
+PartSizes measure_parts(const Checkpoint& checkpoint, AssumedPrecision assumed = AssumedPrecision::kBf16);
 
-// Bytes of the checkpoint's tensors that load_model of such a share reads.
-std::int64_t share_bytes(const Checkpoint& checkpoint, const ModelShare& share);
+// The same of what load_model of such a share reads. Unchecked.
+PartSizes measure_share(const Checkpoint& checkpoint, const ModelShare& share,
+                        AssumedPrecision assumed = AssumedPrecision::kBf16);
 
 }  // namespace tandem

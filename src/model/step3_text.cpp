@@ -125,7 +125,7 @@ void Step3Text::load_attention(WeightReader& reader, const std::string& prefix, 
   layer.down_qkv = reader.matrix(Part::kAttention, {{.name = a + "q_proj.weight", .shape = {c.query_rank, c.hidden}},
                                                     {.name = a + "k_proj.weight", .shape = {c.head_dim, c.hidden}},
                                                     {.name = a + "v_proj.weight", .shape = {c.head_dim, c.hidden}}});
-  layer.query_norm = load_norm(reader, a + "inter_norm.weight", c.query_rank);
+  layer.query_norm = load_norm(reader, a + "inter_norm.weight", c.query_rank, Part::kAttention);
   layer.q = reader.matrix(Part::kAttention, {{.name = a + "wq.weight", .shape = {q_columns, c.query_rank}}});
   layer.o = reader.matrix(Part::kAttention, {{.name = a + "o_proj.weight", .shape = {c.hidden, q_columns}}});
   layer.post_norm = load_norm(reader, prefix + "post_attention_layernorm.weight", c.hidden);

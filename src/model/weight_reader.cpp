@@ -33,26 +33,52 @@ std::string_view name(Part part) {
   return "unknown";
 }
 
-WeightReader::WeightReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
-
-WeightReader::WeightReader(const Checkpoint& checkpoint, Backend& backend, std::int64_t bytes_total,
-                           LoadListener listener)
-    : checkpoint_(checkpoint), backend_(&backend), listener_(std::move(listener)) {
-  progress_.bytes_total = bytes_total;
+std::int64_t total_bytes(const PartSizes& parts) {
+  std::int64_t sum = 0;
+  for (const auto& [part, size] : parts) sum += size.bytes;
+  return sum;
 }
 
+WeightReader::WeightReader(const Checkpoint& checkpoint, AssumedPrecision assumed)
+    : checkpoint_(checkpoint), assumed_(assumed) {}
+
+WeightReader::WeightReader(const Checkpoint& checkpoint, Backend& backend, LoadListener listener)
+    : checkpoint_(checkpoint), backend_(&backend), listener_(std::move(listener)) {}
+
+namespace {
+
+// Parts that files may hold as E4M3: linear layers, but not what chooses experts or what touches tokens.
+bool is_linear(Part part) {
+  return part == Part::kAttention || part == Part::kExperts || part == Part::kSharedExpert || part == Part::kDenseFfn;
+}
+
+std::int64_t blocks(std::int64_t elements) {
+  return (elements + kScaleBlock - 1) / kScaleBlock;
+}
+
+std::int64_t assumed_bytes(AssumedPrecision precision, bool is_fp8, std::int64_t rows, std::int64_t columns) {
+  if (precision == AssumedPrecision::kBf16 || !is_fp8) return 2 * rows * columns;
+  return rows * columns + 4 * blocks(rows) * blocks(columns);
+}
+
+}  // namespace
+
 void WeightReader::declare(Part part, const std::string& name, const Shape& shape, std::vector<DType> dtypes,
-                           std::int64_t elements) {
+                           std::int64_t rows, std::int64_t columns) {
+  PartSize& size = parts_[part];
+  if (!is_scale(name)) size.parameters += rows * columns;
   if (const TensorInfo* info = checkpoint_.find(name); info && info->shape.elements() > 0)
-    bytes_declared_ += static_cast<std::int64_t>(
-        static_cast<double>(info->bytes) / static_cast<double>(info->shape.elements()) * static_cast<double>(elements));
-  if (!part_of_.emplace(name, part).second) return;  // another range of the same tensor
+    size.bytes +=
+        static_cast<std::int64_t>(static_cast<double>(info->bytes) / static_cast<double>(info->shape.elements()) *
+                                  static_cast<double>(rows * columns));
+  else if (!checkpoint_.has_weights())
+    size.bytes += assumed_bytes(assumed_, is_linear(part) && shape.rank > 1, rows, columns);
+  if (!declared_.insert(name).second) return;  // another range of the same tensor
   requirements_.required.push_back({name, shape, std::move(dtypes)});
 }
 
-void WeightReader::count_done(std::int64_t bytes) {
-  progress_.bytes_done += bytes;
-  if (listener_) listener_(progress_);
+void WeightReader::count_done(std::int64_t bytes) const {
+  if (listener_) listener_(bytes);
 }
 
 namespace {
@@ -67,10 +93,6 @@ Range range_of(const WeightName& w) {
   const std::int64_t row_end = w.row_end < 0 ? n : w.row_end, column_end = w.column_end < 0 ? k : w.column_end;
   return {row_end - w.row_begin, w.row_begin + (w.expert < 0 ? 0 : w.expert * n), column_end - w.column_begin,
           w.column_begin, k};
-}
-
-std::int64_t blocks(std::int64_t elements) {
-  return (elements + kScaleBlock - 1) / kScaleBlock;
 }
 
 // The blocks of scales that a range touches. An expert's begin with a row of their own.
@@ -130,11 +152,6 @@ WeightPart part_at(const std::byte* data, DType dtype, const WeightName& w) {
   return part;
 }
 
-// Parts that files may hold as E4M3: linear layers, but not what chooses experts or what touches tokens.
-bool is_linear(Part part) {
-  return part == Part::kAttention || part == Part::kExperts || part == Part::kSharedExpert || part == Part::kDenseFfn;
-}
-
 std::vector<DType> plain_matrix_types() {
   return {DType::kF32,  DType::kBF16, DType::kF16,  DType::kQ8_0, DType::kQ4_0,
           DType::kQ4_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
@@ -147,9 +164,9 @@ void WeightReader::declare_matrix(Part part, const WeightName& w) {
   const bool may_be_fp8 = accepts_block_fp8_ && is_linear(part);
   if (may_be_fp8) dtypes.push_back(DType::kF8E4M3);
   const Range r = range_of(w);
-  declare(part, w.name, w.shape, std::move(dtypes), r.rows * r.columns);
+  declare(part, w.name, w.shape, std::move(dtypes), r.rows, r.columns);
   if (may_be_fp8 && is_block_fp8(w.name))
-    declare(part, scale_name(w.name), scale_shape(w.shape), {DType::kF32, DType::kBF16}, scales_of(w).count());
+    declare(part, scale_name(w.name), scale_shape(w.shape), {DType::kF32, DType::kBF16}, 1, scales_of(w).count());
 }
 
 bool WeightReader::is_block_fp8(const std::string& name) const {
@@ -220,7 +237,7 @@ std::vector<std::byte> turned(const WeightPart& part, std::int64_t k) {
 std::unique_ptr<Weight> WeightReader::transposed(Part part, const WeightName& w) {
   const Range r = range_of(w);
   if (!backend_) {
-    declare(part, w.name, w.shape, plain_matrix_types(), r.rows * r.columns);
+    declare(part, w.name, w.shape, plain_matrix_types(), r.rows, r.columns);
     return nullptr;
   }
   const TensorInfo& info = *checkpoint_.find(w.name);
@@ -246,7 +263,7 @@ std::unique_ptr<Weight> WeightReader::transposed(Part part, const WeightName& w)
 
 Buffer WeightReader::vector(Part part, const std::string& name, std::int64_t elements) {
   if (!backend_) {
-    declare(part, name, Shape{elements}, {DType::kF32, DType::kBF16, DType::kF16}, elements);
+    declare(part, name, Shape{elements}, {DType::kF32, DType::kBF16, DType::kF16}, 1, elements);
     return {};
   }
   const TensorInfo& info = *checkpoint_.find(name);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,14 +25,17 @@ std::string_view name(Part part);
 
 struct PartSize {
   std::int64_t parameters = 0;
-  std::int64_t bytes = 0;  // as stored in the checkpoint
+  std::int64_t bytes = 0;  // as stored in the checkpoint, or as assumed where it holds no weights
 };
+using PartSizes = std::map<Part, PartSize>;
+std::int64_t total_bytes(const PartSizes& parts);
 
-struct LoadProgress {
-  std::int64_t bytes_done = 0;
-  std::int64_t bytes_total = 0;  // of the tensors that this share reads
-};
-using LoadListener = std::function<void(const LoadProgress&)>;
+// How the weights of a checkpoint that has only a configuration would be stored. kFp8: E4M3 with one f32 scale per
+// 128×128 block for the matrices of attention and feed-forward, bf16 for everything else.
+enum class AssumedPrecision { kBf16, kFp8 };
+
+// Told after each tensor how many stored bytes of it were read.
+using LoadListener = std::function<void(std::int64_t bytes)>;
 
 // A named tensor and the range of it that is wanted. Experts are stacked on a leading axis.
 struct WeightName {
@@ -46,9 +50,9 @@ struct WeightName {
 class WeightReader {
  public:
   // Declares: every request is recorded, nothing is read, results are null. The checkpoint may lack what is asked for.
-  explicit WeightReader(const Checkpoint& checkpoint);
-  // Loads. total: bytes the listener is told to expect.
-  WeightReader(const Checkpoint& checkpoint, Backend& backend, std::int64_t bytes_total, LoadListener listener);
+  explicit WeightReader(const Checkpoint& checkpoint, AssumedPrecision assumed = AssumedPrecision::kBf16);
+  // Loads.
+  WeightReader(const Checkpoint& checkpoint, Backend& backend, LoadListener listener);
 
   // From here on linear layers may be stored as E4M3 with scales in a tensor of their name and "_scale_inv".
   void accept_block_fp8() { accepts_block_fp8_ = true; }
@@ -65,34 +69,32 @@ class WeightReader {
   Buffer constant(std::span<const float> values);
 
   const TensorRequirements& requirements() const { return requirements_; }
-  // Declared so far: stored bytes of all ranges asked for.
-  std::int64_t bytes_declared() const { return bytes_declared_; }
+  // Declared so far: size of all ranges asked for.
+  const PartSizes& parts() const { return parts_; }
   // Loaded so far: memory of packed weights.
   std::int64_t bytes_packed() const { return bytes_packed_; }
-  // The part that a declared tensor belongs to.
-  Part part_of(const std::string& name) const { return part_of_.at(name); }
   // Scales are no parameters.
   static bool is_scale(const std::string& name) { return name.ends_with("_scale_inv"); }
   void ignore(const std::string& pattern) { requirements_.ignored.push_back(pattern); }
 
  private:
-  // elements of those that the tensor has are wanted.
-  void declare(Part part, const std::string& name, const Shape& shape, std::vector<DType> dtypes,
-               std::int64_t elements);
+  // rows · columns of the tensor are wanted; a vector is one row.
+  void declare(Part part, const std::string& name, const Shape& shape, std::vector<DType> dtypes, std::int64_t rows,
+               std::int64_t columns);
   void declare_matrix(Part part, const WeightName& w);
   bool is_block_fp8(const std::string& name) const;
   std::int64_t add_part(WeightSource& source, const WeightName& w) const;
-  void count_done(std::int64_t bytes);
+  void count_done(std::int64_t bytes) const;
 
   const Checkpoint& checkpoint_;
+  AssumedPrecision assumed_ = AssumedPrecision::kBf16;
   Backend* backend_ = nullptr;  // null: declaring
   bool accepts_block_fp8_ = false;
-  LoadProgress progress_;
   LoadListener listener_;
   TensorRequirements requirements_;
-  std::int64_t bytes_declared_ = 0;
+  std::set<std::string> declared_;
+  PartSizes parts_;
   std::int64_t bytes_packed_ = 0;
-  std::map<std::string, Part> part_of_;
 };
 
 }  // namespace tandem

@@ -171,6 +171,22 @@ TEST(Checkpoint, says_what_is_no_checkpoint) {
   EXPECT_THAT(refused(folder.path("model.safetensors")).message(), HasSubstr("give the folder"));
 }
 
+TEST(Checkpoint, a_description_needs_no_weights) {
+  const TemporaryFolder folder;
+  const std::string file = folder.write("config.json", R"({"model_type": "llama"})");
+  for (const std::string& path : {folder.path(), file}) {
+    const auto description = Checkpoint::open_description(path);
+    EXPECT_FALSE(description->has_weights());
+    EXPECT_EQ(description->config()["model_type"], "llama");
+    EXPECT_EQ(description->path(), path);
+  }
+  EXPECT_EQ(error_of([&] { Checkpoint::open(folder.path()); }).code(), ErrorCode::kNotFound);
+  EXPECT_TRUE(Checkpoint::open_description("tests/goldens/llama")->has_weights());
+  EXPECT_TRUE(Checkpoint::open_description("tests/goldens/llama_gguf/llama-f16.gguf")->has_weights());
+  const TemporaryFolder nothing;
+  EXPECT_EQ(error_of([&] { Checkpoint::open_description(nothing.path()); }).code(), ErrorCode::kNotFound);
+}
+
 TEST(Checkpoint, says_what_is_wrong_with_the_configuration) {
   const TemporaryFolder folder;
   write_tensor(folder.path("model.safetensors"), "a");

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "cli/version.h"
 #include "tests/checkpoint/retyped_gguf.h"
+#include "tests/checkpoint/temporary_folder.h"
 #include "tests/cli/program.h"
 
 namespace tandem {
@@ -30,7 +31,7 @@ TEST(Inspect, CountsWhatIsThere) {
   // One head of 64 for keys and one for values in each of four layers.
   EXPECT_EQ(json["kv_token_bytes"]["bf16"], 4 * 2 * 64 * 2);
   EXPECT_EQ(json["kv_token_bytes"]["f32"], 4 * 2 * 64 * 4);
-  EXPECT_EQ(json["weight_bytes"], 2 * json["parameters"].get<std::int64_t>());
+  EXPECT_EQ(json["weight_bytes"]["stored"], 2 * json["parameters"].get<std::int64_t>());
   std::int64_t parameters = 0;
   for (const Json& part : json["parts"]) parameters += part["parameters"].get<std::int64_t>();
   EXPECT_EQ(parameters, json["parameters"]);
@@ -58,8 +59,49 @@ TEST(Inspect, TextHasTheSame) {
   const ProgramResult result = run_program({"inspect", "tests/goldens/llama_gguf/llama-q4_0.gguf", "--tensors"});
   EXPECT_EQ(result.status, 0);
   for (const char* part :
-       {"supported     yes", "kv per token  512 bytes in bf16, 1024 in f32", "Q4_0", "blk.0.attn_q.weight"})
+       {"supported     yes", "kv per token  512 bytes in bf16, 256 in fp8, 1024 in f32", "Q4_0", "blk.0.attn_q.weight"})
     EXPECT_THAT(result.out, HasSubstr(part));
+}
+
+// The language model of the published Step-3, and its parameter accounting to the digit.
+TEST(Inspect, AConfigurationAloneIsEnoughToCount) {
+  const TemporaryFolder folder;
+  folder.write("config.json", R"({"architectures": ["Step3TextForCausalLM"], "model_type": "step3_text",
+    "hidden_size": 7168, "intermediate_size": 18432, "num_hidden_layers": 61, "vocab_size": 128815, "max_seq_len": 65536,
+    "max_position_embedding": 65536, "num_attention_heads": 64, "num_attention_groups": 1, "head_dim": 256,
+    "share_q_dim": 2048, "moe_num_experts": 48, "moe_top_k": 3, "moe_intermediate_size": 5120, "share_expert_dim": 5120,
+    "norm_expert_weight": false, "rope_theta": 500000, "torch_dtype": "bfloat16",
+    "moe_layers_enum": "4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59"})");
+  const Json json = inspect(folder.path());
+  const Json& accounts = json["parameter_accounts"];
+  EXPECT_EQ(accounts["attention layer"], 169'347'072);
+  EXPECT_EQ(accounts["dense FFN layer"], 396'361'728);
+  EXPECT_EQ(accounts["routed FFN layer"], 5'395'267'584);
+  EXPECT_EQ(accounts["total"], 316'294'538'240);
+  EXPECT_EQ(json["weight_bytes"]["bf16"], 2 * 316'294'538'240);
+  EXPECT_EQ(json["kv_token_bytes"]["bf16"], 62'464);
+  EXPECT_EQ(json["kv_token_bytes"]["fp8"], 31'232);
+
+  const ProgramResult text = run_program({"inspect", folder.path("config.json"), "--layout", "2A3F"});
+  EXPECT_EQ(text.status, 0) << text.err;
+  for (const char* part : {"316,294,538,240", "5,395,267,584", "bf16", "fp8", "A1", "F2"})
+    EXPECT_THAT(text.out, HasSubstr(part));
+}
+
+TEST(Inspect, TheSharesOfALayoutAddUp) {
+  const ProgramResult result = run_program({"inspect", "tests/goldens/step3_text_bf16", "--json", "--layout", "1A3F"});
+  const Json json = parse_json(result.out, "output");
+  std::int64_t bytes = 0;
+  for (const char* worker : {"A0", "F0", "F1", "F2"})
+    for (const Json& part : json["workers"][worker]["stored"]) bytes += part["bytes"].get<std::int64_t>();
+  EXPECT_EQ(bytes, json["weight_bytes"]["stored"].get<std::int64_t>());
+}
+
+TEST(Inspect, SaysWhatIsWrongWithALayoutOrAConfiguration) {
+  EXPECT_THAT(run_program({"inspect", "tests/goldens/llama", "--layout", "2F"}).err, HasSubstr("layout is \"2F\""));
+  const TemporaryFolder folder;
+  folder.write("config.json", "[]");
+  EXPECT_THAT(run_program({"inspect", folder.path()}).err, HasSubstr("not a JSON object"));
 }
 
 }  // namespace

@@ -37,5 +37,25 @@ TEST(Layout, RefusesEverythingElseAndSaysWhatItWants) {
   }
 }
 
+TEST(Shares, attention_comes_first_and_every_expert_and_slice_has_one_owner) {
+  const std::vector<ModelShare> local = shares({}, 5);
+  ASSERT_EQ(local.size(), 1u);
+  EXPECT_TRUE(local[0].attention && local[0].ffn);
+  EXPECT_EQ(local[0].experts.expert_end, 5);
+
+  const std::vector<ModelShare> apart = shares(parse_layout("4A3F"), 5);
+  ASSERT_EQ(apart.size(), 4u) << "attention workers share one";
+  EXPECT_TRUE(apart[0].attention && !apart[0].ffn);
+  std::int32_t experts = 0, slices = 0;
+  for (std::size_t f = 1; f < apart.size(); ++f) {
+    EXPECT_TRUE(!apart[f].attention && apart[f].ffn);
+    EXPECT_EQ(apart[f].experts.expert_begin, experts);
+    experts = apart[f].experts.expert_end;
+    slices += apart[f].experts.slice_count;
+  }
+  EXPECT_EQ(experts, 5);
+  EXPECT_EQ(slices, 8);
+}
+
 }  // namespace
 }  // namespace tandem

@@ -132,7 +132,7 @@ TEST_F(StreamTest, logits_are_those_of_the_rows_asked_for) {
   constexpr std::int64_t kVocab = 21;
   const SyntheticTensors head{{"head", {kVocab, kHidden}}};
   const SyntheticCheckpoint checkpoint(Json::object(), head);
-  WeightReader reader(*checkpoint, *backend_, 0, {});
+  WeightReader reader(*checkpoint, *backend_, {});
   const auto weight = reader.matrix(Part::kHead, {{.name = "head", .shape = {kVocab, kHidden}}});
   const std::vector<float> rows_of_head = synthetic_values(head[0]), before = values_of(residual_.stream);
   residual_.has_ffn = true;
@@ -157,7 +157,7 @@ TEST_F(StreamTest, logits_are_those_of_the_rows_asked_for) {
 
 TEST_F(StreamTest, no_logits_are_made_for_no_rows) {
   const SyntheticCheckpoint checkpoint(Json::object(), {{"head", {5, kHidden}}});
-  WeightReader reader(*checkpoint, *backend_, 0, {});
+  WeightReader reader(*checkpoint, *backend_, {});
   const auto weight = reader.matrix(Part::kHead, {{.name = "head", .shape = {5, kHidden}}});
   RowBatch batch;
   batch.logit_rows = tensors_.i32(0);
@@ -178,7 +178,7 @@ TEST_F(LayerPiecesTest, shares_of_a_gated_ffn_add_up_to_the_bits_of_the_whole) {
     Arena::Scope of_width(tensors_);
     const SyntheticTensors stored = dense_tensors(width);
     const SyntheticCheckpoint checkpoint(Json::object(), stored);
-    WeightReader reader(*checkpoint, *backend_, 0, {});
+    WeightReader reader(*checkpoint, *backend_, {});
     const GatedFfn all = load_gated_ffn(reader, Part::kDenseFfn, kNames, kHidden, width, 0, KSlices::kCountMax);
     ASSERT_EQ(all.width, width);
     const Tensor whole = tensors_.f32(kRows, kHidden), combined = tensors_.f32(kRows, kHidden);
@@ -218,7 +218,7 @@ class RoutedExpertsTest : public LayerPiecesTest {
   // Expert 1 is in every row, 4 in none.
   static constexpr std::int32_t kIds[kRows][kTopK] = {{1, 5}, {0, 1}, {1, 2}, {3, 1}, {5, 1}};
 
-  RoutedExpertsTest() : reader_(*checkpoint_, *backend_, 0, {}) {
+  RoutedExpertsTest() : reader_(*checkpoint_, *backend_, {}) {
     config_.hidden = kHidden;
     config_.experts = kExperts;
     config_.experts_per_token = kTopK;

@@ -48,7 +48,7 @@ const SyntheticTensors kStored{
 class WeightReaderTest : public testing::Test {
  protected:
   std::vector<float> load(const std::vector<WeightName>& parts) {
-    WeightReader reader(*checkpoint_, *backend_, 0, {});
+    WeightReader reader(*checkpoint_, *backend_, {});
     return rows_of(*backend_, *reader.matrix(Part::kAttention, parts));
   }
 
@@ -92,7 +92,7 @@ TEST_F(WeightReaderTest, rows_can_be_reordered) {
 }
 
 TEST_F(WeightReaderTest, vectors_are_widened) {
-  WeightReader reader(*checkpoint_, *backend_, 0, {});
+  WeightReader reader(*checkpoint_, *backend_, {});
   const Buffer norm = reader.vector(Part::kNorm, "norm", 7), half = reader.vector(Part::kNorm, "half", 7);
   const auto* values = static_cast<const float*>(norm.data());
   EXPECT_THAT(std::vector(values, values + 7), ElementsAreArray(synthetic_values(kStored[3])));
@@ -102,13 +102,10 @@ TEST_F(WeightReaderTest, vectors_are_widened) {
 
 TEST_F(WeightReaderTest, progress_and_packed_memory_are_counted) {
   std::vector<std::int64_t> done;
-  WeightReader reader(*checkpoint_, *backend_, 1000, [&](const LoadProgress& p) {
-    EXPECT_EQ(p.bytes_total, 1000);
-    done.push_back(p.bytes_done);
-  });
+  WeightReader reader(*checkpoint_, *backend_, [&](std::int64_t bytes) { done.push_back(bytes); });
   const auto weight = reader.matrix(Part::kAttention, {{.name = "a", .shape = {6, 10}, .row_end = 2}});
   reader.vector(Part::kNorm, "half", 7);
-  EXPECT_THAT(done, ElementsAre(2 * 10 * 4, 2 * 10 * 4 + 7 * 2));
+  EXPECT_THAT(done, ElementsAre(2 * 10 * 4, 7 * 2));
   EXPECT_EQ(reader.bytes_packed(), static_cast<std::int64_t>(weight->bytes())) << "vectors are not packed";
 }
 
@@ -120,7 +117,8 @@ TEST_F(WeightReaderTest, declaring_records_and_reads_nothing) {
   EXPECT_EQ(reader.vector(Part::kNorm, "half", 7).data(), nullptr);
   for (std::int64_t e = 0; e < 2; ++e)
     reader.matrix(Part::kExperts, {{.name = "experts", .shape = {3, 5, 8}, .expert = e}});
-  EXPECT_EQ(reader.bytes_declared(), 4 * (2 * 10 + 2 * 5 * 8) + 2 * 7) << "ranges, and nothing for what is not there";
+  EXPECT_EQ(total_bytes(reader.parts()), 4 * (2 * 10 + 2 * 5 * 8) + 2 * 7)
+      << "ranges, and nothing for what is not there";
 
   ASSERT_THAT(reader.requirements().required, SizeIs(4)) << "experts of one tensor need it once";
   const RequiredTensor& a = reader.requirements().required[0];
@@ -130,15 +128,15 @@ TEST_F(WeightReaderTest, declaring_records_and_reads_nothing) {
                                     DType::kQ4_K, DType::kQ5_K, DType::kQ6_K));
   EXPECT_THAT(reader.requirements().required[2].dtypes, ElementsAre(DType::kF32, DType::kBF16, DType::kF16))
       << "vectors are never quantised";
-  EXPECT_EQ(reader.part_of("a"), Part::kRouter);
-  EXPECT_EQ(reader.part_of("half"), Part::kNorm);
-  EXPECT_EQ(reader.part_of("experts"), Part::kExperts);
+  EXPECT_EQ(reader.parts().at(Part::kRouter).parameters, 2 * 10 + 9 * 10);
+  EXPECT_EQ(reader.parts().at(Part::kNorm).parameters, 7);
+  EXPECT_EQ(reader.parts().at(Part::kExperts).parameters, 2 * 5 * 8);
 }
 
 TEST(WeightReader, columns_inside_a_quantisation_block_are_refused) {
   const auto checkpoint = Checkpoint::open("tests/goldens/llama_gguf/llama-q4_0.gguf");
   const auto backend = checked_reference();
-  WeightReader reader(*checkpoint, *backend, 0, {});
+  WeightReader reader(*checkpoint, *backend, {});
   const Error error = error_of([&] {
     reader.matrix(Part::kDenseFfn,
                   {{.name = "blk.0.ffn_down.weight", .shape = {256, 256}, .column_begin = 16, .column_end = 64}});
@@ -208,7 +206,7 @@ TEST_F(BlockFp8Test, scales_are_required_and_slices_end_on_blocks) {
   ASSERT_THAT(declaring.requirements().required, SizeIs(2));
   EXPECT_EQ(declaring.requirements().required[1].name, "w_scale_inv");
   EXPECT_EQ(declaring.requirements().required[1].shape, (Shape{2, 2, 3}));
-  EXPECT_EQ(declaring.bytes_declared(), kRows * kColumns + 2 * 3 * 4);
+  EXPECT_EQ(total_bytes(declaring.parts()), kRows * kColumns + 2 * 3 * 4);
   EXPECT_TRUE(WeightReader::is_scale("w_scale_inv"));
   EXPECT_FALSE(WeightReader::is_scale("w"));
   EXPECT_EQ(declaring.slice_granule("w", "none", "none"), 128);
