@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The C++ side of the border to the Rust library: a buffer that frees itself, and statuses that become Errors. Private
-// to this folder; nobody else includes tandem_text.h.
+// to this folder and src/image, whose functions answer in the same way; nobody else includes tandem_text.h.
 #pragma once
 
 #include <tandem_text.h>

@@ -3,4 +3,5 @@
 
 //! The one static library that C++ links. It adds nothing.
 
+pub use tandem_image::*;
 pub use tandem_text::*;

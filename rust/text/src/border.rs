@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-//! The border itself: status values, the one buffer type, and the guard that turns a panic into a status.
+//! The border itself: status values, the one buffer type, and the guard that turns a panic into a status. Other crates
+//! with functions of the border use it too.
 
 use std::cell::Cell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -51,7 +52,7 @@ pub unsafe extern "C" fn tandem_buffer_free(buffer: *mut TandemBuffer) {
     }
 }
 
-pub(crate) struct Failure {
+pub struct Failure {
     pub status: TandemStatus,
     pub message: String,
 }
@@ -65,7 +66,7 @@ impl Failure {
     }
 }
 
-pub(crate) type Outcome<T> = Result<T, Failure>;
+pub type Outcome<T> = Result<T, Failure>;
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
@@ -86,7 +87,7 @@ fn quiet_hook() {
 }
 
 /// Runs `body`, and turns a panic into a Failure.
-pub(crate) fn caught<T>(body: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+pub fn caught<T>(body: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     quiet_hook();
     let before = INSIDE.with(|inside| inside.replace(true));
     let result = catch_unwind(AssertUnwindSafe(body));
@@ -102,7 +103,7 @@ pub(crate) fn caught<T>(body: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
 }
 
 /// What every function of the border does: run, fill the buffer with the result or with the message, give the status.
-pub(crate) unsafe fn answer(out: *mut TandemBuffer, body: impl FnOnce() -> Outcome<Vec<u8>>) -> TandemStatus {
+pub unsafe fn answer(out: *mut TandemBuffer, body: impl FnOnce() -> Outcome<Vec<u8>>) -> TandemStatus {
     if out.is_null() {
         return TandemStatus::TandemInvalidArgument;
     }
@@ -114,7 +115,7 @@ pub(crate) unsafe fn answer(out: *mut TandemBuffer, body: impl FnOnce() -> Outco
     status
 }
 
-pub(crate) unsafe fn bytes_of<'a>(data: *const u8, size: usize) -> &'a [u8] {
+pub unsafe fn bytes_of<'a>(data: *const u8, size: usize) -> &'a [u8] {
     if data.is_null() || size == 0 {
         &[]
     } else {
@@ -122,7 +123,7 @@ pub(crate) unsafe fn bytes_of<'a>(data: *const u8, size: usize) -> &'a [u8] {
     }
 }
 
-pub(crate) unsafe fn text_of<'a>(data: *const u8, size: usize, what: &str) -> Outcome<&'a str> {
+pub unsafe fn text_of<'a>(data: *const u8, size: usize, what: &str) -> Outcome<&'a str> {
     std::str::from_utf8(bytes_of(data, size)).map_err(|error| {
         Failure::new(TandemStatus::TandemInvalidArgument, format!("{what}: not UTF-8 at byte {}", error.valid_up_to()))
     })

@@ -4,7 +4,7 @@
 //! Tokenizers and chat templates behind a C interface. The C++ side (src/text) is the only caller and the only place
 //! that knows this header; it checks sizes and allowed parts of a tokenizer.json before the bytes come here.
 
-mod border;
+pub mod border;
 mod growth;
 mod strftime;
 mod template;
