@@ -186,13 +186,15 @@ class DeepseekV3 final : public Model {
                        const Tensor& key, const Tensor& out) const;
 
   std::unique_ptr<Weight> embedding_, head_;  // no head: tied to the embedding
-  std::vector<float> inv_freq_;
+  Buffer inv_freq_;                           // f32
   NormWeight final_norm_;
   std::vector<Layer> layers_;
 };
 
 DeepseekV3::DeepseekV3(const ModelConfig& config, const ModelShare& share, WeightReader& reader)
-    : Model(config), inv_freq_(rope_inv_freq(config.rope)), layers_(static_cast<std::size_t>(config.layers)) {
+    : Model(config),
+      inv_freq_(reader.constant(rope_inv_freq(config.rope))),
+      layers_(static_cast<std::size_t>(config.layers)) {
   const Shape table{config.vocab, config.hidden};
   if (share.attention) {
     embedding_ = reader.matrix(Part::kEmbedding, {{.name = "model.embed_tokens.weight", .shape = table}});
@@ -290,7 +292,7 @@ void DeepseekV3::attention(const Workspace& w, std::int32_t index, const RowBatc
 Tensor DeepseekV3::project(const Workspace& w, const Layer& layer, const RowBatch& batch, const Tensor& hidden,
                            const Tensor& down) const {
   const ModelConfig& c = config();
-  const Tensor inv_freq(const_cast<float*>(inv_freq_.data()), DType::kF32, {c.rope.dim / 2});
+  const Tensor inv_freq(inv_freq_.data(), DType::kF32, {c.rope.dim / 2});
   const Tensor key = down.slice_columns(query_columns(), c.latent + c.rope.dim);
   const Tensor latent = key.slice_columns(0, c.latent);
   Tensor q = down.slice_columns(0, query_columns());

@@ -10,8 +10,8 @@
 
 namespace tandem {
 
-NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t elements, Part part) {
-  return {reader.vector(part, name, elements), elements};
+NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t elements, Part part, float added) {
+  return {reader.vector(part, name, elements, added), elements};
 }
 
 namespace {

@@ -19,7 +19,9 @@ struct NormWeight {
   Tensor tensor() const { return Tensor(values.data(), DType::kF32, {elements}); }
 };
 // part: kAttention for norms inside the attention, which the published parameter counts reckon to it.
-NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t elements, Part part = Part::kNorm);
+// added: 1 for models whose norms weigh with 1 + what is stored.
+NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t elements, Part part = Part::kNorm,
+                     float added = 0);
 
 // out = x · weightᵀ, x rounded as the workspace says. What takes tokens in (embedding), chooses experts or makes logits
 // is no linear layer in this sense.

@@ -151,10 +151,7 @@ namespace {
 
 // A norm that weighs with 1 + what is stored.
 NormWeight load_centred_norm(WeightReader& reader, const std::string& name, std::int64_t elements) {
-  NormWeight norm = load_norm(reader, name, elements);
-  auto* values = static_cast<float*>(norm.values.data());
-  for (std::int64_t i = 0; values && i < elements; ++i) values[i] += 1;
-  return norm;
+  return load_norm(reader, name, elements, Part::kNorm, 1);
 }
 
 struct Layer {
@@ -162,10 +159,10 @@ struct Layer {
   NormWeight input_norm, query_norm, key_norm, post_norm;
   std::unique_ptr<Weight> qkvg;  // [(heads + 2·kv_heads)·dim + heads, hidden]: q, k, v, gates
   std::unique_ptr<Weight> o;     // [hidden, heads·dim]
-  std::vector<float> inv_freq;
-  Router router;          // routed layers
-  GatedFfn ffn;           // dense FFN, or the shared expert
-  RoutedExperts experts;  // routed layers
+  Buffer inv_freq;               // f32, one for each pair of the layer's rope
+  Router router;                 // routed layers
+  GatedFfn ffn;                  // dense FFN, or the shared expert
+  RoutedExperts experts;         // routed layers
 };
 
 class Step3p5 final : public Model {
@@ -210,7 +207,7 @@ Step3p5::Step3p5(const ModelConfig& config, const ModelShare& share, WeightReade
     layer.heads = config.heads_of(i);
     layer.q_columns = layer.heads * config.head_dim;
     layer.kv_columns = std::int64_t{config.kv_heads_of(i)} * config.head_dim;
-    layer.inv_freq = rope_inv_freq(config.layer_ropes[i]);
+    layer.inv_freq = reader.constant(rope_inv_freq(config.layer_ropes[i]));
     if (share.attention) load_attention(reader, i, layer);
     if (share.ffn) load_ffn(reader, i, share.experts, layer);
   }
@@ -267,7 +264,7 @@ void Step3p5::attention(const Workspace& w, std::int32_t index, const RowBatch& 
   const ModelConfig& c = config();
   const Layer& layer = layers_[index];
   const std::int64_t rows = batch.rows(), q_columns = layer.q_columns, kv_columns = layer.kv_columns;
-  const Tensor inv_freq(const_cast<float*>(layer.inv_freq.data()), DType::kF32, {std::ssize(layer.inv_freq)});
+  const Tensor inv_freq(layer.inv_freq.data(), DType::kF32, {c.layer_ropes[index].dim / 2});
   Arena::Scope scope(w.arena);
   const Tensor qkvg = w.arena.f32(rows, q_columns + 2 * kv_columns + layer.heads);
   const Tensor attended = w.arena.f32(rows, q_columns), out = w.arena.f32(rows, c.hidden);

@@ -261,7 +261,7 @@ std::unique_ptr<Weight> WeightReader::transposed(Part part, const WeightName& w)
   return weight;
 }
 
-Buffer WeightReader::vector(Part part, const std::string& name, std::int64_t elements) {
+Buffer WeightReader::vector(Part part, const std::string& name, std::int64_t elements, float added) {
   if (!backend_) {
     declare(part, name, Shape{elements}, {DType::kF32, DType::kBF16, DType::kF16}, 1, elements);
     return {};
@@ -270,6 +270,7 @@ Buffer WeightReader::vector(Part part, const std::string& name, std::int64_t ele
   std::vector<float> values(static_cast<std::size_t>(elements));
   dequantise(*info.dtype, checkpoint_.data(info).data(), values.size(), values.data());
   count_done(static_cast<std::int64_t>(info.bytes));
+  for (float& value : values) value += added;
   return constant(values);
 }
 

@@ -63,8 +63,8 @@ class WeightReader {
   std::unique_ptr<Weight> transposed(Part part, const WeightName& w);
   // The multiple at which the width of a gated FFN may be cut into slices: 32, or the quantisation blocks along it.
   std::int64_t slice_granule(const std::string& gate, const std::string& up, const std::string& down) const;
-  // A vector, widened to f32.
-  Buffer vector(Part part, const std::string& name, std::int64_t elements);
+  // A vector, widened to f32, plus added.
+  Buffer vector(Part part, const std::string& name, std::int64_t elements, float added = 0);
   // Values that are computed, not read, where operators can use them.
   Buffer constant(std::span<const float> values);
 
