@@ -172,7 +172,7 @@ class BlockFp8Test : public testing::Test {
                                                 {"w_scale_inv", {2, 2, 3}}};
   const SyntheticCheckpoint checkpoint_{Json::object(), kTensors};
   const std::unique_ptr<Backend> backend_ = checked_reference();
-  WeightReader reader_{*checkpoint_, *backend_, 0, {}};
+  WeightReader reader_{*checkpoint_, *backend_, {}};
 };
 
 TEST_F(BlockFp8Test, ranges_take_their_scales_along) {

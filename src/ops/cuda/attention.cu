@@ -327,7 +327,9 @@ void launch(const Machine& machine, const Attention& a, const PagedAttention& op
   const std::int64_t rows = op.q.rows();
   const KvSpec& spec = op.cache->spec();
   const std::size_t bytes = attention_shared_bytes(spec, a.at_once);
-  need(cudaFuncSetAttribute(attend<T, kMine>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+  // All there is, not what this launch needs: the limit is the kernel's, and other workers launch it at the same time.
+  need(cudaFuncSetAttribute(attend<T, kMine>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                            static_cast<int>(kSharedBytesMax)),
        "asking for shared memory");
   const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(pages.kv_heads * a.chunks),
                   static_cast<unsigned>(a.scratch ? a.parts_max : 1));

@@ -74,15 +74,12 @@ void pack_blocks(DType dtype, const std::byte* from, std::int64_t k, std::byte* 
   }
 }
 
-void pack_row(DType dtype, const std::byte* from, std::int64_t k, std::byte* to, std::uint16_t* scales) {
-  if (is_quantised(dtype) && store_of(dtype) != Store::kF32) return pack_blocks(dtype, from, k, to, scales);
-  if (store_of(dtype) != Store::kF32) {
-    std::memcpy(to, from, 2 * static_cast<std::size_t>(k));
-    return;
-  }
-  std::vector<float> values(static_cast<std::size_t>(k));
-  dequantise(dtype, from, values.size(), values.data());
-  if (k > 0) std::memcpy(to, values.data(), values.size() * sizeof(float));
+// What has no store of its own is widened to f32 here, once: E4M3 and the K types.
+void pack_row(const WeightPart& part, std::int64_t i, std::int64_t k, std::byte* to, std::uint16_t* scales) {
+  if (store_of(part.dtype) == Store::kF32) return read_row(part, i, k, reinterpret_cast<float*>(to));
+  const std::byte* from = part.row(part.source_row(i));
+  if (is_quantised(part.dtype)) return pack_blocks(part.dtype, from, k, to, scales);
+  std::memcpy(to, from, 2 * static_cast<std::size_t>(k));
 }
 
 Packed pack_part(const WeightPart& part, std::int64_t k) {
@@ -94,11 +91,8 @@ Packed pack_part(const WeightPart& part, std::int64_t k) {
   p.scales_per_row = p.store == Store::kQ4_1 ? 2 * steps : p.store >= Store::kQ8_0 ? steps : 0;
   p.data.resize(static_cast<std::size_t>(part.rows * p.row_bytes));
   p.scales.resize(static_cast<std::size_t>(part.rows * p.scales_per_row));
-  for (std::int64_t i = 0; i < part.rows; ++i) {
-    const std::int64_t from = part.row_order.empty() ? i : part.row_order[i];
-    pack_row(part.dtype, part.data + static_cast<std::size_t>(from) * part.row_stride_bytes, k,
-             p.data.data() + i * p.row_bytes, p.scales.data() + i * p.scales_per_row);
-  }
+  for (std::int64_t i = 0; i < part.rows; ++i)
+    pack_row(part, i, k, p.data.data() + i * p.row_bytes, p.scales.data() + i * p.scales_per_row);
   return p;
 }
 
@@ -112,7 +106,7 @@ const T* upload(const std::vector<T>& values, std::vector<Buffer>& memory) {
 }
 
 void check(const WeightPart& part, std::int64_t k) {
-  if (part.dtype == DType::kI32 || part.dtype == DType::kU8 || part.dtype == DType::kF8E4M3)
+  if (part.dtype == DType::kI32 || part.dtype == DType::kU8)
     throw Error(ErrorCode::kUnsupported, format("the cuda backend has no weights of type {}", name(part.dtype)));
   if (k % static_cast<std::int64_t>(traits(part.dtype).block_elements) != 0)
     throw Error(ErrorCode::kInvalidArgument,
