@@ -314,7 +314,7 @@ void FfnWorker::run_alone(std::int32_t m, const Held& held, Reply& reply, std::u
 // From frame to frame. Where operators have memory of their own, a frame's arrays go there and back in one piece.
 void FfnWorker::run_model(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output) {
   if (backend_->host_memory()) {
-    model_->experts({*backend_, arena_}, layer, hand_over, output);
+    model_->experts(workspace(), layer, hand_over, output);
   } else {
     const std::int64_t rows = hand_over.rows(), hidden = model_->config().hidden, k = top_k(layer);
     const std::int64_t slots = output.slot_rows.rows(), partials = output.partial ? output.partial.rows() : 0;
@@ -322,7 +322,7 @@ void FfnWorker::run_model(std::int32_t layer, const HandOver& hand_over, const F
     std::byte* in = far_memory_.bytes_data();
     std::byte* out = in + aligned(in_bytes);
     backend_->copy(in, hand_over.hidden.data, in_bytes);
-    model_->experts({*backend_, arena_}, layer, hand_over_in({in, in_bytes}, rows, hidden, k),
+    model_->experts(workspace(), layer, hand_over_in({in, in_bytes}, rows, hidden, k),
                     return_in({out, out_bytes}, slots, partials, hidden));
     backend_->copy(output.slot_rows.data, out, out_bytes);
   }

@@ -70,6 +70,10 @@ EngineConfig resolve(EngineConfig c, const ModelConfig& model, std::int64_t weig
                 "activations are fp8, which needs a checkpoint whose weights are FP8 (--activations)");
   need_range("time to send again", c.resend_after_ms, 1, 3'600'000, "--resend-after-ms");
   need_range("repeat limit", c.resends_max, 0, 1000, "--resends-max");
+  if (c.backend == "cuda" && c.activations == Activations::kFp8 && !c.layout.local())
+    throw Error(ErrorCode::kUnsupported,
+                format("activations in fp8 on cuda need the layout local, not {} (--layout, --activations)",
+                       to_string(c.layout)));
   if (c.layout.ffn_workers > 8 && model.experts == 0)
     throw Error(
         ErrorCode::kInvalidArgument,

@@ -148,8 +148,9 @@ TEST(MeasureParts, quantised_weights_count_as_they_are_stored) {
 TEST(MeasureParts, scales_take_room_and_are_no_parameters) {
   const auto parts = measure_parts(*Checkpoint::open("tests/goldens/step3_text_fp8"));
   const PartSize attention = parts.at(Part::kAttention);
-  EXPECT_EQ(attention.parameters, 4 * (2 * 256 * 256 + 4 * 256 * 256));
-  EXPECT_EQ(attention.bytes, attention.parameters + 4 * 4 * (4 + 2 + 2 + 8 + 8));
+  const std::int64_t matrices = 4 * (2 * 256 * 256 + 4 * 256 * 256), norms = 4 * 256;
+  EXPECT_EQ(attention.parameters, matrices + norms);
+  EXPECT_EQ(attention.bytes, matrices + 2 * norms + 4 * 4 * (4 + 2 + 2 + 8 + 8));
 }
 
 const char* const kCheckpoints[] = {"tests/goldens/step3_text_fp8",

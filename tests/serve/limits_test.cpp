@@ -37,6 +37,10 @@ std::function<HttpAnswer(TestServer&)> completion(Json fields) {
   return [fields = std::move(fields)](TestServer& server) { return server.complete(fields); };
 }
 
+Json tool(const char* name, std::size_t bytes) {
+  return {{"type", "function"}, {"function", {{"name", name}, {"description", std::string(bytes, 'a')}}}};
+}
+
 // A client that has been given an answer, and then says nothing.
 HttpAnswer fall_silent(TestServer& server) {
   HttpClient client(server.port());
@@ -92,6 +96,10 @@ std::map<std::string_view, Case> cases() {
         }}},
       {"json-values-max", {256, completion({{"prompt", std::vector<int>(256, 1)}})}},
       {"messages-max", {1, [=](TestServer& s) { return s.chat({{"messages", {message, message}}}); }}},
+      {"tools-max",
+       {1, [=](TestServer& s) { return s.chat({{"messages", {message}}, {"tools", {tool("a", 1), tool("b", 1)}}}); }}},
+      {"tool-bytes-max",
+       {256, [=](TestServer& s) { return s.chat({{"messages", {message}}, {"tools", {tool("a", 256)}}}); }}},
       {"prompts-max", {1, completion({{"prompt", {"a", "b"}}})}},
       {"prompt-tokens-max", {4, completion({{"prompt", {1, 2, 3, 4, 5}}})}},
       {"choices-max", {2, completion({{"prompt", {"a", "b"}}, {"n", 2}})}},

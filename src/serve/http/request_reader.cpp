@@ -47,18 +47,19 @@ bool RequestReader::expects_continue() const {
   return state_ != State::kHead && boost::beast::iequals(parser_->beast.get()[http::field::expect], "100-continue");
 }
 
-// A request in chunks ends with "0\r\n\r\n", so that while it has not ended at least so many bytes are to come. The
-// parser takes this for granted when it looks at an unfinished end again.
+// A request in chunks ends with "0\r\n\r\n", so many bytes. The parser takes them for granted when it looks again at an
+// end that it found unfinished.
 constexpr std::size_t kLastChunkBytes = 5;
 
 std::size_t RequestReader::feed(std::string_view bytes) {
   auto& parser = parser_->beast;
   std::size_t used = 0;
   while (used < bytes.size() && state_ != State::kWhole) {
-    if (state_ == State::kBody && parser.chunked() && bytes.size() - used < kLastChunkBytes) break;
+    if (looks_again_ && bytes.size() - used < kLastChunkBytes) break;
     boost::system::error_code code;
     const std::size_t taken = parser.put(boost::asio::buffer(bytes.substr(used)), code);
     used += taken;
+    looks_again_ = taken == 0 && state_ == State::kBody && parser.chunked();
     if (code == http::error::need_more) break;
     if (code) throw error_of(code, limits_);
     if (state_ == State::kHead && parser.is_header_done()) {

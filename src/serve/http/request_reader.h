@@ -51,6 +51,7 @@ class RequestReader {
   Limits limits_;
   std::unique_ptr<Parser> parser_;
   State state_ = State::kHead;
+  bool looks_again_ = false;  // the parser has seen the bytes to come and found them too few
   HttpRequest request_;
 };
 
