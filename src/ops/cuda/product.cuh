@@ -292,6 +292,7 @@ void launch_product(cudaStream_t stream, const ProductArguments<kExperts>& argum
     const dim3 grid(static_cast<unsigned>(column_tiles(kGroups * kGroupColumns)),
                     static_cast<unsigned>(row_tiles(kTiles * kTileRows)),
                     static_cast<unsigned>(arguments.offsets ? 1 : arguments.experts));
+    if (grid.x == 0) return;  // a share of a width may be empty
     product<kGroups, kTiles, kExperts><<<grid, 32 * kStreams * kGroups, 0, stream>>>(arguments);
     need(cudaGetLastError(), "starting a product");
   };
