@@ -53,9 +53,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string text(reinterpret_cast<const char*>(data) + 1, size - 1);
   const AnswerHead head{.endpoint = endpoint, .id = text.substr(0, 32), .model = text};
   const OrderedJson logprobs = logprobs_json(endpoint, tokens_of(text), tokenizer(), text.size());
-  check_event(chunk_json(head, OrderedJson::array({chunk_choice(endpoint, 0, text, logprobs, reason)})));
-  const std::string whole =
-      json_text(answer_json(head, OrderedJson::array({whole_choice(endpoint, 0, text, logprobs, reason)}), {}));
+  const OrderedJson finish = finish_json(reason);
+  const bool chat = endpoint == Endpoint::kChat;
+  const ChatMessage message{.content = text, .reasoning = text, .calls = {{"call", text, text}}};
+  check_event(chunk_json(head, OrderedJson::array({chat ? chunk_choice(0, {{"content", text}}, logprobs, finish)
+                                                        : text_choice(0, text, logprobs, finish)})));
+  const std::string whole = json_text(answer_json(
+      head,
+      OrderedJson::array({chat ? chat_choice(0, message, logprobs, finish) : text_choice(0, text, logprobs, finish)}),
+      {}));
   TANDEM_CHECK(!OrderedJson::parse(whole, nullptr, false).is_discarded(), "a whole answer is JSON");
   return 0;
 }
