@@ -3,6 +3,8 @@
 
 #include "ops/reference/reference_backend.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "ops/page_format.h"
 #include "ops/reference/reference.h"
@@ -51,7 +53,7 @@ class ReferenceBackend final : public Backend {
     for (std::int32_t layer = 0; layer < c.spec().layers; ++layer) {
       std::memcpy(to, c.k_page(block, layer), c.k_page_bytes());
       to += c.k_page_bytes();
-      std::memcpy(to, c.v_page(block, layer), c.v_page_bytes());
+      std::copy_n(c.v_page(block, layer), c.v_page_bytes(), to);  // none where V lies in K
       to += c.v_page_bytes();
     }
   }
@@ -63,7 +65,7 @@ class ReferenceBackend final : public Backend {
     for (std::int32_t layer = 0; layer < c.spec().layers; ++layer) {
       std::memcpy(c.k_page(block, layer), from, c.k_page_bytes());
       from += c.k_page_bytes();
-      std::memcpy(c.v_page(block, layer), from, c.v_page_bytes());
+      std::copy_n(from, c.v_page_bytes(), c.v_page(block, layer));
       from += c.v_page_bytes();
     }
   }
