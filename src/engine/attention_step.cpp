@@ -269,16 +269,17 @@ void AttentionWorker::observe_logits(const MicroBatch& plan, const Tensor& logit
 
 void AttentionWorker::observe_route(std::int32_t layer, const State& state) {
   const auto k = static_cast<std::size_t>(top_k(layer));
-  const std::int64_t rows = state.hand_over.rows();
-  observed_route_.resize(hand_over_bytes(rows, model_.hidden, top_k(layer)));
-  parts_.backend->copy(observed_route_.data(), state.hand_over.hidden.data, observed_route_.size());
+  const std::size_t choices = static_cast<std::size_t>(state.hand_over.rows()) * k;
+  observed_ids_.resize(choices);
+  observed_weights_.resize(choices);
+  parts_.backend->copy(observed_ids_.data(), state.hand_over.expert_ids.data, choices * sizeof(std::int32_t));
+  parts_.backend->copy(observed_weights_.data(), state.hand_over.expert_weights.data, choices * sizeof(float));
   parts_.backend->synchronise();
-  const HandOver seen = hand_over_in(observed_route_, rows, model_.hidden, top_k(layer));
-  std::int64_t row = 0;
+  std::size_t first = 0;
   for (const SequenceRows& sequence : state.plan->sequences)
-    for (std::int64_t i = 0; i < sequence.rows(); ++i, ++row)
-      parts_.observer->on_route(sequence.request, sequence.position + i, layer,
-                                {seen.expert_ids.row<std::int32_t>(row), k}, {seen.expert_weights.row<float>(row), k});
+    for (std::int64_t i = 0; i < sequence.rows(); ++i, first += k)
+      parts_.observer->on_route(sequence.request, sequence.position + i, layer, {&observed_ids_[first], k},
+                                {&observed_weights_[first], k});
 }
 
 void AttentionWorker::commit(const Batch& batch) {

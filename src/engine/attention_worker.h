@@ -131,8 +131,8 @@ class AttentionWorker {
   Arena arena_;
   Buffer memory_, shared_memory_;
   Tensor logits_;
-  std::vector<float> observed_logits_;  // copies for the observer
-  std::vector<std::byte> observed_route_;
+  std::vector<float> observed_logits_, observed_weights_;  // copies for the observer
+  std::vector<std::int32_t> observed_ids_;
   std::vector<State> states_;
   Scheduler scheduler_;
   std::unique_ptr<HandOverLink> link_;  // none in the local layout
