@@ -25,11 +25,6 @@ SchedulerConfig with_micro_batches(SchedulerConfig config, const WorkerConfig& w
   return config;
 }
 
-// Floats follow what may be bytes.
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + 63) / 64 * 64;
-}
-
 }  // namespace
 
 AttentionWorker::AttentionWorker(Parts parts)

@@ -16,10 +16,6 @@ namespace {
 constexpr OperationId kSendBit = 1ull << 63;
 constexpr Nanoseconds kIdleWait = 100'000'000;
 
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + 63) / 64 * 64;
-}
-
 std::int64_t rows_of_all(const WorkerConfig& config) {
   return config.rows_max * config.layout.attention_workers;
 }

@@ -13,6 +13,11 @@
 
 namespace tandem {
 
+// Where the next frame or array begins behind so many bytes of one.
+constexpr std::size_t aligned(std::size_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
+
 // What crosses is what experts consume: f32 rows, or E4M3 codes and their factors.
 std::int64_t hand_over_row_bytes(std::int64_t hidden, Activations activations);
 // top_k is 0 in layers that are not routed.

@@ -29,10 +29,6 @@ constexpr std::int32_t kControlsMax = 8;      // control words in flight: this s
 constexpr std::int32_t kPeerBuffersEach = 4;  // for word from one other attention worker
 constexpr std::int32_t kSpareReturns = 2;     // per FFN worker, for answers that come twice
 
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + 63) / 64 * 64;
-}
-
 }  // namespace
 
 HandOverLink::HandOverLink(Transport& transport, const Clock& clock, Backend& backend, const WorkerConfig& config,

@@ -247,9 +247,7 @@ std::unique_ptr<Weight> WeightReader::transposed(Part part, const WeightName& w)
     const std::size_t stride = static_cast<std::size_t>(r.columns) * sizeof(float);
     widened.resize(static_cast<std::size_t>(r.rows) * stride);
     for (std::int64_t i = 0; i < r.rows; ++i)
-      dequantise(source.dtype, source.data + static_cast<std::size_t>(i) * source.row_stride_bytes,
-                 static_cast<std::size_t>(r.columns),
-                 reinterpret_cast<float*>(widened.data() + static_cast<std::size_t>(i) * stride));
+      read_row(source, i, r.columns, reinterpret_cast<float*>(widened.data() + static_cast<std::size_t>(i) * stride));
     source = {widened.data(), DType::kF32, r.rows, stride, {}};
   }
   const std::vector<std::byte> bytes =
