@@ -116,12 +116,12 @@ void Fp8Problem::fill_activations() {
   x_ = DeviceMemory(static_cast<std::size_t>(rows_ * options_.k));
   x_scales_ = DeviceMemory(static_cast<std::size_t>(rows_ * options_.k / 128) * sizeof(float));
   cuda::run(QuantiseTiles{.tiles = x_.as<std::uint8_t>(),
-                         .scales = x_scales_.as<float>(),
-                         .x = x.as<float>(),
-                         .bf16 = false,
-                         .rows = static_cast<std::int32_t>(rows_),
-                         .columns = options_.k,
-                         .tile_rows = rows_},
+                          .scales = x_scales_.as<float>(),
+                          .x = x.as<float>(),
+                          .bf16 = false,
+                          .rows = static_cast<std::int32_t>(rows_),
+                          .columns = options_.k,
+                          .tile_rows = rows_},
             nullptr);
   synchronise();
 }
