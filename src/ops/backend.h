@@ -39,7 +39,9 @@ class Backend {
   virtual bool host_memory() const { return true; }
   // Copies between any memory of this backend or the host, in order with run(). Until synchronise() returns, a source
   // in host memory stays as it is and a target is not read.
-  virtual void copy(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+  virtual void copy(void* to, const void* from, std::size_t bytes) {
+    if (bytes > 0) std::memcpy(to, from, bytes);  // of nothing, there may be no place
+  }
   // Packs a weight. Throws Error{kUnsupported} for a type it cannot hold.
   virtual std::unique_ptr<Weight> pack(const WeightSource& source) = 0;
 
