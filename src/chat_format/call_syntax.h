@@ -30,6 +30,10 @@ struct CallSyntax {
   std::string_view block_end;
   std::string_view call_begin;
   std::span<const CallForm> forms;
+  // How calls are written when they must come: before all, each one (@ its name, ^ its arguments), between two, after
+  // all.
+  std::string_view written_begin, written_call, written_between, written_end;
+  std::span<const std::string_view> marks;  // texts that may be tokens of their own
 };
 
 inline constexpr std::string_view kParameterBegin = "~<steptml:parameter name=\"$\">";

@@ -44,16 +44,9 @@ const CallSyntax* calls_named(std::string_view name, const Tokenizer& tokenizer,
   return nullptr;
 }
 
-// Whether a piece of the format spells the token.
 bool is_mark(const ChatFormat& format, std::string_view token) {
   if (format.reasoning != ChatFormat::Reasoning::kNone && (token == kThinkBegin || token == kThinkEnd)) return true;
-  if (!format.calls || token.empty()) return false;
-  const CallSyntax& calls = *format.calls;
-  for (const std::string_view piece : {calls.block_begin, calls.block_end, calls.call_begin})
-    if (piece.find(token) != std::string_view::npos) return true;
-  return std::ranges::any_of(calls.forms, [&](const CallForm& form) {
-    return form.head.find(token) != std::string_view::npos || form.tail.find(token) != std::string_view::npos;
-  });
+  return format.calls && std::ranges::find(format.calls->marks, token) != format.calls->marks.end();
 }
 
 }  // namespace

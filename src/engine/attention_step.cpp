@@ -222,17 +222,37 @@ void AttentionWorker::sample(const MicroBatch& plan, const Tensor& logits) {
 
 void AttentionWorker::draw_together(const MicroBatch& plan, const Tensor& logits) {
   draw_rows_.clear();
+  draw_statuses_.clear();
   drawn_.assign(static_cast<std::size_t>(logits.rows()), {});
-  for (const SequenceRows& s : plan.sequences)
-    if (s.samples)
-      draw_rows_.push_back({s.sampling, s.prompt, s.answer, static_cast<std::uint64_t>(s.position + s.rows())});
+  for (const SequenceRows& s : plan.sequences) {
+    if (!s.samples) continue;
+    SampleRow row{s.sampling, s.prompt, s.answer, static_cast<std::uint64_t>(s.position + s.rows())};
+    draw_statuses_.push_back(allow(s, {}, draw_rows_.size(), row));
+    draw_rows_.push_back(row);
+  }
   if (!drawn_.empty()) parts_.backend->run(Sample{logits, draw_rows_, drawn_});
   parts_.backend->synchronise();
-  auto token = drawn_.begin();
+  std::size_t row = 0;
   for (const SequenceRows& s : plan.sequences) {
-    results_.push_back({s.request, s.rows(), {}});
-    if (s.samples) results_.back().tokens.push_back(std::move(*token++));
+    SequenceResult& result = results_.emplace_back(SequenceResult{s.request, s.rows(), {}});
+    if (!s.samples) continue;
+    result.status = draw_statuses_[row];
+    result.tokens.push_back(std::move(drawn_[row++]));
+    if (!result.status) result.tokens.back().failed = true;
   }
+}
+
+// Lets row draw only what the sequence's constraint allows after the answer and after. place: of the row among those
+// that are drawn together.
+Status AttentionWorker::allow(const SequenceRows& sequence, std::span<const std::int32_t> after, std::size_t place,
+                              SampleRow& row) {
+  if (!sequence.constraint) return Status::ok();
+  const auto words = static_cast<std::size_t>(model_.vocab + 31) / 32;
+  allowed_.resize(words * static_cast<std::size_t>(parts_.config.rows_max));
+  const std::span<std::uint32_t> mine = std::span(allowed_).subspan(place * words, words);
+  Status status = sequence.constraint->allowed(after, mine);
+  if (status) row.allowed = mine;
+  return status;
 }
 
 // Draws after the last row that is not a draft; each draft that the draw confirms lets the next row be drawn from as
@@ -242,13 +262,15 @@ void AttentionWorker::draw(const SequenceRows& sequence, const Tensor& logits, s
   std::vector<std::int32_t> answer;
   if (sequence.drafts > 0) answer.assign(sequence.answer.begin(), sequence.answer.end());
   for (std::int64_t i = sequence.rows() - 1 - sequence.drafts; i < sequence.rows(); ++i) {
-    const SampleRow row{sequence.sampling, sequence.prompt,
-                        sequence.drafts > 0 ? std::span<const std::int32_t>(answer) : sequence.answer,
-                        static_cast<std::uint64_t>(sequence.position + i + 1)};
+    SampleRow row{sequence.sampling, sequence.prompt,
+                  sequence.drafts > 0 ? std::span<const std::int32_t>(answer) : sequence.answer,
+                  static_cast<std::uint64_t>(sequence.position + i + 1)};
+    result.status = allow(sequence, row.answer.subspan(sequence.answer.size()), 0, row);
     SampledToken token;
     parts_.backend->run(
         Sample{logits.slice_rows(logits_end - sequence.rows() + i, 1), std::span(&row, 1), std::span(&token, 1)});
     parts_.backend->synchronise();
+    if (!result.status) token.failed = true;
     result.rows_kept = i + 1;
     result.tokens.push_back(token);
     if (token.failed || i + 1 == sequence.rows() || sequence.tokens[i + 1] != token.id) return;

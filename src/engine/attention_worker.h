@@ -108,6 +108,7 @@ class AttentionWorker {
   void sample(const MicroBatch& plan, const Tensor& logits);
   void draw(const SequenceRows& sequence, const Tensor& logits, std::int64_t logits_end, SequenceResult& result);
   void draw_together(const MicroBatch& plan, const Tensor& logits);
+  Status allow(const SequenceRows& sequence, std::span<const std::int32_t> after, std::size_t place, SampleRow& row);
   void observe_logits(const MicroBatch& plan, const Tensor& logits);
   void observe_route(std::int32_t layer, const State& state);
   void commit(const Batch& batch);
@@ -142,6 +143,8 @@ class AttentionWorker {
   std::vector<SequenceResult> results_;
   std::vector<SampleRow> draw_rows_;
   std::vector<SampledToken> drawn_;
+  std::vector<Status> draw_statuses_;   // of draw_rows_
+  std::vector<std::uint32_t> allowed_;  // words for each row that is drawn from
   std::vector<RequestId> failed_;
   Status failure_;
   std::vector<HandOverLink::News> news_;

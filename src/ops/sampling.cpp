@@ -17,6 +17,12 @@ namespace {
 
 constexpr float kOut = -std::numeric_limits<float>::infinity();
 
+void apply_allowed(std::span<const std::uint32_t> allowed, std::span<float> logits) {
+  if (allowed.empty()) return;
+  for (std::size_t i = 0; i < logits.size(); ++i)
+    if (i / 32 >= allowed.size() || (allowed[i / 32] >> (i % 32) & 1) == 0) logits[i] = kOut;
+}
+
 void apply_penalties(const SampleRow& row, std::span<float> logits) {
   const SamplingParams& p = *row.params;
   const auto size = static_cast<std::int64_t>(logits.size());
@@ -114,6 +120,7 @@ std::int32_t draw(std::span<const float> logits, double uniform) {
 }  // namespace
 
 void filter_logits(const SampleRow& row, std::span<float> logits) {
+  apply_allowed(row.allowed, logits);
   apply_penalties(row, logits);
   apply_temperature_and_filters(*row.params, logits);
 }
@@ -126,6 +133,11 @@ SampledToken sample_row(const SampleRow& row, std::span<const float> logits, std
     return token;
   }
   scratch.assign(logits.begin(), logits.end());
+  apply_allowed(row.allowed, scratch);
+  if (std::ranges::all_of(scratch, [](float value) { return value == kOut; })) {
+    token.failed = true;
+    return token;
+  }
   apply_penalties(row, scratch);
   if (p.temperature > 0) {
     apply_temperature_and_filters(p, scratch);

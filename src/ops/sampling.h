@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // How the next token is chosen from logits. Filters apply in this order:
-//   repetition, presence and frequency penalties, logit bias → temperature → top-k → top-p → min-p → draw
+//   what is allowed → repetition, presence and frequency penalties, logit bias → temperature → top-k → top-p → min-p
+//   → draw
 // Temperature 0 takes the largest logit (the lowest id on a tie) after penalties and bias.
 // The draw uses random_at(seed, position): the same request gives the same token in any batch, layout or replay.
 #pragma once
@@ -32,17 +33,19 @@ struct SampleRow {
   std::span<const std::int32_t> prompt;  // tokens of the prompt
   std::span<const std::int32_t> answer;  // tokens generated so far
   std::uint64_t position;                // index of the token being drawn within its sequence
+  // Bit i of these words: token i may be drawn; there are none beyond the last word. Empty: all may.
+  std::span<const std::uint32_t> allowed = {};
 };
 
 struct SampledToken {
   std::int32_t id = -1;
   float logprob = 0;                                         // natural log, of the unfiltered distribution
   std::vector<std::pair<std::int32_t, float>> top_logprobs;  // likeliest first; empty unless asked for
-  bool failed = false;  // the logits were not finite; id is -1 and only this row's request is concerned
+  bool failed = false;  // logits were not finite or nothing allowed; id is -1, only this row's request is concerned
 };
 
-// Applies penalties, bias, temperature and filters to logits in place: those filtered out become -infinity, and a
-// softmax of the rest is the distribution that is drawn from. Temperature must be above 0.
+// Applies what is allowed, penalties, bias, temperature and filters to logits in place: those filtered out become
+// -infinity, and a softmax of the rest is the distribution that is drawn from. Temperature must be above 0.
 void filter_logits(const SampleRow& row, std::span<float> logits);
 
 // The whole choice for one row; scratch holds vocab values. This is the definition that every backend follows.

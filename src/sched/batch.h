@@ -25,6 +25,7 @@ struct SequenceRows {
   std::vector<std::int32_t> blocks;          // the block table, covering all positions up to the last row
   std::vector<std::int32_t> window_blocks;   // the same for windowed layers, if any; kNoBlock before what the rows see
   const SamplingParams* sampling = nullptr;  // valid until commit
+  TokenConstraint* constraint = nullptr;     // valid until commit; null: none
   std::span<const std::int32_t> prompt;      // valid until commit
   std::span<const std::int32_t> answer;      // valid until commit
 
@@ -54,6 +55,7 @@ struct SequenceResult {
   RequestId request = 0;
   std::int64_t rows_kept = 0;
   std::vector<SampledToken> tokens;
+  Status status = {};  // why a token failed, when it was not its logits
 };
 
 // Deals sequences to at most count micro-batches so that rows are about even: each sequence, largest first, goes to the

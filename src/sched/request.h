@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "ops/sampling.h"
+#include "sched/token_constraint.h"
 
 namespace tandem {
 
@@ -24,6 +26,7 @@ struct Request {
   std::int32_t new_tokens_max = 256;
   std::vector<std::int32_t> stop_ids;  // a token of these ends the answer; it is reported and counted
   SamplingParams sampling;
+  std::shared_ptr<TokenConstraint> constraint;  // of this request alone; none: the answer is free
   std::uint64_t cache_salt = 0;
   bool prompt_logits = false;  // compute logits of every prompt row (for the observer); no prefix hit is used
   Nanoseconds arrival = 0;

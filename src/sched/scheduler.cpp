@@ -26,6 +26,12 @@ struct Step {
   FreshBlocks fresh;
 };
 
+Status why_failed(const Sequence& sequence, const SequenceResult& result) {
+  if (!sequence.failure) return sequence.failure;
+  if (!result.status) return result.status;
+  return {ErrorCode::kInternal, "logits were not finite"};
+}
+
 }  // namespace
 
 struct Scheduler::State {
@@ -206,7 +212,7 @@ void Scheduler::State::take_over(Sequence& sequence, const SequenceResult& resul
   }
   RequestEvent event = sequence.event(reason);
   event.tokens = std::move(news);
-  if (reason == FinishReason::kError) event.status = {ErrorCode::kInternal, "logits were not finite"};
+  if (reason == FinishReason::kError) event.status = why_failed(sequence, result);
   if (reason != FinishReason::kNone) {
     finish(sequence, std::move(event));
   } else if (!event.tokens.empty()) {

@@ -37,6 +37,7 @@ SequenceRows Sequence::rows(std::int64_t count, std::span<const std::int32_t> dr
   rows.blocks = table.blocks;
   rows.window_blocks = table.window_blocks;
   rows.sampling = &request.sampling;
+  rows.constraint = request.constraint.get();
   rows.prompt = std::span(tokens).first(static_cast<std::size_t>(prompt_tokens));
   rows.answer = std::span(tokens).subspan(static_cast<std::size_t>(prompt_tokens));
   return rows;
@@ -46,6 +47,11 @@ FinishReason Sequence::append(const SampledToken& token) {
   if (token.failed) return FinishReason::kError;
   tokens.push_back(token.id);
   if (std::ranges::find(request.stop_ids, token.id) != request.stop_ids.end()) return FinishReason::kStop;
+  if (request.constraint) {
+    failure = request.constraint->commit(token.id);
+    if (!failure) return FinishReason::kError;
+    if (request.constraint->complete()) return FinishReason::kStop;
+  }
   return size() >= tokens_max ? FinishReason::kLength : FinishReason::kNone;
 }
 

@@ -33,6 +33,7 @@ struct Sequence {
   std::int64_t cached_tokens = 0;
   std::int32_t preemptions = 0;
   std::uint64_t ordinal = 0;  // of its submission: a smaller one is older
+  Status failure = {};        // why its constraint did not take a token
   bool finished = false;      // its last event is out; it lives on until its step ends
 
   std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }

@@ -8,6 +8,7 @@
 #include <ctime>
 
 #include "base/format.h"
+#include "session/grammar_constraint.h"
 
 namespace tandem {
 
@@ -72,6 +73,8 @@ void CompletionReply::submit(Choice& choice) {
   native.prompt = prompt.ids;
   native.new_tokens_max = prompt.new_tokens_max;
   native.sampling.seed = *request_.seed + static_cast<std::uint64_t>(choice.index);
+  if (request_.grammar)
+    native.constraint = std::make_shared<GrammarConstraint>(request_.grammar->clone(), service_.model, request_.start);
   native.cache_salt = service_.salts.salt(client_, request_.cache_salt);
   Result<RequestId> id = session_.submit(std::move(native));
   if (!id) {

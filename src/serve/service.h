@@ -20,6 +20,7 @@ struct Service {
   Engine& engine;
   const OpenModel& model;
   const ServeSettings& settings;
+  GrammarVocabulary grammars;
   RequestScope scope;
   ApiKeys keys;
   CacheSalts salts;

@@ -81,6 +81,7 @@ Result<RequestId> TextSession::submit(TextRequest request) {
   native.prompt = std::move(request.prompt);
   if (!request.ignore_stop_ids) native.stop_ids = model_.stop_ids;
   native.sampling = std::move(request.sampling);
+  native.constraint = std::move(request.constraint);
   native.cache_salt = request.cache_salt;
   const RequestId id = native.id;
   if (const Status submitted = engine_.submit(std::move(native), events_); !submitted)

@@ -33,6 +33,7 @@ struct TextRequest {
   bool ignore_stop_ids = false;     // go on after a token that ends an answer
   std::vector<std::int32_t> shown;  // special tokens, ascending, that are part of the text; the others are not
   SamplingParams sampling;
+  std::shared_ptr<TokenConstraint> constraint;  // of this request alone; none: the answer is free
   std::uint64_t cache_salt = 0;
 };
 

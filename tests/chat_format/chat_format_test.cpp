@@ -42,11 +42,17 @@ TEST(ChatFormat, names_win_and_unknown_ones_are_errors) {
   const Tokenizer tokenizer = golden_tokenizer("tokenizer_qwen");
   const ChatFormat format = find_chat_format(tokenizer, "", "step3", "deepseek_v31");
   EXPECT_EQ(format.reasoning, Reasoning::kAlways);
-  EXPECT_EQ(format.calls, find_call_syntax("deepseek_v3"));
+  EXPECT_EQ(format.calls, find_call_syntax("deepseek_v31"));
   EXPECT_EQ(find_chat_format(tokenizer, "", "none", "none").calls, nullptr);
   EXPECT_EQ(find_chat_format(tokenizer, "", "none", "none").reasoning, Reasoning::kNone);
   EXPECT_THROW(find_chat_format(tokenizer, "", "gpt", "auto"), Error);
   EXPECT_THROW(find_chat_format(tokenizer, "", "auto", "gpt"), Error);
+}
+
+TEST(ChatFormat, a_template_without_fences_is_the_later_one) {
+  const Tokenizer tokenizer = golden_tokenizer("tokenizer_deepseek");
+  EXPECT_EQ(find_chat_format(tokenizer, "<｜tool▁call▁begin｜> ```json").calls->name, "deepseek_v3");
+  EXPECT_EQ(find_chat_format(tokenizer, "<｜tool▁call▁begin｜>").calls->name, "deepseek_v31");
 }
 
 TEST(ChatFormat, special_tokens_that_are_marks_are_named) {

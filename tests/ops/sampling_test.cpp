@@ -187,5 +187,38 @@ TEST(Sampling, LogprobsAreOfTheUnfilteredDistribution) {
   EXPECT_NEAR(token.top_logprobs[1].second, std::log(0.3), 1e-6);
 }
 
+TEST(Sampling, OnlyWhatIsAllowedIsDrawnWhateverTheFilters) {
+  std::vector<float> logits(70);
+  for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(i) * 0.1F;
+  const std::array<std::uint32_t, 2> allowed = {1U << 5 | 1U << 9, 1U << 1};  // 5, 9 and 33; 64 and above have no word
+  SamplingParams params;
+  SampleRow row = row_of(params);
+  row.allowed = allowed;
+  EXPECT_EQ(draw(row, logits), 33) << "greedy";
+  params.logit_bias = {{64, 100.0F}, {7, 100.0F}, {5, 50.0F}};
+  EXPECT_EQ(draw(row, logits), 5) << "a bias does not allow";
+  params.logit_bias.clear();
+  params.repetition_penalty = 2;
+  params.top_k = 2;
+  params.temperature = 3;
+  std::map<std::int32_t, int> drawn;
+  for (row.position = 0; row.position < 200; ++row.position) ++drawn[draw(row, logits)];
+  EXPECT_EQ(drawn.size(), 2u) << "top-k counts among what is allowed";
+  EXPECT_TRUE(drawn.contains(33) && drawn.contains(9));
+  for (float p : probabilities(row, logits)) EXPECT_TRUE(std::isfinite(p));
+}
+
+TEST(Sampling, NothingAllowedFailsTheRow) {
+  const std::vector<float> logits(40, 1.0F);
+  const std::array<std::uint32_t, 2> none = {0, 0};
+  for (const float temperature : {0.0F, 1.0F}) {
+    const SamplingParams params{.temperature = temperature};
+    SampleRow row = row_of(params);
+    row.allowed = none;
+    std::vector<float> scratch;
+    EXPECT_TRUE(sample_row(row, logits, scratch).failed);
+  }
+}
+
 }  // namespace
 }  // namespace tandem

@@ -13,7 +13,7 @@ struct Header {
 }
 
 const HEADERS: [Header; 2] = [
-    Header { folder: "text", sources: &["border.rs", "tokenizer.rs", "template.rs"], includes: &[] },
+    Header { folder: "text", sources: &["border.rs", "tokenizer.rs", "template.rs", "grammar.rs"], includes: &[] },
     Header { folder: "image", sources: &["decode.rs", "resize.rs"], includes: &["tandem_text.h"] },
 ];
 

@@ -101,6 +101,10 @@ void set_tokens_max(RequestDraft& d, const FieldRow&, const OrderedJson& value) 
   d.request.options.new_tokens_max = value.get<std::int32_t>();
 }
 
+void set_form(RequestDraft& d, const FieldRow& row, const OrderedJson& value) {
+  d.forms.emplace_back(row.name, &value);
+}
+
 void set_prompt(RequestDraft& d, const FieldRow&, const OrderedJson& value) {
   d.prompt = &value;
 }
@@ -132,8 +136,14 @@ constexpr FieldRow kRows[] = {
     {"logprobs", kText, kYes, K::kInteger, "tell the log probability of each token and of so many likeliest ones", [](RequestDraft& d, const FieldRow&, const OrderedJson& v) { d.top_logprobs = v.get<std::int64_t>(); }, 0, 32, &RequestLimits::top_logprobs_max},
     {"echo", kText, kYes, K::kBoolean, "the answer begins with its prompt; not together with logprobs", [](RequestDraft& d, const FieldRow&, const OrderedJson& v) { d.request.echo = v.get<bool>(); }},
     {"tools", kChat, kYes, K::kOther, "functions that the answer may call: objects with type function and a function (name, description, parameters)", [](RequestDraft& d, const FieldRow&, const OrderedJson& v) { d.tools = &v; }},
-    {"tool_choice", kChat, kYes, K::kOther, "auto, or none", [](RequestDraft& d, const FieldRow&, const OrderedJson& v) { d.tool_choice = &v; }},
+    {"tool_choice", kChat, kYes, K::kOther, "auto, none, required, or one tool: an object with type function and a function with its name", [](RequestDraft& d, const FieldRow&, const OrderedJson& v) { d.tool_choice = &v; }},
     {"parallel_tool_calls", kChat, kYes, K::kBoolean, "false: at most one call in an answer", [](RequestDraft& d, const FieldRow&, const OrderedJson& v) { d.parallel_calls = v.get<bool>(); }},
+    {"response_format", kBoth, kYes, K::kOther, "type text, json_object, or json_schema with its json_schema: the answer is JSON of that form", set_form},
+    {"structured_outputs", kBoth, kYes, K::kOther, "one of json, json_object, regex, choice and grammar, as in the fields below", set_form},
+    {"guided_json", kBoth, kYes, K::kOther, "a JSON schema that the answer follows", set_form},
+    {"guided_regex", kBoth, kYes, K::kOther, "a regular expression that the whole answer matches", set_form},
+    {"guided_choice", kBoth, kYes, K::kOther, "texts, one of which is the answer", set_form},
+    {"guided_grammar", kBoth, kYes, K::kOther, "a Lark grammar that the answer follows", set_form},
     {"cache_salt", kBoth, kYes, K::kText, "only requests with the same salt share cached prefixes with this one", set_salt},
     {"chat_template_kwargs", kChat, kYes, K::kOther, "variables for the chat template; text, numbers, true, false or null", set_variables},
 
@@ -146,12 +156,6 @@ constexpr FieldRow kRows[] = {
 
     {"functions", kChat, kNo, K::kOther, "the older form of tools", nullptr, 0, 0, nullptr, "[[]]"},
     {"function_call", kChat, kNo, K::kOther, "the older form of tool_choice", nullptr, 0, 0, nullptr, R"(["none","auto"])"},
-    {"response_format", kBoth, kNo, K::kOther, "answers in a grammar", nullptr, 0, 0, nullptr, R"([{"type":"text"}])"},
-    {"structured_outputs", kBoth, kNo, K::kOther, "answers in a grammar"},
-    {"guided_json", kBoth, kNo, K::kOther, "answers in a grammar"},
-    {"guided_regex", kBoth, kNo, K::kOther, "answers in a grammar"},
-    {"guided_choice", kBoth, kNo, K::kOther, "answers in a grammar"},
-    {"guided_grammar", kBoth, kNo, K::kOther, "answers in a grammar"},
     {"reasoning_effort", kChat, kNo, K::kOther, "how long to think"},
     {"modalities", kChat, kNo, K::kOther, "answers that are not text", nullptr, 0, 0, nullptr, R"([["text"]])"},
     {"audio", kChat, kNo, K::kOther, "spoken answers"},

@@ -6,7 +6,10 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "serve/openai/request.h"
 
@@ -28,6 +31,7 @@ struct RequestDraft {
   const OrderedJson* tools = nullptr;
   const OrderedJson* tool_choice = nullptr;
   bool parallel_calls = true;
+  std::vector<std::pair<std::string, const OrderedJson*>> forms;  // fields that ask for a form of the answer
   bool chat_logprobs = false;
   std::int64_t top_logprobs = -1;  // -1: not said
 };

@@ -8,6 +8,7 @@
 
 #include "base/format.h"
 #include "serve/openai/fields.h"
+#include "serve/openai/structured.h"
 #include "serve/openai/tools.h"
 
 namespace tandem {
@@ -108,6 +109,7 @@ void read_prompts(RequestDraft& draft) {
   const std::int64_t limit = draft.scope->limits.prompts_max;
   if (static_cast<std::int64_t>(count) > limit)
     bad_field("prompt", format("has {} prompts, limit is {} (--prompts-max)", count, limit));
+  request.grammar = read_grammar(draft, {});
   for (std::size_t i = 0; i < count; ++i)
     request.prompts.push_back(read_prompt(many ? value[i] : value, *draft.scope, request.echo));
 }
@@ -117,12 +119,13 @@ void read_chat(RequestDraft& draft) {
   const RequestScope& scope = *draft.scope;
   CompletionRequest& request = draft.request;
   const ToolUse use = read_tools(draft);
-  request.prompts.push_back({.ids = read_messages(*draft.prompt, draft.variables, scope, use.tools)});
+  request.prompts.push_back({.ids = read_messages(*draft.prompt, draft.variables, scope, use.for_template())});
   const std::vector<std::int32_t>& ids = request.prompts.front().ids;
   const auto end = std::span(ids).last(std::min(ids.size(), kPromptEndTokens));
   request.start = scope.format.start_after(scope.model.tokenizer.decode(end));
   request.options.shown = scope.format.marks;
   request.parallel_calls = draft.parallel_calls;
+  request.grammar = read_grammar(draft, use);
   if (!use.may_call()) return;
   request.calls = scope.format.calls;
   request.schemas = std::make_shared<const ToolSchemas>(use.tools);

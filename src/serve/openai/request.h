@@ -17,6 +17,7 @@
 #include "serve/openai/api_error.h"
 #include "serve/settings.h"
 #include "session/text_session.h"
+#include "text/grammar.h"
 
 namespace tandem {
 
@@ -30,6 +31,7 @@ struct RequestScope {
   std::int32_t vocab = 0;
   std::int64_t context_tokens_max = 0, kv_tokens = 0;
   ChatFormat format = {};
+  const GrammarVocabulary* grammars = nullptr;  // of the model
 
   // Tokens that one prompt may have.
   std::int64_t prompt_tokens_max() const {
@@ -57,6 +59,7 @@ struct CompletionRequest {
   const CallSyntax* calls = nullptr;  // none: no tool may be called
   std::shared_ptr<const ToolSchemas> schemas;
   bool parallel_calls = true;
+  std::shared_ptr<const Grammar> grammar;  // of every answer, at its beginning; none: answers are free
 
   std::int64_t choices() const { return n * static_cast<std::int64_t>(prompts.size()); }
 };

@@ -46,12 +46,11 @@ OrderedJson read_tool(const OrderedJson& tool, const std::string& field, const R
       static_cast<std::int64_t>(function.dump(-1, ' ', false, OrderedJson::error_handler_t::replace).size());
   if (bytes > limits.tool_bytes_max)
     bad_field(field, format("has {} bytes, limit is {} (--tool-bytes-max)", bytes, limits.tool_bytes_max));
-  function.erase("strict");  // for us, not for the model
   return {{"type", "function"}, {"function", std::move(function)}};
 }
 
-// Whether the answer may call. names: of the tools that there are.
-bool read_choice(const OrderedJson* choice, const std::set<std::string>& names) {
+// Whether the answer may call, and what of use it says. names: of the tools that there are.
+bool read_choice(const OrderedJson* choice, const std::set<std::string>& names, ToolUse& use) {
   if (!choice) return !names.empty();
   if (*choice == "none") return false;
   if (*choice == "auto") return !names.empty();
@@ -59,9 +58,11 @@ bool read_choice(const OrderedJson* choice, const std::set<std::string>& names) 
   if (!named && *choice != "required")
     bad_field("tool_choice", R"(must be none, auto, required or {"type": "function", "function": {"name": …}})");
   if (names.empty()) bad_field("tool_choice", "wants tools to choose from");
-  if (named && !names.contains(function_of(*choice, "tool_choice")["name"].get<std::string>()))
+  if (named) use.only = function_of(*choice, "tool_choice")["name"].get<std::string>();
+  if (named && !names.contains(use.only))
     bad_field("tool_choice.function.name", "is the name of no tool of the request");
-  throw ApiError(400, "tool_choice other than none and auto is not supported", "tool_choice", "unsupported_parameter");
+  use.must_call = true;
+  return true;
 }
 
 }  // namespace
@@ -82,12 +83,18 @@ ToolUse read_tools(const RequestDraft& draft) {
         bad_field(field + ".function.name", "is the name of another tool, too");
     }
   }
-  if (!read_choice(draft.tool_choice, names)) return use;
+  if (!read_choice(draft.tool_choice, names, use)) return use;
   if (!draft.scope->format.calls)
     throw ApiError(400, "how this model calls tools is not known: the server needs a --tool-call-parser", "tools",
                    "unsupported_parameter");
   use.tools = std::move(tools);
   return use;
+}
+
+OrderedJson ToolUse::for_template() const {
+  OrderedJson shown = tools;
+  for (OrderedJson& tool : shown) tool["function"].erase("strict");
+  return shown;
 }
 
 OrderedJson read_tool_calls(const OrderedJson& calls, const std::string& field, const RequestLimits& limits) {

@@ -15,8 +15,11 @@ namespace tandem {
 struct RequestDraft;
 
 struct ToolUse {
-  OrderedJson tools = nullptr;  // for the template; null: none, or none to be called
+  OrderedJson tools = nullptr;  // as the client gave them; null: none, or none to be called
+  bool must_call = false;
+  std::string only;  // the one that must be called; empty: any
   bool may_call() const { return !tools.is_null(); }
+  OrderedJson for_template() const;  // without what is for the server
 };
 
 // Throws ApiError naming the field.

@@ -1,0 +1,310 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+//! Grammars for answers: a JSON schema, a regular expression or a Lark grammar becomes a matcher, which says after
+//! every token which ones may come next.
+//!
+//! A grammar is text from outside, and its compiler recurses: it runs on a thread of its own with a stack made for the
+//! longest source, and fuel bounds its time. What a step may cost is bounded as well; beyond, the matcher ends in an
+//! error, which concerns its own request only.
+
+use std::sync::Arc;
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
+use llguidance::{Matcher, ParserFactory};
+
+use crate::border::{answer, bytes_of, caught, text_of, Failure, Outcome, TandemBuffer, TandemStatus};
+
+pub const TANDEM_GRAMMAR_BYTES_MAX: usize = 256 << 10;
+/// Brackets within brackets.
+pub const TANDEM_GRAMMAR_DEPTH_MAX: usize = 128;
+/// Each byte of a source costs one level of recursion at most, and each level so much stack.
+const STACK_BYTES: usize = TANDEM_GRAMMAR_BYTES_MAX * 2048;
+/// Work on the lexer of one grammar (50000 are about a millisecond) and on one mask (14000).
+const COMPILE_FUEL: u64 = 1_000_000;
+const STEP_FUEL: u64 = 100_000;
+const STEP_ITEMS_MAX: usize = 50_000;
+const LEXER_STATES_MAX: usize = 50_000;
+const GRAMMAR_SYMBOLS_MAX: usize = 200_000;
+
+/// What a grammar's source is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TandemGrammarKind {
+    TandemGrammarJsonSchema = 0,
+    TandemGrammarRegex = 1,
+    TandemGrammarLark = 2,
+}
+
+/// The bytes of a model's tokens, in the form in which grammars look at them.
+pub struct TandemVocabulary {
+    factory: Arc<ParserFactory>,
+}
+
+/// One answer's place in its grammar.
+pub struct TandemGrammar {
+    matcher: Matcher,
+}
+
+struct Vocabulary {
+    trie: TokTrie,
+}
+
+impl TokenizerEnv for Vocabulary {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.trie
+    }
+    fn tokenize_bytes(&self, text: &[u8]) -> Vec<TokenId> {
+        self.trie.greedy_tokenize(text)
+    }
+    /// The model chooses how text is cut into tokens: nothing is forced.
+    fn tokenize_is_canonical(&self) -> bool {
+        false
+    }
+}
+
+fn grammar_error(error: impl std::fmt::Display) -> Failure {
+    Failure::invalid_data(error)
+}
+
+impl TandemVocabulary {
+    fn new(words: Vec<Vec<u8>>, end_ids: &[u32]) -> Outcome<Self> {
+        let known = |id: &&u32| (**id as usize) < words.len();
+        let end_ids: Vec<u32> = end_ids.iter().filter(known).copied().collect();
+        // A grammar needs some token that ends it; one that no text spells does no harm.
+        let end = end_ids.first().copied().unwrap_or(0);
+        let trie = TokTrie::from(&TokRxInfo::new(words.len() as u32, end), &words);
+        let trie = if end_ids.is_empty() { trie } else { trie.with_eos_tokens(&end_ids) };
+        let environment: TokEnv = Arc::new(Vocabulary { trie });
+        let slices = llguidance::earley::SlicedBiasComputer::general_slices();
+        let mut factory = ParserFactory::new(&environment, InferenceCapabilities::default(), &slices)
+            .map_err(grammar_error)?;
+        factory.quiet();
+        let limits = factory.limits_mut();
+        limits.initial_lexer_fuel = COMPILE_FUEL;
+        limits.step_lexer_fuel = STEP_FUEL;
+        limits.step_max_items = STEP_ITEMS_MAX;
+        limits.max_lexer_states = LEXER_STATES_MAX;
+        limits.max_grammar_size = GRAMMAR_SYMBOLS_MAX;
+        limits.verbose_errors = false;
+        Ok(TandemVocabulary { factory: Arc::new(factory) })
+    }
+}
+
+fn check_source(source: &str) -> Outcome<()> {
+    if source.len() > TANDEM_GRAMMAR_BYTES_MAX {
+        return Err(Failure::new(
+            TandemStatus::TandemOutOfResources,
+            format!("{} bytes, limit is {TANDEM_GRAMMAR_BYTES_MAX}", source.len()),
+        ));
+    }
+    let (mut depth, mut deepest) = (0usize, 0usize);
+    for byte in source.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    if deepest > TANDEM_GRAMMAR_DEPTH_MAX {
+        return Err(Failure::new(
+            TandemStatus::TandemOutOfResources,
+            format!("brackets {deepest} deep, limit is {TANDEM_GRAMMAR_DEPTH_MAX}"),
+        ));
+    }
+    Ok(())
+}
+
+fn grammar_of(kind: TandemGrammarKind, source: &str) -> Outcome<TopLevelGrammar> {
+    Ok(match kind {
+        TandemGrammarKind::TandemGrammarJsonSchema => {
+            TopLevelGrammar::from_json_schema(serde_json::from_str(source).map_err(grammar_error)?)
+        }
+        TandemGrammarKind::TandemGrammarRegex => TopLevelGrammar::from_regex(source),
+        TandemGrammarKind::TandemGrammarLark => TopLevelGrammar::from_lark(source.to_string()),
+    })
+}
+
+impl TandemGrammar {
+    /// Also looks at what may come first: that finds grammars that nothing satisfies, and work done here is not done
+    /// between two tokens.
+    fn compile(factory: &ParserFactory, kind: TandemGrammarKind, source: &str) -> Outcome<Self> {
+        let parser = factory.create_parser(grammar_of(kind, source)?).map_err(grammar_error)?;
+        let mut matcher = Matcher::new(Ok(parser));
+        let first = matcher.compute_mask_or_eos().map_err(grammar_error)?;
+        if first.is_zero() {
+            return Err(grammar_error("no text satisfies it"));
+        }
+        Ok(TandemGrammar { matcher })
+    }
+
+    fn mask(&mut self, after: &[u32], words: &mut [u32]) -> Outcome<()> {
+        if !after.is_empty() {
+            self.matcher.consume_tokens(after).map_err(grammar_error)?;
+        }
+        let mask = self.matcher.compute_mask_or_eos().map_err(grammar_error)?;
+        let known = mask.as_slice();
+        let count = known.len().min(words.len());
+        words[..count].copy_from_slice(&known[..count]);
+        words[count..].fill(0);
+        if !after.is_empty() {
+            self.matcher.rollback(after.len()).map_err(grammar_error)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a vocabulary of `count` tokens, whose bytes stand one after the other in `bytes`, as long as `lengths` says.
+/// A token that is written, not spelled (a control token), begins with 0xFF; one without bytes never comes.
+/// Lifetime: the inputs are copied, the handle lives until tandem_vocabulary_free. Threads: any.
+///
+/// # Safety
+/// `bytes` has `size` bytes, `lengths` has `count` values, `end_ids` has `end_count`; `handle` and `out` are writable.
+#[no_mangle]
+pub unsafe extern "C" fn tandem_vocabulary_new(
+    bytes: *const u8,
+    size: usize,
+    lengths: *const u32,
+    count: usize,
+    end_ids: *const u32,
+    end_count: usize,
+    handle: *mut *mut TandemVocabulary,
+    out: *mut TandemBuffer,
+) -> TandemStatus {
+    answer(out, || {
+        let mut rest = bytes_of(bytes, size);
+        let mut words = Vec::with_capacity(count);
+        for length in ids_of(lengths, count) {
+            let cut = || Failure::new(TandemStatus::TandemInvalidArgument, "tokens are longer than their bytes");
+            let (word, after) = rest.split_at_checked(*length as usize).ok_or_else(cut)?;
+            words.push(word.to_vec());
+            rest = after;
+        }
+        let vocabulary = TandemVocabulary::new(words, ids_of(end_ids, end_count))?;
+        *handle = Box::into_raw(Box::new(vocabulary));
+        Ok(Vec::new())
+    })
+}
+
+unsafe fn ids_of<'a>(ids: *const u32, count: usize) -> &'a [u32] {
+    if count == 0 {
+        &[]
+    } else {
+        std::slice::from_raw_parts(ids, count)
+    }
+}
+
+/// Ends a handle. Lifetime: no call may use it any more, grammars made of it live on; null is allowed. Threads: one,
+/// after all others are done.
+///
+/// # Safety
+/// `handle` is null or came from tandem_vocabulary_new.
+#[no_mangle]
+pub unsafe extern "C" fn tandem_vocabulary_free(handle: *mut TandemVocabulary) {
+    if !handle.is_null() {
+        drop(Box::from_raw(handle));
+    }
+}
+
+/// Compiles a grammar into a new handle, at its beginning. Lifetime: the source is copied, the handle lives until
+/// tandem_grammar_free. Threads: many at once on one vocabulary.
+///
+/// # Safety
+/// `vocabulary` is live, `source` has `size` bytes; `handle` and `out` are writable.
+#[no_mangle]
+pub unsafe extern "C" fn tandem_grammar_compile(
+    vocabulary: *const TandemVocabulary,
+    kind: TandemGrammarKind,
+    source: *const u8,
+    size: usize,
+    handle: *mut *mut TandemGrammar,
+    out: *mut TandemBuffer,
+) -> TandemStatus {
+    answer(out, || {
+        let source = text_of(source, size, "grammar")?;
+        check_source(source)?;
+        let factory = (*vocabulary).factory.clone();
+        let compile = move || caught(|| TandemGrammar::compile(&factory, kind, source));
+        let compiled = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, compile);
+            let thread = thread.map_err(|error| Failure::new(TandemStatus::TandemOutOfResources, error.to_string()))?;
+            thread.join().unwrap_or_else(|_| Err(Failure::new(TandemStatus::TandemPanicked, "compiler")))
+        })?;
+        *handle = Box::into_raw(Box::new(compiled));
+        Ok(Vec::new())
+    })
+}
+
+/// A second handle in the state of the first; neither knows of the other. Lifetime: until tandem_grammar_free.
+/// Threads: many at once on one grammar that nobody advances.
+///
+/// # Safety
+/// `grammar` is live; `handle` and `out` are writable.
+#[no_mangle]
+pub unsafe extern "C" fn tandem_grammar_clone(
+    grammar: *const TandemGrammar,
+    handle: *mut *mut TandemGrammar,
+    out: *mut TandemBuffer,
+) -> TandemStatus {
+    answer(out, || {
+        let grammar = &*grammar;
+        *handle = Box::into_raw(Box::new(TandemGrammar { matcher: grammar.matcher.deep_clone() }));
+        Ok(Vec::new())
+    })
+}
+
+/// Ends a handle. Lifetime: no call may use it any more; null is allowed. Threads: one.
+///
+/// # Safety
+/// `handle` is null or came from tandem_grammar_compile or tandem_grammar_clone.
+#[no_mangle]
+pub unsafe extern "C" fn tandem_grammar_free(handle: *mut TandemGrammar) {
+    if !handle.is_null() {
+        drop(Box::from_raw(handle));
+    }
+}
+
+/// Which tokens may come after those accepted and then `after`: bit i of `words` is token i. The state stays as it is.
+/// Lifetime: the inputs are read during the call. Threads: one at a time.
+///
+/// # Safety
+/// `grammar` is live, `after` has `after_count` values, `words` has `word_count`; `out` is writable.
+#[no_mangle]
+pub unsafe extern "C" fn tandem_grammar_mask(
+    grammar: *mut TandemGrammar,
+    after: *const u32,
+    after_count: usize,
+    words: *mut u32,
+    word_count: usize,
+    out: *mut TandemBuffer,
+) -> TandemStatus {
+    answer(out, || {
+        let grammar = &mut *grammar;
+        let words = if word_count == 0 { &mut [] } else { std::slice::from_raw_parts_mut(words, word_count) };
+        grammar.mask(ids_of(after, after_count), words)?;
+        Ok(Vec::new())
+    })
+}
+
+/// Takes a token that has come. `complete`: nothing may follow it. Lifetime: none. Threads: one at a time.
+///
+/// # Safety
+/// `grammar` is live; `complete` and `out` are writable.
+#[no_mangle]
+pub unsafe extern "C" fn tandem_grammar_accept(
+    grammar: *mut TandemGrammar,
+    token: u32,
+    complete: *mut bool,
+    out: *mut TandemBuffer,
+) -> TandemStatus {
+    answer(out, || {
+        let grammar = &mut *grammar;
+        grammar.matcher.consume_token(token).map_err(grammar_error)?;
+        *complete = grammar.matcher.is_stopped();
+        Ok(Vec::new())
+    })
+}

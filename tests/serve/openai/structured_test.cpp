@@ -1,0 +1,145 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "serve/openai/structured.h"
+
+#include <gmock/gmock.h>
+
+#include "serve/openai/fields.h"
+#include "tests/text/grammar_walk.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Structured : public ::testing::Test {
+ protected:
+  static const OpenModel& model() {
+    static const OpenModel open = open_model("tests/goldens/step3_text_bf16");
+    return open;
+  }
+  static const GrammarVocabulary& grammars() {
+    static const GrammarVocabulary made(model().tokenizer, model().stop_ids);
+    return made;
+  }
+  CompletionRequest read(const char* fields) const {
+    OrderedJson body{{"messages", {{{"role", "user"}, {"content", "a"}}}}};
+    body.update(OrderedJson::parse(fields));
+    return read_completion_request(body.dump(), Endpoint::kChat, scope_);
+  }
+  bool takes(const char* fields, std::string_view text) const {
+    const CompletionRequest request = read(fields);
+    return request.grammar && follows(*request.grammar, model().tokenizer, model().stop_ids.front(), text);
+  }
+  ApiError error(const char* fields) const {
+    try {
+      read(fields);
+    } catch (const ApiError& error) {
+      return error;
+    }
+    ADD_FAILURE() << "no error for " << fields;
+    return {0, "none"};
+  }
+
+  RequestLimits limits_;
+  RequestScope scope_{.model = model(),
+                      .limits = limits_,
+                      .model_name = "step3",
+                      .vocab = 512,
+                      .context_tokens_max = 4096,
+                      .kv_tokens = 8192,
+                      .format = find_chat_format(model().tokenizer, model().template_source),
+                      .grammars = &grammars()};
+};
+
+TEST_F(Structured, every_way_of_asking) {
+  EXPECT_EQ(read("{}").grammar, nullptr);
+  EXPECT_EQ(read(R"({"response_format": {"type": "text"}})").grammar, nullptr);
+  const char* object = R"({"response_format": {"type": "json_object"}})";
+  EXPECT_TRUE(takes(object, R"({"a": [1]})"));
+  EXPECT_FALSE(takes(object, "[1]"));
+  for (
+      const char* schema :
+      {R"({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": true,
+            "schema": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}}})",
+       R"({"guided_json": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}})",
+       R"({"guided_json": "{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\"}}, \"required\": [\"a\"]}"})",
+       R"({"structured_outputs": {"json": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}})"}) {
+    EXPECT_TRUE(takes(schema, R"({"a": 1})")) << schema;
+    EXPECT_FALSE(takes(schema, R"({"a": "1"})")) << schema;
+  }
+  EXPECT_TRUE(takes(R"({"guided_regex": "a+"})", "aa"));
+  EXPECT_TRUE(takes(R"({"structured_outputs": {"regex": "a+"}})", "aa"));
+  EXPECT_TRUE(takes(R"({"guided_choice": ["x y", "z"]})", "x y"));
+  EXPECT_FALSE(takes(R"({"guided_choice": ["x y", "z"]})", "x"));
+  EXPECT_TRUE(takes(R"({"guided_grammar": "start: \"a\" b\nb: \"b\"*"})", "abb"));
+}
+
+TEST_F(Structured, what_is_wrong_is_a_400_that_names_it) {
+  const struct {
+    const char* fields;
+    const char* param;
+  } kCases[] = {
+      {R"({"response_format": "json"})", "response_format"},
+      {R"({"response_format": {"type": "xml"}})", "response_format.type"},
+      {R"({"response_format": {"type": "json_schema"}})", "response_format.json_schema"},
+      {R"({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}})",
+       "response_format.json_schema"},
+      {R"({"guided_json": 3})", "guided_json"},
+      {R"({"guided_json": "{"})", "guided_json"},
+      {R"({"guided_regex": "(a"})", "guided_regex"},
+      {R"({"guided_regex": "((a{1000}){1000}){1000}"})", "guided_regex"},
+      {R"({"guided_choice": []})", "guided_choice"},
+      {R"({"guided_choice": [""]})", "guided_choice"},
+      {R"({"guided_grammar": "start: nowhere"})", "guided_grammar"},
+      {R"({"structured_outputs": {"xml": 1}})", "structured_outputs.xml"},
+      {R"({"guided_regex": "a", "guided_choice": ["b"]})", "guided_choice"},
+      {R"({"guided_regex": "a", "ignore_eos": true})", "ignore_eos"},
+      {R"({"guided_regex": "a", "tools": [{"type": "function", "function": {"name": "f"}}]})", "guided_regex"},
+  };
+  for (const auto& c : kCases) {
+    const ApiError known = error(c.fields);
+    EXPECT_EQ(known.status, 400) << c.fields;
+    EXPECT_EQ(known.param, c.param) << c.fields;
+    EXPECT_GT(known.message().size(), known.param.size()) << "and says why";
+  }
+}
+
+TEST_F(Structured, calls_that_must_come) {
+  const char* tools =
+      R"("tools": [{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "g"}}])";
+  const auto call = [](const std::string& name) {
+    return "<｜tool_call_begin｜>\nfunction<｜tool_sep｜><steptml:invoke name=\"" + name +
+           "\"></steptml:invoke><｜tool_call_end｜>\n";
+  };
+  const auto block = [](const std::string& calls) {
+    return "<｜tool_calls_begin｜>\n" + calls + "<｜tool_calls_end｜>";
+  };
+  const std::string required = std::string(R"({"tool_choice": "required", )") + tools + "}";
+  EXPECT_TRUE(takes(required.c_str(), block(call("f") + call("g"))));
+  EXPECT_FALSE(takes(required.c_str(), "text"));
+  const std::string one = std::string(R"({"tool_choice": "required", "parallel_tool_calls": false, )") + tools + "}";
+  EXPECT_FALSE(takes(one.c_str(), block(call("f") + call("g"))));
+  const std::string named =
+      std::string(R"({"tool_choice": {"type": "function", "function": {"name": "g"}}, )") + tools + "}";
+  EXPECT_TRUE(takes(named.c_str(), block(call("g"))));
+  EXPECT_FALSE(takes(named.c_str(), block(call("f"))));
+  EXPECT_EQ(read((std::string("{") + tools + "}").c_str()).grammar, nullptr) << "nothing must, nothing is strict";
+}
+
+TEST_F(Structured, strict_tools_bind_the_arguments_of_calls_that_may_come) {
+  const char* fields = R"({"tools": [{"type": "function", "function": {"name": "f", "strict": true,
+    "parameters": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}}}]})";
+  EXPECT_TRUE(takes(fields, "No call."));
+  const auto call = [](const std::string& value) {
+    return "So: <｜tool_calls_begin｜>\n<｜tool_call_begin｜>\nfunction<｜tool_sep｜><steptml:invoke name=\"f\">"
+           "<steptml:parameter name=\"n\">" +
+           value + "</steptml:parameter></steptml:invoke><｜tool_call_end｜>\n<｜tool_calls_end｜>";
+  };
+  EXPECT_TRUE(takes(fields, call("3")));
+  EXPECT_FALSE(takes(fields, call("x")));
+}
+
+}  // namespace
+}  // namespace tandem
