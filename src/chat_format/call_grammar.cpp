@@ -127,7 +127,11 @@ std::string call_grammar(const CallSyntax& syntax, const OrderedJson& tools, con
       options.several ? format(" ({} call)*", sequence_of(syntax.written_between, syntax, tokenizer)) : "";
   std::string calls = format("calls:{} call{}{}\ncall: {}\n", sequence_of(syntax.written_begin, syntax, tokenizer),
                              more, sequence_of(syntax.written_end, syntax, tokenizer), names);
-  const char* start = options.with_text ? "start: TEXT? (calls TEXT?)?\nTEXT: /(.|\\n)+/\n" : "start: calls\n";
+  std::string start = "start: calls\n";
+  if (options.with_text && options.schema.empty())
+    start = "start: TEXT? (calls TEXT?)?\nTEXT: /(.|\\n)+/\n";
+  else if (options.with_text)
+    start = format("start: calls | answer\nanswer: %json {}\n", options.schema);
   const bool tagged = syntax.forms.front().body == CallBody::kParameters;
   return start + calls + rules + (tagged ? std::string(kRules) : std::string());
 }

@@ -20,6 +20,8 @@ struct CallGrammarOptions {
   // Text may stand before and after, calls may be none. Only where a call begins with a token of its own: another text
   // could not be told from the beginning of a call. Then only strict tools are held to their schemas.
   bool with_text = false;
+  // With text: JSON of this schema, instead of calls and not beside them; empty: any text.
+  std::string_view schema = {};
 };
 
 // Whether calls begin with a token that no text spells.

@@ -43,6 +43,11 @@ const std::vector<Subcommand>& commands() {
        "what\n"
        "this machine can read from memory.",
        declare_bench_model},
+      {"bench grammar", "what answers in a grammar cost with a model's vocabulary",
+       "One line per grammar: milliseconds to compile it, microseconds to make each token's mask and to take the "
+       "token.\n"
+       "  tandem bench grammar --model model.gguf\n  tandem bench grammar --model model.gguf --schema order.json",
+       declare_bench_grammar},
       {"bench kernels", "a GPU's kernels, one by one, beside what the GPU could do at best",
        "One line per kernel and shape: time, bytes and FLOPs per second as fractions of what the same run measured, "
        "and "

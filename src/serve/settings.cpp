@@ -57,6 +57,9 @@ constexpr SettingRow kRows[] = {
     {"salt-bytes-max", "length of cache_salt; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.salt_bytes_max; }, 16, 4096, true},
     {"tools-max", "tools of one request, and calls in one message; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.tools_max; }, 1, 4096, true},
     {"tool-bytes-max", "length of one tool's JSON, and of the arguments of one call; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.tool_bytes_max; }, 256, 16 << 20, true},
+    {"grammar-bytes-max", "length of a schema, an expression or a grammar for answers, and of the one made of all tools that may be called; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.grammar.bytes_max; }, 1024, 256 << 10, true},
+    {"grammar-depth-max", "brackets within brackets in such a source; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.grammar.depth_max; }, 4, 128, true},
+    {"grammar-ms-max", "time to compile it; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.grammar.ms_max; }, 1, 60'000, true},
     {"streams-max", "answers under way for all clients together; 429 beyond", [](ServeSettings& s) -> Place { return &s.streams_max; }, 1, kCountMax, true},
 };
 // clang-format on

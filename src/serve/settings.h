@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "serve/http/server.h"
+#include "text/grammar.h"
 
 namespace tandem {
 
@@ -32,6 +33,7 @@ struct RequestLimits {
   std::int64_t salt_bytes_max = 256;
   std::int64_t tools_max = 128;
   std::int64_t tool_bytes_max = 64 << 10;
+  GrammarLimits grammar;
 };
 
 struct ServeSettings {

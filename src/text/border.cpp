@@ -19,6 +19,8 @@ ErrorCode code_of(TandemStatus status) {
       return ErrorCode::kInvalidData;
     case TandemOutOfResources:
       return ErrorCode::kOutOfResources;
+    case TandemUnavailable:
+      return ErrorCode::kUnavailable;
     case TandemOk:
       break;
   }

@@ -62,12 +62,15 @@ GrammarVocabulary::GrammarVocabulary(const Tokenizer& tokenizer, std::span<const
   handle_.reset(handle);
 }
 
-Grammar GrammarVocabulary::compile(GrammarKind kind, std::string_view source) const {
+Grammar GrammarVocabulary::compile(GrammarKind kind, std::string_view source, const GrammarLimits& limits) const {
   TandemGrammar* handle = nullptr;
   BorderBuffer out;
-  require_ok(
-      tandem_grammar_compile(handle_.get(), native(kind), border_bytes(source), source.size(), &handle, out.out()), out,
-      "grammar");
+  const TandemGrammarLimits native_limits{.bytes_max = static_cast<std::size_t>(limits.bytes_max),
+                                          .depth_max = static_cast<std::size_t>(limits.depth_max),
+                                          .ms_max = static_cast<std::uint64_t>(limits.ms_max)};
+  require_ok(tandem_grammar_compile(handle_.get(), native(kind), border_bytes(source), source.size(), native_limits,
+                                    &handle, out.out()),
+             out, "grammar");
   Grammar grammar;
   grammar.handle_.reset(handle);
   return grammar;

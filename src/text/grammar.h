@@ -23,6 +23,13 @@ namespace tandem {
 
 enum class GrammarKind { kJsonSchema, kRegex, kLark };
 
+// What one grammar may be; the work of compiling it and that of each step have bounds of their own beside these.
+struct GrammarLimits {
+  std::int64_t bytes_max = 64 << 10;  // length of its source; 256 KiB at most
+  std::int64_t depth_max = 64;        // brackets within brackets in it; 128 at most
+  std::int64_t ms_max = 2000;         // time to compile it
+};
+
 // One answer's place in its grammar. One thread at a time.
 class Grammar {
  public:
@@ -48,8 +55,9 @@ class GrammarVocabulary {
  public:
   // stop_ids: the tokens that may come where a grammar is satisfied, and end it.
   GrammarVocabulary(const Tokenizer& tokenizer, std::span<const std::int32_t> stop_ids);
-  // Throws Error{kInvalidData, kOutOfResources} that says what is wrong with the source.
-  Grammar compile(GrammarKind kind, std::string_view source) const;
+  // Throws Error that says what is wrong with the source (kInvalidData, kOutOfResources), or that too many compile at
+  // the moment (kUnavailable).
+  Grammar compile(GrammarKind kind, std::string_view source, const GrammarLimits& limits = {}) const;
 
  private:
   struct Free {

@@ -41,6 +41,24 @@ TEST(Bench, LayoutTellsWhatWasTriedAndTaken) {
   EXPECT_THAT(result.out, HasSubstr("fastest "));
 }
 
+TEST(Bench, GrammarsEachHaveALine) {
+  const ProgramResult result =
+      run_program({"bench", "grammar", "--model", "tests/goldens/qwen3", "--tokens", "50", "--json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  std::vector<std::string> found;
+  std::istringstream lines(result.out);
+  for (std::string text; std::getline(lines, text);) {
+    const Json line = parse_json(text, "output");
+    found.push_back(line["grammar"]);
+    EXPECT_GT(line["compile_ms"], 0);
+    for (const char* walk : {"answer", "random"}) {
+      EXPECT_GE(line[walk]["tokens"], 50) << walk;
+      for (const char* number : {"us_mean", "us_p50", "us_p99", "us_max"}) EXPECT_GT(line[walk][number], 0) << number;
+    }
+  }
+  EXPECT_THAT(found, testing::ElementsAre("json object", "json schema", "regex", "choice", "grammar", "tool call"));
+}
+
 // With a GPU its limits are printed; without one the reason is.
 TEST(Bench, KernelsSayWhatTheGpuCanDoOrWhatIsMissing) {
   const ProgramResult result =

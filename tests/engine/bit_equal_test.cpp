@@ -262,6 +262,122 @@ TEST_P(BitEqual, OverATransportThatLosesDelaysAndRepeats) {
   }
 }
 
+// Allows about a third of the vocabulary, and another third after every other answer.
+class HashConstraint final : public TokenConstraint {
+ public:
+  Status allowed(std::span<const std::int32_t> after, std::span<std::uint32_t> words) override {
+    std::uint32_t hash = hash_;
+    for (const std::int32_t token : after) hash = fold(hash, token);
+    std::ranges::fill(words, 0);
+    for (std::size_t i = 0; i < 512; ++i)
+      if (may(hash, static_cast<std::int32_t>(i))) words[i / 32] |= 1U << (i % 32);
+    return Status::ok();
+  }
+  Status commit(std::int32_t token) override {
+    if (!may(hash_, token)) return {ErrorCode::kInternal, "a token that was not allowed"};
+    hash_ = fold(hash_, token);
+    return Status::ok();
+  }
+  bool complete() const override { return false; }
+
+ private:
+  static std::uint32_t fold(std::uint32_t hash, std::int32_t token) {
+    return hash * 31 + static_cast<std::uint32_t>(token);
+  }
+  static bool may(std::uint32_t hash, std::int32_t token) { return fold(hash, token) % 3 == 0; }
+
+  std::uint32_t hash_ = 7;
+};
+
+// The same with answers that are constrained: a constraint's state is of the answer and of nothing else.
+TEST(BitEqualConstrained, InEveryLayoutWithPrefixHitsAfterPreemptionAndWithDrafts) {
+  const auto checkpoint = Checkpoint::open("tests/goldens/step3_text_bf16");
+  const auto constrained = [](std::int32_t new_tokens) {
+    std::vector<Request> requests = some_requests();
+    for (Request& request : requests) {
+      request.new_tokens_max = new_tokens;
+      request.prompt_logits = false;
+      request.constraint = std::make_shared<HashConstraint>();
+    }
+    requests[0].constraint = nullptr;  // one that is free among them
+    return requests;
+  };
+  std::vector<Recorded> expected;
+  {
+    RecordingEngine engine(*checkpoint, small_engine());
+    for (Request request : constrained(30)) {
+      request.prompt_logits = true;
+      expected.push_back(engine.run({request}).front());
+    }
+  }
+  const auto expect_same = [&](const std::vector<Recorded>& found) {
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      SCOPED_TRACE(format("request {}", i));
+      expect_same_bits(expected[i], found[i]);
+    }
+  };
+  EXPECT_NE(expected[3].tokens, RecordingEngine(*checkpoint, small_engine()).run(some_requests())[3].tokens);
+  for (const char* layout : {"local", "1A1F", "2A2F", "1A3F"}) {
+    SCOPED_TRACE(layout);
+    RecordingEngine engine(*checkpoint, small_engine(layout, 2));
+    expect_same(engine.run(constrained(30)));
+    const std::vector<Recorded> again = engine.run(constrained(30));  // on cached prefixes
+    expect_same(again);
+    if (std::string_view(layout) == "local") EXPECT_EQ(again[3].end.cached_tokens, 64);
+    engine.check_integrity();
+  }
+  RecordingEngine engine(*checkpoint, small_engine("2A1F", 3));
+  for (AttentionWorker* worker : engine.engine().attention_workers())
+    worker->between_steps([&] {
+      worker->scheduler().set_drafter([&](std::span<const std::int32_t> tokens) {  // right, then wrong
+        std::vector<std::int32_t> drafts;
+        for (const Recorded& known : expected)
+          for (std::size_t i = 0; i + 1 < known.tokens.size() && drafts.empty(); ++i)
+            if (known.tokens[i] == tokens.back()) drafts = {known.tokens[i + 1], 5};
+        return drafts;
+      });
+    });
+  std::vector<RequestId> ids;
+  for (Request& request : constrained(30)) ids.push_back(engine.submit(std::move(request)));
+  int preemptions = 0;
+  for (std::size_t tokens = 3; tokens < 30; tokens += 9) {
+    engine.wait_for_tokens(ids[3], tokens);
+    for (AttentionWorker* worker : engine.engine().attention_workers())
+      worker->between_steps([&] { preemptions += worker->scheduler().preempt_youngest(); });
+  }
+  engine.wait();
+  EXPECT_GT(preemptions, 0);
+  std::vector<Recorded> found;
+  for (const RequestId id : ids) found.push_back(engine.result(id));
+  expect_same(found);
+}
+
+// A constraint under which nothing may come, or that fails, ends its own request.
+TEST(BitEqualConstrained, WhatMayNotGoOnEndsAloneAndSaysWhy) {
+  class Broken final : public TokenConstraint {
+   public:
+    Status allowed(std::span<const std::int32_t>, std::span<std::uint32_t>) override {
+      return {ErrorCode::kInvalidData, "out of steps"};
+    }
+    Status commit(std::int32_t) override { return Status::ok(); }
+    bool complete() const override { return false; }
+  };
+  const auto checkpoint = Checkpoint::open("tests/goldens/step3_text_bf16");
+  std::vector<Request> requests = some_requests();
+  const std::vector<Recorded> expected = RecordingEngine(*checkpoint, small_engine()).run(requests);
+  requests[1].constraint = std::make_shared<Broken>();
+  RecordingEngine engine(*checkpoint, small_engine("1A1F", 2));
+  for (const bool observed : {true, false}) {  // rows are drawn one by one, and together
+    for (Request& request : requests) request.prompt_logits = observed;
+    const std::vector<Recorded> found = engine.run(requests);
+    EXPECT_EQ(found[1].end.finish, FinishReason::kError);
+    EXPECT_EQ(found[1].end.status.error().message(), "out of steps");
+    EXPECT_TRUE(found[1].tokens.empty());
+    expect_same_bits(expected[0], found[0]);
+    expect_same_bits(expected[2], found[2]);
+  }
+}
+
 // Rounded to FP8 the same numbers cross that the local layout consumes.
 TEST(BitEqualStep3, WithFp8Activations) {
   const auto checkpoint = Checkpoint::open("tests/goldens/step3_text_fp8");

@@ -277,6 +277,66 @@ TEST(Scheduler, LogitsThatAreNotFiniteEndOneRequest) {
   EXPECT_EQ(house.answers[2].size(), 4u);
 }
 
+// Hears what is committed, ends an answer after so many tokens, and takes no more than so many.
+class CountingConstraint final : public TokenConstraint {
+ public:
+  CountingConstraint(std::size_t ends_after, std::size_t takes) : ends_after_(ends_after), takes_(takes) {}
+  Status allowed(std::span<const std::int32_t>, std::span<std::uint32_t>) override { return Status::ok(); }
+  Status commit(std::int32_t token) override {
+    if (committed.size() == takes_) return {ErrorCode::kInvalidData, "not this one"};
+    committed.push_back(token);
+    return Status::ok();
+  }
+  bool complete() const override { return committed.size() >= ends_after_; }
+
+  std::vector<std::int32_t> committed;
+
+ private:
+  const std::size_t ends_after_, takes_;
+};
+
+TEST(Scheduler, AConstraintHearsEachTokenOnceAndEndsTheAnswer) {
+  House house;
+  Request request = request_of(1, 62, 50);
+  std::vector<std::int32_t> alone = FakeModel::answer_alone(request, kContext, kVocab);
+  alone.resize(9);
+  const auto constraint = std::make_shared<CountingConstraint>(9, 100);
+  request.constraint = constraint;
+  ASSERT_TRUE(house.scheduler.submit(request));
+  const Batch batch = house.plan();
+  EXPECT_EQ(batch.micro_batches[0].sequences[0].constraint, constraint.get());
+  house.scheduler.abandon();  // nothing of a step that is not committed reaches it
+  EXPECT_TRUE(constraint->committed.empty());
+  for (int i = 0; i < 4; ++i) house.step();
+  ASSERT_TRUE(house.scheduler.preempt_youngest());
+  house.scheduler.set_drafter([](std::span<const std::int32_t> tokens) {
+    return std::vector<std::int32_t>{FakeModel::next(tokens, kVocab), 0};
+  });
+  house.run();
+  EXPECT_EQ(house.last[1].finish, FinishReason::kStop);
+  EXPECT_EQ(house.last[1].preemptions, 1);
+  EXPECT_EQ(house.answers[1], alone);
+  EXPECT_EQ(constraint->committed, alone);
+}
+
+TEST(Scheduler, AConstraintThatFailsEndsItsRequestOnlyAndSaysWhy) {
+  House house;
+  Request bad = request_of(1, 70, 8), other = request_of(2, 70, 8), third = request_of(3, 70, 8);
+  bad.constraint = std::make_shared<CountingConstraint>(100, 2);
+  third.constraint = std::make_shared<CountingConstraint>(100, 100);
+  for (const Request& request : {bad, other, third}) ASSERT_TRUE(house.scheduler.submit(request));
+  auto results = house.compute(house.plan());
+  results[2].status = {ErrorCode::kInvalidData, "nothing may come"};  // as whoever draws says
+  results[2].tokens[0] = {.failed = true};
+  house.commit(results);
+  EXPECT_EQ(house.last[3].finish, FinishReason::kError);
+  EXPECT_EQ(house.last[3].status.error().message(), "nothing may come");
+  house.run();
+  EXPECT_EQ(house.last[1].finish, FinishReason::kError);
+  EXPECT_EQ(house.last[1].status.error().message(), "not this one");
+  EXPECT_EQ(house.answers[2], FakeModel::answer_alone(other, kContext, kVocab));
+}
+
 // Rows that each request has in a batch.
 std::map<RequestId, std::int64_t> rows_of(const Batch& batch) {
   std::map<RequestId, std::int64_t> rows;

@@ -41,6 +41,15 @@ Json tool(const char* name, std::size_t bytes) {
   return {{"type", "function"}, {"function", {{"name", name}, {"description", std::string(bytes, 'a')}}}};
 }
 
+// Some milliseconds' work for whoever compiles it.
+std::string many_rules() {
+  std::string grammar = "start: r0";
+  for (int i = 1; i < 800; ++i) grammar += format(" | r{}", i);
+  for (int i = 0; i < 800; ++i)
+    grammar += format("\nr{}: /[a-z]*{}|{}+/ %json {{\"type\": \"object\"}}", i, i, i * 7919);
+  return grammar;
+}
+
 // A client that has been given an answer, and then says nothing.
 HttpAnswer fall_silent(TestServer& server) {
   HttpClient client(server.port());
@@ -100,6 +109,9 @@ std::map<std::string_view, Case> cases() {
        {1, [=](TestServer& s) { return s.chat({{"messages", {message}}, {"tools", {tool("a", 1), tool("b", 1)}}}); }}},
       {"tool-bytes-max",
        {256, [=](TestServer& s) { return s.chat({{"messages", {message}}, {"tools", {tool("a", 256)}}}); }}},
+      {"grammar-bytes-max", {1024, completion({{"guided_regex", std::string(1025, 'a')}})}},
+      {"grammar-depth-max", {4, completion({{"guided_regex", "(((((a)))))"}})}},
+      {"grammar-ms-max", {1, completion({{"guided_grammar", many_rules()}})}},
       {"prompts-max", {1, completion({{"prompt", {"a", "b"}}})}},
       {"prompt-tokens-max", {4, completion({{"prompt", {1, 2, 3, 4, 5}}})}},
       {"choices-max", {2, completion({{"prompt", {"a", "b"}}, {"n", 2}})}},

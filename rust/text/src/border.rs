@@ -21,6 +21,8 @@ pub enum TandemStatus {
     TandemOutOfResources = 3,
     /// A panic was caught: a bug here or in a library.
     TandemPanicked = 4,
+    /// Not now: others must end first.
+    TandemUnavailable = 5,
 }
 
 /// Bytes owned by this library. Given out filled, given back once to tandem_buffer_free.

@@ -5,10 +5,14 @@
 //! every token which ones may come next.
 //!
 //! A grammar is text from outside, and its compiler recurses: it runs on a thread of its own with a stack made for the
-//! longest source, and fuel bounds its time. What a step may cost is bounded as well; beyond, the matcher ends in an
-//! error, which concerns its own request only.
+//! longest source. Fuel bounds what it may build, and the caller says how long it waits; a compiler that is not done
+//! then goes on to the end of its fuel with nobody listening, and few of those may be under way. What a step may cost is
+//! bounded as well; beyond, the matcher ends in an error, which concerns its own request only.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{sync_channel, RecvTimeoutError};
 use std::sync::Arc;
+use std::time::Duration;
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
@@ -16,8 +20,8 @@ use llguidance::{Matcher, ParserFactory};
 
 use crate::border::{answer, bytes_of, caught, text_of, Failure, Outcome, TandemBuffer, TandemStatus};
 
+/// The most that limits may allow.
 pub const TANDEM_GRAMMAR_BYTES_MAX: usize = 256 << 10;
-/// Brackets within brackets.
 pub const TANDEM_GRAMMAR_DEPTH_MAX: usize = 128;
 /// Each byte of a source costs one level of recursion at most, and each level so much stack.
 const STACK_BYTES: usize = TANDEM_GRAMMAR_BYTES_MAX * 2048;
@@ -25,8 +29,10 @@ const STACK_BYTES: usize = TANDEM_GRAMMAR_BYTES_MAX * 2048;
 const COMPILE_FUEL: u64 = 1_000_000;
 const STEP_FUEL: u64 = 100_000;
 const STEP_ITEMS_MAX: usize = 50_000;
-const LEXER_STATES_MAX: usize = 50_000;
+const LEXER_STATES_MAX: usize = 20_000; // about a kilobyte each
 const GRAMMAR_SYMBOLS_MAX: usize = 200_000;
+/// Compilers that nobody waits for any more.
+const LATE_COMPILERS_MAX: usize = 4;
 
 /// What a grammar's source is.
 #[repr(C)]
@@ -37,9 +43,22 @@ pub enum TandemGrammarKind {
     TandemGrammarLark = 2,
 }
 
+/// What one grammar may be.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TandemGrammarLimits {
+    /// Length of its source.
+    pub bytes_max: usize,
+    /// Brackets within brackets in it.
+    pub depth_max: usize,
+    /// Time to compile it.
+    pub ms_max: u64,
+}
+
 /// The bytes of a model's tokens, in the form in which grammars look at them.
 pub struct TandemVocabulary {
     factory: Arc<ParserFactory>,
+    late: Arc<AtomicUsize>,
 }
 
 /// One answer's place in its grammar.
@@ -88,16 +107,44 @@ impl TandemVocabulary {
         limits.max_lexer_states = LEXER_STATES_MAX;
         limits.max_grammar_size = GRAMMAR_SYMBOLS_MAX;
         limits.verbose_errors = false;
-        Ok(TandemVocabulary { factory: Arc::new(factory) })
+        Ok(TandemVocabulary { factory: Arc::new(factory), late: Arc::default() })
+    }
+
+    fn compile(&self, kind: TandemGrammarKind, source: String, ms_max: u64) -> Outcome<TandemGrammar> {
+        if self.late.load(Ordering::Relaxed) >= LATE_COMPILERS_MAX {
+            let message = "grammars that took too long are still at work; try again";
+            return Err(Failure::new(TandemStatus::TandemUnavailable, message));
+        }
+        // Without room in the channel the compiler learns whether somebody took its grammar.
+        let (sender, receiver) = sync_channel(0);
+        let (factory, late) = (self.factory.clone(), self.late.clone());
+        let work = move || {
+            let compiled = caught(|| TandemGrammar::compile(&factory, kind, &source));
+            if sender.send(compiled).is_err() {
+                late.fetch_sub(1, Ordering::Relaxed);
+            }
+        };
+        let thread = std::thread::Builder::new().name("grammar".into()).stack_size(STACK_BYTES).spawn(work);
+        thread.map_err(|error| Failure::new(TandemStatus::TandemOutOfResources, error.to_string()))?;
+        match receiver.recv_timeout(Duration::from_millis(ms_max)) {
+            Ok(compiled) => compiled,
+            Err(RecvTimeoutError::Timeout) => {
+                self.late.fetch_add(1, Ordering::Relaxed); // before the receiver goes
+                Err(out_of_resources(format!("not compiled within {ms_max} ms")))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(Failure::new(TandemStatus::TandemPanicked, "compiler")),
+        }
     }
 }
 
-fn check_source(source: &str) -> Outcome<()> {
-    if source.len() > TANDEM_GRAMMAR_BYTES_MAX {
-        return Err(Failure::new(
-            TandemStatus::TandemOutOfResources,
-            format!("{} bytes, limit is {TANDEM_GRAMMAR_BYTES_MAX}", source.len()),
-        ));
+fn out_of_resources(message: String) -> Failure {
+    Failure::new(TandemStatus::TandemOutOfResources, message)
+}
+
+fn check_source(source: &str, limits: &TandemGrammarLimits) -> Outcome<()> {
+    let bytes_max = limits.bytes_max.min(TANDEM_GRAMMAR_BYTES_MAX);
+    if source.len() > bytes_max {
+        return Err(out_of_resources(format!("{} bytes, limit is {bytes_max}", source.len())));
     }
     let (mut depth, mut deepest) = (0usize, 0usize);
     for byte in source.bytes() {
@@ -110,11 +157,9 @@ fn check_source(source: &str) -> Outcome<()> {
             _ => {}
         }
     }
-    if deepest > TANDEM_GRAMMAR_DEPTH_MAX {
-        return Err(Failure::new(
-            TandemStatus::TandemOutOfResources,
-            format!("brackets {deepest} deep, limit is {TANDEM_GRAMMAR_DEPTH_MAX}"),
-        ));
+    let depth_max = limits.depth_max.min(TANDEM_GRAMMAR_DEPTH_MAX);
+    if deepest > depth_max {
+        return Err(out_of_resources(format!("brackets {deepest} deep, limit is {depth_max}")));
     }
     Ok(())
 }
@@ -221,19 +266,14 @@ pub unsafe extern "C" fn tandem_grammar_compile(
     kind: TandemGrammarKind,
     source: *const u8,
     size: usize,
+    limits: TandemGrammarLimits,
     handle: *mut *mut TandemGrammar,
     out: *mut TandemBuffer,
 ) -> TandemStatus {
     answer(out, || {
         let source = text_of(source, size, "grammar")?;
-        check_source(source)?;
-        let factory = (*vocabulary).factory.clone();
-        let compile = move || caught(|| TandemGrammar::compile(&factory, kind, source));
-        let compiled = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, compile);
-            let thread = thread.map_err(|error| Failure::new(TandemStatus::TandemOutOfResources, error.to_string()))?;
-            thread.join().unwrap_or_else(|_| Err(Failure::new(TandemStatus::TandemPanicked, "compiler")))
-        })?;
+        check_source(source, &limits)?;
+        let compiled = (*vocabulary).compile(kind, source.to_string(), limits.ms_max)?;
         *handle = Box::into_raw(Box::new(compiled));
         Ok(Vec::new())
     })

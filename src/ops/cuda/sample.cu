@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Sampling. The largest logit of each row is found here, so greedy decoding brings eight bytes per row to the host.
-// Rows that ask for more (temperature, penalties, bias, log-probabilities) are copied and drawn by sample_row, the
-// definition.
+// Rows that ask for more (temperature, penalties, bias, log-probabilities, only some tokens allowed) are copied and
+// drawn by sample_row, the definition.
 #include <algorithm>
 #include <vector>
 
@@ -49,9 +49,10 @@ __global__ void __launch_bounds__(kThreads) find_largest(Rows<float> logits, std
   found[blockIdx.x] = {best.id, finite};
 }
 
-bool is_plain(const SamplingParams& p) {
-  return p.temperature == 0 && p.repetition_penalty == 1 && p.presence_penalty == 0 && p.frequency_penalty == 0 &&
-         p.logprobs < 0 && p.logit_bias.empty();
+bool is_plain(const SampleRow& row) {
+  const SamplingParams& p = *row.params;
+  return row.allowed.empty() && p.temperature == 0 && p.repetition_penalty == 1 && p.presence_penalty == 0 &&
+         p.frequency_penalty == 0 && p.logprobs < 0 && p.logit_bias.empty();
 }
 
 }  // namespace
@@ -60,7 +61,7 @@ void run(Machine& machine, const Sample& op) {
   const auto rows = static_cast<std::size_t>(op.logits.rows()), vocab = static_cast<std::size_t>(op.logits.shape[1]);
   if (rows == 0) return;
   const auto asks = static_cast<std::size_t>(
-      std::count_if(op.rows.begin(), op.rows.end(), [](const SampleRow& row) { return !is_plain(*row.params); }));
+      std::count_if(op.rows.begin(), op.rows.end(), [](const SampleRow& row) { return !is_plain(row); }));
   const std::size_t found_bytes = rows * sizeof(Found), bytes = found_bytes + asks * vocab * sizeof(float);
   if (machine.sampling.bytes() < bytes) machine.sampling = allocate_pinned(bytes);  // grows to the largest need
   auto* found = static_cast<Found*>(machine.sampling.data());
@@ -70,7 +71,7 @@ void run(Machine& machine, const Sample& op) {
                                                                              static_cast<std::int32_t>(vocab), found);
   need(cudaGetLastError(), "starting sample");
   for (std::size_t i = 0, copy = 0; i < rows; ++i)
-    if (!is_plain(*op.rows[i].params))
+    if (!is_plain(op.rows[i]))
       need(cudaMemcpyAsync(copies + copy++ * vocab, op.logits.row<float>(static_cast<std::int64_t>(i)),
                            vocab * sizeof(float), cudaMemcpyDefault, machine.stream),
            "copying logits");
@@ -78,7 +79,7 @@ void run(Machine& machine, const Sample& op) {
 
   std::vector<float> scratch;
   for (std::size_t i = 0, copy = 0; i < rows; ++i) {
-    if (!is_plain(*op.rows[i].params)) {
+    if (!is_plain(op.rows[i])) {
       op.out[i] = sample_row(op.rows[i], std::span<const float>(copies + copy++ * vocab, vocab), scratch);
       continue;
     }

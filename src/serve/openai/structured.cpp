@@ -3,6 +3,7 @@
 
 #include "serve/openai/structured.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -15,6 +16,10 @@ namespace tandem {
 
 namespace {
 
+bool is_strict(const OrderedJson& tool) {
+  return tool["function"].value("strict", OrderedJson()) == true;
+}
+
 struct Form {
   std::string field;  // that asks for it
   GrammarKind kind = GrammarKind::kJsonSchema;
@@ -26,9 +31,18 @@ std::string text_of(const std::string& field, const OrderedJson& value) {
   return value.get<std::string>();
 }
 
-Form schema_form(const std::string& field, const OrderedJson& value) {
-  if (!value.is_object() && !value.is_string()) bad_field(field, "must be a JSON schema, an object");
-  return {field, GrammarKind::kJsonSchema, value.is_string() ? value.get<std::string>() : json_text(value)};
+// A schema may be written as a text as well: the limits of the request's JSON hold for it, too.
+Form schema_form(const std::string& field, const OrderedJson& value, const RequestLimits& limits) {
+  OrderedJson schema = value;
+  if (value.is_string()) {
+    try {
+      schema = read_object(value.get_ref<const std::string&>(), limits);
+    } catch (const Error& error) {
+      bad_field(field, format("is no JSON schema: {}", error.message()));
+    }
+  }
+  if (!schema.is_object()) bad_field(field, "must be a JSON schema, an object");
+  return {field, GrammarKind::kJsonSchema, json_text(schema)};
 }
 
 Form choice_form(const std::string& field, const OrderedJson& value, const RequestLimits& limits) {
@@ -40,7 +54,7 @@ Form choice_form(const std::string& field, const OrderedJson& value, const Reque
   return {field, GrammarKind::kLark, lark_choice(texts)};
 }
 
-std::optional<Form> response_format(const OrderedJson& value) {
+std::optional<Form> response_format(const OrderedJson& value, const RequestLimits& limits) {
   if (!value.is_object() || !value.contains("type") || !value["type"].is_string())
     bad_field("response_format", "must be an object with a type");
   if (value["type"] == "text") return std::nullopt;
@@ -49,13 +63,13 @@ std::optional<Form> response_format(const OrderedJson& value) {
   const auto schema = value.find("json_schema");
   if (schema == value.end() || !schema->is_object() || !schema->contains("schema") || !(*schema)["schema"].is_object())
     bad_field("response_format.json_schema", "must be an object with a schema, which is an object");
-  return schema_form("response_format.json_schema", (*schema)["schema"]);
+  return schema_form("response_format.json_schema", (*schema)["schema"], limits);
 }
 
 // One of the ways of vLLM; name: json, regex, choice or grammar.
 std::optional<Form> guided(const std::string& field, std::string_view name, const OrderedJson& value,
                            const RequestLimits& limits) {
-  if (name == "json") return schema_form(field, value);
+  if (name == "json") return schema_form(field, value, limits);
   if (name == "regex") return Form{field, GrammarKind::kRegex, text_of(field, value)};
   if (name == "choice") return choice_form(field, value, limits);
   if (name == "grammar") return Form{field, GrammarKind::kLark, text_of(field, value)};
@@ -71,7 +85,7 @@ std::vector<Form> asked_forms(const RequestDraft& draft) {
   };
   for (const auto& [field, value] : draft.forms) {
     if (field == "response_format") {
-      add(response_format(*value));
+      add(response_format(*value, draft.scope->limits));
     } else if (field == "structured_outputs") {
       if (!value->is_object()) bad_field(field, "must be an object");
       for (const auto& [name, item] : value->items())
@@ -84,38 +98,54 @@ std::vector<Form> asked_forms(const RequestDraft& draft) {
   return forms;
 }
 
-// How calls must be made, when they must or when a tool is strict about its arguments.
-std::optional<Form> calls_form(const RequestDraft& draft, const ToolUse& use) {
-  if (!use.may_call()) return std::nullopt;
+// How calls must be made, when they must or when a tool is strict about its arguments; schema: of an answer that comes
+// instead of calls, if it has to be JSON.
+std::optional<Form> calls_form(const RequestDraft& draft, const ToolUse& use, std::string_view schema) {
   const CallSyntax& syntax = *draft.scope->format.calls;
   const Tokenizer& tokenizer = draft.scope->model.tokenizer;
-  bool strict = false;
-  for (const OrderedJson& tool : use.tools) strict |= tool["function"].value("strict", OrderedJson()) == true;
-  if (!use.must_call && (!strict || !begins_with_token(syntax, tokenizer))) return std::nullopt;
-  const CallGrammarOptions options{
-      .only = use.only, .several = draft.parallel_calls && use.only.empty(), .with_text = !use.must_call};
+  const bool strict = std::ranges::any_of(use.tools, is_strict);
+  if (!use.must_call && schema.empty() && !strict) return std::nullopt;
+  if (!use.must_call && schema.empty() && !begins_with_token(syntax, tokenizer))
+    throw ApiError(400,
+                   "strict tools that may be called are not supported with this model, whose calls begin with no token "
+                   "of their own: set tool_choice to required, or strict to false",
+                   "tools", "unsupported_parameter");
+  const CallGrammarOptions options{.only = use.only,
+                                   .several = draft.parallel_calls && use.only.empty(),
+                                   .with_text = !use.must_call,
+                                   .schema = schema};
   return Form{use.must_call ? "tool_choice" : "tools", GrammarKind::kLark,
               call_grammar(syntax, use.tools, tokenizer, options)};
+}
+
+// What the whole answer has to be.
+std::optional<Form> wanted_form(const RequestDraft& draft, const ToolUse& use) {
+  std::vector<Form> forms = asked_forms(draft);
+  if (forms.size() > 1) bad_field(forms[1].field, format("asks for a form, and so does {}", forms[0].field));
+  if (!use.may_call()) return forms.empty() ? std::nullopt : std::optional(std::move(forms.front()));
+  if (forms.empty()) return calls_form(draft, use, {});
+  if (forms.front().kind != GrammarKind::kJsonSchema)
+    throw ApiError(
+        400,
+        format("{} together with tools that may be called is not supported: set tool_choice to none", forms[0].field),
+        forms[0].field, "unsupported_parameter");
+  std::optional<Form> form = calls_form(draft, use, forms.front().source);
+  if (!use.must_call) form->field = forms.front().field;  // its schema is what may be wrong
+  return form;
 }
 
 }  // namespace
 
 std::shared_ptr<const Grammar> read_grammar(const RequestDraft& draft, const ToolUse& use) {
-  std::vector<Form> forms = asked_forms(draft);
-  if (forms.size() > 1) bad_field(forms[1].field, format("asks for a form, and so does {}", forms[0].field));
-  if (!forms.empty() && use.may_call())
-    throw ApiError(
-        400,
-        format("{} together with tools that may be called is not supported: set tool_choice to none", forms[0].field),
-        forms[0].field, "unsupported_parameter");
-  if (std::optional<Form> calls = calls_form(draft, use)) forms.push_back(*std::move(calls));
-  if (forms.empty()) return nullptr;
-  const Form& form = forms.front();
-  if (draft.request.options.ignore_stop_ids) bad_field("ignore_eos", format("does not go with {}", form.field));
+  const std::optional<Form> form = wanted_form(draft, use);
+  if (!form) return nullptr;
+  if (draft.request.options.ignore_stop_ids) bad_field("ignore_eos", format("does not go with {}", form->field));
   try {
-    return std::make_shared<const Grammar>(draft.scope->grammars->compile(form.kind, form.source));
+    return std::make_shared<const Grammar>(
+        draft.scope->grammars->compile(form->kind, form->source, draft.scope->limits.grammar));
   } catch (const Error& error) {
-    throw ApiError(400, format("{}: {}", form.field, error.message()), form.field, "invalid_value");
+    if (error.code() == ErrorCode::kUnavailable) throw ApiError(503, error.message());
+    throw ApiError(400, format("{}: {}", form->field, error.message()), form->field, "invalid_value");
   }
 }
 

@@ -151,6 +151,8 @@ TEST_F(OnTheGpu, SamplesAsTheReferenceDoes) {
   const std::vector<std::int32_t> prompt = {1, 2, 3}, answer = {4, 4};
   std::vector<SampleRow> rows;
   for (std::uint64_t i = 0; i < kRows; ++i) rows.push_back({&params[i], prompt, answer, 100 + i});
+  const std::vector<std::uint32_t> allowed = {0, 0x10, 0, 0x8001};
+  rows[11].allowed = rows[8].allowed = allowed;  // greedy and drawn
   std::vector<SampledToken> found(kRows), expected(kRows);
   gpu_->run(Sample{logits, rows, found});
   gpu_->synchronise();
@@ -160,6 +162,7 @@ TEST_F(OnTheGpu, SamplesAsTheReferenceDoes) {
     EXPECT_EQ(found[i].failed, i == 3 || i == 4) << "row " << i;
     EXPECT_EQ(found[i].top_logprobs.size(), expected[i].top_logprobs.size());
   }
+  for (const std::size_t i : {8, 11}) EXPECT_TRUE(found[i].id == 36 || found[i].id == 96 || found[i].id == 111);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <gmock/gmock.h>
 
+#include "base/format.h"
 #include "serve/openai/fields.h"
 #include "tests/text/grammar_walk.h"
 
@@ -89,7 +90,7 @@ TEST_F(Structured, what_is_wrong_is_a_400_that_names_it) {
       {R"({"guided_json": 3})", "guided_json"},
       {R"({"guided_json": "{"})", "guided_json"},
       {R"({"guided_regex": "(a"})", "guided_regex"},
-      {R"({"guided_regex": "((a{1000}){1000}){1000}"})", "guided_regex"},
+      {R"({"guided_json": "[1]"})", "guided_json"},
       {R"({"guided_choice": []})", "guided_choice"},
       {R"({"guided_choice": [""]})", "guided_choice"},
       {R"({"guided_grammar": "start: nowhere"})", "guided_grammar"},
@@ -126,6 +127,38 @@ TEST_F(Structured, calls_that_must_come) {
   EXPECT_TRUE(takes(named.c_str(), block(call("g"))));
   EXPECT_FALSE(takes(named.c_str(), block(call("f"))));
   EXPECT_EQ(read((std::string("{") + tools + "}").c_str()).grammar, nullptr) << "nothing must, nothing is strict";
+}
+
+TEST_F(Structured, json_may_come_instead_of_calls) {
+  const auto asked = [](const char* choice) {
+    return format(R"({{"response_format": {{"type": "json_object"}}, "tool_choice": {},
+      "tools": [{{"type": "function", "function": {{"name": "f"}}}}]}})",
+                  choice);
+  };
+  const std::string call =
+      "<｜tool_calls_begin｜>\n<｜tool_call_begin｜>\nfunction<｜tool_sep｜><steptml:invoke name=\"f\">"
+      "</steptml:invoke><｜tool_call_end｜>\n<｜tool_calls_end｜>";
+  EXPECT_TRUE(takes(asked("\"auto\"").c_str(), R"({"a": 1})"));
+  EXPECT_TRUE(takes(asked("\"auto\"").c_str(), call));
+  EXPECT_FALSE(takes(asked("\"auto\"").c_str(), "text"));
+  EXPECT_TRUE(takes(asked("\"required\"").c_str(), call));
+  EXPECT_FALSE(takes(asked("\"required\"").c_str(), R"({"a": 1})"));
+  EXPECT_FALSE(takes(asked("\"none\"").c_str(), call));
+  const ApiError bad = error(R"({"guided_json": {"type": "nothing"}, "tools":
+    [{"type": "function", "function": {"name": "f"}}]})");
+  EXPECT_EQ(bad.param, "guided_json") << "whose schema it is";
+}
+
+TEST_F(Structured, sources_have_the_limits_of_the_settings) {
+  limits_.grammar.bytes_max = 1024;
+  EXPECT_THAT(error(format(R"({{"guided_regex": "{}"}})", std::string(1025, 'a')).c_str()).message(),
+              HasSubstr("guided_regex: grammar: 1025 bytes, limit is 1024"));
+  limits_.grammar.depth_max = 4;
+  EXPECT_THAT(error(R"({"guided_regex": "(((((a)))))"
+})").message(), HasSubstr("limit is 4"));
+  limits_.json_keys_max = 1;
+EXPECT_THAT(error(R"({"guided_json": "{\"type\": \"object\", \"maxProperties\": 1}"})").message(), HasSubstr("key"))
+    << "of a schema that is a text, too";
 }
 
 TEST_F(Structured, strict_tools_bind_the_arguments_of_calls_that_may_come) {

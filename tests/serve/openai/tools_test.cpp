@@ -19,6 +19,10 @@ class Tools : public ::testing::Test {
     static const OpenModel open = open_model("tests/goldens/step3_text_bf16");
     return open;
   }
+  static const GrammarVocabulary& grammars() {
+    static const GrammarVocabulary made(model().tokenizer, model().stop_ids);
+    return made;
+  }
   static CompletionRequest read(const OrderedJson& body, const RequestScope& scope) {
     return read_completion_request(body.dump(), Endpoint::kChat, scope);
   }
@@ -47,7 +51,8 @@ class Tools : public ::testing::Test {
                       .vocab = 512,
                       .context_tokens_max = 4096,
                       .kv_tokens = 8192,
-                      .format = find_chat_format(model().tokenizer, model().template_source)};
+                      .format = find_chat_format(model().tokenizer, model().template_source),
+                      .grammars = &grammars()};
 };
 
 TEST_F(Tools, go_to_the_template_and_to_who_reads_the_answer) {
