@@ -17,7 +17,8 @@ const std::vector<Subcommand>& commands() {
        "Lines of --jsonl are objects with prompt, messages or prompt_ids, an id of any kind, and any of max_tokens, "
        "stop,\n"
        "temperature, top_p, top_k, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty, logprobs, "
-       "logit_bias.\n"
+       "logit_bias,\n"
+       "and one of json_schema, regex, choice and grammar: what the answer has to be.\n"
        "  tandem generate --model model.gguf --text 'Once upon a time'\n"
        "  tandem generate --model model.gguf --jsonl requests.jsonl --temperature 0.7 > answers.jsonl",
        declare_generate},

@@ -6,6 +6,8 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <deque>
+#include <fstream>
+#include <iterator>
 
 #include "base/format.h"
 #include "cli/command.h"
@@ -13,6 +15,7 @@
 #include "cli/engine_options.h"
 #include "cli/line_source.h"
 #include "cli/sampling_options.h"
+#include "session/grammar_constraint.h"
 #include "session/request_json.h"
 
 namespace tandem {
@@ -30,13 +33,36 @@ struct Options {
   bool unordered = false;
   std::int32_t logprobs = -1;
   CompletionFormat format;
+  std::string schema_file, grammar_file, regex;
+  std::vector<std::string> choices;
+  std::optional<AnswerForm> form;  // of the four above
 };
+
+std::string content_of(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) throw Error(ErrorCode::kNotFound, format("{} cannot be read", path));
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+std::optional<AnswerForm> form_of(const Options& o) {
+  if (!o.schema_file.empty() + !o.grammar_file.empty() + !o.regex.empty() + !o.choices.empty() > 1)
+    throw UsageError("an answer has one form at most: give one of --json-schema, --regex, --choice and --grammar");
+  if (!o.schema_file.empty())
+    return read_form("json_schema", parse_ordered_json(content_of(o.schema_file), o.schema_file));
+  if (!o.grammar_file.empty()) return read_form("grammar", content_of(o.grammar_file));
+  if (!o.regex.empty()) return read_form("regex", o.regex);
+  if (!o.choices.empty()) return read_form("choice", o.choices);
+  return std::nullopt;
+}
 
 // Reads requests, keeps the engine busy, writes answers.
 class Generation {
  public:
   Generation(Engine& engine, const OpenModel& model, const Options& options)
-      : model_(model), options_(options), session_(engine, model) {
+      : model_(model),
+        options_(options),
+        format_(find_chat_format(model.tokenizer, model.template_source)),
+        session_(engine, model) {
     const EngineConfig& c = engine.config();
     open_max_ = static_cast<std::size_t>(std::min(c.queue_max, 2 * c.sequences_max * c.layout.attention_workers));
     for (const std::string& prompt : options.prompts) given_.push_back(request_of(prompt));
@@ -100,6 +126,7 @@ class Generation {
     const std::int64_t place = taken_++;
     try {
       JsonRequest read = read_request(object, model_, options_.request, options_.chat);
+      if (const auto& form = read.form ? read.form : options_.form) read.request.constraint = constrain(*form, read);
       Result<RequestId> id = session_.submit(std::move(read.request));
       if (id)
         place_[id.value()] = place;
@@ -109,6 +136,15 @@ class Generation {
       completion.fail(error);
     }
     open_.emplace(place, std::move(completion));
+  }
+
+  std::shared_ptr<TokenConstraint> constrain(const AnswerForm& form, const JsonRequest& read) {
+    if (!vocabulary_) vocabulary_.emplace(model_.tokenizer, model_.stop_ids);
+    const auto& ids = read.request.prompt;
+    const auto end = std::span(ids).last(std::min(ids.size(), kPromptEndTokens));
+    const auto start =
+        read.conversation ? format_.start_after(model_.tokenizer.decode(end)) : ReasoningParser::Start::kContent;
+    return std::make_shared<GrammarConstraint>(vocabulary_->compile(form.kind, form.source), model_, start);
   }
 
   static bool asks_for_logprobs(const OrderedJson& object) { return object.is_object() && object.contains("logprobs"); }
@@ -137,6 +173,8 @@ class Generation {
 
   const OpenModel& model_;
   const Options& options_;
+  const ChatFormat format_;
+  std::optional<GrammarVocabulary> vocabulary_;  // made when the first answer has a form
   TextSession session_;
   std::size_t open_max_;
   std::deque<OrderedJson> given_;
@@ -152,6 +190,7 @@ int run(Options& options) {
   if (options.format.text_only && (!options.jsonl.empty() || options.prompts.size() > 1))
     throw UsageError("--text prints the answer to one prompt; without it every answer is a line of JSON");
   options.request.sampling.logprobs = options.logprobs;
+  options.form = form_of(options);
   const OpenModel model = open_model(model_path(options.engine));
   RunningEngine engine(*model.checkpoint, options.engine);
   std::int64_t failures = 0, count = 0;
@@ -180,6 +219,11 @@ Action declare_generate(CLI::App& app) {
   app.add_flag("--token-ids", options->format.token_ids, "list the ids of each answer");
   app.add_option("--logprobs", options->logprobs,
                  "list each token's log-probability and those of so many likeliest, 0 to 32");
+  app.add_option("--json-schema", options->schema_file, "a file with a JSON schema that each answer follows");
+  app.add_option("--regex", options->regex, "an expression that each whole answer matches");
+  app.add_option("--choice", options->choices, "a text that an answer may be; repeated for each of them")
+      ->allow_extra_args(false);
+  app.add_option("--grammar", options->grammar_file, "a file with a Lark grammar that each answer follows");
   app.add_flag("--unordered", options->unordered, "write answers as they finish, not in the order of prompts");
   declare_sampling_options(app, options->request);
   declare_engine_options(app, options->engine);

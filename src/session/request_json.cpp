@@ -100,19 +100,43 @@ std::vector<std::int32_t> prompt_of(const OrderedJson& object, const OpenModel& 
   return model.text_prompt(text);
 }
 
+bool is_form(std::string_view key) {
+  return key == "json_schema" || key == "regex" || key == "choice" || key == "grammar";
+}
+
 }  // namespace
+
+AnswerForm read_form(std::string_view key, const OrderedJson& value) {
+  if (key == "json_schema") {
+    if (!value.is_object()) wrong(key, "a JSON schema, an object");
+    return {GrammarKind::kJsonSchema, value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace)};
+  }
+  if (key == "choice") {
+    const std::vector<std::string> texts = value.is_array() ? strings(key, value) : std::vector<std::string>();
+    if (texts.empty()) wrong(key, "an array of at least one text");
+    return {GrammarKind::kLark, lark_choice(texts)};
+  }
+  if (!value.is_string()) wrong(key, "text");
+  return {key == "regex" ? GrammarKind::kRegex : GrammarKind::kLark, value.get<std::string>()};
+}
 
 JsonRequest read_request(const OrderedJson& object, const OpenModel& model, const TextRequest& defaults, bool as_chat) {
   if (!object.is_object()) throw Error(ErrorCode::kInvalidArgument, "a request must be an object");
   JsonRequest read{.id = request_id(object), .request = defaults};
   for (const auto& [key, value] : object.items()) {
     if (key == "id" || key == "prompt" || key == "messages" || key == "prompt_ids") continue;
+    if (is_form(key)) {
+      if (read.form) throw Error(ErrorCode::kInvalidArgument, "a request has one form of its answer at most");
+      read.form = read_form(key, value);
+      continue;
+    }
     const auto option = options().find(key);
     if (option == options().end())
       throw Error(ErrorCode::kInvalidArgument, format("\"{}\" is no option of a request", key));
     option->second(read.request, key, value);
   }
   read.request.prompt = prompt_of(object, model, as_chat);
+  read.conversation = object.contains("messages") || (as_chat && object.contains("prompt"));
   return read;
 }
 

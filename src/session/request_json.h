@@ -7,16 +7,29 @@
 //   {"prompt": "Once upon", "max_tokens": 64, "temperature": 0.7, "stop": ["\n"]}
 //   {"messages": [{"role": "user", "content": "Hello"}], "id": 7}
 //   {"prompt_ids": [1, 2, 3], "logprobs": 5}
+//   {"prompt": "A date:", "regex": "[0-9]{4}-[0-9]{2}-[0-9]{2}"}
 #pragma once
 
 #include "base/json.h"
 #include "session/text_session.h"
+#include "text/grammar.h"
 
 namespace tandem {
+
+// What an answer has to be.
+struct AnswerForm {
+  GrammarKind kind = GrammarKind::kJsonSchema;
+  std::string source;
+};
+
+// key: json_schema, regex, choice or grammar. Throws Error{kInvalidArgument}.
+AnswerForm read_form(std::string_view key, const OrderedJson& value);
 
 struct JsonRequest {
   OrderedJson id;  // whatever the client calls it; null when it does not
   TextRequest request;
+  std::optional<AnswerForm> form;  // its constraint is not in request: compiling takes the model's vocabulary
+  bool conversation = false;       // the answer is a turn of one, not what goes on after a text
 };
 
 // Options that line does not name are those of defaults; a "prompt" becomes the one message of a conversation when

@@ -187,5 +187,24 @@ TEST(Generate, UnorderedWritesTheSameAnswers) {
   EXPECT_EQ(ids.size(), 12u);
 }
 
+TEST(Generate, AnswersHaveAForm) {
+  const std::vector<std::string> usual{"--model", "tests/goldens/llama", "-n", "40", "--quiet"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), usual.begin(), usual.end());
+    return more;
+  };
+  const ProgramResult number = generate(with({"--regex", "[1-9]{2,4}x", "--text", "The work"}));
+  EXPECT_EQ(number.status, 0) << number.err;
+  EXPECT_THAT(number.out, testing::MatchesRegex("[1-9][1-9][1-9]?[1-9]?x\n?"));
+  const std::vector<Json> lines = lines_of(generate(
+      with({"--choice", "yes", "--choice", "no", "--jsonl", "-"}),
+      "{\"prompt\": \"a\"}\n{\"prompt\": \"b\", \"choice\": [\"left\"]}\n{\"prompt\": \"c\", \"regex\": \"(\"}\n"));
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_THAT(lines[0]["text"].get<std::string>(), testing::AnyOf("yes", "no"));
+  EXPECT_EQ(lines[1]["text"], "left") << "a line's own form goes first";
+  EXPECT_THAT(lines[2].dump(), HasSubstr("grammar: "));
+  EXPECT_EQ(generate(with({"--regex", "a", "--choice", "b", "--text", "c"})).status, 2);
+}
+
 }  // namespace
 }  // namespace tandem

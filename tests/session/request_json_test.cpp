@@ -54,6 +54,22 @@ TEST_F(RequestJson, EveryOptionArrives) {
   EXPECT_THAT(s.logit_bias, ElementsAre(Pair(17, -2.5f)));
 }
 
+TEST_F(RequestJson, AFormOfTheAnswer) {
+  EXPECT_FALSE(read(R"({"prompt": "a"})").form);
+  const JsonRequest schema = read(R"({"prompt": "a", "json_schema": {"type": "object", "b": 1}})");
+  EXPECT_EQ(schema.form->kind, GrammarKind::kJsonSchema);
+  EXPECT_EQ(schema.form->source, R"({"type":"object","b":1})") << "in the order of the client";
+  EXPECT_FALSE(schema.conversation);
+  EXPECT_EQ(read(R"({"prompt": "a", "regex": "b+"})").form->kind, GrammarKind::kRegex);
+  EXPECT_EQ(read(R"({"prompt": "a", "choice": ["x", "y"]})").form->source, R"(start: "x" | "y")");
+  EXPECT_EQ(read(R"({"prompt": "a", "grammar": "start: \"a\""})").form->kind, GrammarKind::kLark);
+  EXPECT_TRUE(read(R"({"messages": [{"role": "user", "content": "a"}], "regex": "b"})").conversation);
+  EXPECT_TRUE(read(R"({"prompt": "a"})", {}, true).conversation);
+  EXPECT_THAT(fault(R"({"prompt": "a", "choice": []})"), HasSubstr("\"choice\" must be"));
+  EXPECT_THAT(fault(R"({"prompt": "a", "json_schema": "{}"})"), HasSubstr("\"json_schema\" must be"));
+  EXPECT_THAT(fault(R"({"prompt": "a", "regex": "b", "choice": ["c"]})"), HasSubstr("one form"));
+}
+
 TEST_F(RequestJson, WhatIsNotNamedIsTheDefault) {
   TextRequest defaults;
   defaults.new_tokens_max = 5;
