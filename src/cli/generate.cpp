@@ -10,6 +10,7 @@
 #include <iterator>
 
 #include "base/format.h"
+#include "chat_format/chat_format.h"
 #include "cli/command.h"
 #include "cli/completion.h"
 #include "cli/engine_options.h"
