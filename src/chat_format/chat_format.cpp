@@ -30,6 +30,13 @@ ChatFormat::Reasoning reasoning_named(std::string_view name, const Tokenizer& to
   return thinks ? Reasoning::kTagged : Reasoning::kNone;
 }
 
+// Where two formats begin alike the template tells them apart: one with fences around arguments writes fences.
+bool may_be_of(const CallSyntax& syntax, std::string_view template_source) {
+  constexpr std::string_view kFence = "```";
+  return template_source.empty() || syntax.written_call.find(kFence) == std::string_view::npos ||
+         template_source.find(kFence) != std::string_view::npos;
+}
+
 const CallSyntax* calls_named(std::string_view name, const Tokenizer& tokenizer, std::string_view template_source) {
   if (name == "none") return nullptr;
   if (name != "auto") {
@@ -39,7 +46,8 @@ const CallSyntax* calls_named(std::string_view name, const Tokenizer& tokenizer,
     throw Error(ErrorCode::kInvalidArgument, format("--tool-call-parser is {}, must be auto, none{}", name, names));
   }
   for (const std::string_view known : call_syntax_names())
-    if (const CallSyntax* syntax = find_call_syntax(known); knows(tokenizer, template_source, syntax->call_begin))
+    if (const CallSyntax* syntax = find_call_syntax(known);
+        knows(tokenizer, template_source, syntax->call_begin) && may_be_of(*syntax, template_source))
       return syntax;
   return nullptr;
 }
