@@ -20,8 +20,10 @@ const RequestLimits kLimits = {.json_values_max = 4096, .messages_max = 16, .pro
 
 const RequestScope& scope() {
   static const OpenModel model = open_model("tests/goldens/llama");
+  static const GrammarVocabulary grammars(model.tokenizer, model.stop_ids);
   static const RequestScope scope = {.model = model,
                                      .limits = kLimits,
+                                     .grammars = grammars,
                                      .model_name = "llama",
                                      .vocab = 512,
                                      .context_tokens_max = 512,

@@ -69,7 +69,7 @@ std::string value_of(const OrderedJson& tool_schema, const OrderedJson& schema, 
   for (const char* definitions : {"$defs", "definitions"})
     if (tool_schema.contains(definitions) && !whole.contains(definitions))
       whole[definitions] = tool_schema[definitions];
-  return "%json " + whole.dump() + end;
+  return "%json " + schema_source(std::move(whole)) + end;
 }
 
 // Rules for the parameters of tool i, one for each value, and the sequence of them all.
@@ -96,7 +96,7 @@ std::string arguments(const CallSyntax& syntax, const OrderedJson& function, boo
                       std::string& rules) {
   const OrderedJson schema = by_schema ? schema_of(function) : OrderedJson{{"type", "object"}};
   if (syntax.forms.front().body == CallBody::kParameters) return parameters(function, schema, i, rules);
-  rules += format("arguments_{}: %json {}\n", i, schema.dump());
+  rules += format("arguments_{}: %json {}\n", i, schema_source(schema));
   return format(" arguments_{}", i);
 }
 

@@ -74,11 +74,12 @@ std::vector<Case> cases_of(const Options& options, const Tokenizer& tokenizer) {
   if (!options.schema.empty()) {
     std::ifstream file(options.schema);
     if (!file) throw Error(ErrorCode::kNotFound, format("{} cannot be read (--schema)", options.schema));
-    return {{"schema", GrammarKind::kJsonSchema, std::string(std::istreambuf_iterator<char>(file), {}), {}}};
+    const std::string text(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+    return {{"schema", GrammarKind::kJsonSchema, schema_source(parse_ordered_json(text, options.schema)), {}}};
   }
   const CallSyntax& hermes = *find_call_syntax("hermes");
-  return {{"json object", GrammarKind::kJsonSchema, R"({"type": "object"})", kOrder},
-          {"json schema", GrammarKind::kJsonSchema, kOrderSchema, kOrder},
+  return {{"json object", GrammarKind::kJsonSchema, schema_source({{"type", "object"}}), kOrder},
+          {"json schema", GrammarKind::kJsonSchema, schema_source(OrderedJson::parse(kOrderSchema)), kOrder},
           {"regex", GrammarKind::kRegex, R"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2}) [\w .-]{1,60})",
            "2025-06-01T08:30:00+02:00 a walk in the park"},
           {"choice", GrammarKind::kLark, lark_choice(hundred_choices()), "class 37 of 1"},

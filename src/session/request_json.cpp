@@ -109,7 +109,7 @@ bool is_form(std::string_view key) {
 AnswerForm read_form(std::string_view key, const OrderedJson& value) {
   if (key == "json_schema") {
     if (!value.is_object()) wrong(key, "a JSON schema, an object");
-    return {GrammarKind::kJsonSchema, value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace)};
+    return {GrammarKind::kJsonSchema, schema_source(value)};
   }
   if (key == "choice") {
     const std::vector<std::string> texts = value.is_array() ? strings(key, value) : std::vector<std::string>();

@@ -4,7 +4,6 @@
 #include "text/grammar.h"
 
 #include "base/format.h"
-#include "base/json.h"
 #include "text/border.h"
 
 namespace tandem {
@@ -99,6 +98,12 @@ Status Grammar::accept(std::int32_t token) {
   const TandemStatus status =
       tandem_grammar_accept(handle_.get(), static_cast<std::uint32_t>(token), &complete_, out.out());
   return status_of(status, out);
+}
+
+std::string schema_source(OrderedJson schema) {
+  if (schema.is_object() && !schema.contains("x-guidance"))
+    schema["x-guidance"] = {{"whitespace_pattern", R"([ \t\n\r]{1,40})"}};  // a new line, deeply indented
+  return schema.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 std::string lark_text(std::string_view text) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "text/tokenizer.h"
 
 struct TandemVocabulary;
@@ -65,6 +66,10 @@ class GrammarVocabulary {
   };
   std::unique_ptr<TandemVocabulary, Free> handle_;
 };
+
+// The source of a schema. Between the parts of an answer there may be white space, but not for ever: a model that likes
+// it would never end. A schema that says so itself ("x-guidance") is left as it is.
+std::string schema_source(OrderedJson schema);
 
 // Lark for "one of these texts", for a text, and for a token by its id.
 std::string lark_choice(std::span<const std::string> texts);

@@ -323,7 +323,9 @@ TEST(BitEqualConstrained, InEveryLayoutWithPrefixHitsAfterPreemptionAndWithDraft
     expect_same(engine.run(constrained(30)));
     const std::vector<Recorded> again = engine.run(constrained(30));  // on cached prefixes
     expect_same(again);
-    if (std::string_view(layout) == "local") EXPECT_EQ(again[3].end.cached_tokens, 64);
+    if (std::string_view(layout) == "local") {
+      EXPECT_EQ(again[3].end.cached_tokens, 64);
+    }
     engine.check_integrity();
   }
   RecordingEngine engine(*checkpoint, small_engine("2A1F", 3));

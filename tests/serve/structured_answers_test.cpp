@@ -35,7 +35,7 @@ class StructuredAnswers : public ::testing::Test {
 
 TEST_F(StructuredAnswers, have_the_form_that_was_asked_for) {
   const auto text = [&](Json fields) {
-    fields["max_tokens"] = 120;
+    fields["max_tokens"] = 400;
     fields["seed"] = 3;
     const HttpAnswer answer = server_.complete(fields);
     EXPECT_EQ(answer.status, 200) << answer.body;

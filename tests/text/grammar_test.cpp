@@ -52,6 +52,16 @@ TEST_F(Grammars, json_schemas) {
                               "x"));
 }
 
+TEST_F(Grammars, white_space_in_json_ends) {
+  const std::string indented = "{\n" + std::string(30, ' ') + "\"a\" : 1}",
+                    endless = "{" + std::string(100, ' ') + "\"a\": 1}";
+  const Grammar bounded = compile(GrammarKind::kJsonSchema, schema_source({{"type", "object"}}));
+  EXPECT_TRUE(takes(bounded, indented));
+  EXPECT_FALSE(takes(bounded, endless));
+  const OrderedJson own = OrderedJson::parse(R"({"type": "object", "x-guidance": {"whitespace_flexible": false}})");
+  EXPECT_FALSE(takes(compile(GrammarKind::kJsonSchema, schema_source(own)), indented)) << "as the schema says";
+}
+
 TEST_F(Grammars, regular_expressions_match_the_whole) {
   const Grammar grammar = compile(GrammarKind::kRegex, "[0-9]{3}-(a|bc)+");
   EXPECT_TRUE(takes(grammar, "123-abca"));

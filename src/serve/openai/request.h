@@ -27,11 +27,11 @@ enum class Endpoint : unsigned { kChat = 1, kCompletions = 2 };
 struct RequestScope {
   const OpenModel& model;
   const RequestLimits& limits;
+  const GrammarVocabulary& grammars;  // of the model
   std::string model_name;
   std::int32_t vocab = 0;
   std::int64_t context_tokens_max = 0, kv_tokens = 0;
   ChatFormat format = {};
-  const GrammarVocabulary* grammars = nullptr;  // of the model
 
   // Tokens that one prompt may have.
   std::int64_t prompt_tokens_max() const {

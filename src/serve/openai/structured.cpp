@@ -42,7 +42,7 @@ Form schema_form(const std::string& field, const OrderedJson& value, const Reque
     }
   }
   if (!schema.is_object()) bad_field(field, "must be a JSON schema, an object");
-  return {field, GrammarKind::kJsonSchema, json_text(schema)};
+  return {field, GrammarKind::kJsonSchema, schema_source(std::move(schema))};
 }
 
 Form choice_form(const std::string& field, const OrderedJson& value, const RequestLimits& limits) {
@@ -58,7 +58,7 @@ std::optional<Form> response_format(const OrderedJson& value, const RequestLimit
   if (!value.is_object() || !value.contains("type") || !value["type"].is_string())
     bad_field("response_format", "must be an object with a type");
   if (value["type"] == "text") return std::nullopt;
-  if (value["type"] == "json_object") return Form{"response_format", GrammarKind::kJsonSchema, R"({"type":"object"})"};
+  if (value["type"] == "json_object") return schema_form("response_format", {{"type", "object"}}, limits);
   if (value["type"] != "json_schema") bad_field("response_format.type", "must be text, json_object or json_schema");
   const auto schema = value.find("json_schema");
   if (schema == value.end() || !schema->is_object() || !schema->contains("schema") || !(*schema)["schema"].is_object())
@@ -75,7 +75,7 @@ std::optional<Form> guided(const std::string& field, std::string_view name, cons
   if (name == "grammar") return Form{field, GrammarKind::kLark, text_of(field, value)};
   if (name != "json_object") bad_field(field, "is not known: there are json, json_object, regex, choice and grammar");
   if (value != true) bad_field(field, "must be true");
-  return Form{field, GrammarKind::kJsonSchema, R"({"type":"object"})"};
+  return schema_form(field, {{"type", "object"}}, limits);
 }
 
 std::vector<Form> asked_forms(const RequestDraft& draft) {
@@ -142,7 +142,7 @@ std::shared_ptr<const Grammar> read_grammar(const RequestDraft& draft, const Too
   if (draft.request.options.ignore_stop_ids) bad_field("ignore_eos", format("does not go with {}", form->field));
   try {
     return std::make_shared<const Grammar>(
-        draft.scope->grammars->compile(form->kind, form->source, draft.scope->limits.grammar));
+        draft.scope->grammars.compile(form->kind, form->source, draft.scope->limits.grammar));
   } catch (const Error& error) {
     if (error.code() == ErrorCode::kUnavailable) throw ApiError(503, error.message());
     throw ApiError(400, format("{}: {}", form->field, error.message()), form->field, "invalid_value");

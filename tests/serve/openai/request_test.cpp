@@ -20,6 +20,10 @@ class Requests : public ::testing::Test {
     static const OpenModel open = open_model("tests/goldens/llama");
     return open;
   }
+  static const GrammarVocabulary& grammars() {
+    static const GrammarVocabulary made(model().tokenizer, model().stop_ids);
+    return made;
+  }
 
   CompletionRequest read_text(std::string_view body, Endpoint endpoint = Endpoint::kCompletions) const {
     return read_completion_request(body, endpoint, scope_);
@@ -49,6 +53,7 @@ class Requests : public ::testing::Test {
   RequestLimits limits_;
   RequestScope scope_{.model = model(),
                       .limits = limits_,
+                      .grammars = grammars(),
                       .model_name = "llama",
                       .vocab = 512,
                       .context_tokens_max = 512,

@@ -11,8 +11,10 @@ namespace {
 TEST(Tokens, text_to_ids_and_back) {
   const OpenModel model = open_model("tests/goldens/llama");
   const RequestLimits limits;
+  const GrammarVocabulary grammars(model.tokenizer, model.stop_ids);
   const RequestScope scope = {.model = model,
                               .limits = limits,
+                              .grammars = grammars,
                               .model_name = "llama",
                               .vocab = 512,
                               .context_tokens_max = 512,

@@ -47,12 +47,12 @@ class Tools : public ::testing::Test {
   RequestLimits limits_;
   RequestScope scope_{.model = model(),
                       .limits = limits_,
+                      .grammars = grammars(),
                       .model_name = "step3",
                       .vocab = 512,
                       .context_tokens_max = 4096,
                       .kv_tokens = 8192,
-                      .format = find_chat_format(model().tokenizer, model().template_source),
-                      .grammars = &grammars()};
+                      .format = find_chat_format(model().tokenizer, model().template_source)};
 };
 
 TEST_F(Tools, go_to_the_template_and_to_who_reads_the_answer) {
