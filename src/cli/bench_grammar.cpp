@@ -74,7 +74,7 @@ std::vector<Case> cases_of(const Options& options, const Tokenizer& tokenizer) {
   if (!options.schema.empty()) {
     std::ifstream file(options.schema);
     if (!file) throw Error(ErrorCode::kNotFound, format("{} cannot be read (--schema)", options.schema));
-    const std::string text(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+    const auto text = std::string(std::istreambuf_iterator<char>(file), {});
     return {{"schema", GrammarKind::kJsonSchema, schema_source(parse_ordered_json(text, options.schema)), {}}};
   }
   const CallSyntax& hermes = *find_call_syntax("hermes");
