@@ -73,13 +73,15 @@ TEST_F(Requests, every_field_refuses_what_is_of_another_type) {
       if (!has(row, endpoint) || row.use == FieldUse::kNoEffect) continue;
       for (const Json& value : {Json("text"), Json(0.5), Json(7), Json(true), Json{{"a", Json::object()}},
                                 Json{Json::array()}, Json{{"\xF0\x9F\x98\x80", 1}}}) {
-        const bool text_field = row.kind == FieldKind::kText || row.name == "stop" || row.name == "prompt";
+        const bool text_field =
+            row.kind == FieldKind::kText || row.name == "stop" || row.name == "prompt" || row.name == "guided_regex";
         const bool right =
             (value.is_string() && text_field) || (value == 0.5 && row.kind == FieldKind::kNumber) ||
             (value == 7 && (row.kind == FieldKind::kInteger || row.name == "repetition_penalty")) ||
             (value.is_boolean() && (row.kind == FieldKind::kBoolean || row.name == "skip_special_tokens" ||
                                     row.name == "add_generation_prompt")) ||
-            (value.is_object() && (row.name == "stream_options" || row.name == "chat_template_kwargs"));
+            (value.is_object() &&
+             (row.name == "stream_options" || row.name == "chat_template_kwargs" || row.name == "guided_json"));
         if (right && row.name != "model") continue;
         const ApiError known = error(with(endpoint, row.name, value).dump(), endpoint);
         EXPECT_TRUE(known.status == 400 || (row.name == "model" && known.status == 404)) << row.name << " " << value;

@@ -157,7 +157,7 @@ TEST_F(Structured, sources_have_the_limits_of_the_settings) {
   EXPECT_THAT(error(R"x({"guided_regex": "(((((a)))))"})x").message(), HasSubstr("limit is 4"));
   limits_.json_keys_max = 2;  // as many as the request has
   EXPECT_THAT(error(R"({"guided_json": "{\"type\": \"array\", \"minItems\": 1, \"maxItems\": 2}"})").message(),
-              HasSubstr("guided_json: is no JSON schema"))
+              HasSubstr("guided_json is no JSON schema"))
       << "they hold for a schema that is a text, too";
 }
 
