@@ -117,7 +117,7 @@ void run(Machine& machine, const FullAttention& op) {
     share.block_stride = layout.block_floats() * static_cast<std::int64_t>(sizeof(float));
     share.is_f32 = true;
     share.k_dim = share.v_dim = static_cast<int>(dim);
-    share.v_padded = static_cast<int>(layout.padded);
+    share.v_padded = share.v_stride = static_cast<int>(layout.padded);
     share.scale = op.scale;
     for (std::int64_t unit = begin; unit < end; ++unit) {
       const std::int64_t head = unit / groups, first = unit % groups * kQueriesMax;
@@ -126,6 +126,7 @@ void run(Machine& machine, const FullAttention& op) {
       for (int i = 0; i < share.queries; ++i) {
         share.q[i] = op.q.row<float>(first + i) + head * dim;
         share.out[i] = op.out.row<float>(first + i) + head * dim;
+        share.begin[i] = 0;
         share.context[i] = static_cast<std::int32_t>(rows);
       }
       machine.kernels.attention(share);
