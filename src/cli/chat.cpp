@@ -30,6 +30,7 @@ struct Options {
 constexpr const char* kHelp =
     "/help   this list\n"
     "/clear  forget the conversation\n"
+    "/image PATH  show a picture with what is said next\n"
     "/stats  what the last answer took, and what the workers did\n"
     "/quit   leave (or Ctrl-D)\n"
     "Ctrl-C  stops an answer, or clears the line; pressed again at an empty prompt it leaves\n"
@@ -110,11 +111,25 @@ class Terminal {
       print(kHelp);
     else if (word == "/clear")
       session_.clear();
+    else if (word.starts_with("/image"))
+      show_picture(word);
     else if (word == "/stats")
       print(stats_text(engine_, last_));
     else
       note(format("no command {}; /help lists them", word));
     return true;
+  }
+
+  // "/image PATH"; the path may have spaces.
+  void show_picture(const std::string& command) {
+    const std::size_t path = command.find_first_not_of(" \t", 6);
+    try {
+      if (path == std::string::npos || path == 6) throw Error(ErrorCode::kInvalidArgument, "usage: /image PATH");
+      session_.show_picture(command.substr(path));
+      note("it is shown with what you say next");
+    } catch (const Error& error) {
+      note(error.message());
+    }
   }
 
   void answer(const std::string& text) {

@@ -29,6 +29,8 @@ std::string_view name(Part part) {
       return "dense FFN";
     case Part::kHead:
       return "head";
+    case Part::kVision:
+      return "vision";
   }
   return "unknown";
 }
@@ -88,8 +90,8 @@ struct Range {
 };
 
 Range range_of(const WeightName& w) {
-  const int axis = w.shape.rank - 2;  // of the rows
-  const std::int64_t n = w.shape[axis], k = w.shape[axis + 1];
+  const bool stacked = w.expert >= 0;
+  const std::int64_t n = stacked ? w.shape[1] : w.shape[0], k = stacked ? w.shape[2] : w.shape.row_elements();
   const std::int64_t row_end = w.row_end < 0 ? n : w.row_end, column_end = w.column_end < 0 ? k : w.column_end;
   return {row_end - w.row_begin, w.row_begin + (w.expert < 0 ? 0 : w.expert * n), column_end - w.column_begin,
           w.column_begin, k};
@@ -259,9 +261,10 @@ std::unique_ptr<Weight> WeightReader::transposed(Part part, const WeightName& w)
   return weight;
 }
 
-Buffer WeightReader::vector(Part part, const std::string& name, std::int64_t elements, float added) {
+Buffer WeightReader::values(Part part, const std::string& name, const Shape& shape, float added) {
+  const std::int64_t elements = shape.elements();
   if (!backend_) {
-    declare(part, name, Shape{elements}, {DType::kF32, DType::kBF16, DType::kF16}, 1, elements);
+    declare(part, name, shape, {DType::kF32, DType::kBF16, DType::kF16}, shape.rows(), shape.row_elements());
     return {};
   }
   const TensorInfo& info = *checkpoint_.find(name);

@@ -20,7 +20,7 @@
 
 namespace tandem {
 
-enum class Part { kEmbedding, kAttention, kNorm, kRouter, kExperts, kSharedExpert, kDenseFfn, kHead };
+enum class Part { kEmbedding, kAttention, kNorm, kRouter, kExperts, kSharedExpert, kDenseFfn, kHead, kVision };
 std::string_view name(Part part);
 
 struct PartSize {
@@ -37,7 +37,8 @@ enum class AssumedPrecision { kBf16, kFp8 };
 // Told after each tensor how many stored bytes of it were read.
 using LoadListener = std::function<void(std::int64_t bytes)>;
 
-// A named tensor and the range of it that is wanted. Experts are stacked on a leading axis.
+// A named tensor and the range of it that is wanted. Experts are stacked on a leading axis; all axes but the first of
+// any other tensor together are its columns (a convolution's weights).
 struct WeightName {
   std::string name;
   Shape shape;                                     // as the file must have it
@@ -64,7 +65,11 @@ class WeightReader {
   // The multiple at which the width of a gated FFN may be cut into slices: 32, or the quantisation blocks along it.
   std::int64_t slice_granule(const std::string& gate, const std::string& up, const std::string& down) const;
   // A vector, widened to f32, plus added.
-  Buffer vector(Part part, const std::string& name, std::int64_t elements, float added = 0);
+  Buffer vector(Part part, const std::string& name, std::int64_t elements, float added = 0) {
+    return values(part, name, Shape{elements}, added);
+  }
+  // The same of a tensor of any shape.
+  Buffer values(Part part, const std::string& name, const Shape& shape, float added = 0);
   // Values that are computed, not read, where operators can use them.
   Buffer constant(std::span<const float> values);
 

@@ -7,6 +7,7 @@
 //   {"prompt": "Once upon", "max_tokens": 64, "temperature": 0.7, "stop": ["\n"]}
 //   {"messages": [{"role": "user", "content": "Hello"}], "id": 7}
 //   {"prompt_ids": [1, 2, 3], "logprobs": 5}
+//   {"messages": [{"role": "user", "content": [{"type": "image", "path": "cat.png"}, {"type": "text", "text": "?"}]}]}
 #pragma once
 
 #include "base/json.h"

@@ -104,7 +104,7 @@ void run(Machine& machine, const FullAttention& op) {
   const HeadBlocks layout(rows, dim);
   std::vector<std::int32_t> table(static_cast<std::size_t>(layout.count()));
   std::iota(table.begin(), table.end(), 0);
-  const std::int64_t kernel_floats = (attention_scratch_floats(dim, layout.padded) + 15) / 16 * 16;
+  const std::int64_t kernel_floats = (attention_scratch_floats(dim, layout.padded, layout.padded) + 15) / 16 * 16;
   // A thread takes a stretch of (head, group of queries) and lays out each head that it meets.
   machine.split(op.heads * groups, 2 * rows * dim, [&](int thread, std::int64_t begin, std::int64_t end) {
     HeadBlocks blocks = layout;
