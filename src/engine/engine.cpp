@@ -42,7 +42,7 @@ SchedulerConfig scheduler_config(const EngineConfig& c, const ModelConfig& model
   s.prefill_chunk = c.prefill_chunk;
   s.context_tokens_max = c.context_tokens_max;
   s.vocab = model.vocab;
-  s.hidden = model.hidden;
+  if (model.vision) s.embedded_hidden = model.hidden;
   s.micro_batches = c.micro_batches;
   return s;
 }
@@ -56,7 +56,6 @@ std::unique_ptr<Engine> Engine::start(const Checkpoint& checkpoint, const Engine
   std::unique_ptr<Engine> engine(new Engine(resolve(config, model, weight_bytes), model));
   engine->clock_ = std::make_unique<RealClock>();
   engine->load(checkpoint, listener);
-  engine->load_tower(checkpoint);
   engine->make_workers();
   if (engine->vision_) engine->vision_thread_ = std::thread([w = engine->vision_.get()] { w->run(); });
   for (const auto& worker : engine->ffn_) engine->threads_.emplace_back([w = worker.get()] { w->run(); });
@@ -81,6 +80,7 @@ void Engine::load(const Checkpoint& checkpoint, const ProgressListener& listener
   const std::vector<ModelShare> all = shares(config_.layout, model_.experts);
   LoadProgress progress;
   for (const ModelShare& share : all) progress.bytes_total += total_bytes(measure_share(checkpoint, share));
+  if (sees()) progress.bytes_total += total_bytes(measure_vision(checkpoint));
   const LoadListener count = [&](std::int64_t bytes) {
     progress.bytes_done += bytes;
     if (listener) listener(progress);
@@ -92,15 +92,16 @@ void Engine::load(const Checkpoint& checkpoint, const ProgressListener& listener
     ffn_models_.push_back(load_model(checkpoint, all[f + 1], *backends_[config_.layout.ffn_rank(f)], count));
     weight_bytes_ += ffn_models_.back()->weight_bytes();
   }
+  if (sees()) load_tower(checkpoint, count);
 }
 
-// The tower works beside the others, on a share of the threads like theirs.
-void Engine::load_tower(const Checkpoint& checkpoint) {
-  if (!model_.vision || !config_.vision) return;
+// The tower works beside the others, on a share of the threads like theirs; on the CPU where they are on a GPU.
+void Engine::load_tower(const Checkpoint& checkpoint, const LoadListener& count) {
   const std::int32_t threads = std::max(1, config_.threads / (config_.layout.workers() + 1));
-  std::unique_ptr<Backend> backend = make_backend(config_.backend, config_.variant, threads);
+  const std::string name = config_.backend == "cuda" ? "cpu" : config_.backend;
+  std::unique_ptr<Backend> backend = make_backend(name, config_.variant, threads);
   if (config_.checked) backend = make_checked_backend(std::move(backend));
-  std::unique_ptr<Step3Vision> tower = load_vision(checkpoint, *backend);
+  std::unique_ptr<Step3Vision> tower = load_vision(checkpoint, *backend, count);
   weight_bytes_ += tower->weight_bytes();
   vision_ = std::make_unique<VisionWorker>(
       std::move(backend), std::move(tower),

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The tensors of one micro-batch that its plan brings, filled into memory set aside once. Where operators have memory of
-// their own, integers are filled on the host and copied there; so a step is synchronised before the next fill.
+// The tensors of one micro-batch that its plan brings, filled into memory set aside once. Where operators have memory
+// of their own, integers are filled on the host and copied there; so a step is synchronised before the next fill.
 #pragma once
 
 #include "model/model.h"

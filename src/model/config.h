@@ -74,7 +74,7 @@ struct VisionConfig {
 };
 
 struct ModelConfig {
-  std::string architecture;  // "deepseek_v3", "llama", "qwen3", "qwen3_moe", "step3_text", "step3p5"
+  std::string architecture;  // "deepseek_v3", "llama", "qwen3", "qwen3_moe", "step3_text", "step3_vl", "step3p5"
   std::int32_t layers = 0;
   std::int32_t hidden = 0;
   std::int32_t vocab = 0;

@@ -5,8 +5,7 @@
 //
 //   embed    h = conv14(pixels) + position; before it four times the class row with its position
 //   tower    h = h + n(Wo attention(Wqkv h));  h = h + n(W2 gelu(W1 h)), gelu(x) = x · sigmoid(1.702 x); norms after
-//   their
-//            blocks, none at the end; every row sees every row
+//            their blocks, none at the end; every row sees every row
 //   project  the class rows are dropped; conv 2x2 by 2; conv 3x3 by 2; a product: 1/16 of the patches are left
 #include "model/step3_vision.h"
 
@@ -73,6 +72,7 @@ ModelConfig read_step3_vl_config(const ConfigReader& config) {
   const ConfigReader vision(config.raw("vision_config"), config.what() + ": vision_config");
   ModelConfig c = read_step3_text_config(text);
   c.architecture = "step3_vl";
+  c.block_fp8 = c.block_fp8 || read_block_fp8(config);
   if (config.has("eos_token_id")) c.eos_ids = config.ids("eos_token_id", c.vocab);
   c.vision = read_vision_config(config, vision, c.vocab);
   return c;
@@ -84,7 +84,8 @@ Step3Vision::Step3Vision(const ModelConfig& config, WeightReader& reader)
     : config_(*config.vision), text_hidden_(config.hidden), layers_(static_cast<std::size_t>(config_.layers)) {
   const VisionConfig& c = config_;
   const std::int64_t h = c.hidden, o = c.output_hidden;
-  patches_ = load_linear(reader, "vision_model.embeddings.patch_embedding", {h, 3, c.patch_side, c.patch_side});
+  patches_ =
+      load_linear(reader, Part::kVision, "vision_model.embeddings.patch_embedding", {h, 3, c.patch_side, c.patch_side});
   load_positions(reader);
   for (std::int32_t i = 0; i < c.layers; ++i) {
     Layer& layer = layers_[static_cast<std::size_t>(i)];
@@ -95,26 +96,27 @@ Step3Vision::Step3Vision(const ModelConfig& config, WeightReader& reader)
       };
       return Norm{part(".weight"), part(".bias")};
     };
-    layer.qkv = load_linear(reader, prefix + "self_attn.qkv_proj", {3 * h, h});
-    layer.out = load_linear(reader, prefix + "self_attn.out_proj", {h, h});
+    layer.qkv = load_linear(reader, Part::kVision, prefix + "self_attn.qkv_proj", {3 * h, h});
+    layer.out = load_linear(reader, Part::kVision, prefix + "self_attn.out_proj", {h, h});
     layer.attention_norm = load_vision_norm("layer_norm1");
-    layer.fc1 = load_linear(reader, prefix + "mlp.fc1", {c.mlp_width, h});
-    layer.fc2 = load_linear(reader, prefix + "mlp.fc2", {h, c.mlp_width});
+    layer.fc1 = load_linear(reader, Part::kVision, prefix + "mlp.fc1", {c.mlp_width, h});
+    layer.fc2 = load_linear(reader, Part::kVision, prefix + "mlp.fc2", {h, c.mlp_width});
     layer.mlp_norm = load_vision_norm("layer_norm2");
   }
-  downsampler_ = load_linear(reader, "vit_downsampler", {o, h, 2, 2});
-  downsampler2_ = load_linear(reader, "vit_downsampler2", {2 * o, o, 3, 3});
+  downsampler_ = load_linear(reader, Part::kProjector, "vit_downsampler", {o, h, 2, 2});
+  downsampler2_ = load_linear(reader, Part::kProjector, "vit_downsampler2", {2 * o, o, 3, 3});
   const Shape projector{config.hidden, 2 * o};
   if (c.projector_bias)
-    projector_ = load_linear(reader, "vit_large_projector", projector);
+    projector_ = load_linear(reader, Part::kProjector, "vit_large_projector", projector);
   else
-    projector_.weight = reader.matrix(Part::kVision, {{.name = "vit_large_projector.weight", .shape = projector}});
+    projector_.weight = reader.matrix(Part::kProjector, {{.name = "vit_large_projector.weight", .shape = projector}});
   weight_bytes_ = reader.bytes_packed();
 }
 
-Step3Vision::Linear Step3Vision::load_linear(WeightReader& reader, const std::string& prefix, const Shape& shape) {
-  return {reader.matrix(Part::kVision, {{.name = prefix + ".weight", .shape = shape}}),
-          {reader.vector(Part::kVision, prefix + ".bias", shape[0]), shape[0]}};
+Step3Vision::Linear Step3Vision::load_linear(WeightReader& reader, Part part, const std::string& prefix,
+                                             const Shape& shape) {
+  return {reader.matrix(part, {{.name = prefix + ".weight", .shape = shape}}),
+          {reader.vector(part, prefix + ".bias", shape[0]), shape[0]}};
 }
 
 void Step3Vision::load_positions(WeightReader& reader) {

@@ -54,7 +54,7 @@ class Step3Vision {
     Tensor tensor(std::int64_t columns) const;
   };
 
-  static Linear load_linear(WeightReader& reader, const std::string& prefix, const Shape& shape);
+  static Linear load_linear(WeightReader& reader, Part part, const std::string& prefix, const Shape& shape);
   static void run_linear(const Workspace& w, const Linear& linear, const Tensor& x, const Tensor& out);
   void load_positions(WeightReader& reader);
   const Positions& positions_for(std::int64_t patches) const;
@@ -72,9 +72,12 @@ class Step3Vision {
 
 std::unique_ptr<Step3Vision> make_step3_vision(const ModelConfig& config, WeightReader& reader);
 
-// Throws Error{kUnsupported} when the checkpoint's model sees nothing.
+// Throws Error{kUnsupported} when the checkpoint's model sees nothing, or the backend has memory of its own: the tower
+// runs on the CPU.
 std::unique_ptr<Step3Vision> load_vision(const Checkpoint& checkpoint, Backend& backend,
                                          const LoadListener& listener = {});
+// What that reads; nothing where the model sees nothing.
+PartSizes measure_vision(const Checkpoint& checkpoint);
 
 // A table of from² rows as a picture, resized to to² by the cubic filter with antialias (a = -0.5), edges as they are.
 std::vector<float> resize_table(const float* table, std::int32_t from, std::int32_t to, std::int64_t columns);

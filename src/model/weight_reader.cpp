@@ -30,7 +30,9 @@ std::string_view name(Part part) {
     case Part::kHead:
       return "head";
     case Part::kVision:
-      return "vision";
+      return "vision tower";
+    case Part::kProjector:
+      return "projector";
   }
   return "unknown";
 }
@@ -264,7 +266,7 @@ std::unique_ptr<Weight> WeightReader::transposed(Part part, const WeightName& w)
 Buffer WeightReader::values(Part part, const std::string& name, const Shape& shape, float added) {
   const std::int64_t elements = shape.elements();
   if (!backend_) {
-    declare(part, name, shape, {DType::kF32, DType::kBF16, DType::kF16}, shape.rows(), shape.row_elements());
+    declare(part, name, shape, {DType::kF32, DType::kBF16, DType::kF16}, shape[0], shape.row_elements());
     return {};
   }
   const TensorInfo& info = *checkpoint_.find(name);

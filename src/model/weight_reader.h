@@ -20,7 +20,18 @@
 
 namespace tandem {
 
-enum class Part { kEmbedding, kAttention, kNorm, kRouter, kExperts, kSharedExpert, kDenseFfn, kHead, kVision };
+enum class Part {
+  kEmbedding,
+  kAttention,
+  kNorm,
+  kRouter,
+  kExperts,
+  kSharedExpert,
+  kDenseFfn,
+  kHead,
+  kVision,
+  kProjector
+};
 std::string_view name(Part part);
 
 struct PartSize {

@@ -146,10 +146,10 @@ Work work(const Operator& op) {
 
 std::string_view name(const Operator& op) {
   static constexpr std::string_view kNames[] = {
-      "embed_rows",      "rms_norm",       "add_rms_norm",        "matmul",          "grouped_matmul", "rope",
-      "project_heads",   "gate_heads",     "append_kv",           "paged_attention", "swiglu",         "select_experts",
-      "group_by_expert", "gather_rows",    "scatter_scaled_rows", "combine_experts", "sample",         "quantise_rows",
-      "widen_rows",      "add_rows",       "add_layer_norm",      "quick_gelu",      "im2col",         "full_attention"};
+      "embed_rows",      "rms_norm",    "add_rms_norm",        "matmul",          "grouped_matmul", "rope",
+      "project_heads",   "gate_heads",  "append_kv",           "paged_attention", "swiglu",         "select_experts",
+      "group_by_expert", "gather_rows", "scatter_scaled_rows", "combine_experts", "sample",         "quantise_rows",
+      "widen_rows",      "add_rows",    "add_layer_norm",      "quick_gelu",      "im2col",         "full_attention"};
   static_assert(std::size(kNames) == std::variant_size_v<Operator>);
   return kNames[op.index()];
 }

@@ -6,9 +6,10 @@
 //
 // Activations are f32 [rows, columns] tensors unless a comment says otherwise; index tensors are i32. A row is one
 // token. Every operator computes each row from that row (and the cache) alone, so a row's bits do not depend on its
-// neighbours.
+// neighbours; only those of vision towers (at the end) see a whole picture, and nothing else, at once.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -251,10 +252,15 @@ struct FullAttention {
   float scale;
 };
 
-using Operator = std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, ProjectHeads, GateHeads,
-                              AppendKv, PagedAttention, SwiGlu, SelectExperts, GroupByExpert, GatherRows,
-                              ScatterScaledRows, CombineExperts, Sample, QuantiseRows, WidenRows, AddRows, AddLayerNorm,
-                              QuickGelu, Im2Col, FullAttention>;
+using Operator =
+    std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, ProjectHeads, GateHeads, AppendKv,
+                 PagedAttention, SwiGlu, SelectExperts, GroupByExpert, GatherRows, ScatterScaledRows, CombineExperts,
+                 Sample, QuantiseRows, WidenRows, AddRows, AddLayerNorm, QuickGelu, Im2Col, FullAttention>;
+
+// What only vision towers run; the cuda backend refuses it by name.
+template <class Op>
+concept VisionOperator = std::same_as<Op, AddRows> || std::same_as<Op, AddLayerNorm> || std::same_as<Op, QuickGelu> ||
+                         std::same_as<Op, Im2Col> || std::same_as<Op, FullAttention>;
 
 // Checks shapes, types and ranges; a violation is a bug of the caller and stops the program. Ranges are those of values
 // in index tensors, which can be looked at only in host memory.

@@ -38,7 +38,7 @@ struct SchedulerConfig {
   std::int64_t prefill_chunk = 256;        // rows of one prompt in one step
   std::int64_t context_tokens_max = 8192;  // prompt and answer of one request
   std::int32_t vocab = 0;
-  std::int32_t hidden = 0;  // of embedded rows
+  std::int32_t embedded_hidden = 0;  // of embedded rows; 0: the model takes none
   std::int32_t micro_batches = 1;
 };
 

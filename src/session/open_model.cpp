@@ -156,8 +156,8 @@ OpenModel open_model(const std::string& path) {
   if (!source.empty()) chat_template.emplace(source);
   std::vector<std::int32_t> stop_ids = find_stop_ids(*checkpoint, tokenizer, chat_template);
   std::optional<PictureTokens> picture_tokens = read_picture_tokens(*checkpoint, tokenizer);
-  return {std::move(checkpoint), std::move(tokenizer), std::move(chat_template), std::move(source),
-          std::move(stop_ids),   picture_tokens};
+  return {std::move(checkpoint), std::move(tokenizer), std::move(chat_template),
+          std::move(source),     std::move(stop_ids),  picture_tokens};
 }
 
 }  // namespace tandem

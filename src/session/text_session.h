@@ -29,10 +29,10 @@ namespace tandem {
 struct TextRequest {
   std::vector<std::int32_t> prompt;
   std::vector<PlacedPicture> pictures;  // in the prompt
-  std::int32_t new_tokens_max = 0;  // 0: as many as the context has room for
-  std::vector<std::string> stop;    // strings that end the answer; they are not part of it
-  bool ignore_stop_ids = false;     // go on after a token that ends an answer
-  std::vector<std::int32_t> shown;  // special tokens, ascending, that are part of the text; the others are not
+  std::int32_t new_tokens_max = 0;      // 0: as many as the context has room for
+  std::vector<std::string> stop;        // strings that end the answer; they are not part of it
+  bool ignore_stop_ids = false;         // go on after a token that ends an answer
+  std::vector<std::int32_t> shown;      // special tokens, ascending, that are part of the text; the others are not
   SamplingParams sampling;
   std::uint64_t cache_salt = 0;
 };

@@ -21,7 +21,7 @@ std::vector<std::int32_t> values(const Tensor& tensor) {
 class StepInputsTest : public testing::Test {
  protected:
   std::unique_ptr<Backend> backend_ = make_reference_backend();
-  StepInputs inputs_{*backend_, {.rows = 8, .sequences = 3, .blocks_per_sequence = 2, .hidden = 3}};
+  StepInputs inputs_{*backend_, {.rows = 8, .sequences = 3, .blocks_per_sequence = 2, .embedded_hidden = 3}};
 };
 
 SequenceRows rows(std::int64_t position, std::vector<std::int32_t> tokens, std::vector<std::int32_t> blocks,

@@ -127,7 +127,7 @@ INSTANTIATE_TEST_SUITE_P(Backends, Step3VisionTest, testing::Values("reference",
 TEST(Step3Vision, PositionsAreResizedAsRecorded) {
   const auto checkpoint = Checkpoint::open(kFolder);
   const auto backend = make_reference_backend();
-  WeightReader reader(*checkpoint, *backend, 0, {});
+  WeightReader reader(*checkpoint, *backend, {});
   const Buffer table = reader.values(Part::kVision, "vision_model.embeddings.position_embedding.weight", {2705, 48});
   const auto* rows = static_cast<const float*>(table.data());
   std::vector<float> resized = resize_table(rows + 48, 52, 36, 48);
@@ -200,12 +200,12 @@ TEST(Step3VisionConfig, WhatTheTowerCannotDoIsRefusedByName) {
 
 TEST(Step3VisionConfig, PartsAreCounted) {
   const auto checkpoint = Checkpoint::open(kFolder);
-  const std::map<Part, PartSize> parts = measure_parts(*checkpoint);
-  // Per layer: qkv, out, two norms, fc1, fc2; then embeddings and the projector.
+  const PartSizes parts = measure_parts(*checkpoint);
+  // Per layer: qkv, out, two norms, fc1, fc2; then embeddings.
   const std::int64_t h = 48, m = 120, o = 64;
   const std::int64_t layer = 3 * h * h + 3 * h + h * h + h + 4 * h + m * h + m + h * m + h;
-  const std::int64_t around = h + h * 3 * 14 * 14 + h + 2705 * h + 4 * o * h + o + 9 * 2 * o * o + 2 * o + 128 * 2 * o;
-  EXPECT_EQ(parts.at(Part::kVision).parameters, 2 * layer + around);
+  EXPECT_EQ(parts.at(Part::kVision).parameters, 2 * layer + h + h * 3 * 14 * 14 + h + 2705 * h);
+  EXPECT_EQ(parts.at(Part::kProjector).parameters, 4 * o * h + o + 9 * 2 * o * o + 2 * o + 128 * 2 * o);
 }
 
 TEST(Step3VisionConfig, TextAloneHasNoEyes) {

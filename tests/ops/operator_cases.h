@@ -34,6 +34,7 @@ struct OperatorCase {
   std::string name;
   Tolerance tolerance;
   std::function<BuiltCase(CaseBuilder&)> build;
+  bool vision = false;  // of vision towers, which run on the CPU
 };
 
 inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kBF16, DType::kF16,  DType::kF8E4M3, DType::kQ8_0,
@@ -391,7 +392,8 @@ inline void add_attention_cases(std::vector<OperatorCase>& table) {
   add("mla, values as long as keys", 1, 40, 16, 16, {66}, 3, 0, true);
 }
 
-inline void add_vision_cases(std::vector<OperatorCase>& table) {
+inline void add_vision_cases(std::vector<OperatorCase>& all) {
+  std::vector<OperatorCase> table;
   for (const auto& [rows, columns] : {std::pair{0, 64}, {1, 48}, {5, 21}, {67, 96}, {40, 1792}}) {
     table.push_back({format("add_layer_norm {}x{}", rows, columns), {}, [=](CaseBuilder& b) {
                        const Tensor residual = b.normal(rows, columns), x = b.normal(rows, columns, 3, 5);
@@ -432,6 +434,10 @@ inline void add_vision_cases(std::vector<OperatorCase>& table) {
                                           1.0f / std::sqrt(static_cast<float>(dim))}},
                            {out}};
                      }});
+  }
+  for (OperatorCase& c : table) {
+    c.vision = true;
+    all.push_back(std::move(c));
   }
 }
 

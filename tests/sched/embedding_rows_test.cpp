@@ -58,7 +58,7 @@ class EmbeddedPrefix : public testing::Test {
   static SchedulerConfig config() {
     SchedulerConfig c;
     c.vocab = 100;
-    c.hidden = 2;
+    c.embedded_hidden = 2;
     return c;
   }
   // Tokens of the prompt that an earlier request had computed.
@@ -94,6 +94,13 @@ TEST_F(EmbeddedPrefix, IsSharedByEqualContentOnly) {
   EXPECT_EQ(cached(request_with(6, {{10, 130, 1, cat}})), 0);                    // other rows of the same
   EXPECT_EQ(cached(request_with(7, {{10, 60, 0, cat}, {70, 70, 0, cat}})), 64);  // the second begins anew
   EXPECT_EQ(cached(request_with(8, {{11, 129, 0, cat}})), 0);                    // elsewhere
+}
+
+TEST(EmbeddedRows, AreRefusedWhereTheModelTakesNone) {
+  Scheduler scheduler({.vocab = 100}, {.blocks = 64});
+  const Status refused = scheduler.submit(request_with(1, {{0, 5, 0, rows_named(1)}}));
+  ASSERT_FALSE(refused.is_ok());
+  EXPECT_NE(refused.error().message().find("takes none"), std::string::npos);
 }
 
 TEST_F(EmbeddedPrefix, SpansMustLieInOrderInThePrompt) {

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <vector>
 
 #include "ops/cpu/machine.h"
 
@@ -102,16 +101,17 @@ void run(Machine& machine, const FullAttention& op) {
   const std::int64_t rows = op.q.rows(), dim = op.q.shape[1] / op.heads;
   const std::int64_t groups = (rows + kQueriesMax - 1) / kQueriesMax;
   const HeadBlocks layout(rows, dim);
-  std::vector<std::int32_t> table(static_cast<std::size_t>(layout.count()));
-  std::iota(table.begin(), table.end(), 0);
   const std::int64_t kernel_floats = (attention_scratch_floats(dim, layout.padded, layout.padded) + 15) / 16 * 16;
   // A thread takes a stretch of (head, group of queries) and lays out each head that it meets.
   machine.split(op.heads * groups, 2 * rows * dim, [&](int thread, std::int64_t begin, std::int64_t end) {
     HeadBlocks blocks = layout;
     AttentionShare share;
-    share.scratch = machine.scratch(thread, kernel_floats + layout.count() * layout.block_floats());
+    const std::int64_t blocks_floats = layout.count() * layout.block_floats();
+    share.scratch = machine.scratch(thread, kernel_floats + blocks_floats + layout.count());
     blocks.data = share.scratch + kernel_floats;
-    share.blocks = table.data();
+    auto* table = reinterpret_cast<std::int32_t*>(blocks.data + blocks_floats);
+    std::iota(table, table + layout.count(), 0);
+    share.blocks = table;
     share.k = reinterpret_cast<const std::byte*>(blocks.data);
     share.v = reinterpret_cast<const std::byte*>(blocks.data + layout.k_floats());
     share.block_stride = layout.block_floats() * static_cast<std::int64_t>(sizeof(float));
