@@ -25,15 +25,16 @@ struct Options {
   EngineOptions engine;
   TextRequest request;
   std::string system;
+  std::vector<std::string> images;
 };
 
 constexpr const char* kHelp =
-    "/help   this list\n"
-    "/clear  forget the conversation\n"
+    "/help        this list\n"
+    "/clear       forget the conversation\n"
     "/image PATH  show a picture with what is said next\n"
-    "/stats  what the last answer took, and what the workers did\n"
-    "/quit   leave (or Ctrl-D)\n"
-    "Ctrl-C  stops an answer, or clears the line; pressed again at an empty prompt it leaves\n"
+    "/stats       what the last answer took, and what the workers did\n"
+    "/quit        leave (or Ctrl-D)\n"
+    "Ctrl-C       stops an answer, or clears the line; pressed again at an empty prompt it leaves\n"
     "All else is said to the model.\n";
 
 void print(const std::string& text) {
@@ -175,6 +176,7 @@ int run(const Options& options) {
   RunningEngine engine(*model.checkpoint, options.engine);
   {
     ChatSession session(*engine, model, options.request, options.system);
+    for (const std::string& path : options.images) session.show_picture(path);
     if (terminal) {
       Terminal(*engine, session).run();
     } else {
@@ -196,6 +198,9 @@ Action declare_chat(CLI::App& app) {
   options->request.sampling.temperature = 0.2f;
   options->request.sampling.top_p = 0.9f;
   app.add_option("--system", options->system, "what the system says first");
+  app.add_option("--image", options->images, "a picture that comes with what is said first; may be repeated")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   declare_sampling_options(app, options->request);
   declare_engine_options(app, options->engine);
   return [options] { return run(*options); };

@@ -35,7 +35,7 @@ void ChatSession::clear() {
 void ChatSession::show_picture(const std::string& path) {
   if (!model_.picture_tokens)
     throw Error(ErrorCode::kUnsupported, format("{} sees no pictures", model_.checkpoint->path()));
-  pictures_.push_back(open_picture_file(path));
+  add_picture(pictures_, open_picture_file(path), {});
   ++pictures_next_;
 }
 

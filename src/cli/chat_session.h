@@ -59,7 +59,7 @@ class ChatSession {
   const std::string system_;
   OrderedJson messages_ = OrderedJson::array();
   // Of the conversation, in order; messages have a part {"type": "image"} for each.
-  std::vector<std::shared_ptr<const PictureToSee>> pictures_;
+  Pictures pictures_;
   std::int64_t pictures_next_ = 0;  // so many of the last ones belong to what is said next
   RealClock clock_;
 };

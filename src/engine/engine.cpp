@@ -105,7 +105,7 @@ void Engine::load_tower(const Checkpoint& checkpoint, const LoadListener& count)
   weight_bytes_ += tower->weight_bytes();
   vision_ = std::make_unique<VisionWorker>(
       std::move(backend), std::move(tower),
-      VisionWorker::Limits{config_.picture_cache_mib << 20, config_.pictures_pending_mib << 20},
+      VisionWorker::Limits{config_.picture_cache_mib << 20, config_.pictures_pending_mib << 20, config_.queue_max},
       [this](Request request, std::shared_ptr<EventStream> events) {
         const RequestId id = request.id;
         if (const Status status = submit(std::move(request), events); !status) {

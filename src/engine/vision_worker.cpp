@@ -3,6 +3,7 @@
 
 #include "engine/vision_worker.h"
 
+#include <algorithm>
 #include <new>
 
 #include "base/error.h"
@@ -50,7 +51,6 @@ Status VisionWorker::submit(Request request, std::vector<PlacedPicture> pictures
     TANDEM_CHECK(rows == visual_rows(placed.picture->plan, config()), "a picture is not placed as a whole");
   }
   const auto job = std::make_shared<Job>();
-  for (const PlacedPicture& placed : pictures) job->bytes += std::ssize(placed.picture->picture.rgb);
   job->request = std::move(request);
   job->pictures = std::move(pictures);
   job->events = std::move(events);
@@ -59,14 +59,32 @@ Status VisionWorker::submit(Request request, std::vector<PlacedPicture> pictures
     end(job->request, *job->events, FinishReason::kCancelled);
     return Status::ok();
   }
-  if (!jobs_.empty() && pending_bytes_ + job->bytes > limits_.pending_bytes)
+  if (std::ssize(jobs_) >= limits_.requests)
     return {ErrorCode::kOutOfResources,
-            format("{} MiB of pictures are waiting to be seen, limit is {} MiB (--pictures-pending-mib)",
-                   pending_bytes_ >> 20, limits_.pending_bytes >> 20)};
-  pending_bytes_ += job->bytes;
+            format("{} requests wait for their pictures to be seen, limit is {} (--queue-max)", jobs_.size(),
+                   limits_.requests)};
+  const std::int64_t before = pending_bytes_;
+  count_pending(*job, 1);
+  if (!jobs_.empty() && pending_bytes_ > std::max(before, limits_.pending_bytes)) {
+    count_pending(*job, -1);
+    return {ErrorCode::kOutOfResources,
+            format("{} MiB of pictures wait to be seen, limit is {} MiB (--pictures-pending-mib)", pending_bytes_ >> 20,
+                   limits_.pending_bytes >> 20)};
+  }
   jobs_.push_back(job);
   changed_.notify_all();
   return Status::ok();
+}
+
+// Adds a job's pictures to what waits, or takes them away. A picture that several requests share counts once.
+void VisionWorker::count_pending(const Job& job, int sign) {
+  for (const PlacedPicture& placed : job.pictures) {
+    std::int64_t& uses = pending_[placed.picture.get()];
+    const bool waited = uses > 0;
+    uses += sign;
+    if (waited != (uses > 0)) pending_bytes_ += sign * std::ssize(placed.picture->picture.rgb);
+    if (uses == 0) pending_.erase(placed.picture.get());
+  }
 }
 
 void VisionWorker::cancel(RequestId id) {
@@ -91,29 +109,29 @@ std::shared_ptr<VisionWorker::Job> VisionWorker::next_job() {
 
 void VisionWorker::run() {
   while (const std::shared_ptr<Job> job = next_job()) {
-    Status failure;
+    Status seen;
     bool cancelled = false;
     try {
       see(*job);
     } catch (const Cancelled&) {
       cancelled = true;
     } catch (const Error& error) {
-      failure = {error.code(), error.message()};
+      seen = {error.code(), error.message()};
     } catch (const std::bad_alloc&) {
-      failure = {ErrorCode::kOutOfResources, "no memory to see the pictures in"};
+      seen = {ErrorCode::kOutOfResources, "no memory to see the pictures in"};
     }
     {
       // From here on a cancellation is the attention worker's, or comes before the request is handed to it.
       std::lock_guard lock(mutex_);
       cancelled |= job->cancelled;
-      if (!cancelled && failure) forward_(std::move(job->request), job->events);
+      if (!cancelled && seen) forward_(std::move(job->request), job->events);
       jobs_.pop_front();
-      pending_bytes_ -= job->bytes;
+      count_pending(*job, -1);
     }
     if (cancelled)
       end(job->request, *job->events, FinishReason::kCancelled);
-    else if (!failure)
-      end(job->request, *job->events, FinishReason::kError, failure);
+    else if (!seen)
+      end(job->request, *job->events, FinishReason::kError, seen);
   }
 }
 
@@ -127,12 +145,13 @@ void VisionWorker::see(Job& job) {
 
 VisionWorker::Rows VisionWorker::rows_of(const Job& job, const PictureToSee& picture) {
   ++stats_.pictures;
-  if (Rows known = remembered(picture.digest)) {
+  const Name name{job.request.cache_salt, picture.digest};
+  if (Rows known = remembered(name)) {
     ++stats_.cache_hits;
     return known;
   }
   Rows rows = encode(job, picture);
-  remember(rows);
+  remember(name, rows);
   return rows;
 }
 
@@ -156,21 +175,21 @@ VisionWorker::Rows VisionWorker::encode(const Job& job, const PictureToSee& pict
   return rows;
 }
 
-VisionWorker::Rows VisionWorker::remembered(const ContentDigest& digest) {
-  const auto found = by_digest_.find(digest);
-  if (found == by_digest_.end()) return nullptr;
+VisionWorker::Rows VisionWorker::remembered(const Name& name) {
+  const auto found = by_name_.find(name);
+  if (found == by_name_.end()) return nullptr;
   cache_.splice(cache_.begin(), cache_, found->second);
-  return cache_.front();
+  return cache_.front().rows;
 }
 
-void VisionWorker::remember(Rows rows) {
+void VisionWorker::remember(const Name& name, Rows rows) {
   if (bytes_of(*rows) > limits_.cache_bytes) return;
   cache_bytes_ += bytes_of(*rows);
-  cache_.push_front(std::move(rows));
-  by_digest_[cache_.front()->digest] = cache_.begin();
+  cache_.push_front({name, std::move(rows)});
+  by_name_[name] = cache_.begin();
   while (cache_bytes_ > limits_.cache_bytes) {
-    cache_bytes_ -= bytes_of(*cache_.back());
-    by_digest_.erase(cache_.back()->digest);
+    cache_bytes_ -= bytes_of(*cache_.back().rows);
+    by_name_.erase(cache_.back().name);
     cache_.pop_back();
   }
 }

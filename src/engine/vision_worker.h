@@ -3,7 +3,8 @@
 
 // The encoder of pictures: a thread, a backend and the vision tower. A request with pictures comes here first and goes
 // on to an attention worker when the rows of all its pictures are there, so no step ever waits for a picture. Rows are
-// kept by the content of the picture they came from, up to a number of bytes; the one used longest ago goes first.
+// kept by the content of the picture they came from, up to a number of bytes; the one used longest ago goes first. As
+// with prefixes of prompts, a cache salt keeps apart what must not be shared.
 #pragma once
 
 #include <atomic>
@@ -46,6 +47,7 @@ class VisionWorker {
   struct Limits {
     std::int64_t cache_bytes = 256 << 20;    // of encoded rows (--picture-cache-mib)
     std::int64_t pending_bytes = 512 << 20;  // of decoded pictures that wait (--pictures-pending-mib)
+    std::int64_t requests = 1024;            // that wait (--queue-max)
   };
   // Takes a request that is complete now. Called on this worker's thread.
   using Forward = std::function<void(Request, std::shared_ptr<EventStream>)>;
@@ -74,31 +76,41 @@ class VisionWorker {
     Request request;
     std::vector<PlacedPicture> pictures;
     std::shared_ptr<EventStream> events;
-    std::int64_t bytes = 0;  // of decoded pictures
     std::atomic<bool> cancelled{false};
   };
   using Rows = std::shared_ptr<const EmbeddingRows>;
+  struct Name {
+    std::uint64_t salt;
+    ContentDigest digest;
+    auto operator<=>(const Name&) const = default;
+  };
+  struct Remembered {
+    Name name;
+    Rows rows;
+  };
 
   std::shared_ptr<Job> next_job();
+  void count_pending(const Job& job, int sign);
   void see(Job& job);
   Rows rows_of(const Job& job, const PictureToSee& picture);
   Rows encode(const Job& job, const PictureToSee& picture);
-  Rows remembered(const ContentDigest& digest);
-  void remember(Rows rows);
+  Rows remembered(const Name& name);
+  void remember(const Name& name, Rows rows);
 
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Step3Vision> vision_;
   const Limits limits_;
   const Forward forward_;
   std::unique_ptr<Arena> arena_;
-  std::list<Rows> cache_;  // used last in front; of this worker's thread alone
-  std::map<ContentDigest, std::list<Rows>::iterator> by_digest_;
+  std::list<Remembered> cache_;  // used last in front; of this worker's thread alone
+  std::map<Name, std::list<Remembered>::iterator> by_name_;
   std::int64_t cache_bytes_ = 0;
   Stats stats_;
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::shared_ptr<Job>> jobs_;  // the first one is under way
+  std::deque<std::shared_ptr<Job>> jobs_;                // the first one is under way
+  std::map<const PictureToSee*, std::int64_t> pending_;  // and how often; several requests may share one
   std::int64_t pending_bytes_ = 0;
   bool stopping_ = false;
 };

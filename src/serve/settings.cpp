@@ -38,7 +38,7 @@ constexpr SettingRow kRows[] = {
     {"connections-max", "open connections; 503 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.connections_max; }, 1, kCountMax, true},
     {"header-bytes-max", "request line and headers; 431 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.header_bytes_max; }, 1024, 1 << 20, true},
     {"headers-max", "number of headers; 431 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.headers_max; }, 8, 10'000, true},
-    {"body-bytes-max", "request body; 413 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.body_bytes_max; }, 1024, 1 << 30, true},
+    {"body-bytes-max", "request body; 413 beyond; 0: 2 MiB, or 32 MiB where the model sees pictures", [](ServeSettings& s) -> Place { return &s.http.limits.body_bytes_max; }, 0, 1 << 30, true},
     {"idle-ms-max", "how long a connection may stay open between requests; closed beyond", [](ServeSettings& s) -> Place { return &s.http.limits.idle_ms_max; }, 10, kMsMax, true},
     {"head-ms-max", "time to send the headers; 408 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.head_ms_max; }, 10, kMsMax, true},
     {"body-ms-max", "time to send the body; 408 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.body_ms_max; }, 10, kMsMax, true},
@@ -57,6 +57,9 @@ constexpr SettingRow kRows[] = {
     {"salt-bytes-max", "length of cache_salt; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.salt_bytes_max; }, 16, 4096, true},
     {"tools-max", "tools of one request, and calls in one message; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.tools_max; }, 1, 4096, true},
     {"tool-bytes-max", "length of one tool's JSON, and of the arguments of one call; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.tool_bytes_max; }, 256, 16 << 20, true},
+    {"pictures-max", "pictures of one conversation; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.pictures_max; }, 0, 1024, true},
+    {"picture-bytes-max", "length of one picture's file; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.picture_bytes_max; }, 1024, 256 << 20, true},
+    {"picture-pixels-max", "width times height of one picture, and a third of those of all in one conversation; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.picture_pixels_max; }, 1024, 1 << 30, true},
     {"streams-max", "answers under way for all clients together; 429 beyond", [](ServeSettings& s) -> Place { return &s.streams_max; }, 1, kCountMax, true},
 };
 // clang-format on

@@ -137,14 +137,15 @@ std::vector<std::int32_t> OpenModel::chat_prompt(const OrderedJson& messages, co
   return encode_chat(tokenizer, *chat_template, renamed, variables, tools);
 }
 
-PicturePrompt OpenModel::picture_prompt(const OrderedJson& messages,
-                                        const std::vector<std::shared_ptr<const PictureToSee>>& pictures,
+PicturePrompt OpenModel::picture_prompt(const OrderedJson& messages, const Pictures& pictures,
                                         const OrderedJson& variables, const OrderedJson& tools) const {
-  if (!pictures.empty() && !picture_tokens)
-    throw Error(ErrorCode::kUnsupported, format("{} sees no pictures", checkpoint->path()));
-  std::vector<std::int32_t> ids = chat_prompt(messages, variables, tools);
-  if (!picture_tokens) return {std::move(ids), {}};
-  return expand_pictures(ids, pictures, *picture_tokens);
+  return with_pictures(chat_prompt(messages, variables, tools), pictures);
+}
+
+PicturePrompt OpenModel::with_pictures(std::vector<std::int32_t> ids, const Pictures& pictures) const {
+  if (picture_tokens) return expand_pictures(ids, pictures, *picture_tokens);
+  if (!pictures.empty()) throw Error(ErrorCode::kUnsupported, "this model sees no pictures");
+  return {std::move(ids), {}};
 }
 
 OpenModel open_model(const std::string& path) {

@@ -35,10 +35,11 @@ struct OpenModel {
                                         const OrderedJson& variables = OrderedJson::object(),
                                         const OrderedJson& tools = nullptr) const;
   // A conversation whose contents have parts {"type": "image"}, one for each picture, in order.
-  PicturePrompt picture_prompt(const OrderedJson& messages,
-                               const std::vector<std::shared_ptr<const PictureToSee>>& pictures,
+  PicturePrompt picture_prompt(const OrderedJson& messages, const Pictures& pictures,
                                const OrderedJson& variables = OrderedJson::object(),
                                const OrderedJson& tools = nullptr) const;
+  // Puts pictures at the placeholders of a prompt. Throws Error when the model sees none, or there are not as many.
+  PicturePrompt with_pictures(std::vector<std::int32_t> ids, const Pictures& pictures) const;
 };
 
 // path as Checkpoint::open takes it. Throws Error naming what is missing or wrong.

@@ -45,9 +45,19 @@ std::shared_ptr<const PictureToSee> open_picture_url(const OrderedJson& image_ur
   return open_picture(read_data_url(text, rules.file.bytes_max), rules);
 }
 
-std::vector<std::shared_ptr<const PictureToSee>> take_pictures(OrderedJson& messages, std::int64_t count_max,
-                                                               const PictureOpener& open) {
-  std::vector<std::shared_ptr<const PictureToSee>> pictures;
+void add_picture(Pictures& pictures, std::shared_ptr<const PictureToSee> picture, const PictureRules& rules) {
+  if (std::ssize(pictures) >= rules.count_max)
+    throw Error(ErrorCode::kInvalidArgument, format("more than {} pictures in one prompt", rules.count_max));
+  std::int64_t pixels = 0;
+  pictures.push_back(std::move(picture));
+  for (const auto& one : pictures) pixels += std::ssize(one->picture.rgb) / 3;
+  if (pixels > rules.pixels_max)
+    throw Error(ErrorCode::kInvalidArgument,
+                format("the prompt's pictures have {} pixels together, limit is {}", pixels, rules.pixels_max));
+}
+
+Pictures take_pictures(OrderedJson& messages, const PictureRules& rules, const PictureOpener& open) {
+  Pictures pictures;
   if (!messages.is_array()) return pictures;
   for (OrderedJson& message : messages) {
     if (!message.is_object() || !message.contains("content") || !message["content"].is_array()) continue;
@@ -55,9 +65,7 @@ std::vector<std::shared_ptr<const PictureToSee>> take_pictures(OrderedJson& mess
       const bool shows =
           part.is_object() && part.contains("type") && (part["type"] == "image" || part["type"] == "image_url");
       if (!shows) continue;
-      if (std::ssize(pictures) == count_max)
-        throw Error(ErrorCode::kInvalidArgument, format("more than {} pictures in one prompt", count_max));
-      pictures.push_back(open(part));
+      add_picture(pictures, open(part), rules);
       part = {{"type", "image"}};
     }
   }
@@ -126,8 +134,7 @@ class Placing {
 
 }  // namespace
 
-PicturePrompt expand_pictures(const std::vector<std::int32_t>& ids,
-                              const std::vector<std::shared_ptr<const PictureToSee>>& pictures,
+PicturePrompt expand_pictures(const std::vector<std::int32_t>& ids, const Pictures& pictures,
                               const PictureTokens& tokens) {
   if (const auto places = std::ranges::count(ids, tokens.row); places != std::ssize(pictures))
     throw Error(ErrorCode::kInvalidArgument,

@@ -22,7 +22,9 @@ namespace tandem {
 struct PictureRules {
   PictureLimits file;
   CropLimits crops;
-  std::int64_t count_max = 32;  // in one prompt
+  // Of one prompt.
+  std::int64_t count_max = 32;
+  std::int64_t pixels_max = 120'000'000;
 };
 
 // Decodes and plans. Throws Error with the reason; nothing is kept of a picture that is refused.
@@ -33,11 +35,14 @@ std::shared_ptr<const PictureToSee> open_picture_file(const std::string& path, c
 // Of {"url": "data:image/png;base64,…"} or the text alone, as OpenAI's image_url part has it. Other URLs are refused.
 std::shared_ptr<const PictureToSee> open_picture_url(const OrderedJson& image_url, const PictureRules& rules = {});
 
+using Pictures = std::vector<std::shared_ptr<const PictureToSee>>;
+// Adds one to those of a prompt. Throws Error{kInvalidArgument} for more than the rules allow.
+void add_picture(Pictures& pictures, std::shared_ptr<const PictureToSee> picture, const PictureRules& rules);
+
 // Takes the pictures out of a conversation: every part of type "image" or "image_url" is opened and becomes
-// {"type": "image"}, as templates want it. Throws Error for more than count_max.
+// {"type": "image"}, as templates want it.
 using PictureOpener = std::function<std::shared_ptr<const PictureToSee>(const OrderedJson& part)>;
-std::vector<std::shared_ptr<const PictureToSee>> take_pictures(OrderedJson& messages, std::int64_t count_max,
-                                                               const PictureOpener& open);
+Pictures take_pictures(OrderedJson& messages, const PictureRules& rules, const PictureOpener& open);
 
 // The tokens around rows of pictures.
 struct PictureTokens {
@@ -56,8 +61,7 @@ struct PicturePrompt {
 };
 
 // Each placeholder in ids becomes the next picture. Throws Error{kInvalidArgument} unless there are as many of both.
-PicturePrompt expand_pictures(const std::vector<std::int32_t>& ids,
-                              const std::vector<std::shared_ptr<const PictureToSee>>& pictures,
+PicturePrompt expand_pictures(const std::vector<std::int32_t>& ids, const Pictures& pictures,
                               const PictureTokens& tokens);
 
 }  // namespace tandem

@@ -95,7 +95,7 @@ std::shared_ptr<const PictureToSee> picture_of(const OrderedJson& part) {
 }
 
 PicturePrompt conversation_of(OrderedJson messages, const OpenModel& model) {
-  const auto pictures = take_pictures(messages, PictureRules().count_max, picture_of);
+  const Pictures pictures = take_pictures(messages, PictureRules(), picture_of);
   return model.picture_prompt(messages, pictures);
 }
 
@@ -104,7 +104,7 @@ PicturePrompt prompt_of(const OrderedJson& object, const OpenModel& model, bool 
   if (forms != 1)
     throw Error(ErrorCode::kInvalidArgument,
                 format("a request has one of \"prompt\", \"messages\" and \"prompt_ids\", this one has {}", forms));
-  if (object.contains("prompt_ids")) return {ids("prompt_ids", object["prompt_ids"]), {}};
+  if (object.contains("prompt_ids")) return model.with_pictures(ids("prompt_ids", object["prompt_ids"]), {});
   if (object.contains("messages")) return conversation_of(object["messages"], model);
   if (!object["prompt"].is_string()) wrong("prompt", "text");
   const auto& text = object["prompt"].get_ref<const std::string&>();

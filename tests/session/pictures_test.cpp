@@ -27,7 +27,7 @@ std::shared_ptr<const PictureToSee> picture_of(PictureSize size) {
 class PicturesTest : public testing::Test {
  protected:
   std::vector<std::int32_t> expanded(std::vector<std::int32_t> ids, const std::vector<PictureSize>& sizes) {
-    std::vector<std::shared_ptr<const PictureToSee>> pictures;
+    Pictures pictures;
     for (const PictureSize size : sizes) pictures.push_back(picture_of(size));
     return expand_pictures(ids, pictures, tokens_).ids;
   }
