@@ -39,7 +39,8 @@ struct EmbeddedSpan {
 // things: the table forgets, and then gives new ones.
 class ContentIds {
  public:
-  explicit ContentIds(std::size_t entries_max = 1 << 16) : entries_max_(entries_max) {}
+  ContentIds() = default;
+  explicit ContentIds(std::size_t entries_max) : entries_max_(entries_max) {}
 
   // The numbers that stand in the prefix for the span's tokens, none of which is a token id: one for its first row and
   // one for the others, which tells two spans side by side from a longer one. None when numbers have run out.
@@ -56,7 +57,7 @@ class ContentIds {
   };
   static constexpr std::int32_t kNumbers = 1 << 30;  // two keys each, below zero
 
-  std::size_t entries_max_;
+  std::size_t entries_max_ = 1 << 16;
   std::map<Content, std::int32_t> numbers_;
   std::int32_t next_ = 0;
 };
