@@ -3,6 +3,7 @@
 
 // From a checkpoint to a model: which architecture, whether everything is there, then the weights.
 #include "base/error.h"
+#include "base/format.h"
 #include "model/deepseek_v3.h"
 #include "model/llama.h"
 #include "model/model.h"

@@ -64,8 +64,9 @@ class VisionWorkerTest : public testing::Test {
     auto vision = load_vision(*checkpoint, *backend);
     worker_ = std::make_unique<VisionWorker>(std::move(backend), std::move(vision), limits,
                                              [this](Request request, std::shared_ptr<EventStream> events) {
-                                               events->push({.id = request.id, .finish = FinishReason::kStop});
+                                               const RequestId id = request.id;
                                                forwarded_.push_back(std::move(request));
+                                               events->push({.id = id, .finish = FinishReason::kStop});
                                              });
     thread_ = std::thread([this] { worker_->run(); });
   }
