@@ -62,8 +62,8 @@ std::string read_data_url(std::string_view url, std::size_t bytes_max) {
   if (comma == std::string_view::npos || !url.substr(0, comma).ends_with(kEncoding))
     refuse("data URL: must be data:TYPE;base64,DATA");
   const std::string_view data = url.substr(comma + 1);
-  if (data.size() / 4 * 3 > bytes_max + 3)
-    refuse(format("data URL: it has about {} bytes, limit is {}", data.size() / 4 * 3, bytes_max));
+  const std::size_t bytes = (data.find_last_not_of('=') + 1) * 3 / 4;  // 0 where there is nothing else
+  if (bytes > bytes_max) refuse(format("data URL: it has {} bytes, limit is {}", bytes, bytes_max));
   return decode_base64(data);
 }
 

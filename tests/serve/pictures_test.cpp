@@ -158,7 +158,7 @@ TEST(PictureLimits, HoldForTheFileAndForAllOfAPrompt) {
   const auto message = [&](Json content) {
     return server.chat(said(std::move(content))).error()["message"].get<std::string>();
   };
-  EXPECT_THAT(message({picture_part(png + std::string(1024, 'a'))}), HasSubstr("data URL: it has about 1236 bytes"));
+  EXPECT_THAT(message({picture_part(png + std::string(1024, 'a'))}), HasSubstr("data URL: it has 1237 bytes, limit is 1024"));
   EXPECT_THAT(message({picture_part(png), picture_part(png), picture_part(png)}),
               HasSubstr("more than 2 pictures in one prompt"));
   TestServerConfig few{.model = kModel};
