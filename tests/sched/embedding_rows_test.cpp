@@ -74,7 +74,7 @@ class EmbeddedPrefix : public testing::Test {
           if (rows.samples) result.tokens.push_back({.id = 1});
           results.push_back(result);
         }
-      scheduler_.commit(results);
+      scheduler_.commit(results, {});
       scheduler_.check_integrity();
       for (const RequestEvent& event : scheduler_.take_events()) cached_tokens = event.cached_tokens;
     }
