@@ -128,7 +128,7 @@ TEST_F(ServedPictures, WhatIsNoPictureAtAllIsRefusedToo) {
   for (const char* url : {"https://example.com/cat.png", "http://127.0.0.1/x", "file:///etc/passwd", "cat.png", ""})
     expect_refused({url_part(url)}, "remote pictures are not fetched: send a data URL");
   expect_refused({url_part("data:image/png,abc")}, "must be data:TYPE;base64,DATA");
-  expect_refused({url_part("data:image/png;base64,Zm9 v")}, "character 4 of its data is not base64");
+  expect_refused({url_part("data:image/png;base64,Zm 9")}, "character 3 of its data is not base64");
   expect_refused({{{"type", "image_url"}}}, "without image_url");
   expect_refused({{{"type", "image_url"}, {"image_url", 7}}}, "image_url must be");
   expect_refused({{{"type", "input_audio"}}}, "parts other than text and image_url");
@@ -158,7 +158,8 @@ TEST(PictureLimits, HoldForTheFileAndForAllOfAPrompt) {
   const auto message = [&](Json content) {
     return server.chat(said(std::move(content))).error()["message"].get<std::string>();
   };
-  EXPECT_THAT(message({picture_part(png + std::string(1024, 'a'))}), HasSubstr("data URL: it has 1237 bytes, limit is 1024"));
+  EXPECT_THAT(message({picture_part(png + std::string(1024, 'a'))}),
+              HasSubstr("data URL: it has 1237 bytes, limit is 1024"));
   EXPECT_THAT(message({picture_part(png), picture_part(png), picture_part(png)}),
               HasSubstr("more than 2 pictures in one prompt"));
   TestServerConfig few{.model = kModel};
