@@ -122,7 +122,7 @@ void AttentionWorker::execute(const Command& command) {
 void AttentionWorker::embed(State& state) {
   const RowBatch& rows = state.inputs->rows();
   parts_.model->embed(workspace(), rows, state.residual);
-  if (rows.embedded.rows() > 0)
+  if (rows.embedded && rows.embedded.rows() > 0)  // a model that takes none has no place for them
     parts_.backend->run(
         ScatterScaledRows{state.residual.stream, rows.embedded, rows.embedded_at, rows.embedded_weights});
 }
