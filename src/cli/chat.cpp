@@ -199,7 +199,7 @@ Action declare_chat(CLI::App& app) {
   options->request.sampling.top_p = 0.9f;
   app.add_option("--system", options->system, "what the system says first");
   app.add_option("--image", options->images, "a picture that comes with what is said first; may be repeated")
-      ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   declare_sampling_options(app, options->request);
   declare_engine_options(app, options->engine);

@@ -186,7 +186,7 @@ Action declare_generate(CLI::App& app) {
   app.add_flag("--chat", options->chat, "a prompt is what a user says in a conversation, not a text to complete");
   app.add_option("--system", options->system, "what the system says before each prompt; implies --chat");
   app.add_option("--image", options->images, "a picture that comes before each prompt; may be repeated; implies --chat")
-      ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("--text", options->format.text_only, "of one prompt: the text alone");
   app.add_flag("--token-ids", options->format.token_ids, "list the ids of each answer");

@@ -96,7 +96,7 @@ TEST_F(Chat, AnAnswerCanBeStopped) {
 TEST(ChatWithPictures, ShowsThemWithWhatIsSaidNext) {
   const OpenModel model = open_model("tests/goldens/step3_vl");
   EngineConfig config;
-  config.context_tokens_max = 768;
+  config.context_tokens_max = 1024;
   config.sequences_max = 1;
   const std::unique_ptr<Engine> engine = Engine::start(*model.checkpoint, config);
   TextRequest request;
@@ -185,7 +185,8 @@ TEST_F(ChatTerminal, CommandsAndHistory) {
   EXPECT_EQ(std::filesystem::status(state_ / "tandem" / "chat_history").permissions(),
             std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
 
-  EXPECT_THAT(chat({{"> ", "\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\r"}, {"/clear       forget", "\x04"}}).status, 0);
+  EXPECT_THAT(
+      chat({{"> ", "\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\r"}, {"/clear       forget", "\x04"}}).status, 0);
 }
 
 TEST_F(ChatTerminal, TheEndOfInputLeaves) {
