@@ -71,7 +71,8 @@ class WeightReader {
 
   // Parts stacked along the output rows into one packed matrix.
   std::unique_ptr<Weight> matrix(Part part, const std::vector<WeightName>& parts);
-  // A plain tensor or range with rows and columns exchanged: [columns, rows]. Kept as f32 where the file is quantised.
+  // A tensor or range with rows and columns exchanged: [columns, rows]. Keeps the type of the file where its blocks can
+  // be exchanged too (E4M3 from a row that begins a block); is f32 where they cannot.
   std::unique_ptr<Weight> transposed(Part part, const WeightName& w);
   // The multiple at which the width of a gated FFN may be cut into slices: 32, or the quantisation blocks along it.
   std::int64_t slice_granule(const std::string& gate, const std::string& up, const std::string& down) const;
