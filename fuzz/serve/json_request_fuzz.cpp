@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Any bytes as the body of a request, for the route that the first byte chooses: an ApiError of OpenAI's form, or a
-// request whose every number is within its range. The model is a tiny one of the tests: run from the source root.
+// request whose every number is within its range. The models are tiny ones of the tests, of which one sees pictures:
+// run from the source root.
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -16,19 +18,27 @@ namespace {
 
 using namespace tandem;
 
-const RequestLimits kLimits = {.json_values_max = 4096, .messages_max = 16, .prompts_max = 4, .choices_max = 8};
+const RequestLimits kLimits = {.json_values_max = 4096,
+                               .messages_max = 16,
+                               .prompts_max = 4,
+                               .choices_max = 8,
+                               .pictures_max = 4,
+                               .picture_pixels_max = 1'000'000};
 
-const RequestScope& scope() {
-  static const OpenModel model = open_model("tests/goldens/llama");
-  static const GrammarVocabulary grammars(model.tokenizer, model.stop_ids);
-  static const RequestScope scope = {.model = model,
-                                     .limits = kLimits,
-                                     .grammars = grammars,
-                                     .model_name = "llama",
-                                     .vocab = 512,
-                                     .context_tokens_max = 512,
-                                     .kv_tokens = 4096};
-  return scope;
+const RequestScope& scope_of(bool sees) {
+  static const OpenModel text = open_model("tests/goldens/llama"), vision = open_model("tests/goldens/step3_vl");
+  static const GrammarVocabulary of_text(text.tokenizer, text.stop_ids), of_vision(vision.tokenizer, vision.stop_ids);
+  const auto scope = [](const OpenModel& model, const GrammarVocabulary& grammars) {
+    return RequestScope{.model = model,
+                        .limits = kLimits,
+                        .grammars = grammars,
+                        .model_name = "llama",
+                        .vocab = 512,
+                        .context_tokens_max = 4096,
+                        .kv_tokens = 4096};
+  };
+  static const RequestScope for_text = scope(text, of_text), for_vision = scope(vision, of_vision);
+  return sees ? for_vision : for_text;
 }
 
 bool within(double value, double min, double max) {
@@ -47,28 +57,46 @@ void check_options(const TextRequest& options) {
   TANDEM_CHECK(check_sampling(s, 512).is_ok(), "the engine would refuse what was let in");
 }
 
-void check_request(const CompletionRequest& request) {
+void check_pictures(const CompletionRequest::Prompt& prompt, const RequestScope& scope) {
+  TANDEM_CHECK(prompt.pictures.size() <= static_cast<std::size_t>(kLimits.pictures_max), "too many pictures");
+  TANDEM_CHECK(prompt.pictures.empty() || scope.model.picture_tokens, "pictures for a model that sees none");
+  std::int64_t rows = 0, end = 0;
+  for (const PlacedPicture& picture : prompt.pictures)
+    for (const PlacedPicture::Place& place : picture.places) {
+      TANDEM_CHECK(place.position >= end && place.count > 0, "places out of order");
+      end = place.position + place.count;
+      rows += place.count;
+    }
+  TANDEM_CHECK(end <= std::ssize(prompt.ids), "a picture outside its prompt");
+  if (scope.model.picture_tokens)
+    TANDEM_CHECK(std::ranges::count(prompt.ids, scope.model.picture_tokens->row) == rows,
+                 "a placeholder without a row");
+}
+
+void check_request(const CompletionRequest& request, const RequestScope& scope) {
   check_options(request.options);
   TANDEM_CHECK(!request.prompts.empty() && request.choices() <= kLimits.choices_max, "too many answers, or none");
   for (const CompletionRequest::Prompt& prompt : request.prompts) {
     TANDEM_CHECK(!prompt.ids.empty() && prompt.new_tokens_max >= 1, "a prompt or an answer without tokens");
-    TANDEM_CHECK(static_cast<std::int64_t>(prompt.ids.size()) + prompt.new_tokens_max <= scope().context_tokens_max,
+    TANDEM_CHECK(static_cast<std::int64_t>(prompt.ids.size()) + prompt.new_tokens_max <= scope.context_tokens_max,
                  "longer than the context");
+    if (request.endpoint == Endpoint::kChat) check_pictures(prompt, scope);
     for (const std::int32_t id : prompt.ids) TANDEM_CHECK(id >= 0 && id < 512, "an id outside the vocabulary");
   }
 }
 
 void read(std::uint8_t route, std::string_view body) {
+  const RequestScope& scope = scope_of(route / 4 % 2 != 0);
   switch (route % 4) {
     case 0:
-      return check_request(read_completion_request(body, Endpoint::kChat, scope()));
+      return check_request(read_completion_request(body, Endpoint::kChat, scope), scope);
     case 1:
-      return check_request(read_completion_request(body, Endpoint::kCompletions, scope()));
+      return check_request(read_completion_request(body, Endpoint::kCompletions, scope), scope);
     case 2:
-      answer_tokenize(body, scope());
+      answer_tokenize(body, scope);
       return;
     default:
-      answer_detokenize(body, scope());
+      answer_detokenize(body, scope);
   }
 }
 

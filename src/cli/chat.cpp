@@ -25,14 +25,16 @@ struct Options {
   EngineOptions engine;
   TextRequest request;
   std::string system;
+  std::vector<std::string> images;
 };
 
 constexpr const char* kHelp =
-    "/help   this list\n"
-    "/clear  forget the conversation\n"
-    "/stats  what the last answer took, and what the workers did\n"
-    "/quit   leave (or Ctrl-D)\n"
-    "Ctrl-C  stops an answer, or clears the line; pressed again at an empty prompt it leaves\n"
+    "/help        this list\n"
+    "/clear       forget the conversation\n"
+    "/image PATH  show a picture with what is said next\n"
+    "/stats       what the last answer took, and what the workers did\n"
+    "/quit        leave (or Ctrl-D)\n"
+    "Ctrl-C       stops an answer, or clears the line; pressed again at an empty prompt it leaves\n"
     "All else is said to the model.\n";
 
 void print(const std::string& text) {
@@ -110,11 +112,25 @@ class Terminal {
       print(kHelp);
     else if (word == "/clear")
       session_.clear();
+    else if (word.starts_with("/image"))
+      show_picture(word);
     else if (word == "/stats")
       print(stats_text(engine_, last_));
     else
       note(format("no command {}; /help lists them", word));
     return true;
+  }
+
+  // "/image PATH"; the path may have spaces.
+  void show_picture(const std::string& command) {
+    const std::size_t path = command.find_first_not_of(" \t", 6);
+    try {
+      if (path == std::string::npos || path == 6) throw Error(ErrorCode::kInvalidArgument, "usage: /image PATH");
+      session_.show_picture(command.substr(path));
+      note("it is shown with what you say next");
+    } catch (const Error& error) {
+      note(error.message());
+    }
   }
 
   void answer(const std::string& text) {
@@ -160,6 +176,7 @@ int run(const Options& options) {
   RunningEngine engine(*model.checkpoint, options.engine);
   {
     ChatSession session(*engine, model, options.request, options.system);
+    for (const std::string& path : options.images) session.show_picture(path);
     if (terminal) {
       Terminal(*engine, session).run();
     } else {
@@ -181,6 +198,9 @@ Action declare_chat(CLI::App& app) {
   options->request.sampling.temperature = 0.2f;
   options->request.sampling.top_p = 0.9f;
   app.add_option("--system", options->system, "what the system says first");
+  app.add_option("--image", options->images, "a picture that comes with what is said first; may be repeated")
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   declare_sampling_options(app, options->request);
   declare_engine_options(app, options->engine);
   return [options] { return run(*options); };

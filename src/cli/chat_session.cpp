@@ -4,6 +4,7 @@
 #include "cli/chat_session.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/format.h"
 
@@ -27,6 +28,24 @@ ChatSession::ChatSession(Engine& engine, const OpenModel& model, TextRequest req
 
 void ChatSession::clear() {
   messages_.clear();
+  pictures_.clear();
+  pictures_next_ = 0;
+}
+
+void ChatSession::show_picture(const std::string& path) {
+  if (!model_.picture_tokens)
+    throw Error(ErrorCode::kUnsupported, format("{} sees no pictures", model_.checkpoint->path()));
+  add_picture(pictures_, open_picture_file(path), {});
+  ++pictures_next_;
+}
+
+// A question with its pictures, and its answer.
+void ChatSession::forget_oldest_turn() {
+  const OrderedJson& content = messages_[0]["content"];
+  const auto shown = std::ranges::count_if(
+      content, [](const OrderedJson& part) { return part.is_object() && part["type"] == "image"; });
+  pictures_.erase(pictures_.begin(), pictures_.begin() + shown);
+  messages_.erase(messages_.begin(), messages_.begin() + 2);
 }
 
 OrderedJson ChatSession::with_system() const {
@@ -40,23 +59,22 @@ OrderedJson ChatSession::with_system() const {
 TextRequest ChatSession::fitting_request(std::int64_t& turns_dropped) {
   const std::int64_t context = engine_.config().context_tokens_max;
   const std::int64_t reserve = std::min(kAnswerTokensMin, context / 4);
-  const OrderedJson before = messages_;
   TextRequest request = request_;
   while (true) {
-    request.prompt = model_.chat_prompt(with_system());
+    PicturePrompt prompt = model_.picture_prompt(with_system(), pictures_);
+    request.prompt = std::move(prompt.ids);
+    request.pictures = std::move(prompt.pictures);
     const auto tokens = static_cast<std::int64_t>(request.prompt.size());
     if (tokens + reserve <= context) {
       if (request.new_tokens_max > context - tokens)
         request.new_tokens_max = static_cast<std::int32_t>(context - tokens);
       return request;
     }
-    if (messages_.size() < 3) {  // the question alone
-      messages_ = before;
+    if (messages_.size() < 3)  // the question alone
       throw Error(ErrorCode::kInvalidArgument,
                   format("prompt has {} tokens, limit is {} (--context-tokens-max, less {} for the answer)", tokens,
                          context - reserve, reserve));
-    }
-    messages_.erase(messages_.begin(), messages_.begin() + 2);  // a question and its answer
+    forget_oldest_turn();
     turns_dropped += 2;
   }
 }
@@ -64,7 +82,14 @@ TextRequest ChatSession::fitting_request(std::int64_t& turns_dropped) {
 ChatSession::Answer ChatSession::ask(const std::string& text, const std::function<void(const std::string&)>& show,
                                      const std::function<bool()>& stop) {
   const OrderedJson before = messages_;
-  messages_.push_back({{"role", "user"}, {"content", text}});
+  const auto pictures_before = pictures_;
+  OrderedJson content = text;
+  if (pictures_next_ > 0) {
+    content = OrderedJson::array();
+    for (std::int64_t i = 0; i < pictures_next_; ++i) content.push_back({{"type", "image"}});
+    content.push_back({{"type", "text"}, {"text", text}});
+  }
+  messages_.push_back({{"role", "user"}, {"content", content}});
   try {
     std::int64_t turns_dropped = 0;
     Result<RequestId> id = session_.submit(fitting_request(turns_dropped));
@@ -73,9 +98,11 @@ ChatSession::Answer ChatSession::ask(const std::string& text, const std::functio
     Answer answer = receive(id.value(), said, show, stop);
     answer.turns_dropped = turns_dropped;
     messages_.push_back({{"role", "assistant"}, {"content", said}});
+    pictures_next_ = 0;
     return answer;
   } catch (const Error&) {
     messages_ = before;
+    pictures_ = pictures_before;
     throw;
   }
 }

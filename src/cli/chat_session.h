@@ -35,6 +35,8 @@ class ChatSession {
     std::int64_t turns_dropped = 0;  // messages that were left out for room, from now on
     AnswerStats stats;
   };
+  // Shows a picture with what is said next. Throws Error when it is none, or the model sees none.
+  void show_picture(const std::string& path);
   // Says text to the model; show gets the answer as it comes, stop is asked often whether to end it. Throws Error when
   // there is no answer; the conversation is then as before.
   Answer ask(const std::string& text, const std::function<void(const std::string&)>& show,
@@ -47,6 +49,7 @@ class ChatSession {
   TextRequest fitting_request(std::int64_t& turns_dropped);
   Answer receive(RequestId id, std::string& text, const std::function<void(const std::string&)>& show,
                  const std::function<bool()>& stop);
+  void forget_oldest_turn();
   OrderedJson with_system() const;
 
   Engine& engine_;
@@ -55,6 +58,9 @@ class ChatSession {
   const TextRequest request_;
   const std::string system_;
   OrderedJson messages_ = OrderedJson::array();
+  // Of the conversation, in order; messages have a part {"type": "image"} for each.
+  Pictures pictures_;
+  std::int64_t pictures_next_ = 0;  // so many of the last ones belong to what is said next
   RealClock clock_;
 };
 

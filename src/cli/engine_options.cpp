@@ -106,8 +106,11 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
   option("--queue-max", c.queue_max, "requests that wait");
   option("--resend-after-ms", c.resend_after_ms, "a hand-over without an answer for so long is sent again");
   option("--resends-max", c.resends_max, "then the requests of its micro-batch fail");
+  option("--picture-cache-mib", c.picture_cache_mib, "of pictures' rows, kept for prompts that bring them again");
+  option("--pictures-pending-mib", c.pictures_pending_mib, "of decoded pictures that wait to be seen");
   option("--trace", o.trace_file, "file to write a Chrome/Perfetto trace to");
   app.add_flag("!--no-prefix-cache", c.prefix_cache, "compute every prompt from its start")->group(group);
+  app.add_flag("!--no-vision", c.vision, "load a model that sees pictures without its eyes")->group(group);
   app.add_flag("--check", c.checked, "validate every operator before it runs")->group(group);
   app.add_flag("-q,--quiet", o.quiet, "say nothing but errors on standard error")->group(group);
 }

@@ -30,6 +30,7 @@ struct Options {
   std::string file;   // one prompt
   std::string jsonl;  // a request per line
   std::string system;
+  std::vector<std::string> images;
   bool chat = false;
   bool unordered = false;
   std::int32_t logprobs = -1;
@@ -88,9 +89,17 @@ class Generation {
 
  private:
   OrderedJson request_of(const std::string& prompt) const {
-    if (options_.system.empty()) return {{"prompt", prompt}};
-    return {
-        {"messages", {{{"role", "system"}, {"content", options_.system}}, {{"role", "user"}, {"content", prompt}}}}};
+    if (options_.system.empty() && options_.images.empty()) return {{"prompt", prompt}};
+    OrderedJson content = prompt;
+    if (!options_.images.empty()) {
+      content = OrderedJson::array();
+      for (const std::string& path : options_.images) content.push_back({{"type", "image"}, {"path", path}});
+      content.push_back({{"type", "text"}, {"text", prompt}});
+    }
+    OrderedJson messages = OrderedJson::array();
+    if (!options_.system.empty()) messages.push_back({{"role", "system"}, {"content", options_.system}});
+    messages.push_back({{"role", "user"}, {"content", content}});
+    return {{"messages", messages}};
   }
 
   bool input_ended() const { return given_.empty() && (!lines_ || lines_->ended()); }
@@ -216,6 +225,9 @@ Action declare_generate(CLI::App& app) {
   app.add_option("--jsonl", options->jsonl, "a file of requests, one JSON object a line; - for standard input");
   app.add_flag("--chat", options->chat, "a prompt is what a user says in a conversation, not a text to complete");
   app.add_option("--system", options->system, "what the system says before each prompt; implies --chat");
+  app.add_option("--image", options->images, "a picture that comes before each prompt; may be repeated; implies --chat")
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("--text", options->format.text_only, "of one prompt: the text alone");
   app.add_flag("--token-ids", options->format.token_ids, "list the ids of each answer");
   app.add_option("--logprobs", options->logprobs,

@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "engine/layout.h"
 #include "model/model.h"
+#include "model/step3_vision.h"
 
 namespace tandem {
 
@@ -52,6 +53,7 @@ std::vector<std::pair<std::string, PartSizes>> measure_workers(const Checkpoint&
     const std::string label = layout.local() ? "A and F" : f < 0 ? format("A{}", i) : format("F{}", f);
     workers.emplace_back(label, measure_share(checkpoint, all[std::max(f + 1, 0)], precision));
   }
+  if (PartSizes vision = measure_vision(checkpoint); !vision.empty()) workers.emplace_back("vision", std::move(vision));
   return workers;
 }
 
@@ -109,6 +111,9 @@ std::string config_text(const ModelConfig& c) {
   text += format("context       {} tokens\n", c.context_tokens_max);
   text += format("kv per token  {} bytes in bf16, {} in fp8, {} in f32\n", kv_token_bytes(c, DType::kBF16),
                  kv_token_bytes(c, DType::kF8E4M3), kv_token_bytes(c, DType::kF32));
+  if (const auto& v = c.vision)
+    text += format("vision        {} layers, {} wide, {} heads, MLP {} wide; {} rows of a picture, {} of a crop\n",
+                   v->layers, v->hidden, v->heads, v->mlp_width, v->whole_tokens, v->crop_tokens);
   if (c.window.tokens > 0)
     text += format("window        {} layers keep the last {} tokens, {} bytes each in bf16\n",
                    c.window_kv_spec(DType::kBF16, 0).layers, c.window.tokens,
@@ -135,9 +140,11 @@ std::vector<std::pair<std::string, std::int64_t>> parameter_accounts(const Model
                           (experts + parameters_of(parts, {Part::kSharedExpert, Part::kRouter})) / routed);
   std::int64_t total = 0;
   for (const auto& [part, size] : parts) total += size.parameters;
-  const std::int64_t active = total - (routed ? experts / c.experts * (c.experts - c.experts_per_token) : 0);
+  const std::int64_t vision = parameters_of(parts, {Part::kVision, Part::kProjector}), language = total - vision;
+  const std::int64_t active = language - (routed ? experts / c.experts * (c.experts - c.experts_per_token) : 0);
   accounts.emplace_back("active per token", active);
   accounts.emplace_back("… less embedding", active - parameters_of(parts, {Part::kEmbedding}));
+  if (vision) accounts.emplace_back("language model", language);
   accounts.emplace_back("total", total);
   return accounts;
 }

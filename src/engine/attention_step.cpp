@@ -94,7 +94,7 @@ void AttentionWorker::execute(const Command& command) {
   const Nanoseconds begin = parts_.clock->now();
   switch (command.kind) {
     case CommandKind::kEmbed:
-      parts_.model->embed(workspace(), state.inputs->rows(), state.residual);
+      embed(state);
       break;
     case CommandKind::kAttention:
       attention(layer, m);
@@ -117,6 +117,14 @@ void AttentionWorker::execute(const Command& command) {
   if (parts_.track && visible)
     parts_.track->record({name(command.kind).data(), begin, end, step_, layer, m,
                           static_cast<std::int32_t>(state.inputs->rows().rows())});
+}
+
+void AttentionWorker::embed(State& state) {
+  const RowBatch& rows = state.inputs->rows();
+  parts_.model->embed(workspace(), rows, state.residual);
+  if (rows.embedded && rows.embedded.rows() > 0)  // a model that takes none has no place for them
+    parts_.backend->run(
+        ScatterScaledRows{state.residual.stream, rows.embedded, rows.embedded_at, rows.embedded_weights});
 }
 
 void AttentionWorker::attention(std::int32_t layer, std::int32_t m) {

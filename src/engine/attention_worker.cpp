@@ -70,8 +70,8 @@ void AttentionWorker::allocate_states() {
   std::byte* shared_at = shared_memory_.bytes_data();
   for (State& state : states_) {
     state.inputs = std::make_unique<StepInputs>(
-        *parts_.backend,
-        StepInputs::Limits{rows, std::min(rows, parts_.scheduler.sequences_max), blocks, model_.window.tokens});
+        *parts_.backend, StepInputs::Limits{rows, std::min(rows, parts_.scheduler.sequences_max), blocks,
+                                            model_.window.tokens, parts_.scheduler.embedded_hidden});
     state.stream = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
     state.ffn = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
     if (quantises()) state.hidden = Tensor(carve(unquantised).data(), DType::kF32, {rows, hidden});

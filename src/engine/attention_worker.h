@@ -99,6 +99,7 @@ class AttentionWorker {
   void wait_for_news();
   void fail(std::int32_t m);
   void execute(const Command& command);
+  void embed(State& state);
   void attention(std::int32_t layer, std::int32_t m);
   void combine(std::int32_t layer, State& state, std::int32_t m);
   Tensor slots_in_order(State& state, std::int32_t m);

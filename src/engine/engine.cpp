@@ -42,6 +42,7 @@ SchedulerConfig scheduler_config(const EngineConfig& c, const ModelConfig& model
   s.prefill_chunk = c.prefill_chunk;
   s.context_tokens_max = c.context_tokens_max;
   s.vocab = model.vocab;
+  if (model.vision) s.embedded_hidden = model.hidden;
   s.micro_batches = c.micro_batches;
   return s;
 }
@@ -56,6 +57,7 @@ std::unique_ptr<Engine> Engine::start(const Checkpoint& checkpoint, const Engine
   engine->clock_ = std::make_unique<RealClock>();
   engine->load(checkpoint, listener);
   engine->make_workers();
+  if (engine->vision_) engine->vision_thread_ = std::thread([w = engine->vision_.get()] { w->run(); });
   for (const auto& worker : engine->ffn_) engine->threads_.emplace_back([w = worker.get()] { w->run(); });
   for (const auto& worker : engine->attention_) engine->threads_.emplace_back([w = worker.get()] { w->run(); });
   return engine;
@@ -78,6 +80,7 @@ void Engine::load(const Checkpoint& checkpoint, const ProgressListener& listener
   const std::vector<ModelShare> all = shares(config_.layout, model_.experts);
   LoadProgress progress;
   for (const ModelShare& share : all) progress.bytes_total += total_bytes(measure_share(checkpoint, share));
+  if (sees()) progress.bytes_total += total_bytes(measure_vision(checkpoint));
   const LoadListener count = [&](std::int64_t bytes) {
     progress.bytes_done += bytes;
     if (listener) listener(progress);
@@ -89,6 +92,30 @@ void Engine::load(const Checkpoint& checkpoint, const ProgressListener& listener
     ffn_models_.push_back(load_model(checkpoint, all[f + 1], *backends_[config_.layout.ffn_rank(f)], count));
     weight_bytes_ += ffn_models_.back()->weight_bytes();
   }
+  if (sees()) load_tower(checkpoint, count);
+}
+
+// The tower works beside the others, on a share of the threads like theirs; on the CPU where they are on a GPU.
+void Engine::load_tower(const Checkpoint& checkpoint, const LoadListener& count) {
+  const std::int32_t threads = std::max(1, config_.threads / (config_.layout.workers() + 1));
+  const std::string name = config_.backend == "cuda" ? "cpu" : config_.backend;
+  std::unique_ptr<Backend> backend = make_backend(name, config_.variant, threads);
+  if (config_.checked) backend = make_checked_backend(std::move(backend));
+  std::unique_ptr<Step3Vision> tower = load_vision(checkpoint, *backend, count);
+  weight_bytes_ += tower->weight_bytes();
+  vision_ = std::make_unique<VisionWorker>(
+      std::move(backend), std::move(tower),
+      VisionWorker::Limits{config_.picture_cache_mib << 20, config_.pictures_pending_mib << 20, config_.queue_max},
+      [this](Request request, std::shared_ptr<EventStream> events) {
+        const RequestId id = request.id;
+        if (const Status status = submit(std::move(request), events); !status) {
+          RequestEvent refused;
+          refused.id = id;
+          refused.finish = FinishReason::kError;
+          refused.status = status;
+          events->push(std::move(refused));
+        }
+      });
 }
 
 void Engine::make_workers() {
@@ -141,7 +168,14 @@ Status Engine::submit(Request request, std::shared_ptr<EventStream> events) {
   return Status::ok();
 }
 
+Status Engine::submit(Request request, std::vector<PlacedPicture> pictures, std::shared_ptr<EventStream> events) {
+  if (pictures.empty()) return submit(std::move(request), std::move(events));
+  if (!vision_) return {ErrorCode::kUnsupported, "this model sees no pictures"};
+  return vision_->submit(std::move(request), std::move(pictures), std::move(events));
+}
+
 void Engine::cancel(RequestId id) {
+  if (vision_) vision_->cancel(id);
   std::lock_guard lock(mutex_);
   if (const auto found = where_.find(id); found != where_.end()) found->second->cancel(id);
 }
@@ -149,6 +183,10 @@ void Engine::cancel(RequestId id) {
 void Engine::stop() {
   if (stopped_) return;
   stopped_ = true;
+  if (vision_) {  // first: it hands requests on
+    vision_->stop();
+    if (vision_thread_.joinable()) vision_thread_.join();
+  }
   // Attention workers end first, so that none waits for an FFN worker that is gone. Their threads were started last.
   const auto attention_threads = threads_.begin() + static_cast<std::ptrdiff_t>(ffn_.size());
   for (const auto& worker : attention_) worker->stop();

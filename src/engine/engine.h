@@ -20,6 +20,7 @@
 #include "engine/attention_worker.h"
 #include "engine/ffn_worker.h"
 #include "engine/trace.h"
+#include "engine/vision_worker.h"
 
 namespace tandem {
 
@@ -42,6 +43,9 @@ struct EngineConfig {
   bool checked = false;                         // --check: validate every operator before it runs
   std::int64_t resend_after_ms = 10'000;        // --resend-after-ms
   std::int32_t resends_max = 3;                 // --resends-max
+  bool vision = true;                           // --no-vision: a model that sees is loaded without its tower
+  std::int64_t picture_cache_mib = 256;         // --picture-cache-mib, of encoded rows
+  std::int64_t pictures_pending_mib = 512;      // --pictures-pending-mib, of decoded pictures that wait
   // Decorators and windows; not settings.
   Trace* trace = nullptr;
   Observer* observer = nullptr;
@@ -74,6 +78,9 @@ class Engine {
   RequestId next_id() { return ++last_id_; }
   // Refuses what can be seen to be wrong at once; what the scheduler refuses later ends with an error event.
   Status submit(Request request, std::shared_ptr<EventStream> events);
+  // The same for a request whose placeholders stand for pictures: the vision worker sees them first.
+  // A model without eyes refuses.
+  Status submit(Request request, std::vector<PlacedPicture> pictures, std::shared_ptr<EventStream> events);
   void cancel(RequestId id);
   // Waits until all threads have ended; after it traces may be written.
   void stop();
@@ -85,10 +92,13 @@ class Engine {
   std::string describe_backend() const { return backend_description_; }
   std::vector<AttentionWorker*> attention_workers() const;
   std::vector<FfnWorker*> ffn_workers() const;
+  const VisionWorker* vision_worker() const { return vision_.get(); }  // null: the model sees nothing
 
  private:
   Engine(const EngineConfig& config, const ModelConfig& model) : config_(config), model_(model) {}
   void load(const Checkpoint& checkpoint, const ProgressListener& listener);
+  bool sees() const { return model_.vision && config_.vision; }
+  void load_tower(const Checkpoint& checkpoint, const LoadListener& count);
   void make_workers();
   std::unique_ptr<Backend> make_worker_backend() const;
 
@@ -102,7 +112,9 @@ class Engine {
   std::vector<std::shared_ptr<const Model>> ffn_models_;
   std::vector<std::unique_ptr<AttentionWorker>> attention_;
   std::vector<std::unique_ptr<FfnWorker>> ffn_;
+  std::unique_ptr<VisionWorker> vision_;
   std::vector<std::thread> threads_;
+  std::thread vision_thread_;
   std::mutex mutex_;  // guards where_
   std::map<RequestId, AttentionWorker*> where_;
   std::atomic<RequestId> last_id_{0};

@@ -69,6 +69,8 @@ EngineConfig resolve(EngineConfig c, const ModelConfig& model, std::int64_t weig
     throw Error(ErrorCode::kInvalidArgument,
                 "activations are fp8, which needs a checkpoint whose weights are FP8 (--activations)");
   need_range("time to send again", c.resend_after_ms, 1, 3'600'000, "--resend-after-ms");
+  need_range("picture cache", c.picture_cache_mib, 0, 1 << 20, "--picture-cache-mib");
+  need_range("room for waiting pictures", c.pictures_pending_mib, 1, 1 << 20, "--pictures-pending-mib");
   need_range("repeat limit", c.resends_max, 0, 1000, "--resends-max");
   if (c.backend == "cuda" && c.activations == Activations::kFp8 && !c.layout.local())
     throw Error(ErrorCode::kUnsupported,

@@ -9,8 +9,8 @@ namespace tandem {
 
 StepInputs::StepInputs(Backend& backend, const Limits& limits) : backend_(backend), limits_(limits) {
   const std::int64_t table = limits.sequences * limits.blocks_per_sequence;
-  const bool windowed = limits.window_tokens > 0;
-  fixed_ = 5 * limits.rows + (windowed ? limits.rows + table : 0);
+  const bool windowed = limits.window_tokens > 0, embeds = limits.embedded_hidden > 0;
+  fixed_ = 5 * limits.rows + (windowed ? limits.rows + table : 0) + (embeds ? limits.rows : 0);
   const std::size_t bytes = static_cast<std::size_t>(fixed_ + table) * sizeof(std::int32_t);
   memory_ = backend.allocate_shared(bytes);
   if (!backend.host_memory()) far_memory_ = backend.allocate(bytes);
@@ -29,7 +29,28 @@ StepInputs::StepInputs(Backend& backend, const Limits& limits) : backend_(backen
     full_.window_slots = carve({limits.rows});
     full_.window_table = carve({limits.sequences, limits.blocks_per_sequence});
   }
+  if (embeds) full_.embedded_at = carve({limits.rows});
   full_.block_table = carve({limits.sequences, limits.blocks_per_sequence});
+  if (!embeds) return;
+  const std::int64_t values = limits.rows * limits.embedded_hidden;
+  embedded_memory_ = backend.allocate_shared(static_cast<std::size_t>(values + limits.rows) * sizeof(float));
+  auto* first = static_cast<float*>(embedded_memory_.data());
+  full_.embedded = Tensor(first, DType::kF32, {limits.rows, limits.embedded_hidden});
+  full_.embedded_weights = Tensor(first + values, DType::kF32, {limits.rows, 1});
+}
+
+// Of a sequence whose first row is first_row of the micro-batch.
+void StepInputs::add_embedded(const SequenceRows& sequence, std::int64_t first_row, std::int64_t& count) {
+  for (const EmbeddedSpan& span : sequence.embedded) {
+    const std::int64_t begin = std::max(span.position, sequence.position);
+    const std::int64_t end = std::min(span.end(), sequence.position + sequence.rows());
+    for (std::int64_t position = begin; position < end; ++position, ++count) {
+      std::copy_n(span.rows->row(span.first_row + position - span.position), limits_.embedded_hidden,
+                  full_.embedded.row<float>(count));
+      full_.embedded_at.as<std::int32_t>()[count] = static_cast<std::int32_t>(first_row + position - sequence.position);
+      full_.embedded_weights.f32()[count] = 1;
+    }
+  }
 }
 
 const RowBatch& StepInputs::fill(const MicroBatch& plan) {
@@ -39,7 +60,7 @@ const RowBatch& StepInputs::fill(const MicroBatch& plan) {
   const auto slot = [](const std::vector<std::int32_t>& blocks, std::int64_t position) {
     return blocks[position / kBlockTokens] * kBlockTokens + static_cast<std::int32_t>(position % kBlockTokens);
   };
-  std::int64_t row = 0, logits = 0;
+  std::int64_t row = 0, logits = 0, embedded = 0;
   batch_.context_tokens = batch_.window_tokens = 0;
   for (std::int64_t s = 0; s < sequences; ++s) {
     const SequenceRows& sequence = plan.sequences[s];
@@ -47,6 +68,7 @@ const RowBatch& StepInputs::fill(const MicroBatch& plan) {
                  "a block table larger than its limit");
     std::copy(sequence.blocks.begin(), sequence.blocks.end(), full_.block_table.row<std::int32_t>(s));
     if (windowed) std::ranges::copy(sequence.window_blocks, full_.window_table.row<std::int32_t>(s));
+    add_embedded(sequence, row, embedded);
     for (std::int64_t i = 0; i < sequence.rows(); ++i, ++row) {
       const std::int64_t position = sequence.position + i;
       full_.ids.as<std::int32_t>()[row] = sequence.tokens[i];
@@ -68,6 +90,11 @@ const RowBatch& StepInputs::fill(const MicroBatch& plan) {
   if (windowed) {
     batch_.window_slots = for_operators(full_.window_slots, rows);
     batch_.window_table = for_operators(full_.window_table, sequences);
+  }
+  if (limits_.embedded_hidden > 0) {
+    batch_.embedded = full_.embedded.slice_rows(0, embedded);
+    batch_.embedded_at = for_operators(full_.embedded_at, embedded);
+    batch_.embedded_weights = full_.embedded_weights.slice_rows(0, embedded);
   }
   if (far_memory_.data())  // the table is last: its unused rows stay here
     backend_.copy(far_memory_.data(), memory_.data(),

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The integer tensors of one micro-batch, filled from its plan into memory set aside once. Where operators have memory
-// of their own, they are filled on the host and copied there; so a step is synchronised before the next fill.
+// The tensors of one micro-batch that its plan brings, filled into memory set aside once. Where operators have memory
+// of their own, integers are filled on the host and copied there; so a step is synchronised before the next fill.
 #pragma once
 
 #include "model/model.h"
@@ -17,7 +17,8 @@ class StepInputs {
     std::int64_t rows = 0;
     std::int64_t sequences = 0;
     std::int64_t blocks_per_sequence = 0;
-    std::int64_t window_tokens = 0;  // of windowed layers; 0: there are none
+    std::int64_t window_tokens = 0;    // of windowed layers; 0: there are none
+    std::int64_t embedded_hidden = 0;  // of embedded rows; 0: there are none
   };
   StepInputs(Backend& backend, const Limits& limits);
 
@@ -26,7 +27,8 @@ class StepInputs {
   const RowBatch& rows() const { return batch_; }
 
  private:
-  // The first rows of a tensor of full_, where operators find them.
+  void add_embedded(const SequenceRows& sequence, std::int64_t first_row, std::int64_t& count);
+  // The first rows of a tensor of full_ in memory_, where operators find them.
   Tensor for_operators(const Tensor& full, std::int64_t rows) const;
 
   Backend& backend_;
@@ -34,7 +36,8 @@ class StepInputs {
   std::int64_t fixed_ = 0;  // elements before the block table
   Buffer memory_;           // what the host fills
   Buffer far_memory_;       // what operators read, where that is not the same
-  RowBatch full_;           // tensors at their largest, in memory_
+  Buffer embedded_memory_;  // shared: each row is read once; pages that no embedded row needs stay untouched
+  RowBatch full_;           // tensors at their largest, in memory_ and embedded_memory_
   RowBatch batch_;
 };
 

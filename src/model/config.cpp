@@ -92,8 +92,9 @@ ModelConfig read_config(const Checkpoint& checkpoint) {
   if (type == "qwen3") return read_qwen3_config(config);
   if (type == "qwen3_moe") return read_qwen3_moe_config(config);
   if (type == "step3_text") return read_step3_text_config(config);
+  if (type == "step3_vl") return read_step3_vl_config(config);
   if (type == "step3p5") return read_step3p5_config(config);
-  config.unsupported("model_type", "deepseek_v3, kimi_k2, llama, qwen3, qwen3_moe, step3_text, step3p5");
+  config.unsupported("model_type", "deepseek_v3, kimi_k2, llama, qwen3, qwen3_moe, step3_text, step3_vl, step3p5");
 }
 
 bool read_block_fp8(const ConfigReader& config) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -54,8 +55,26 @@ struct WindowConfig {
   std::int32_t heads = 0, kv_heads = 0;  // theirs
 };
 
+// A vision tower and what joins it to the text.
+struct VisionConfig {
+  std::int32_t layers = 0;
+  std::int32_t hidden = 0;
+  std::int32_t heads = 0;
+  std::int32_t mlp_width = 0;
+  std::int32_t image_side = 0;  // pixels; the table of positions is for this
+  std::int32_t patch_side = 0;
+  float norm_eps = 1e-6f;
+  std::int32_t output_hidden = 0;  // of the first downsampler; the second has twice as many
+  bool projector_bias = false;
+  std::int32_t image_token = 0;  // whose rows the visual ones replace
+  std::string start_token, patch_token, end_token;
+  std::int32_t whole_tokens = 0, crop_tokens = 0;  // rows of one view
+
+  std::int32_t grid() const { return image_side / patch_side; }
+};
+
 struct ModelConfig {
-  std::string architecture;  // "deepseek_v3", "llama", "qwen3", "qwen3_moe", "step3_text", "step3p5"
+  std::string architecture;  // "deepseek_v3", "llama", "qwen3", "qwen3_moe", "step3_text", "step3_vl", "step3p5"
   std::int32_t layers = 0;
   std::int32_t hidden = 0;
   std::int32_t vocab = 0;
@@ -87,6 +106,7 @@ struct ModelConfig {
   bool tied_head = false;
   std::int32_t next_token_layers = 0;  // behind the others, for guessing further tokens; their weights are not read
   std::vector<std::int32_t> eos_ids;
+  std::optional<VisionConfig> vision;
 
   bool is_routed(std::int32_t layer) const { return routed[layer]; }
   // Whether a layer has what every token uses: a dense FFN or a shared expert.

@@ -66,6 +66,7 @@ ModelConfig read_qwen3_gguf_config(const Checkpoint& checkpoint, const ConfigRea
 ModelConfig read_qwen3_moe_config(const ConfigReader& config);
 ModelConfig read_qwen3_moe_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config);
 ModelConfig read_step3_text_config(const ConfigReader& config);
+ModelConfig read_step3_vl_config(const ConfigReader& config);
 ModelConfig read_step3p5_config(const ConfigReader& config);
 
 }  // namespace tandem

@@ -9,9 +9,11 @@
 //         factor; sum of weighted experts, plus the shared experts unweighted
 //
 // The cache keeps (c, r) and nothing else. Attention is always taken in absorbed form, q·(Wuk c) = (Wukᵀq)·c and
-// Σ p Wuv c = Wuv Σ p c, in prefill as in decode: with one order of sums a row has the same bits in both.
+// Σ p Wuv c = Wuv Σ p c, in prefill as in decode: with one order of sums a row has the same bits in both. Inputs of Wuk
+// and Wuv are never rounded to FP8: their factors are no longer those of the file's matrix.
 #include "model/deepseek_v3.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/format.h"
@@ -121,6 +123,7 @@ ModelConfig read_deepseek_v3_config(const ConfigReader& config) {
   read_attention(config, c);
   c.ffn_width = static_cast<std::int32_t>(config.integer("intermediate_size", 1, kWidthMax));
   read_experts(config, c);
+  c.block_fp8 = read_block_fp8(config);
   c.next_token_layers = static_cast<std::int32_t>(config.integer_or("num_nextn_predict_layers", 0, 0, kLayersMax));
   c.tied_head = config.boolean_or("tie_word_embeddings", false);
   c.eos_ids = config.ids("eos_token_id", c.vocab);
@@ -166,7 +169,9 @@ class DeepseekV3 final : public Model {
     return scratch_bytes({rows_max * down_columns(), rows_max * c.heads * c.head_dim,
                           rows_max * c.heads * (c.latent + c.rope.dim), rows_max * c.heads * c.latent,
                           rows_max * c.heads * c.value_dim, rows_max * c.hidden, rows_max * c.experts,
-                          logits_max * c.hidden, logits_max * c.hidden});
+                          logits_max * c.hidden, logits_max * c.hidden}) +
+           linear_scratch(rows_max,
+                          std::max<std::int64_t>({c.hidden, c.query_rank, std::int64_t{c.heads} * c.value_dim}));
   }
   std::size_t ffn_scratch_bytes(std::int64_t rows_max) const override { return ffn_scratch(config(), rows_max); }
 
@@ -285,7 +290,7 @@ void DeepseekV3::attention(const Workspace& w, std::int32_t index, const RowBatc
   enter_layer(w, residual, layer.input_norm, c.norm_eps, hand_over.hidden);
   const Tensor q = project(w, layer, batch, hand_over.hidden, down);
   attend_absorbed(w, index, batch, q, down.slice_columns(query_columns(), c.latent + c.rope.dim), attended);
-  w.backend.run(MatMul{out, attended, layer.o.get(), KSlices::whole(attended.shape[1])});
+  run_linear(w, out, attended, *layer.o, KSlices::whole(attended.shape[1]));
   w.backend.run(AddRmsNorm{hand_over.hidden, residual.stream, out, layer.post_norm.tensor(), c.norm_eps});
 }
 
@@ -296,13 +301,13 @@ Tensor DeepseekV3::project(const Workspace& w, const Layer& layer, const RowBatc
   const Tensor key = down.slice_columns(query_columns(), c.latent + c.rope.dim);
   const Tensor latent = key.slice_columns(0, c.latent);
   Tensor q = down.slice_columns(0, query_columns());
-  w.backend.run(MatMul{down, hidden, layer.down.get(), KSlices::whole(c.hidden)});
+  run_linear(w, down, hidden, *layer.down, KSlices::whole(c.hidden));
   w.backend.run(RmsNorm{latent, latent, layer.latent_norm.tensor(), kInnerNormEps});
   if (c.query_rank) {
     w.backend.run(RmsNorm{q, q, layer.query_norm.tensor(), kInnerNormEps});
     const Tensor rank = q;
     q = w.arena.f32(batch.rows(), std::int64_t{c.heads} * c.head_dim);
-    w.backend.run(MatMul{q, rank, layer.q.get(), KSlices::whole(c.query_rank)});
+    run_linear(w, q, rank, *layer.q, KSlices::whole(c.query_rank));
   }
   const auto rotate = [&](const Tensor& x, std::int32_t head_dim, std::int32_t first) {
     w.backend.run(Rope{x, batch.positions, inv_freq, head_dim, first, c.rope.interleaved, c.rope.magnitude});

@@ -3,11 +3,13 @@
 
 // From a checkpoint to a model: which architecture, whether everything is there, then the weights.
 #include "base/error.h"
+#include "base/format.h"
 #include "model/deepseek_v3.h"
 #include "model/llama.h"
 #include "model/model.h"
 #include "model/qwen3.h"
 #include "model/step3_text.h"
+#include "model/step3_vision.h"
 #include "model/step3p5.h"
 #include "ops/weight.h"
 
@@ -22,7 +24,8 @@ std::unique_ptr<Model> make(const ModelConfig& config, const Checkpoint& checkpo
   if (config.architecture == "llama") return make_llama(config, checkpoint.format(), share, reader);
   if (config.architecture == "qwen3" || config.architecture == "qwen3_moe")
     return make_qwen3(config, checkpoint.format(), share, reader);
-  if (config.architecture == "step3_text") return make_step3_text(config, share, reader);
+  if (config.architecture == "step3_text" || config.architecture == "step3_vl")
+    return make_step3_text(config, share, reader);
   if (config.architecture == "step3p5") return make_step3p5(config, share, reader);
   throw Error(ErrorCode::kUnsupported, "no model file for architecture " + config.architecture);
 }
@@ -39,6 +42,13 @@ WeightReader declared(const ModelConfig& config, const Checkpoint& checkpoint, c
   return reader;
 }
 
+WeightReader declared_whole(const ModelConfig& config, const Checkpoint& checkpoint,
+                            AssumedPrecision assumed = AssumedPrecision::kBf16) {
+  WeightReader reader = declared(config, checkpoint, everything(config), assumed);
+  if (config.vision) make_step3_vision(config, reader);
+  return reader;
+}
+
 }  // namespace
 
 PartSizes measure_share(const Checkpoint& checkpoint, const ModelShare& share, AssumedPrecision assumed) {
@@ -47,7 +57,7 @@ PartSizes measure_share(const Checkpoint& checkpoint, const ModelShare& share, A
 
 PartSizes measure_parts(const Checkpoint& checkpoint, AssumedPrecision assumed) {
   const ModelConfig config = read_config(checkpoint);
-  const WeightReader reader = declared(config, checkpoint, everything(config), assumed);
+  const WeightReader reader = declared_whole(config, checkpoint, assumed);
   if (checkpoint.has_weights()) check_tensors(reader.requirements(), checkpoint.tensors(), checkpoint.path());
   return reader.parts();
 }
@@ -55,12 +65,30 @@ PartSizes measure_parts(const Checkpoint& checkpoint, AssumedPrecision assumed) 
 std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const ModelShare& share, Backend& backend,
                                   const LoadListener& listener) {
   const ModelConfig config = read_config(checkpoint);
-  check_tensors(declared(config, checkpoint, everything(config)).requirements(), checkpoint.tensors(),
-                checkpoint.path());
+  check_tensors(declared_whole(config, checkpoint).requirements(), checkpoint.tensors(), checkpoint.path());
   WeightReader reader(checkpoint, backend, listener);
   std::unique_ptr<Model> model = make(config, checkpoint, share, reader);
   backend.synchronise();
   return model;
+}
+
+std::unique_ptr<Step3Vision> load_vision(const Checkpoint& checkpoint, Backend& backend, const LoadListener& listener) {
+  const ModelConfig config = read_config(checkpoint);
+  if (!config.vision) throw Error(ErrorCode::kUnsupported, checkpoint.path() + ": the model sees no pictures");
+  if (!backend.host_memory())
+    throw Error(ErrorCode::kUnsupported, format("the vision tower runs on the cpu, not on {}", backend.describe()));
+  check_tensors(declared_whole(config, checkpoint).requirements(), checkpoint.tensors(), checkpoint.path());
+  WeightReader reader(checkpoint, backend, listener);
+  std::unique_ptr<Step3Vision> vision = make_step3_vision(config, reader);
+  backend.synchronise();
+  return vision;
+}
+
+PartSizes measure_vision(const Checkpoint& checkpoint) {
+  const ModelConfig config = read_config(checkpoint);
+  WeightReader reader(checkpoint);
+  if (config.vision) make_step3_vision(config, reader);
+  return reader.parts();
 }
 
 }  // namespace tandem

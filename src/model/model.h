@@ -29,6 +29,10 @@ struct RowBatch {
   Tensor sequences;    // i32 [rows], index into block_table
   Tensor block_table;  // i32 [sequences, blocks_max]
   Tensor logit_rows;   // i32 [logits], the rows that need logits
+  // Rows that stand in for embeddings of tokens.
+  Tensor embedded;          // [n, hidden]
+  Tensor embedded_at;       // i32 [n], which rows they are
+  Tensor embedded_weights;  // [n, 1], all one
   std::int64_t context_tokens = 0;
   // The same for windowed layers, where the model has some.
   Tensor window_slots, window_table;

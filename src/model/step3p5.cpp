@@ -123,7 +123,6 @@ ModelConfig read_step3p5_config(const ConfigReader& config) {
   if (config.text_or("att_impl_type", "GQA") != "GQA") config.unsupported("att_impl_type", "GQA");
   for (const char* key : {"use_qk_norm", "use_head_wise_attn_gate", "zero_centered"})
     if (!config.boolean_or(key, true)) config.unsupported(key, "true");
-  if (config.has("quantization_config")) config.unsupported("quantization_config", "none: BF16, F16 or F32 weights");
   ModelConfig c;
   c.architecture = "step3p5";
   c.layers = static_cast<std::int32_t>(config.integer("num_hidden_layers", 1, kLayersMax));
@@ -139,6 +138,7 @@ ModelConfig read_step3p5_config(const ConfigReader& config) {
   read_ropes(config, c);
   c.ffn_width = static_cast<std::int32_t>(config.integer("intermediate_size", 1, kWidthMax));
   read_experts(config, c);
+  c.block_fp8 = read_block_fp8(config);
   c.next_token_layers = static_cast<std::int32_t>(config.integer_or("num_nextn_predict_layers", 0, 0, kLayersMax));
   c.tied_head = config.boolean_or("tie_word_embeddings", false);
   c.eos_ids = config.ids("eos_token_id", c.vocab);
@@ -256,7 +256,8 @@ std::size_t Step3p5::attention_scratch_bytes(std::int64_t rows_max, std::int64_t
     all_columns = std::max(all_columns, layer.q_columns + 2 * layer.kv_columns + layer.heads);
   }
   return scratch_bytes({rows_max * all_columns, rows_max * q_columns, rows_max * c.hidden, rows_max * c.experts,
-                        logits_max * c.hidden, logits_max * c.hidden});
+                        logits_max * c.hidden, logits_max * c.hidden}) +
+         linear_scratch(rows_max, std::max<std::int64_t>(c.hidden, q_columns));
 }
 
 void Step3p5::attention(const Workspace& w, std::int32_t index, const RowBatch& batch, const Residual& residual,
@@ -273,14 +274,14 @@ void Step3p5::attention(const Workspace& w, std::int32_t index, const RowBatch& 
   const Tensor gates = qkvg.slice_columns(q_columns + 2 * kv_columns, layer.heads);
 
   enter_layer(w, residual, layer.input_norm, c.norm_eps, hand_over.hidden);
-  w.backend.run(MatMul{qkvg, hand_over.hidden, layer.qkvg.get(), KSlices::whole(c.hidden)});
+  run_linear(w, qkvg, hand_over.hidden, *layer.qkvg, KSlices::whole(c.hidden));
   w.backend.run(RmsNorm{q, q, layer.query_norm.tensor(), c.norm_eps});
   w.backend.run(RmsNorm{k, k, layer.key_norm.tensor(), c.norm_eps});
   w.backend.run(Rope{q, batch.positions, inv_freq, c.head_dim});
   w.backend.run(Rope{k, batch.positions, inv_freq, c.head_dim});
   attend(w, index, batch, c, q, k, v, attended);
   w.backend.run(GateHeads{attended, gates});
-  w.backend.run(MatMul{out, attended, layer.o.get(), KSlices::whole(q_columns)});
+  run_linear(w, out, attended, *layer.o, KSlices::whole(q_columns));
   w.backend.run(AddRmsNorm{hand_over.hidden, residual.stream, out, layer.post_norm.tensor(), c.norm_eps});
 }
 

@@ -29,6 +29,10 @@ std::string_view name(Part part) {
       return "dense FFN";
     case Part::kHead:
       return "head";
+    case Part::kVision:
+      return "vision tower";
+    case Part::kProjector:
+      return "projector";
   }
   return "unknown";
 }
@@ -88,8 +92,8 @@ struct Range {
 };
 
 Range range_of(const WeightName& w) {
-  const int axis = w.shape.rank - 2;  // of the rows
-  const std::int64_t n = w.shape[axis], k = w.shape[axis + 1];
+  const bool stacked = w.expert >= 0;
+  const std::int64_t n = stacked ? w.shape[1] : w.shape[0], k = stacked ? w.shape[2] : w.shape.row_elements();
   const std::int64_t row_end = w.row_end < 0 ? n : w.row_end, column_end = w.column_end < 0 ? k : w.column_end;
   return {row_end - w.row_begin, w.row_begin + (w.expert < 0 ? 0 : w.expert * n), column_end - w.column_begin,
           w.column_begin, k};
@@ -219,49 +223,73 @@ std::int64_t WeightReader::slice_granule(const std::string& gate, const std::str
 
 namespace {
 
-// Rows of a part as columns, element by element as stored.
+// A part with rows and columns exchanged, in memory of its own.
+struct TransposedPart {
+  std::vector<std::byte> bytes;
+  WeightPart part;
+};
+
 template <class Element>
-std::vector<std::byte> turned(const WeightPart& part, std::int64_t k) {
-  std::vector<std::byte> bytes(static_cast<std::size_t>(part.rows * k) * sizeof(Element));
-  auto* out = reinterpret_cast<Element*>(bytes.data());
+TransposedPart transpose_elements(const WeightPart& part, std::int64_t columns) {
+  TransposedPart turned;
+  turned.bytes.resize(static_cast<std::size_t>(part.rows * columns) * sizeof(Element));
+  auto* out = reinterpret_cast<Element*>(turned.bytes.data());
   for (std::int64_t i = 0; i < part.rows; ++i) {
-    const std::byte* row = part.data + static_cast<std::size_t>(i) * part.row_stride_bytes;
-    for (std::int64_t c = 0; c < k; ++c)
+    const std::byte* row = part.row(i);
+    for (std::int64_t c = 0; c < columns; ++c)
       std::memcpy(&out[c * part.rows + i], row + c * sizeof(Element), sizeof(Element));
   }
-  return bytes;
+  turned.part = {turned.bytes.data(), part.dtype, columns, static_cast<std::size_t>(part.rows) * sizeof(Element), {}};
+  return turned;
+}
+
+BlockScales transpose_scales(const BlockScales& scales) {
+  BlockScales turned = scales;
+  turned.stride = scales.stride == 0 ? 0 : std::ssize(scales.values) / scales.stride;
+  for (std::int64_t i = 0; i < std::ssize(scales.values); ++i)
+    turned.values[static_cast<std::size_t>(i % scales.stride * turned.stride + i / scales.stride)] =
+        scales.values[static_cast<std::size_t>(i)];
+  return turned;
+}
+
+TransposedPart transpose(const WeightPart& part, std::int64_t columns) {
+  if (part.dtype == DType::kF32) return transpose_elements<float>(part, columns);
+  if (part.dtype == DType::kF8E4M3 && part.scales.first_row == 0) {
+    TransposedPart turned = transpose_elements<std::uint8_t>(part, columns);
+    turned.part.scales = transpose_scales(part.scales);
+    return turned;
+  }
+  if (part.dtype == DType::kBF16 || part.dtype == DType::kF16) return transpose_elements<std::uint16_t>(part, columns);
+  std::vector<float> widened(static_cast<std::size_t>(part.rows * columns));
+  for (std::int64_t i = 0; i < part.rows; ++i) read_row(part, i, columns, widened.data() + i * columns);
+  return transpose_elements<float>({reinterpret_cast<const std::byte*>(widened.data()),
+                                    DType::kF32,
+                                    part.rows,
+                                    static_cast<std::size_t>(columns) * sizeof(float),
+                                    {}},
+                                   columns);
 }
 
 }  // namespace
 
 std::unique_ptr<Weight> WeightReader::transposed(Part part, const WeightName& w) {
-  const Range r = range_of(w);
   if (!backend_) {
-    declare(part, w.name, w.shape, plain_matrix_types(), r.rows, r.columns);
+    declare_matrix(part, w);
     return nullptr;
   }
-  const TensorInfo& info = *checkpoint_.find(w.name);
-  WeightPart source = part_at(checkpoint_.data(info).data(), *info.dtype, w);
-  std::vector<std::byte> widened;
-  if (is_quantised(source.dtype)) {
-    const std::size_t stride = static_cast<std::size_t>(r.columns) * sizeof(float);
-    widened.resize(static_cast<std::size_t>(r.rows) * stride);
-    for (std::int64_t i = 0; i < r.rows; ++i)
-      read_row(source, i, r.columns, reinterpret_cast<float*>(widened.data() + static_cast<std::size_t>(i) * stride));
-    source = {widened.data(), DType::kF32, r.rows, stride, {}};
-  }
-  const std::vector<std::byte> bytes =
-      source.dtype == DType::kF32 ? turned<float>(source, r.columns) : turned<std::uint16_t>(source, r.columns);
-  const std::size_t stride = row_bytes(source.dtype, static_cast<std::size_t>(r.rows));
-  std::unique_ptr<Weight> weight = backend_->pack({{{bytes.data(), source.dtype, r.columns, stride, {}}}, r.rows});
+  WeightSource source;
+  const std::int64_t bytes_read = add_part(source, w);
+  const TransposedPart turned = transpose(source.parts.front(), source.k);
+  std::unique_ptr<Weight> weight = backend_->pack({{turned.part}, source.parts.front().rows});
   bytes_packed_ += static_cast<std::int64_t>(weight->bytes());
-  count_done(r.rows * static_cast<std::int64_t>(row_bytes(*info.dtype, static_cast<std::size_t>(r.columns))));
+  count_done(bytes_read);
   return weight;
 }
 
-Buffer WeightReader::vector(Part part, const std::string& name, std::int64_t elements, float added) {
+Buffer WeightReader::values(Part part, const std::string& name, const Shape& shape, float added) {
+  const std::int64_t elements = shape.elements();
   if (!backend_) {
-    declare(part, name, Shape{elements}, {DType::kF32, DType::kBF16, DType::kF16}, 1, elements);
+    declare(part, name, shape, {DType::kF32, DType::kBF16, DType::kF16}, shape[0], shape.row_elements());
     return {};
   }
   const TensorInfo& info = *checkpoint_.find(name);

@@ -20,7 +20,18 @@
 
 namespace tandem {
 
-enum class Part { kEmbedding, kAttention, kNorm, kRouter, kExperts, kSharedExpert, kDenseFfn, kHead };
+enum class Part {
+  kEmbedding,
+  kAttention,
+  kNorm,
+  kRouter,
+  kExperts,
+  kSharedExpert,
+  kDenseFfn,
+  kHead,
+  kVision,
+  kProjector
+};
 std::string_view name(Part part);
 
 struct PartSize {
@@ -37,7 +48,8 @@ enum class AssumedPrecision { kBf16, kFp8 };
 // Told after each tensor how many stored bytes of it were read.
 using LoadListener = std::function<void(std::int64_t bytes)>;
 
-// A named tensor and the range of it that is wanted. Experts are stacked on a leading axis.
+// A named tensor and the range of it that is wanted. Experts are stacked on a leading axis; all axes but the first of
+// any other tensor together are its columns (a convolution's weights).
 struct WeightName {
   std::string name;
   Shape shape;                                     // as the file must have it
@@ -59,12 +71,17 @@ class WeightReader {
 
   // Parts stacked along the output rows into one packed matrix.
   std::unique_ptr<Weight> matrix(Part part, const std::vector<WeightName>& parts);
-  // A plain tensor or range with rows and columns exchanged: [columns, rows]. Kept as f32 where the file is quantised.
+  // A tensor or range with rows and columns exchanged: [columns, rows]. Keeps the type of the file where its blocks can
+  // be exchanged too (E4M3 from a row that begins a block); is f32 where they cannot.
   std::unique_ptr<Weight> transposed(Part part, const WeightName& w);
   // The multiple at which the width of a gated FFN may be cut into slices: 32, or the quantisation blocks along it.
   std::int64_t slice_granule(const std::string& gate, const std::string& up, const std::string& down) const;
   // A vector, widened to f32, plus added.
-  Buffer vector(Part part, const std::string& name, std::int64_t elements, float added = 0);
+  Buffer vector(Part part, const std::string& name, std::int64_t elements, float added = 0) {
+    return values(part, name, Shape{elements}, added);
+  }
+  // The same of a tensor of any shape.
+  Buffer values(Part part, const std::string& name, const Shape& shape, float added = 0);
   // Values that are computed, not read, where operators can use them.
   Buffer constant(std::span<const float> values);
 

@@ -117,6 +117,27 @@ Work work_of(const WidenRows& op) {
   return {op.out.shape.elements(), bytes_of(op.codes) + bytes_of(op.scales), bytes_of(op.out)};
 }
 
+Work work_of(const AddRows& op) {
+  return {op.sum.shape.elements(), bytes_of(op.sum) + bytes_of(op.x), bytes_of(op.sum)};
+}
+
+Work work_of(const AddLayerNorm& op) {
+  return {8 * op.x.shape.elements(), bytes_of(op.x) + bytes_of(op.residual) + bytes_of(op.weight) + bytes_of(op.bias),
+          bytes_of(op.residual)};
+}
+
+Work work_of(const QuickGelu& op) {
+  return {4 * op.x.shape.elements(), bytes_of(op.x), bytes_of(op.out)};
+}
+
+Work work_of(const Im2Col& op) {
+  return {0, bytes_of(op.x), bytes_of(op.out)};
+}
+
+Work work_of(const FullAttention& op) {
+  return {4 * op.q.rows() * op.q.shape.elements(), bytes_of(op.q) + bytes_of(op.k) + bytes_of(op.v), bytes_of(op.out)};
+}
+
 }  // namespace
 
 Work work(const Operator& op) {
@@ -128,7 +149,7 @@ std::string_view name(const Operator& op) {
       "embed_rows",      "rms_norm",    "add_rms_norm",        "matmul",          "grouped_matmul", "rope",
       "project_heads",   "gate_heads",  "append_kv",           "paged_attention", "swiglu",         "select_experts",
       "group_by_expert", "gather_rows", "scatter_scaled_rows", "combine_experts", "sample",         "quantise_rows",
-      "widen_rows"};
+      "widen_rows",      "add_rows",    "add_layer_norm",      "quick_gelu",      "im2col",         "full_attention"};
   static_assert(std::size(kNames) == std::variant_size_v<Operator>);
   return kNames[op.index()];
 }
@@ -139,7 +160,8 @@ std::int64_t rows(const Operator& op) {
                [](const AppendKv& o) { return o.k.rows(); }, [](const SelectExperts& o) { return o.logits.rows(); },
                [](const GroupByExpert& o) { return o.expert_ids.rows(); },
                [](const ScatterScaledRows& o) { return o.x.rows(); }, [](const Sample& o) { return o.logits.rows(); },
-               [](const QuantiseRows& o) { return o.x.rows(); }, [](const auto& o) { return o.out.rows(); }},
+               [](const QuantiseRows& o) { return o.x.rows(); }, [](const AddRows& o) { return o.sum.rows(); },
+               [](const AddLayerNorm& o) { return o.residual.rows(); }, [](const auto& o) { return o.out.rows(); }},
       op);
 }
 

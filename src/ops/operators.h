@@ -6,9 +6,10 @@
 //
 // Activations are f32 [rows, columns] tensors unless a comment says otherwise; index tensors are i32. A row is one
 // token. Every operator computes each row from that row (and the cache) alone, so a row's bits do not depend on its
-// neighbours.
+// neighbours; only those of vision towers (at the end) see a whole picture, and nothing else, at once.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -206,9 +207,60 @@ struct Sample {
   std::span<SampledToken> out;
 };
 
-using Operator = std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, ProjectHeads, GateHeads,
-                              AppendKv, PagedAttention, SwiGlu, SelectExperts, GroupByExpert, GatherRows,
-                              ScatterScaledRows, CombineExperts, Sample, QuantiseRows, WidenRows>;
+// sum[i] += x[i]; a single row of x is added to every row (a bias).
+struct AddRows {
+  Tensor sum;  // [rows, columns], updated
+  Tensor x;    // [rows or 1, columns]
+};
+
+// residual += (x - mean(x)) / sqrt(variance(x) + eps) · weight + bias, over each row: a norm after its block.
+struct AddLayerNorm {
+  Tensor residual;  // [rows, columns], updated
+  Tensor x;         // [rows, columns]
+  Tensor weight;    // f32 [columns]
+  Tensor bias;      // f32 [columns]
+  float eps;
+};
+
+// out = x / (1 + e^(-1.702 x)).
+struct QuickGelu {
+  Tensor out;  // [rows, columns]; may be x
+  Tensor x;    // [rows, columns]
+};
+
+// The windows that a convolution sees: row (oy, ox) of out holds x at (oy·stride - padding + ky, ox·stride - padding +
+// kx), zero outside, in order of (channel, ky, kx). The convolution is then a product with its weights.
+struct Im2Col {
+  Tensor out;  // [out_height · out_width, channels · kernel²]
+  Tensor x;    // [height · width, channels], row after row
+  std::int32_t width;
+  std::int32_t kernel;
+  std::int32_t stride;
+  std::int32_t padding;
+
+  std::int64_t height() const { return x.rows() / width; }
+  std::int64_t steps(std::int64_t side) const { return (side + 2 * padding - kernel) / stride + 1; }
+};
+
+// Softmax attention of every row over all rows: one picture sees all of itself.
+struct FullAttention {
+  Tensor out;  // [rows, heads · head_dim]
+  Tensor q;    // [rows, heads · head_dim]
+  Tensor k;    // [rows, heads · head_dim]
+  Tensor v;    // [rows, heads · head_dim]
+  std::int32_t heads;
+  float scale;
+};
+
+using Operator =
+    std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, ProjectHeads, GateHeads, AppendKv,
+                 PagedAttention, SwiGlu, SelectExperts, GroupByExpert, GatherRows, ScatterScaledRows, CombineExperts,
+                 Sample, QuantiseRows, WidenRows, AddRows, AddLayerNorm, QuickGelu, Im2Col, FullAttention>;
+
+// What only vision towers run; the cuda backend refuses it by name.
+template <class Op>
+concept VisionOperator = std::same_as<Op, AddRows> || std::same_as<Op, AddLayerNorm> || std::same_as<Op, QuickGelu> ||
+                         std::same_as<Op, Im2Col> || std::same_as<Op, FullAttention>;
 
 // Checks shapes, types and ranges; a violation is a bug of the caller and stops the program. Ranges are those of values
 // in index tensors, which can be looked at only in host memory.

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What each operator demands of its arguments. A violation is a bug of the caller.
+#include <algorithm>
 #include <cstdint>
 
 #include "base/check.h"
@@ -244,6 +245,43 @@ void check(const Context&, const WidenRows& op) {
   need_f32(op.out, op.out.rows(), op.out.shape[1], "widen_rows: out is not f32 [rows, columns]");
   need_f8(op.codes, op.scales, op.out.rows(), op.out.shape[1],
           "widen_rows: codes are not f8_e4m3 [rows, columns] with f32 scales [rows, groups of 128]");
+}
+
+void check(const Context&, const AddRows& op) {
+  need(op.x.rows() == 1 || op.x.rows() == op.sum.rows(), "add_rows: x has neither one row nor as many as the sum");
+  need_f32(op.x, op.x.rows(), op.sum.shape[1], "add_rows: x is not f32 [rows or 1, columns]");
+  need_f32(op.sum, op.sum.rows(), op.sum.shape[1], "add_rows: sum is not f32 [rows, columns]");
+}
+
+void check(const Context&, const AddLayerNorm& op) {
+  const std::int64_t columns = op.x.shape[1];
+  need_f32(op.x, op.x.rows(), columns, "add_layer_norm: x is not f32 [rows, columns]");
+  need_f32(op.residual, op.x.rows(), columns, "add_layer_norm: residual differs from x");
+  for (const Tensor* t : {&op.weight, &op.bias})
+    need(t->dtype == DType::kF32 && t->shape.rank == 1 && t->shape[0] == columns && columns > 0,
+         "add_layer_norm: weight or bias is not f32 [columns]");
+}
+
+void check(const Context&, const QuickGelu& op) {
+  need_f32(op.x, op.x.rows(), op.x.shape[1], "quick_gelu: x is not f32 [rows, columns]");
+  need_f32(op.out, op.x.rows(), op.x.shape[1], "quick_gelu: out differs from x");
+}
+
+void check(const Context&, const Im2Col& op) {
+  need(op.width > 0 && op.x.rows() % op.width == 0, "im2col: rows are not whole lines");
+  need(op.kernel > 0 && op.stride > 0 && op.padding >= 0 && op.padding < op.kernel, "im2col: no such convolution");
+  need(std::min<std::int64_t>(op.width, op.height()) + 2 * op.padding >= op.kernel,
+       "im2col: the picture is smaller than the kernel");
+  need_f32(op.x, op.x.rows(), op.x.shape[1], "im2col: x is not f32 [height * width, channels]");
+  need_f32(op.out, op.steps(op.height()) * op.steps(op.width), op.x.shape[1] * op.kernel * op.kernel,
+           "im2col: out is not f32 [steps, channels * kernel * kernel]");
+}
+
+void check(const Context&, const FullAttention& op) {
+  const std::int64_t rows = op.q.rows(), columns = op.q.shape[1];
+  need(op.heads > 0 && columns > 0 && columns % op.heads == 0, "full_attention: columns are not whole heads");
+  for (const Tensor* t : {&op.q, &op.k, &op.v, &op.out})
+    need_f32(*t, rows, columns, "full_attention: a tensor is not f32 [rows, heads * head_dim]");
 }
 
 }  // namespace

@@ -18,6 +18,24 @@ void check_at_least(std::string_view flag, std::int64_t value, std::int64_t limi
   }
 }
 
+Status check_embedded(const Request& request, std::int32_t hidden) {
+  const auto refused = [](std::string why) { return Status(ErrorCode::kInvalidArgument, std::move(why)); };
+  std::int64_t end = 0;
+  for (const EmbeddedSpan& span : request.embedded) {
+    if (hidden == 0) return refused("embedded rows are given to a model that takes none");
+    if (!span.rows || span.rows->hidden != hidden)
+      return refused(format("embedded rows have {} values, must have {}", span.rows ? span.rows->hidden : 0, hidden));
+    if (span.position < end || span.count < 1 || span.count > std::ssize(request.prompt) - span.position)
+      return refused(format("{} embedded rows from position {} on do not follow those before within {} prompt tokens",
+                            span.count, span.position, request.prompt.size()));
+    if (span.first_row < 0 || span.first_row > span.rows->rows() - span.count)
+      return refused(
+          format("{} embedded rows from row {} on are taken of {}", span.count, span.first_row, span.rows->rows()));
+    end = span.end();
+  }
+  return Status::ok();
+}
+
 }  // namespace
 
 void check_config(const SchedulerConfig& config, const KvSpace::Config& kv) {
@@ -64,6 +82,7 @@ Status check_request(const Request& request, const SchedulerConfig& config, std:
     return {ErrorCode::kInvalidArgument, format("prompt token {} is {}, vocabulary has {}",
                                                 unknown - request.prompt.begin(), *unknown, config.vocab)};
   }
+  if (Status status = check_embedded(request, config.embedded_hidden); !status) return status;
   // The last token is never computed.
   const std::int64_t positions = std::min(prompt_tokens + request.new_tokens_max, context) - 1;
   if (positions > kv_blocks * kBlockTokens) {

@@ -28,6 +28,7 @@ struct SequenceRows {
   TokenConstraint* constraint = nullptr;     // valid until commit; null: none
   std::span<const std::int32_t> prompt;      // valid until commit
   std::span<const std::int32_t> answer;      // valid until commit
+  std::span<const EmbeddedSpan> embedded;    // of the whole prompt; valid until commit
 
   std::int64_t rows() const { return static_cast<std::int64_t>(tokens.size()); }
   std::int64_t logits_rows() const { return rows() - logits_from; }

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "ops/sampling.h"
+#include "sched/embedding_rows.h"
 #include "sched/token_constraint.h"
 
 namespace tandem {
@@ -22,7 +23,8 @@ using RequestId = std::uint64_t;
 
 struct Request {
   RequestId id = 0;
-  std::vector<std::int32_t> prompt;  // at least one token
+  std::vector<std::int32_t> prompt;    // at least one token
+  std::vector<EmbeddedSpan> embedded;  // ascending, within the prompt
   std::int32_t new_tokens_max = 256;
   std::vector<std::int32_t> stop_ids;  // a token of these ends the answer; it is reported and counted
   SamplingParams sampling;

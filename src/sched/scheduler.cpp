@@ -38,6 +38,7 @@ struct Scheduler::State {
   SchedulerConfig config;
   KvSpace kv;
   Drafter drafter;
+  ContentIds content_ids;
   std::deque<SequencePtr> waiting;   // oldest first, preempted ones included; they hold no blocks
   std::vector<SequencePtr> running;  // oldest first, all older than those waiting
   std::vector<Sequence*> in_flight;  // of running: rows of the step between plan and commit
@@ -144,14 +145,14 @@ std::int64_t Scheduler::State::room(const Sequence& sequence) const {
 bool Scheduler::State::fits(const Sequence& sequence) const {
   std::int64_t promised = 0;
   for (const SequencePtr& other : running) promised += other->blocks_to_come();
-  const auto hit = kv.match_prefix(sequence.request.cache_salt, sequence.tokens, prefix_limit(sequence));
+  const auto hit = kv.match_prefix(sequence.request.cache_salt, sequence.prefix(), prefix_limit(sequence));
   const std::int64_t needed = sequence.blocks_to_come() - hit.tokens / kBlockTokens + hit.cached_blocks;
   return needed + promised <= kv.available();
 }
 
 // The last token is always computed, so that there are logits; with prompt_logits every token is.
 std::int64_t Scheduler::State::prefix_limit(const Sequence& sequence) const {
-  return sequence.request.prompt_logits ? 0 : sequence.size() - 1;
+  return sequence.request.prompt_logits || !sequence.shares_prefix ? 0 : sequence.size() - 1;
 }
 
 Sequence& Scheduler::State::start_oldest_waiting() {
@@ -159,7 +160,7 @@ Sequence& Scheduler::State::start_oldest_waiting() {
   waiting.pop_front();
   const std::int64_t limit = prefix_limit(sequence);
   if (limit > 0) {
-    sequence.computed = kv.attach_prefix(sequence.table, sequence.request.cache_salt, sequence.tokens, limit);
+    sequence.computed = kv.attach_prefix(sequence.table, sequence.request.cache_salt, sequence.prefix(), limit);
   }
   if (sequence.preemptions == 0) sequence.cached_tokens = sequence.computed;
   return sequence;
@@ -207,7 +208,8 @@ void Scheduler::State::take_over(Sequence& sequence, const SequenceResult& resul
   std::vector<SampledToken> news = sequence.advance(result, reason);
   if (reason != FinishReason::kError) {  // what gave no finite logits is not for others
     kv.truncate(sequence.table, sequence.computed);
-    kv.publish(sequence.table, sequence.request.cache_salt, sequence.tokens, sequence.computed);
+    if (sequence.shares_prefix)
+      kv.publish(sequence.table, sequence.request.cache_salt, sequence.prefix(), sequence.computed);
     kv.pass_window(sequence.table);
   }
   RequestEvent event = sequence.event(reason);
@@ -251,7 +253,8 @@ Status Scheduler::submit(Request request) {
   if (std::ranges::any_of(state_->waiting, is_same) || std::ranges::any_of(state_->running, is_same)) {
     return {ErrorCode::kInvalidArgument, format("request {} is already here", request.id)};
   }
-  state_->waiting.push_back(std::make_unique<Sequence>(std::move(request), state_->config.context_tokens_max));
+  state_->waiting.push_back(
+      std::make_unique<Sequence>(std::move(request), state_->config.context_tokens_max, state_->content_ids));
   state_->waiting.back()->ordinal = ++state_->submissions;
   return Status::ok();
 }

@@ -38,6 +38,7 @@ struct SchedulerConfig {
   std::int64_t prefill_chunk = 256;        // rows of one prompt in one step
   std::int64_t context_tokens_max = 8192;  // prompt and answer of one request
   std::int32_t vocab = 0;
+  std::int32_t embedded_hidden = 0;  // of embedded rows; 0: the model takes none
   std::int32_t micro_batches = 1;
 };
 
@@ -52,7 +53,7 @@ class Scheduler {
   ~Scheduler();
 
   // Takes a request into the queue, or says why not: queue full, prompt empty or too long, token id outside the
-  // vocabulary, answer longer than the context, more KV than the machine has.
+  // vocabulary, answer longer than the context, more KV than the machine has, embedded rows that do not fit the prompt.
   Status submit(Request request);
   // Ends a request at once; its blocks are given back when the step in flight, if it has rows there, ends. An unknown
   // or finished id is nothing to do.

@@ -10,12 +10,25 @@
 
 namespace tandem {
 
-Sequence::Sequence(Request from, std::int64_t context_tokens_max)
+Sequence::Sequence(Request from, std::int64_t context_tokens_max, ContentIds& content_ids)
     : request(std::move(from)),
       tokens(std::move(request.prompt)),
       prompt_tokens(size()),
       tokens_max(std::min(context_tokens_max, prompt_tokens + request.new_tokens_max)) {
   request.prompt.clear();
+  if (!request.embedded.empty()) spell_prefix(content_ids);
+}
+
+void Sequence::spell_prefix(ContentIds& content_ids) {
+  prefix_ = tokens;
+  for (const EmbeddedSpan& span : request.embedded) {
+    const std::optional<ContentIds::Keys> keys = content_ids.keys(span);
+    shares_prefix &= keys.has_value();
+    if (!keys) continue;
+    const auto first = prefix_.begin() + span.position;
+    std::fill(first, first + span.count, keys->others);
+    *first = keys->first;
+  }
 }
 
 std::int64_t Sequence::blocks_to_come() const {
@@ -40,12 +53,14 @@ SequenceRows Sequence::rows(std::int64_t count, std::span<const std::int32_t> dr
   rows.constraint = request.constraint.get();
   rows.prompt = std::span(tokens).first(static_cast<std::size_t>(prompt_tokens));
   rows.answer = std::span(tokens).subspan(static_cast<std::size_t>(prompt_tokens));
+  rows.embedded = request.embedded;
   return rows;
 }
 
 FinishReason Sequence::append(const SampledToken& token) {
   if (token.failed) return FinishReason::kError;
   tokens.push_back(token.id);
+  if (!request.embedded.empty()) prefix_.push_back(token.id);
   if (std::ranges::find(request.stop_ids, token.id) != request.stop_ids.end()) return FinishReason::kStop;
   if (request.constraint) {
     failure = request.constraint->commit(token.id);

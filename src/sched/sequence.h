@@ -22,7 +22,7 @@
 namespace tandem {
 
 struct Sequence {
-  Sequence(Request request, std::int64_t context_tokens_max);
+  Sequence(Request request, std::int64_t context_tokens_max, ContentIds& content_ids);
 
   Request request;                   // its prompt has moved to tokens
   std::vector<std::int32_t> tokens;  // prompt, then answer; drafts are not in it
@@ -34,8 +34,11 @@ struct Sequence {
   std::int32_t preemptions = 0;
   std::uint64_t ordinal = 0;  // of its submission: a smaller one is older
   Status failure = {};        // why its constraint did not take a token
+  bool shares_prefix = true;  // its tokens say all there is to know, or its prefix does
   bool finished = false;      // its last event is out; it lives on until its step ends
 
+  // What the prefix index compares: tokens, with the content of embedded rows in place of their placeholders.
+  std::span<const std::int32_t> prefix() const { return request.embedded.empty() ? tokens : prefix_; }
   std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
   std::int64_t pending() const { return size() - computed; }
   bool decoding() const { return pending() == 1; }
@@ -51,7 +54,10 @@ struct Sequence {
   void check_integrity(bool in_flight) const;
 
  private:
+  void spell_prefix(ContentIds& content_ids);
   FinishReason append(const SampledToken& token);
+
+  std::vector<std::int32_t> prefix_;  // as long as tokens; empty without embedded rows
 };
 
 }  // namespace tandem

@@ -71,6 +71,7 @@ void CompletionReply::submit(Choice& choice) {
   const CompletionRequest::Prompt& prompt = request_.prompts[choice.prompt];
   TextRequest native = request_.options;
   native.prompt = prompt.ids;
+  native.pictures = prompt.pictures;
   native.new_tokens_max = prompt.new_tokens_max;
   native.sampling.seed = *request_.seed + static_cast<std::uint64_t>(choice.index);
   if (request_.grammar)

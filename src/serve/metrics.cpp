@@ -43,6 +43,9 @@ constexpr MetricRow kRows[] = {
     {"tandem:worker_rows_total", "counter", "rows computed, by worker"},
     {"tandem:worker_resends_total", "counter", "hand-overs sent again, by worker"},
     {"tandem:worker_frames_refused_total", "counter", "frames that were damaged or not expected, by worker"},
+    {"tandem:pictures_total", "counter", "pictures that requests brought to the vision worker"},
+    {"tandem:picture_cache_hits_total", "counter", "of these, those whose rows were kept from an earlier request"},
+    {"tandem:picture_views_total", "counter", "squares that the vision worker encoded: wholes and crops"},
     {"tandem:http_connections", "gauge", "open connections"},
     {"tandem:http_responses_total", "counter", "answered exchanges, by status"},
     {"tandem:http_clients_gone_total", "counter", "clients that left before their answer ended"},
@@ -135,6 +138,14 @@ void write_workers(Page& page, const Engine& engine) {
              [](const WorkerStats& s) { return s.frames_refused.load(); });
 }
 
+void write_vision(Page& page, const Engine& engine) {
+  static const VisionWorker::Stats kNothing;
+  const VisionWorker::Stats& stats = engine.vision_worker() ? engine.vision_worker()->stats() : kNothing;
+  page.value("tandem:pictures_total", stats.pictures.load());
+  page.value("tandem:picture_cache_hits_total", stats.cache_hits.load());
+  page.value("tandem:picture_views_total", stats.views.load());
+}
+
 }  // namespace
 
 void Histogram::observe(double value, std::int64_t times) {
@@ -183,6 +194,7 @@ std::string Metrics::page(const Engine& engine) const {
   page.histogram("tandem:request_prompt_tokens", prompt_lengths);
   page.histogram("tandem:request_generation_tokens", answer_lengths);
   write_workers(page, engine);
+  write_vision(page, engine);
   page.value("tandem:http_connections", connections.load());
   page.begin("tandem:http_responses_total");
   {

@@ -20,6 +20,13 @@ std::string served_name(const ServeSettings& settings, const OpenModel& model) {
   return path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
 }
 
+// Pictures come in the body.
+ServeSettings with_body_limit(ServeSettings settings, const OpenModel& model) {
+  std::int64_t& limit = settings.http.limits.body_bytes_max;
+  if (limit == 0) limit = model.picture_tokens ? 32 << 20 : 2 << 20;
+  return settings;
+}
+
 sigset_t end_signals() {
   sigset_t set;
   sigemptyset(&set);
@@ -31,7 +38,7 @@ sigset_t end_signals() {
 }  // namespace
 
 TandemServer::TandemServer(Engine& engine, const OpenModel& model, ServeSettings settings)
-    : settings_(std::move(settings)),
+    : settings_(with_body_limit(std::move(settings), model)),
       service_{.engine = engine,
                .model = model,
                .settings = settings_,

@@ -38,7 +38,7 @@ constexpr SettingRow kRows[] = {
     {"connections-max", "open connections; 503 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.connections_max; }, 1, kCountMax, true},
     {"header-bytes-max", "request line and headers; 431 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.header_bytes_max; }, 1024, 1 << 20, true},
     {"headers-max", "number of headers; 431 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.headers_max; }, 8, 10'000, true},
-    {"body-bytes-max", "request body; 413 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.body_bytes_max; }, 1024, 1 << 30, true},
+    {"body-bytes-max", "request body; 413 beyond; 0: 2 MiB, or 32 MiB where the model sees pictures", [](ServeSettings& s) -> Place { return &s.http.limits.body_bytes_max; }, 0, 1 << 30, true},
     {"idle-ms-max", "how long a connection may stay open between requests; closed beyond", [](ServeSettings& s) -> Place { return &s.http.limits.idle_ms_max; }, 10, kMsMax, true},
     {"head-ms-max", "time to send the headers; 408 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.head_ms_max; }, 10, kMsMax, true},
     {"body-ms-max", "time to send the body; 408 beyond", [](ServeSettings& s) -> Place { return &s.http.limits.body_ms_max; }, 10, kMsMax, true},
@@ -60,6 +60,9 @@ constexpr SettingRow kRows[] = {
     {"grammar-bytes-max", "length of a schema, an expression or a grammar for answers, and of the one made of all tools that may be called; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.grammar.bytes_max; }, 1024, 256 << 10, true},
     {"grammar-depth-max", "brackets within brackets in such a source; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.grammar.depth_max; }, 4, 128, true},
     {"grammar-ms-max", "time to compile it; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.grammar.ms_max; }, 1, 60'000, true},
+    {"pictures-max", "pictures of one conversation; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.pictures_max; }, 0, 1024, true},
+    {"picture-bytes-max", "length of one picture's file; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.picture_bytes_max; }, 1024, 256 << 20, true},
+    {"picture-pixels-max", "width times height of one picture, and a third of those of all in one conversation; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.picture_pixels_max; }, 1024, 1 << 30, true},
     {"streams-max", "answers under way for all clients together; 429 beyond", [](ServeSettings& s) -> Place { return &s.streams_max; }, 1, kCountMax, true},
 };
 // clang-format on

@@ -33,6 +33,9 @@ struct RequestLimits {
   std::int64_t salt_bytes_max = 256;
   std::int64_t tools_max = 128;
   std::int64_t tool_bytes_max = 64 << 10;
+  std::int64_t pictures_max = 32;
+  std::int64_t picture_bytes_max = 20 << 20;
+  std::int64_t picture_pixels_max = 40'000'000;
   GrammarLimits grammar;
 };
 

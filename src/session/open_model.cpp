@@ -112,6 +112,13 @@ std::vector<std::int32_t> find_stop_ids(const Checkpoint& checkpoint, const Toke
   return {ids.begin(), ids.end()};
 }
 
+std::optional<PictureTokens> read_picture_tokens(const Checkpoint& checkpoint, const Tokenizer& tokenizer) {
+  if (!checkpoint.config().contains("vision_config")) return std::nullopt;
+  const ModelConfig config = read_config(checkpoint);
+  if (!config.vision) return std::nullopt;
+  return find_picture_tokens(tokenizer, *config.vision);
+}
+
 }  // namespace
 
 std::vector<std::int32_t> OpenModel::text_prompt(std::string_view text) const {
@@ -130,6 +137,17 @@ std::vector<std::int32_t> OpenModel::chat_prompt(const OrderedJson& messages, co
   return encode_chat(tokenizer, *chat_template, renamed, variables, tools);
 }
 
+PicturePrompt OpenModel::picture_prompt(const OrderedJson& messages, const Pictures& pictures,
+                                        const OrderedJson& variables, const OrderedJson& tools) const {
+  return with_pictures(chat_prompt(messages, variables, tools), pictures);
+}
+
+PicturePrompt OpenModel::with_pictures(std::vector<std::int32_t> ids, const Pictures& pictures) const {
+  if (picture_tokens) return expand_pictures(ids, pictures, *picture_tokens);
+  if (!pictures.empty()) throw Error(ErrorCode::kUnsupported, "this model sees no pictures");
+  return {std::move(ids), {}};
+}
+
 OpenModel open_model(const std::string& path) {
   std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(path);
   Tokenizer tokenizer = read_tokenizer(*checkpoint);
@@ -138,8 +156,9 @@ OpenModel open_model(const std::string& path) {
   std::optional<ChatTemplate> chat_template;
   if (!source.empty()) chat_template.emplace(source);
   std::vector<std::int32_t> stop_ids = find_stop_ids(*checkpoint, tokenizer, chat_template);
-  return {std::move(checkpoint), std::move(tokenizer), std::move(chat_template), std::move(source),
-          std::move(stop_ids)};
+  std::optional<PictureTokens> picture_tokens = read_picture_tokens(*checkpoint, tokenizer);
+  return {std::move(checkpoint), std::move(tokenizer), std::move(chat_template),
+          std::move(source),     std::move(stop_ids),  picture_tokens};
 }
 
 }  // namespace tandem

@@ -13,6 +13,7 @@
 
 #include "base/json.h"
 #include "checkpoint/checkpoint.h"
+#include "session/pictures.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -21,9 +22,10 @@ namespace tandem {
 struct OpenModel {
   std::unique_ptr<Checkpoint> checkpoint;
   Tokenizer tokenizer;
-  std::optional<ChatTemplate> chat_template;  // none: the model completes text and knows no turns
-  std::string template_source;                // of chat_template
-  std::vector<std::int32_t> stop_ids;         // ascending
+  std::optional<ChatTemplate> chat_template;    // none: the model completes text and knows no turns
+  std::string template_source;                  // of chat_template
+  std::vector<std::int32_t> stop_ids;           // ascending
+  std::optional<PictureTokens> picture_tokens;  // none: the model sees no pictures
 
   // The tokens of a text to be completed. What it spells stays text: it cannot forge a turn.
   std::vector<std::int32_t> text_prompt(std::string_view text) const;
@@ -32,6 +34,12 @@ struct OpenModel {
   std::vector<std::int32_t> chat_prompt(const OrderedJson& messages,
                                         const OrderedJson& variables = OrderedJson::object(),
                                         const OrderedJson& tools = nullptr) const;
+  // A conversation whose contents have parts {"type": "image"}, one for each picture, in order.
+  PicturePrompt picture_prompt(const OrderedJson& messages, const Pictures& pictures,
+                               const OrderedJson& variables = OrderedJson::object(),
+                               const OrderedJson& tools = nullptr) const;
+  // Puts pictures at the placeholders of a prompt. Throws Error when the model sees none, or there are not as many.
+  PicturePrompt with_pictures(std::vector<std::int32_t> ids, const Pictures& pictures) const;
 };
 
 // path as Checkpoint::open takes it. Throws Error naming what is missing or wrong.

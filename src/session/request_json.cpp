@@ -87,17 +87,29 @@ const std::unordered_map<std::string_view, Setter>& options() {
   return table;
 }
 
-std::vector<std::int32_t> prompt_of(const OrderedJson& object, const OpenModel& model, bool as_chat) {
+// A file of this machine, or a data URL.
+std::shared_ptr<const PictureToSee> picture_of(const OrderedJson& part) {
+  if (part["type"] == "image_url") return open_picture_url(part.value("image_url", OrderedJson()));
+  if (!part.contains("path") || !part["path"].is_string()) wrong("path", "the name of a picture's file");
+  return open_picture_file(part["path"].get<std::string>());
+}
+
+PicturePrompt conversation_of(OrderedJson messages, const OpenModel& model) {
+  const Pictures pictures = take_pictures(messages, PictureRules(), picture_of);
+  return model.picture_prompt(messages, pictures);
+}
+
+PicturePrompt prompt_of(const OrderedJson& object, const OpenModel& model, bool as_chat) {
   const int forms = object.contains("prompt") + object.contains("messages") + object.contains("prompt_ids");
   if (forms != 1)
     throw Error(ErrorCode::kInvalidArgument,
                 format("a request has one of \"prompt\", \"messages\" and \"prompt_ids\", this one has {}", forms));
-  if (object.contains("prompt_ids")) return ids("prompt_ids", object["prompt_ids"]);
-  if (object.contains("messages")) return model.chat_prompt(object["messages"]);
+  if (object.contains("prompt_ids")) return model.with_pictures(ids("prompt_ids", object["prompt_ids"]), {});
+  if (object.contains("messages")) return conversation_of(object["messages"], model);
   if (!object["prompt"].is_string()) wrong("prompt", "text");
   const auto& text = object["prompt"].get_ref<const std::string&>();
-  if (as_chat) return model.chat_prompt(OrderedJson::array({{{"role", "user"}, {"content", text}}}));
-  return model.text_prompt(text);
+  if (as_chat) return conversation_of(OrderedJson::array({{{"role", "user"}, {"content", text}}}), model);
+  return {model.text_prompt(text), {}};
 }
 
 bool is_form(std::string_view key) {
@@ -135,7 +147,9 @@ JsonRequest read_request(const OrderedJson& object, const OpenModel& model, cons
       throw Error(ErrorCode::kInvalidArgument, format("\"{}\" is no option of a request", key));
     option->second(read.request, key, value);
   }
-  read.request.prompt = prompt_of(object, model, as_chat);
+  PicturePrompt prompt = prompt_of(object, model, as_chat);
+  read.request.prompt = std::move(prompt.ids);
+  read.request.pictures = std::move(prompt.pictures);
   read.conversation = object.contains("messages") || (as_chat && object.contains("prompt"));
   return read;
 }

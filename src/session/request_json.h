@@ -8,6 +8,7 @@
 //   {"messages": [{"role": "user", "content": "Hello"}], "id": 7}
 //   {"prompt_ids": [1, 2, 3], "logprobs": 5}
 //   {"prompt": "A date:", "regex": "[0-9]{4}-[0-9]{2}-[0-9]{2}"}
+//   {"messages": [{"role": "user", "content": [{"type": "image", "path": "cat.png"}, {"type": "text", "text": "?"}]}]}
 #pragma once
 
 #include "base/json.h"

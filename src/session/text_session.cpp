@@ -84,7 +84,7 @@ Result<RequestId> TextSession::submit(TextRequest request) {
   native.constraint = std::move(request.constraint);
   native.cache_salt = request.cache_salt;
   const RequestId id = native.id;
-  if (const Status submitted = engine_.submit(std::move(native), events_); !submitted)
+  if (const Status submitted = engine_.submit(std::move(native), std::move(request.pictures), events_); !submitted)
     return {submitted.error().code(), submitted.error().message()};
   answers_[id] = std::move(answer);
   return id;

@@ -28,10 +28,11 @@ namespace tandem {
 
 struct TextRequest {
   std::vector<std::int32_t> prompt;
-  std::int32_t new_tokens_max = 0;  // 0: as many as the context has room for
-  std::vector<std::string> stop;    // strings that end the answer; they are not part of it
-  bool ignore_stop_ids = false;     // go on after a token that ends an answer
-  std::vector<std::int32_t> shown;  // special tokens, ascending, that are part of the text; the others are not
+  std::vector<PlacedPicture> pictures;  // in the prompt
+  std::int32_t new_tokens_max = 0;      // 0: as many as the context has room for
+  std::vector<std::string> stop;        // strings that end the answer; they are not part of it
+  bool ignore_stop_ids = false;         // go on after a token that ends an answer
+  std::vector<std::int32_t> shown;      // special tokens, ascending, that are part of the text; the others are not
   SamplingParams sampling;
   std::shared_ptr<TokenConstraint> constraint;  // of this request alone; none: the answer is free
   std::uint64_t cache_salt = 0;

@@ -63,14 +63,14 @@ TEST_P(GgufGolden, dequantised_tensors_have_the_recorded_digests) {
     SCOPED_TRACE(name);
     const TensorInfo* info = checkpoint->find(name);
     ASSERT_NE(info, nullptr);
-    EXPECT_EQ(info->type_name, expected["type"]);
+    EXPECT_EQ(info->type_name, expected["type"].get<std::string>());
     ASSERT_EQ(static_cast<std::size_t>(info->shape.rank), expected["shape"].size());
     for (int axis = 0; axis < info->shape.rank; ++axis) EXPECT_EQ(info->shape[axis], expected["shape"][axis]);
     ASSERT_TRUE(info->dtype);
     std::vector<float> values(static_cast<std::size_t>(info->shape.elements()));
     dequantise(*info->dtype, checkpoint->data(*info).data(), values.size(), values.data());
     checkpoint->release(*info);
-    EXPECT_EQ(sha256_hex(std::as_bytes(std::span(values))), expected["sha256_f32"]);
+    EXPECT_EQ(sha256_hex(std::as_bytes(std::span(values))), expected["sha256_f32"].get<std::string>());
   }
 }
 

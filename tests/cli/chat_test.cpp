@@ -93,6 +93,47 @@ TEST_F(Chat, AnAnswerCanBeStopped) {
   EXPECT_EQ(session.turns(), 2u);
 }
 
+TEST(ChatWithPictures, ShowsThemWithWhatIsSaidNext) {
+  const OpenModel model = open_model("tests/goldens/step3_vl");
+  EngineConfig config;
+  config.context_tokens_max = 1024;
+  config.sequences_max = 1;
+  const std::unique_ptr<Engine> engine = Engine::start(*model.checkpoint, config);
+  TextRequest request;
+  request.new_tokens_max = 4;
+  request.ignore_stop_ids = true;
+  ChatSession session(*engine, model, request, "");
+  const auto ask = [&](const std::string& text) {
+    return session.ask(text, [](const std::string&) {}, [] { return false; });
+  };
+  const std::int64_t bare = ask("What is it?").stats.prompt_tokens;
+  session.clear();
+  session.show_picture("tests/goldens/pictures/rgb.png");
+  EXPECT_EQ(ask("What is it?").stats.prompt_tokens, bare + 171 + 1);  // the space before the text is a token now
+  EXPECT_THROW(session.show_picture("tests/goldens/pictures/one.gif"), Error);
+  EXPECT_THROW(session.show_picture("tests/goldens/pictures/none.png"), Error);
+  const ChatSession::Answer second = ask("And now?");  // the picture stays in the conversation
+  EXPECT_GE(second.stats.cached_tokens, 128);
+  session.show_picture("tests/goldens/pictures/smooth.jpg");
+  session.show_picture("tests/goldens/pictures/rgb.png");
+  EXPECT_GT(ask("These two?").stats.prompt_tokens, bare + 3 * 171);
+  session.show_picture("tests/goldens/pictures/rgb.png");
+  EXPECT_EQ(ask("And this?").turns_dropped, 2);  // the first question with its picture makes room
+}
+
+TEST(ChatProgram, APictureComesWithAPipedPrompt) {
+  const auto chat = [](const std::string& model, const std::string& picture) {
+    return run_program({"chat", "--model", "tests/goldens/" + model, "--image", "tests/goldens/pictures/" + picture,
+                        "--quiet", "-n", "4", "--context-tokens-max", "512"},
+                       "What is it?");
+  };
+  const ProgramResult result = chat("step3_vl", "rgb.png");
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_GT(result.out.size(), 1u);
+  EXPECT_THAT(chat("step3_vl", "animated.png").err, HasSubstr("animated.png: picture: it is animated"));
+  EXPECT_THAT(chat("llama", "rgb.png").err, HasSubstr("sees no pictures"));
+}
+
 TEST(ChatProgram, APipedPromptGivesOneAnswer) {
   const std::vector<std::string> arguments{"chat", "--model", "tests/goldens/llama", "--quiet", "-n", "8"};
   const ProgramResult result = run_program(arguments, "Hello\n");
@@ -130,7 +171,9 @@ TEST_F(ChatTerminal, CommandsAndHistory) {
                                      {"All else", "Zürich?\r"},
                                      {"> ", "/stats\r"},
                                      {"MiB resident", "/nonsense\r"},
-                                     {"no command /nonsense", "/clear\r"},
+                                     {"no command /nonsense", "/image\r"},
+                                     {"usage: /image PATH", "/image  tests/goldens/pictures/rgb.png\r"},
+                                     {"tests/goldens/llama sees no pictures", "/clear\r"},
                                      {"> ", "/quit\r"}});
   EXPECT_EQ(result.status, 0) << result.out;
   EXPECT_THAT(result.out, HasSubstr("layout    1A1F, 3 micro-batches"));
@@ -142,7 +185,8 @@ TEST_F(ChatTerminal, CommandsAndHistory) {
   EXPECT_EQ(std::filesystem::status(state_ / "tandem" / "chat_history").permissions(),
             std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
 
-  EXPECT_THAT(chat({{"> ", "\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\r"}, {"/clear  forget", "\x04"}}).status, 0);
+  EXPECT_THAT(
+      chat({{"> ", "\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\r"}, {"/clear       forget", "\x04"}}).status, 0);
 }
 
 TEST_F(ChatTerminal, TheEndOfInputLeaves) {

@@ -173,6 +173,30 @@ TEST(Generate, PromptsComeFromFilesAndConversations) {
   EXPECT_GT(line({"--system", "Be kind.", "The work"})["usage"]["prompt_tokens"], chat["usage"]["prompt_tokens"]);
 }
 
+TEST(Generate, PicturesComeBeforeThePrompt) {
+  const std::string model = "tests/goldens/step3_vl", png = "tests/goldens/pictures/rgb.png",
+                    jpeg = "tests/goldens/pictures/smooth.jpg";
+  const auto run = [&](std::vector<std::string> more, const std::string& input = "") {
+    std::vector<std::string> arguments{"generate", "--model", model,         "--context-tokens-max", "512", "-n",
+                                       "4",        "--quiet", "--token-ids", "--temperature",        "0"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_program(arguments, input);
+  };
+  const ProgramResult by_flag = run({"--image", png, "--image", jpeg, "What?"});
+  ASSERT_EQ(by_flag.status, 0) << by_flag.err;
+  const Json part{{"type", "text"}, {"text", "What?"}};
+  const auto request = [&](const Json& first, const Json& second) {
+    return Json{{"messages", {{{"role", "user"}, {"content", {first, second, part}}}}}}.dump() + "\n";
+  };
+  const Json a{{"type", "image"}, {"path", png}}, b{{"type", "image"}, {"path", jpeg}};
+  const std::vector<Json> by_line = lines_of(run({"--jsonl", "-"}, request(a, b) + request(b, a)));
+  ASSERT_EQ(by_line.size(), 2u);
+  EXPECT_EQ(ids_of(by_line[0]), ids_of(lines_of(by_flag)[0]));
+  const ProgramResult bad = run({"--image", "tests/goldens/pictures/cmyk.jpg", "What?"});
+  EXPECT_EQ(bad.status, 1);
+  EXPECT_THAT(bad.out + bad.err, HasSubstr("cmyk.jpg: picture: it is in CMYK"));
+}
+
 TEST(Generate, UnorderedWritesTheSameAnswers) {
   std::string input;
   for (int i = 0; i < 12; ++i)

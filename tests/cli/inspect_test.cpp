@@ -88,11 +88,36 @@ TEST(Inspect, AConfigurationAloneIsEnoughToCount) {
     EXPECT_THAT(text.out, HasSubstr(part));
 }
 
+// All of it, with the eyes. What the file leaves out of vision_config are the values of the published weights.
+TEST(Inspect, ThePublishedStep3SeesWith4675MillionParameters) {
+  const TemporaryFolder folder;
+  folder.write("config.json", R"({"architectures": ["Step3VLForConditionalGeneration"], "model_type": "step3_vl",
+    "im_end_token": "<im_end>", "im_patch_token": "<im_patch>", "im_start_token": "<im_start>", "image_token_len": 169,
+    "patch_token_len": 81, "understand_projector_stride": 2, "projector_bias": false, "image_token_id": 128001,
+    "bos_token_id": 0, "eos_token_id": 128805, "vision_config": {"hidden_size": 1792},
+    "text_config": {"architectures": ["Step3TextForCausalLM"], "model_type": "step3_text",
+      "hidden_size": 7168, "intermediate_size": 18432, "num_hidden_layers": 61, "vocab_size": 128815,
+      "max_seq_len": 65536, "max_position_embedding": 65536, "num_attention_heads": 64, "num_attention_groups": 1,
+      "head_dim": 256, "share_q_dim": 2048, "moe_num_experts": 48, "moe_top_k": 3, "moe_intermediate_size": 5120,
+      "share_expert_dim": 5120, "norm_expert_weight": false, "rope_theta": 500000, "torch_dtype": "bfloat16",
+      "moe_layers_enum": "4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59"}})");
+  const Json json = inspect(folder.path());
+  EXPECT_EQ(json["supported"], true) << json["reason"];
+  EXPECT_EQ(json["parts"]["vision tower"]["parameters"], 4'285'292'032);
+  EXPECT_EQ(json["parts"]["projector"]["parameters"], 390'082'560);
+  EXPECT_EQ(json["parameter_accounts"]["language model"], 316'294'538'240);
+  EXPECT_EQ(json["parameter_accounts"]["total"], 320'969'912'832);
+  EXPECT_EQ(json["weight_bytes"]["bf16"], 2 * 320'969'912'832);
+  const ProgramResult text = run_program({"inspect", folder.path("config.json")});
+  for (const char* part : {"320,969,912,832", "vision        63 layers, 1792 wide, 16 heads, MLP 15360 wide"})
+    EXPECT_THAT(text.out, HasSubstr(part));
+}
+
 TEST(Inspect, TheSharesOfALayoutAddUp) {
-  const ProgramResult result = run_program({"inspect", "tests/goldens/step3_text_bf16", "--json", "--layout", "1A3F"});
+  const ProgramResult result = run_program({"inspect", "tests/goldens/step3_vl", "--json", "--layout", "1A3F"});
   const Json json = parse_json(result.out, "output");
   std::int64_t bytes = 0;
-  for (const char* worker : {"A0", "F0", "F1", "F2"})
+  for (const char* worker : {"A0", "F0", "F1", "F2", "vision"})
     for (const Json& part : json["workers"][worker]["stored"]) bytes += part["bytes"].get<std::int64_t>();
   EXPECT_EQ(bytes, json["weight_bytes"]["stored"].get<std::int64_t>());
 }

@@ -21,7 +21,7 @@ std::vector<std::int32_t> values(const Tensor& tensor) {
 class StepInputsTest : public testing::Test {
  protected:
   std::unique_ptr<Backend> backend_ = make_reference_backend();
-  StepInputs inputs_{*backend_, {.rows = 8, .sequences = 3, .blocks_per_sequence = 2}};
+  StepInputs inputs_{*backend_, {.rows = 8, .sequences = 3, .blocks_per_sequence = 2, .embedded_hidden = 3}};
 };
 
 SequenceRows rows(std::int64_t position, std::vector<std::int32_t> tokens, std::vector<std::int32_t> blocks,
@@ -76,6 +76,26 @@ TEST_F(StepInputsTest, MoreThanTheLimitIsABug) {
   EXPECT_DEATH(inputs_.fill(plan), "larger than its limits");
   plan.sequences = {rows(0, {1}, {1, 2, 3}, 0)};
   EXPECT_DEATH(inputs_.fill(plan), "block table");
+}
+
+TEST_F(StepInputsTest, TakesTheEmbeddedRowsOfAChunk) {
+  auto made = std::make_shared<EmbeddingRows>();
+  made->hidden = 3;
+  for (int i = 0; i < 30; ++i) made->values.push_back(static_cast<float>(i));
+  const std::vector<EmbeddedSpan> spans{{1, 2, 0, made}, {4, 5, 3, made}};
+  MicroBatch plan;
+  plan.sequences.push_back(rows(0, {20}, {7}, 0));
+  plan.sequences.push_back(rows(2, {10, 11, 12, 13}, {5}, 3));  // positions 2 to 5
+  plan.sequences.back().embedded = spans;
+  const RowBatch& batch = inputs_.fill(plan);
+  ASSERT_EQ(batch.embedded.rows(), 3);
+  EXPECT_THAT(values(batch.embedded_at), ElementsAre(1, 3, 4));
+  EXPECT_EQ(batch.embedded.row<float>(0)[0], 3);   // row 1, of position 2
+  EXPECT_EQ(batch.embedded.row<float>(1)[0], 9);   // row 3, of position 4
+  EXPECT_EQ(batch.embedded.row<float>(2)[2], 14);  // row 4, of position 5
+  EXPECT_EQ(batch.embedded_weights.row<float>(2)[0], 1);
+  plan.sequences.pop_back();
+  EXPECT_EQ(inputs_.fill(plan).embedded.rows(), 0);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "base/error.h"
+#include "tests/image/png_header.h"
 #include "tests/image/recording.h"
 
 namespace tandem {
@@ -28,22 +29,6 @@ std::string refusal(const std::string& bytes, const PictureLimits& limits = {}) 
     return error.message();
   }
   return "";
-}
-
-// A PNG's first chunk with another size; its checksum is not looked at before the size is.
-std::string png_of(std::uint32_t width, std::uint32_t height) {
-  const auto big_endian = [](std::uint32_t value) {
-    return std::string{static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
-                       static_cast<char>(value)};
-  };
-  std::string header = "IHDR" + big_endian(width) + big_endian(height) + std::string("\x08\x02\x00\x00\x00", 5);
-  std::uint32_t crc = 0xffffffffu;
-  for (const char c : header) {
-    crc ^= static_cast<unsigned char>(c);
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ (crc & 1 ? 0xedb88320u : 0u);
-  }
-  return "\x89PNG\r\n\x1a\n" + big_endian(13) + header + big_endian(~crc) + big_endian(0) + "IDAT" +
-         big_endian(0x35af061eu);
 }
 
 TEST(Picture, LosslessFormatsGiveTheirPixels) {
@@ -98,8 +83,8 @@ TEST(Picture, CutShortIsRefusedWhereverTheCutIs) {
 }
 
 TEST(Picture, LimitsHoldBeforeMemoryIsTaken) {
-  EXPECT_THAT(refusal(png_of(60'000, 60'000)), HasSubstr("60000x60000 pixels, limit is 16384 a side"));
-  EXPECT_THAT(refusal(png_of(16'000, 16'000)), HasSubstr("16000x16000 pixels, limit is 40000000 in all"));
+  EXPECT_THAT(refusal(png_header(60'000, 60'000)), HasSubstr("60000x60000 pixels, limit is 16384 a side"));
+  EXPECT_THAT(refusal(png_header(16'000, 16'000)), HasSubstr("16000x16000 pixels, limit is 40000000 in all"));
   EXPECT_THAT(refusal(picture_file("rgb.png"), {.bytes_max = 100}), HasSubstr("213 bytes, limit is 100"));
   EXPECT_THAT(refusal(picture_file("rgb.png"), {.pixels_max = 383}), HasSubstr("24x16 pixels, limit is 383 in all"));
   EXPECT_EQ(refusal(picture_file("rgb.png"), {.pixels_max = 384}), "");

@@ -366,7 +366,7 @@ TEST(ReadConfig, an_unknown_architecture_is_named) {
   EXPECT_THAT(
       unknown.message(),
       HasSubstr("config.json: model_type is \"gpt_neox\", supported: deepseek_v3, kimi_k2, llama, qwen3, qwen3_moe, "
-                "step3_text, step3p5"));
+                "step3_text, step3_vl, step3p5"));
   const Error missing = error_of([] { read_config(*SyntheticCheckpoint(Json::object(), {})); });
   EXPECT_EQ(missing.code(), ErrorCode::kUnsupported);
   EXPECT_THAT(missing.message(), HasSubstr("model_type is missing"));

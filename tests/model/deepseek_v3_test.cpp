@@ -142,6 +142,25 @@ TEST(DeepseekV3, halves_and_shares_give_the_bits_of_the_whole) {
   }
 }
 
+// Heads of a block and of less than one, whose keys begin inside a block. The FFNs are too narrow to be cut into
+// slices, which would be at blocks here and finer there.
+TEST(DeepseekV3, block_fp8_gives_the_bits_of_the_values_it_stands_for) {
+  for (const char* patch : {R"({"qk_nope_head_dim": 128, "v_head_dim": 128, "kv_lora_rank": 130,
+                                "intermediate_size": 30, "moe_intermediate_size": 21})",
+                            R"({"hidden_size": 192, "intermediate_size": 30, "moe_intermediate_size": 21})"}) {
+    SCOPED_TRACE(patch);
+    Json config = config_with(patch);
+    SyntheticTensors tensors = deepseek_v3_tensors(config);
+    make_block_fp8(config, tensors);
+    const SyntheticCheckpoint checkpoint(config, tensors);
+    const std::vector<float> whole = whole_logits(*checkpoint, kTokens);
+    for (const std::int32_t workers : {1, 3})
+      EXPECT_THAT(split_logits(*checkpoint, workers, kTokens), ElementsAreArray(whole)) << workers << " FFN workers";
+    widen_block_fp8(config, tensors);
+    EXPECT_THAT(whole_logits(*SyntheticCheckpoint(config, tensors), kTokens), ElementsAreArray(whole));
+  }
+}
+
 TEST(DeepseekV3, every_stored_tensor_matters) {
   std::vector<std::int32_t> tokens(39);  // enough for every expert to be somebody's choice
   std::iota(tokens.begin(), tokens.end(), 0);

@@ -133,6 +133,21 @@ TEST(Step3p5, halves_and_shares_give_the_bits_of_the_whole) {
   }
 }
 
+// The FFNs are too narrow to be cut into slices, which would be at blocks here and finer there.
+TEST(Step3p5, block_fp8_gives_the_bits_of_the_values_it_stands_for) {
+  Json config = config_with(
+      R"({"hidden_size": 192, "intermediate_size": 30, "moe_intermediate_size": 21, "share_expert_dim": 25})");
+  SyntheticTensors tensors = tensors_of(config);
+  make_block_fp8(config, tensors);
+  const std::vector<std::int32_t> tokens{5, 0, 38, 17, 5, 22};
+  const SyntheticCheckpoint checkpoint(config, tensors);
+  const std::vector<float> whole = whole_logits(*checkpoint, tokens);
+  for (const std::int32_t workers : {1, 3})
+    EXPECT_THAT(split_logits(*checkpoint, workers, tokens), ElementsAreArray(whole)) << workers << " FFN workers";
+  widen_block_fp8(config, tensors);
+  EXPECT_THAT(whole_logits(*SyntheticCheckpoint(config, tensors), tokens), ElementsAreArray(whole));
+}
+
 TEST(Step3p5, every_stored_tensor_and_the_window_matter) {
   std::vector<std::int32_t> tokens(39);
   std::iota(tokens.begin(), tokens.end(), 0);

@@ -50,6 +50,7 @@ void add_gated_ffn(SyntheticTensors& tensors, const std::string& prefix, const S
 }  // namespace
 
 std::vector<float> synthetic_values(const SyntheticTensor& tensor) {
+  if (!tensor.values.empty()) return tensor.values;
   Rng rng(seed_of(tensor.values_of.empty() ? tensor.name : tensor.values_of));
   const bool is_norm = tensor.shape.rank == 1;
   const auto columns = static_cast<float>(tensor.shape[std::max(tensor.shape.rank - 1, 0)]);
@@ -84,7 +85,8 @@ void make_block_fp8(Json& config, SyntheticTensors& tensors) {
   config["quantization_config"] = {{"quant_method", "fp8"}, {"weight_block_size", {kScaleBlock, kScaleBlock}}};
   SyntheticTensors scales;
   for (SyntheticTensor& tensor : tensors) {
-    if (!tensor.name.ends_with("_proj.weight") && !tensor.name.ends_with(".wq.weight")) continue;
+    const auto ends = [&](const char* end) { return tensor.name.ends_with(end); };
+    if (!ends("_proj.weight") && !ends(".wq.weight") && !ends("_with_mqa.weight")) continue;
     tensor.dtype = DType::kF8E4M3;
     Shape blocks = tensor.shape;
     for (const int axis : {blocks.rank - 2, blocks.rank - 1})
@@ -92,6 +94,31 @@ void make_block_fp8(Json& config, SyntheticTensors& tensors) {
     scales.push_back({tensor.name + "_scale_inv", blocks});
   }
   tensors.insert(tensors.end(), scales.begin(), scales.end());
+}
+
+void widen_block_fp8(Json& config, SyntheticTensors& tensors) {
+  config.erase("quantization_config");
+  SyntheticTensors widened;
+  for (const SyntheticTensor& tensor : tensors) {
+    if (tensor.name.ends_with("_scale_inv")) continue;
+    widened.push_back(tensor);
+    if (tensor.dtype != DType::kF8E4M3) continue;
+    const int rank = tensor.shape.rank;
+    const std::int64_t rows = tensor.shape[rank - 2], columns = tensor.shape[rank - 1];
+    const std::int64_t block_rows = (rows + kScaleBlock - 1) / kScaleBlock;
+    const std::int64_t block_columns = (columns + kScaleBlock - 1) / kScaleBlock;
+    const std::vector<float> scales = synthetic_values(tensor_named(tensors, tensor.name + "_scale_inv"));
+    std::vector<float> values = synthetic_values(tensor);
+    for (std::int64_t i = 0; i < std::ssize(values); ++i) {
+      const std::int64_t matrix = i / columns / rows, row = i / columns % rows, column = i % columns;
+      const std::int64_t block = (matrix * block_rows + row / kScaleBlock) * block_columns + column / kScaleBlock;
+      float& value = values[static_cast<std::size_t>(i)];
+      value = f8_e4m3_to_f32(f32_to_f8_e4m3(value)) * scales[static_cast<std::size_t>(block)];
+    }
+    widened.back().dtype = DType::kF32;
+    widened.back().values = std::move(values);
+  }
+  tensors = std::move(widened);
 }
 
 Json llama_config() {

@@ -16,13 +16,14 @@
 
 namespace tandem {
 
-// A tensor to be written, as f32 unless dtype says bf16, f8_e4m3 or i32.
+// A tensor to be written, as f32 unless dtype says bf16, f8_e4m3 or i32. Its values come from its name unless given.
 struct SyntheticTensor {
   std::string name;
   Shape shape;
   DType dtype = DType::kF32;
   std::string values_of;  // when not empty: the name whose values it has
-  float scale = 1;        // of every value
+  float scale = 1;        // of every value drawn
+  std::vector<float> values;
 };
 using SyntheticTensors = std::vector<SyntheticTensor>;
 
@@ -47,6 +48,8 @@ class SyntheticCheckpoint {
 
 // Stores the linear layers as E4M3 with a scale for each block of 128 × 128.
 void make_block_fp8(Json& config, SyntheticTensors& tensors);
+// The same values as f32.
+void widen_block_fp8(Json& config, SyntheticTensors& tensors);
 
 // Two layers, four heads over two kv heads, FFN width 80: 80 fills only three of the eight slices.
 Json llama_config();

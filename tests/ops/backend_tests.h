@@ -131,6 +131,12 @@ class EveryBackendTest : public testing::TestWithParam<BackendUnderTest> {
   void SetUp() override {
     if (!GetParam().why_not.empty()) GTEST_SKIP() << GetParam().why_not;
   }
+  // Of what the backend runs.
+  static std::vector<OperatorCase> cases() {
+    std::vector<OperatorCase> all = operator_cases();
+    if (!GetParam().cpu) std::erase_if(all, [](const OperatorCase& c) { return c.vision; });
+    return all;
+  }
   // threads are for cpu.
   std::unique_ptr<Backend> backend(int threads = 2) {
     if (GetParam().cpu) return make_cpu_backend({threads, GetParam().name});

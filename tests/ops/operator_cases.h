@@ -34,6 +34,7 @@ struct OperatorCase {
   std::string name;
   Tolerance tolerance;
   std::function<BuiltCase(CaseBuilder&)> build;
+  bool vision = false;  // of vision towers, which run on the CPU
 };
 
 inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kBF16, DType::kF16,  DType::kF8E4M3, DType::kQ8_0,
@@ -391,6 +392,55 @@ inline void add_attention_cases(std::vector<OperatorCase>& table) {
   add("mla, values as long as keys", 1, 40, 16, 16, {66}, 3, 0, true);
 }
 
+inline void add_vision_cases(std::vector<OperatorCase>& all) {
+  std::vector<OperatorCase> table;
+  for (const auto& [rows, columns] : {std::pair{0, 64}, {1, 48}, {5, 21}, {67, 96}, {40, 1792}}) {
+    table.push_back({format("add_layer_norm {}x{}", rows, columns), {}, [=](CaseBuilder& b) {
+                       const Tensor residual = b.normal(rows, columns), x = b.normal(rows, columns, 3, 5);
+                       return BuiltCase{{AddLayerNorm{residual, x, b.normal_vector(columns, 1, 0.2f),
+                                                      b.normal_vector(columns, 0, 0.2f), 1e-6f}},
+                                        {residual}};
+                     }});
+    table.push_back({format("quick_gelu {}x{}", rows, columns), {}, [=](CaseBuilder& b) {
+                       const Tensor x = b.normal(rows, columns, 4);
+                       return BuiltCase{{QuickGelu{x, x}}, {x}};
+                     }});
+    for (const int added : {1, rows}) {
+      table.push_back({format("add_rows {}x{}, {} of them", rows, columns, added), kExact, [=](CaseBuilder& b) {
+                         const Tensor sum = b.normal(rows, columns);
+                         return BuiltCase{{AddRows{sum, b.normal(added, columns, 1, 2)}}, {sum}};
+                       }});
+    }
+  }
+  struct Window {
+    int width, height, channels, kernel, stride, padding;
+  };
+  for (const Window w : {Window{28, 42, 3, 14, 14, 0}, {6, 4, 5, 2, 2, 0}, {7, 5, 3, 3, 2, 1}, {1, 1, 2, 3, 2, 1}}) {
+    table.push_back({format("im2col {}x{}x{}, {} by {}", w.width, w.height, w.channels, w.kernel, w.stride), kExact,
+                     [=](CaseBuilder& b) {
+                       Im2Col op{{}, b.normal(w.width * w.height, w.channels), w.width, w.kernel, w.stride, w.padding};
+                       op.out = b.zeros(op.steps(w.height) * op.steps(w.width), w.channels * w.kernel * w.kernel);
+                       return BuiltCase{{op}, {op.out}};
+                     }});
+  }
+  for (const auto& [rows, heads, dim] :
+       {std::array{0, 2, 16}, {1, 3, 8}, {5, 4, 12}, {64, 2, 20}, {65, 1, 112}, {150, 3, 33}}) {
+    table.push_back({format("full_attention {} rows, {} heads of {}", rows, heads, dim), {}, [=](CaseBuilder& b) {
+                       const int columns = heads * dim;
+                       const Tensor qkv = b.normal(rows, 3 * columns), out = b.zeros(rows, columns);
+                       return BuiltCase{
+                           {FullAttention{out, qkv.slice_columns(0, columns), qkv.slice_columns(columns, columns),
+                                          qkv.slice_columns(2 * columns, columns), heads,
+                                          1.0f / std::sqrt(static_cast<float>(dim))}},
+                           {out}};
+                     }});
+  }
+  for (OperatorCase& c : table) {
+    c.vision = true;
+    all.push_back(std::move(c));
+  }
+}
+
 inline std::vector<OperatorCase> operator_cases() {
   std::vector<OperatorCase> table;
   add_row_cases(table);
@@ -400,6 +450,7 @@ inline std::vector<OperatorCase> operator_cases() {
   add_router_cases(table);
   add_expert_cases(table);
   add_attention_cases(table);
+  add_vision_cases(table);
   return table;
 }
 

@@ -14,7 +14,7 @@ class OperatorsTest : public EveryBackendTest {};
 TEST_P(OperatorsTest, AgreeWithTheReference) {
   const auto reference = make_reference_backend();
   const auto cpu = backend();
-  for (const OperatorCase& c : operator_cases()) {
+  for (const OperatorCase& c : cases()) {
     const auto expected = outputs_of(c, *reference), found = outputs_of(c, *cpu);
     ASSERT_EQ(found.size(), expected.size());
     for (std::size_t i = 0; i < found.size(); ++i)
@@ -24,7 +24,7 @@ TEST_P(OperatorsTest, AgreeWithTheReference) {
 
 TEST_P(OperatorsTest, DoNotDependOnTheNumberOfThreads) {
   const auto one = backend(1), two = backend(2), three = backend(3);
-  for (const OperatorCase& c : operator_cases()) {
+  for (const OperatorCase& c : cases()) {
     const auto expected = outputs_of(c, *one), with_two = outputs_of(c, *two), with_three = outputs_of(c, *three);
     for (std::size_t i = 0; i < expected.size(); ++i) {
       EXPECT_TRUE(same_bits(with_two[i], expected[i])) << c.name << ", two threads";

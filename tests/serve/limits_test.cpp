@@ -9,6 +9,9 @@
 
 #include "base/format.h"
 #include "serve/settings.h"
+#include "tests/image/png_header.h"
+#include "tests/image/recording.h"
+#include "tests/serve/picture_part.h"
 #include "tests/serve/test_server.h"
 
 namespace tandem {
@@ -19,6 +22,7 @@ using ::testing::HasSubstr;
 struct Case {
   std::int64_t value;                            // what the limit is set to
   std::function<HttpAnswer(TestServer&)> reach;  // goes beyond it
+  std::string model = TestServerConfig().model;
 };
 
 std::string text_of(std::size_t bytes) {
@@ -68,6 +72,17 @@ HttpAnswer never_read(TestServer& server) {
   return {};
 }
 
+// A user who shows pictures, as files, to a model that sees them.
+Case shown(std::int64_t value, std::vector<std::string> files) {
+  return {value,
+          [files = std::move(files)](TestServer& server) {
+            Json content = Json::array();
+            for (const std::string& file : files) content.push_back(picture_part(file));
+            return server.chat({{"max_tokens", 1}, {"messages", {{{"role", "user"}, {"content", content}}}}});
+          },
+          "tests/goldens/step3_vl"};
+}
+
 HttpAnswer second_connection(TestServer& server) {
   HttpClient first(server.port());
   first.send("GET /health HTTP/1.1\r\n\r\n");
@@ -77,6 +92,7 @@ HttpAnswer second_connection(TestServer& server) {
 
 std::map<std::string_view, Case> cases() {
   const Json message{{"role", "user"}, {"content", "a"}};
+  const std::string png = read_test_file("tests/goldens/pictures/rgb.png");
   return {
       {"connections-max", {1, second_connection}},
       {"header-bytes-max",
@@ -120,6 +136,9 @@ std::map<std::string_view, Case> cases() {
       {"logit-bias-max", {1, completion({{"logit_bias", {{"1", 1}, {"2", 1}}}})}},
       {"top-logprobs-max", {2, completion({{"logprobs", 3}})}},
       {"salt-bytes-max", {16, completion({{"cache_salt", std::string(17, 's')}})}},
+      {"pictures-max", shown(1, {png, png})},
+      {"picture-bytes-max", shown(1024, {png + std::string(1024, 'a')})},
+      {"picture-pixels-max", shown(1024, {png_header(64, 64)})},
       {"streams-max", {1, completion({{"n", 2}})}},
   };
 }
@@ -141,6 +160,7 @@ TEST(Limits, each_is_reached_and_answered_as_its_table_says) {
     const auto found = all.find(row.name);
     ASSERT_NE(found, all.end()) << "a limit without a case";
     TestServerConfig config;
+    config.model = found->second.model;
     *std::get<std::int64_t*>(row.place(config.settings)) = found->second.value;
     TestServer server(std::move(config));
     const HttpAnswer answer = found->second.reach(server);

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/base/error_of.h"
 
 namespace tandem {
 namespace {
@@ -104,6 +105,35 @@ TEST_F(RequestJson, FaultsNameTheKey) {
   EXPECT_THAT(fault(R"({"prompt": "a", "stop": [1]})"), HasSubstr("\"stop\""));
   EXPECT_THAT(fault(R"({"prompt": "a", "logit_bias": {"x": 1}})"), HasSubstr("token ids"));
   EXPECT_THAT(fault(R"({"prompt": "a", "logit_bias": [1]})"), HasSubstr("\"logit_bias\""));
+}
+
+TEST(RequestJsonPictures, AreFilesAndDataUrlsInOrder) {
+  const OpenModel model = open_model("tests/goldens/step3_vl");
+  const auto read = [&](const std::string& text) { return read_request(OrderedJson::parse(text), model, {}, false); };
+  const TextRequest request = read(R"({"messages": [{"role": "user", "content": [
+    {"type": "image", "path": "tests/goldens/pictures/rgb.png"}, {"type": "text", "text": "?"},
+    {"type": "image", "path": "tests/goldens/pictures/smooth.jpg"}]}]})")
+                                  .request;
+  ASSERT_EQ(request.pictures.size(), 2u);
+  EXPECT_LT(request.pictures[0].places.back().position, request.pictures[1].places.front().position);
+  EXPECT_NE(request.pictures[0].picture->digest, request.pictures[1].picture->digest);
+  const auto refusal = [&](const std::string& text) { return error_of([&] { read(text); }).message(); };
+  const auto part = [](const std::string& text) {
+    return R"({"messages": [{"role": "user", "content": [)" + text + "]}]}";
+  };
+  EXPECT_THAT(refusal(part(R"({"type": "image"})")), HasSubstr("path"));
+  EXPECT_THAT(refusal(part(R"({"type": "image", "path": "no.png"})")), HasSubstr("no.png: cannot be read"));
+  EXPECT_THAT(refusal(part(R"({"type": "image_url", "image_url": {"url": "http://x/y.png"}})")),
+              HasSubstr("remote pictures are not fetched"));
+  EXPECT_THAT(refusal(part(R"({"type": "image_url", "image_url": {"url": "data:image/png;base64,Zm9v"}})")),
+              HasSubstr("no picture"));
+  EXPECT_THAT(refusal(R"({"prompt_ids": [1, 498]})"), HasSubstr("1 placeholders for pictures and 0 pictures"));
+  const OpenModel text = open_model("tests/goldens/llama");
+  EXPECT_THAT(error_of([&] {
+                read_request(OrderedJson::parse(part(R"({"type": "image", "path": "tests/goldens/pictures/rgb.png"})")),
+                             text, {}, false);
+              }).message(),
+              HasSubstr("sees no pictures"));
 }
 
 }  // namespace

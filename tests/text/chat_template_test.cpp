@@ -141,6 +141,14 @@ TEST(ChatTemplate, OperatorsAreWhatTheyAre) {
   EXPECT_THROW(render("{{ 'a' + 1 }}"), Error);
 }
 
+TEST(ChatTemplate, RefusesWhatIsNoTemplate) {
+  for (const char* source :
+       {"{{ 'no end }}", "{{ `tick` }}", "{{ 1 ? 2 }}", "{{ 99999999999999999999999999999999999999999 }}",
+        "{% raw %}no end", "{# no end", "{{ 'bad \\u12' }}", "{% if %}", "{{ ) }}"}) {
+    EXPECT_THROW(ChatTemplate{source}, Error) << source;
+  }
+}
+
 TEST(ChatTemplate, RefusesBadInputs) {
   const ChatTemplate chat("{{ messages }}");
   EXPECT_THROW(chat.render({.messages_json = "[1] , \"tools\": []"}), Error);

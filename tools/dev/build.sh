@@ -10,10 +10,9 @@ usage: ./dev build [PRESET] [TARGET…]
 Installs what is missing, configures and builds build/PRESET. Presets:
   release   optimised, warnings are errors (the default); the program is build/release/tandem
   debug     no optimisation
-  asan      address and undefined-behaviour sanitizers
+  asan      address and undefined-behaviour sanitizers, with clang; the libFuzzer targets, too
   tsan      thread sanitizer
   cuda      release with the CUDA backend, for Hopper GPUs; needs no GPU, fetches the CUDA compiler where none is
-  fuzz      libFuzzer targets, with clang
 
 The Rust part is shared by all presets (build/rust) and is the first thing ninja starts.
 TEXT
@@ -23,9 +22,9 @@ cmd_build() {
   local preset=${1:-release}
   [ $# -gt 0 ] && shift
   case $preset in
-    release | debug | asan | tsan) setup base ;;
+    release | debug | tsan) setup base ;;
+    asan) setup base lint ;;
     cuda) setup base cuda ;;
-    fuzz) setup base lint ;;
     *) die "build: unknown preset '$preset' (see ./dev build --help)" ;;
   esac
   build "$preset" "$@"

@@ -76,14 +76,14 @@ cmd_fuzz() {
   [[ $only =~ ^[0-9]+$ ]] && seconds=$only only=
   [[ $seconds =~ ^[0-9]+$ ]] || die "fuzz: '$seconds' is not a number of seconds"
   setup base lint
-  build fuzz fuzz/all
+  build asan fuzz/all
   fuzz_run "$seconds" "$only"
 }
 
 # fuzz_run SECONDS [TARGET]: seeds come from fuzz/corpus/TARGET where the project keeps some.
 fuzz_run() {
   local seconds=$1 only=${2:-} target name status=0 ran=0
-  for target in build/fuzz/fuzz/*_fuzz; do
+  for target in build/asan/fuzz/*_fuzz; do
     [ -x "$target" ] || continue
     name=$(basename "$target" _fuzz)
     [ -z "$only" ] || [ "$only" = "$name" ] || [ "$only" = "${name}_fuzz" ] || continue
@@ -101,7 +101,7 @@ fuzz_run() {
     fi
   done
   if [ "$ran" -eq 0 ]; then
-    say "no fuzz target${only:+ named '$only'} under build/fuzz/fuzz"
+    say "no fuzz target${only:+ named '$only'} under build/asan/fuzz"
     status=1
   fi
   return "$status"

@@ -36,7 +36,7 @@ TEXT
 }
 packages_lint() {
   cat <<'TEXT'
-clang-19           second compiler, fuzzing
+clang-19           second compiler: sanitizers, fuzzing
 libclang-rt-19-dev libFuzzer and sanitizer run-times
 clang-tidy-19      static analysis
 clang-format-19    one format for all

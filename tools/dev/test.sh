@@ -13,9 +13,9 @@ Installs what is missing, builds and runs, on a clone with nothing beside it:
   rust          the tests of the Rust part
   smollm2       the real model against its recorded answers (fetches it once, 93 MB)
   asan + ubsan  the fast suite under the address and undefined-behaviour sanitizers
-  tsan          sched, kv, engine and transport under the thread sanitizer
-  cuda          the CUDA build: what needs no GPU; with one, every operator and model on it
   fuzz          each fuzz target for a few seconds
+  tsan          sched, kv, engine, transport and serve under the thread sanitizer
+  cuda          the CUDA build: what needs no GPU; with one, every operator and model on it
 
   --fast        only the fast suite: no download, under a minute after the build
 
@@ -24,7 +24,7 @@ TEXT
 }
 
 fuzz_seconds=3
-thread_tests='^(sched|kv|engine|transport)'
+thread_tests='^(sched|kv|engine|transport|serve)'
 
 passed=0 failed=0 skipped=0
 count() { # count passed|failed|skipped N
@@ -71,13 +71,11 @@ slow_stages() {
     test_stage "cuda" suite cuda -R "^(ops|verify)$" || true
   fi
   if test_stage "build asan" build asan; then
-    test_stage "asan + ubsan: fast suite" suite asan -L fast -E '^(tidy|serve|command_serve)' || true
+    test_stage "asan + ubsan: fast suite" suite asan -L fast -E '^tidy$' || true
+    test_stage "fuzz, $fuzz_seconds s each" fuzz_run "$fuzz_seconds" || true
   fi
   if test_stage "build tsan" build_tsan; then
-    test_stage "tsan: sched kv engine transport" test_tsan || true
-  fi
-  if test_stage "build fuzz" build fuzz fuzz/all; then
-    test_stage "fuzz, $fuzz_seconds s each" fuzz_run "$fuzz_seconds" || true
+    test_stage "tsan: sched kv engine transport serve" test_tsan || true
   fi
 }
 
@@ -94,7 +92,6 @@ test_summary() {
   else
     echo "not run here, for they do not fit 45 minutes on two cores: smollm2 under sanitizers, clang-tidy (./dev lint),"
     echo "  fuzzing for longer than $fuzz_seconds s a target (./dev fuzz), a minute of load in each layout (ctest -L load)"
-    echo "left out of asan + ubsan, where they have not been tried: serve, command_serve"
   fi
   echo
   echo "$passed passed, $failed failed, $skipped skipped"

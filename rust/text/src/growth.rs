@@ -143,7 +143,9 @@ pub fn add_counters(environment: &mut Environment<'static>) {
 
 /// Refuses a source whose constants could grow too much while it is compiled.
 pub fn check_constants(source: &str, syntax: SyntaxConfig) -> Result<(), Error> {
-    let count = tokenize(source, false, syntax).filter(|token| matches!(token, Ok((Token::Mul, _)))).count();
+    // At an error the tokenizer stays where it is and tells it again for ever; the parser then names it.
+    let tokens = tokenize(source, false, syntax).map_while(Result::ok);
+    let count = tokens.filter(|(token, _)| matches!(token, Token::Mul)).count();
     if count > MULTIPLICATIONS_MAX {
         let message = format!("{count} multiplications, limit is {MULTIPLICATIONS_MAX}");
         return Err(Error::new(ErrorKind::SyntaxError, message));

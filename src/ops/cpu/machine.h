@@ -62,5 +62,10 @@ void run(Machine& machine, const CombineExperts& op);
 void run(Machine& machine, const Sample& op);
 void run(Machine& machine, const QuantiseRows& op);
 void run(Machine& machine, const WidenRows& op);
+void run(Machine& machine, const AddRows& op);
+void run(Machine& machine, const AddLayerNorm& op);
+void run(Machine& machine, const QuickGelu& op);
+void run(Machine& machine, const Im2Col& op);
+void run(Machine& machine, const FullAttention& op);
 
 }  // namespace tandem::cpu

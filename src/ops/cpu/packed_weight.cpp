@@ -39,6 +39,7 @@ std::unique_ptr<PackedWeight> PackedWeight::pack(const WeightSource& source, Thr
     column += part.rows;
   }
   std::unique_ptr<PackedWeight> weight(new PackedWeight(source, std::move(segments), bytes));
+  if (bytes == 0) return weight;  // an empty share of a width
   team.run([&](int thread) {
     const std::int64_t begin = weight->panels_ * thread / team.threads(),
                        end = weight->panels_ * (thread + 1) / team.threads();

@@ -61,7 +61,15 @@ class CudaBackend final : public Backend {
   }
 
   void run(const Operator& op) override {
-    std::visit([this](const auto& o) { cuda::run(machine_, o); }, op);
+    std::visit(
+        [&]<class Op>(const Op& o) {
+          if constexpr (VisionOperator<Op>)
+            throw Error(ErrorCode::kUnsupported,
+                        format("the cuda backend has no {}: vision towers run on the cpu backend", name(op)));
+          else
+            cuda::run(machine_, o);
+        },
+        op);
   }
   void synchronise() override { cuda::need(cudaStreamSynchronize(machine_.stream), "running operators"); }
 

@@ -65,5 +65,10 @@ void run(const CombineExperts& op);
 void run(const Sample& op);
 void run(const QuantiseRows& op);
 void run(const WidenRows& op);
+void run(const AddRows& op);
+void run(const AddLayerNorm& op);
+void run(const QuickGelu& op);
+void run(const Im2Col& op);
+void run(const FullAttention& op);
 
 }  // namespace tandem::reference

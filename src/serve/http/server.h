@@ -17,7 +17,7 @@ struct HttpLimits {
   std::int64_t connections_max = 2048;
   std::int64_t header_bytes_max = 16 << 10;
   std::int64_t headers_max = 64;
-  std::int64_t body_bytes_max = 2 << 20;
+  std::int64_t body_bytes_max = 0;  // 0: decided by who knows what bodies bring
   std::int64_t idle_ms_max = 75'000;
   std::int64_t head_ms_max = 10'000;
   std::int64_t body_ms_max = 30'000;

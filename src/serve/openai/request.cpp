@@ -28,25 +28,63 @@ void check_prompt_length(std::string_view field, std::size_t tokens, const Reque
         std::string(field), "context_length_exceeded");
 }
 
-// Text of a message's content: itself, or its parts one below the other.
-OrderedJson read_content(const OrderedJson& content, std::size_t index) {
-  const std::string field = format("messages[{}].content", index);
-  if (content.is_string() || content.is_null()) return content.is_null() ? OrderedJson("") : content;
-  if (!content.is_array()) bad_field(field, "must be text or an array of parts");
-  std::string text;
-  for (const OrderedJson& part : content) {
+// The contents of a conversation's messages: text, and pictures in the order in which they come.
+class ContentReader {
+ public:
+  explicit ContentReader(const RequestScope& scope) : scope_(scope) {
+    rules_.count_max = scope.limits.pictures_max;
+    rules_.file.bytes_max = static_cast<std::size_t>(scope.limits.picture_bytes_max);
+    rules_.file.pixels_max = rules_.crops.pixels_max = scope.limits.picture_pixels_max;
+    rules_.pixels_max = 3 * scope.limits.picture_pixels_max;
+  }
+
+  // A content as templates take it: text, its parts one below the other; with pictures, the parts themselves.
+  OrderedJson read(const OrderedJson& content, const std::string& field, bool of_user) {
+    if (content.is_string() || content.is_null()) return content.is_null() ? OrderedJson("") : content;
+    if (!content.is_array()) bad_field(field, "must be text or an array of parts");
+    OrderedJson parts = OrderedJson::array();
+    std::string text;
+    const std::size_t pictures_before = pictures_.size();
+    for (const OrderedJson& part : content) {
+      parts.push_back(read_part(part, field, of_user));
+      if (parts.back()["type"] != "text") continue;
+      if (!text.empty()) text += '\n';
+      text += parts.back()["text"].get_ref<const std::string&>();
+    }
+    return pictures_.size() > pictures_before ? parts : OrderedJson(text);
+  }
+  const Pictures& pictures() const { return pictures_; }
+
+ private:
+  OrderedJson read_part(const OrderedJson& part, const std::string& field, bool of_user) {
     if (!part.is_object() || !part.contains("type") || !part["type"].is_string())
       bad_field(field, "has a part without a type");
-    if (part["type"] != "text")
-      throw ApiError(400, format("{}: parts other than text are not supported", field), field, "unsupported_parameter");
-    if (!part.contains("text") || !part["text"].is_string()) bad_field(field, "has a part of type text without text");
-    if (!text.empty()) text += '\n';
-    text += part["text"].get_ref<const std::string&>();
+    if (part["type"] == "text") {
+      if (!part.contains("text") || !part["text"].is_string()) bad_field(field, "has a part of type text without text");
+      return {{"type", "text"}, {"text", part["text"]}};
+    }
+    if (part["type"] != "image_url")
+      throw ApiError(400, format("{}: parts other than text and image_url are not supported", field), field,
+                     "unsupported_parameter");
+    if (!scope_.model.picture_tokens)
+      throw ApiError(400, format("{}: this model sees no pictures", field), field, "unsupported_parameter");
+    if (!of_user) bad_field(field, "has a picture, which is for messages of a user");
+    if (!part.contains("image_url")) bad_field(field, "has a part of type image_url without image_url");
+    try {
+      add_picture(pictures_, open_picture_url(part["image_url"], rules_), rules_);
+    } catch (const Error& error) {  // the client's mistake, whatever limit it is
+      throw ApiError(400, format("{}: {}", field, error.message()), field, "invalid_image");
+    }
+    return {{"type", "image"}};
   }
-  return text;
-}
 
-OrderedJson read_message(const OrderedJson& message, std::size_t index, const RequestLimits& limits) {
+  const RequestScope& scope_;
+  PictureRules rules_;
+  Pictures pictures_;
+};
+
+OrderedJson read_message(const OrderedJson& message, std::size_t index, const RequestLimits& limits,
+                         ContentReader& contents) {
   constexpr std::array kRoles = {"system", "developer", "user", "assistant", "tool"};
   const std::string field = format("messages[{}]", index);
   if (!message.is_object()) bad_field(field, "must be an object");
@@ -57,7 +95,9 @@ OrderedJson read_message(const OrderedJson& message, std::size_t index, const Re
   OrderedJson read;
   read["role"] = *role == "developer" ? OrderedJson("system") : *role;  // templates know one word for it
   if (!message.contains("content") && *role != "assistant") bad_field(field + ".content", "is missing");
-  read["content"] = message.contains("content") ? read_content(message["content"], index) : OrderedJson("");
+  const auto content = message.find("content");
+  read["content"] =
+      content == message.end() ? OrderedJson("") : contents.read(*content, field + ".content", *role == "user");
   for (const char* key : {"name", "tool_call_id", "reasoning_content"}) {
     const auto value = message.find(key);
     if (value == message.end() || value->is_null()) continue;
@@ -76,10 +116,10 @@ OrderedJson read_message(const OrderedJson& message, std::size_t index, const Re
 }
 
 // A template that takes too many steps will take them again: no use in saying that there is no room at the moment.
-std::vector<std::int32_t> render(const OrderedJson& messages, const OrderedJson& variables, const OrderedJson& tools,
-                                 const RequestScope& scope) {
+PicturePrompt render(const OrderedJson& messages, const Pictures& pictures, const OrderedJson& variables,
+                     const OrderedJson& tools, const RequestScope& scope) {
   try {
-    return scope.model.chat_prompt(messages, variables, tools);
+    return scope.model.picture_prompt(messages, pictures, variables, tools);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kOutOfResources) throw;
     throw ApiError(400, error.message(), "messages", "invalid_value");
@@ -92,7 +132,7 @@ CompletionRequest::Prompt read_prompt(const OrderedJson& value, const RequestSco
     prompt.ids = scope.model.text_prompt(value.get_ref<const std::string&>());
     if (echo) prompt.text = value.get<std::string>();
   } else {
-    prompt.ids = read_token_ids("prompt", value, scope);
+    prompt.ids = scope.model.with_pictures(read_token_ids("prompt", value, scope), {}).ids;
     if (echo) prompt.text = scope.model.tokenizer.decode(prompt.ids);
   }
   check_prompt_length("prompt", prompt.ids.size(), scope);
@@ -119,7 +159,8 @@ void read_chat(RequestDraft& draft) {
   const RequestScope& scope = *draft.scope;
   CompletionRequest& request = draft.request;
   const ToolUse use = read_tools(draft);
-  request.prompts.push_back({.ids = read_messages(*draft.prompt, draft.variables, scope, use.for_template())});
+  PicturePrompt prompt = read_messages(*draft.prompt, draft.variables, scope, use.for_template());
+  request.prompts.push_back({.ids = std::move(prompt.ids), .pictures = std::move(prompt.pictures)});
   const std::vector<std::int32_t>& ids = request.prompts.front().ids;
   const auto end = std::span(ids).last(std::min(ids.size(), kPromptEndTokens));
   request.start = scope.format.start_after(scope.model.tokenizer.decode(end));
@@ -193,8 +234,8 @@ void check_model_name(const OrderedJson& object, const RequestScope& scope) {
                    "model_not_found");
 }
 
-std::vector<std::int32_t> read_messages(const OrderedJson& messages, const OrderedJson& variables,
-                                        const RequestScope& scope, const OrderedJson& tools) {
+PicturePrompt read_messages(const OrderedJson& messages, const OrderedJson& variables, const RequestScope& scope,
+                            const OrderedJson& tools) {
   if (!scope.model.chat_template)
     throw ApiError(400, "this model has no chat template: use /v1/completions", "messages", "unsupported_parameter");
   if (!messages.is_array() || messages.empty()) bad_field("messages", "must be an array of at least one message");
@@ -202,10 +243,12 @@ std::vector<std::int32_t> read_messages(const OrderedJson& messages, const Order
     bad_field("messages",
               format("has {} messages, limit is {} (--messages-max)", messages.size(), scope.limits.messages_max));
   OrderedJson read = OrderedJson::array();
-  for (std::size_t i = 0; i < messages.size(); ++i) read.push_back(read_message(messages[i], i, scope.limits));
-  std::vector<std::int32_t> ids = render(read, variables, tools, scope);
-  check_prompt_length("messages", ids.size(), scope);
-  return ids;
+  ContentReader contents(scope);
+  for (std::size_t i = 0; i < messages.size(); ++i)
+    read.push_back(read_message(messages[i], i, scope.limits, contents));
+  PicturePrompt prompt = render(read, contents.pictures(), variables, tools, scope);
+  check_prompt_length("messages", prompt.ids.size(), scope);
+  return prompt;
 }
 
 std::vector<std::int32_t> read_token_ids(std::string_view field, const OrderedJson& value, const RequestScope& scope) {

@@ -43,8 +43,9 @@ struct RequestScope {
 struct CompletionRequest {
   struct Prompt {
     std::vector<std::int32_t> ids;
-    std::string text;                 // for echo
-    std::int32_t new_tokens_max = 0;  // of each answer to it
+    std::vector<PlacedPicture> pictures;  // among the ids
+    std::string text;                     // for echo
+    std::int32_t new_tokens_max = 0;      // of each answer to it
   };
   Endpoint endpoint = Endpoint::kChat;
   std::vector<Prompt> prompts;
@@ -70,8 +71,8 @@ CompletionRequest read_completion_request(std::string_view body, Endpoint endpoi
 // The pieces, for routes that take prompts but complete nothing.
 OrderedJson read_object(std::string_view body, const RequestLimits& limits);
 void check_model_name(const OrderedJson& object, const RequestScope& scope);
-std::vector<std::int32_t> read_messages(const OrderedJson& messages, const OrderedJson& variables,
-                                        const RequestScope& scope, const OrderedJson& tools = nullptr);
+PicturePrompt read_messages(const OrderedJson& messages, const OrderedJson& variables, const RequestScope& scope,
+                            const OrderedJson& tools = nullptr);
 std::vector<std::int32_t> read_token_ids(std::string_view field, const OrderedJson& value, const RequestScope& scope);
 
 }  // namespace tandem

@@ -18,7 +18,7 @@ bool flag(const OrderedJson& object, const char* field, bool otherwise) {
 }
 
 std::vector<std::int32_t> prompt_ids(const OrderedJson& object, const RequestScope& scope) {
-  if (object.contains("messages")) return read_messages(object["messages"], OrderedJson::object(), scope);
+  if (object.contains("messages")) return read_messages(object["messages"], OrderedJson::object(), scope).ids;
   const auto prompt = object.find("prompt");
   if (prompt == object.end() || !prompt->is_string()) bad_field("prompt", "must be text, or messages a conversation");
   return scope.model.tokenizer.encode(prompt->get_ref<const std::string&>(),

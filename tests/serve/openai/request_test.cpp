@@ -72,7 +72,7 @@ TEST_F(Requests, every_field_refuses_what_is_of_another_type) {
     for (const FieldRow& row : field_rows()) {
       if (!has(row, endpoint) || row.use == FieldUse::kNoEffect) continue;
       for (const Json& value : {Json("text"), Json(0.5), Json(7), Json(true), Json{{"a", Json::object()}},
-                                Json{Json::array()}, Json{{"\xF0\x9F\x98\x80", 1}}}) {
+                                Json::array({Json::array()}), Json{{"\xF0\x9F\x98\x80", 1}}}) {
         const bool text_field =
             row.kind == FieldKind::kText || row.name == "stop" || row.name == "prompt" || row.name == "guided_regex";
         const bool right =
