@@ -83,7 +83,8 @@ ModelConfig read_config(const Checkpoint& checkpoint) {
     if (architecture == "llama") return read_llama_gguf_config(checkpoint, config);
     if (architecture == "qwen3") return read_qwen3_gguf_config(checkpoint, config);
     if (architecture == "qwen3moe") return read_qwen3_moe_gguf_config(checkpoint, config);
-    config.unsupported("general.architecture", "llama, qwen3, qwen3moe");
+    if (architecture == "deepseek2") return read_deepseek2_gguf_config(checkpoint, config);
+    config.unsupported("general.architecture", "deepseek2, llama, qwen3, qwen3moe");
   }
   const ConfigReader config(checkpoint.config(), checkpoint.path() + "/config.json");
   const std::string type = config.text_or("model_type", "");

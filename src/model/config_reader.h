@@ -59,6 +59,7 @@ bool read_block_fp8(const ConfigReader& config);
 
 // One per architecture, in its file.
 ModelConfig read_deepseek_v3_config(const ConfigReader& config);
+ModelConfig read_deepseek2_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config);
 ModelConfig read_llama_config(const ConfigReader& config);
 ModelConfig read_llama_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config);
 ModelConfig read_qwen3_config(const ConfigReader& config);

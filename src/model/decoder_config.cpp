@@ -40,9 +40,7 @@ ModelConfig read_decoder_config(const ConfigReader& config) {
   return c;
 }
 
-namespace {
-
-std::int32_t read_vocab(const Checkpoint& checkpoint, const ConfigReader& config) {
+std::int32_t read_gguf_vocab(const Checkpoint& checkpoint, const ConfigReader& config) {
   const TensorInfo* embedding = checkpoint.find("token_embd.weight");
   if (!embedding) throw Error(ErrorCode::kInvalidData, config.what() + ": tensor token_embd.weight is missing");
   if (embedding->shape[0] < 1 || embedding->shape[0] > kVocabMax)
@@ -50,6 +48,8 @@ std::int32_t read_vocab(const Checkpoint& checkpoint, const ConfigReader& config
                                                 embedding->shape[0], kVocabMax));
   return static_cast<std::int32_t>(embedding->shape[0]);
 }
+
+namespace {
 
 std::vector<float> read_rope_divisors(const Checkpoint& checkpoint, const ConfigReader& config, std::int32_t dim) {
   const TensorInfo* factors = checkpoint.find("rope_freqs.weight");
@@ -93,7 +93,7 @@ ModelConfig read_decoder_gguf_config(const Checkpoint& checkpoint, const ConfigR
   if (c.rope.dim != c.head_dim) config.unsupported(p + "rope.dimension_count", format("{}", c.head_dim));
   c.ffn_width = static_cast<std::int32_t>(config.integer(p + "feed_forward_length", 1, kWidthMax));
   c.routed.assign(c.layers, false);
-  c.vocab = read_vocab(checkpoint, config);
+  c.vocab = read_gguf_vocab(checkpoint, config);
   c.tied_head = !checkpoint.find("output.weight");
   c.eos_ids = config.ids("tokenizer.ggml.eos_token_id", c.vocab);
   c.rope.divisors = read_rope_divisors(checkpoint, config, c.rope.dim);

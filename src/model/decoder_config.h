@@ -18,6 +18,9 @@ ModelConfig read_decoder_config(const ConfigReader& config);
 ModelConfig read_decoder_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config,
                                      const std::string& architecture);
 
+// The vocabulary of a GGUF file: the rows of its embedding.
+std::int32_t read_gguf_vocab(const Checkpoint& checkpoint, const ConfigReader& config);
+
 // rope_theta and rope_scaling, or both in rope_parameters as newer files have them: none, default or llama3.
 RopeConfig read_rope_config(const ConfigReader& config, std::int32_t dim);
 

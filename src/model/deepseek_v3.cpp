@@ -17,7 +17,7 @@
 #include <cmath>
 
 #include "base/format.h"
-#include "model/config_reader.h"
+#include "model/decoder_config.h"
 #include "model/layer_pieces.h"
 
 namespace tandem {
@@ -33,6 +33,14 @@ double yarn_magnitude(double factor, double mscale) {
   return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
 }
 
+// Of sine and cosine, and of scores; 0: the file has no such number.
+void set_magnitudes(ModelConfig& c, double mscale, double all) {
+  const double factor = c.rope.factor;
+  c.rope.magnitude = static_cast<float>(
+      mscale > 0 && all > 0 ? yarn_magnitude(factor, mscale) / yarn_magnitude(factor, all) : yarn_magnitude(factor, 1));
+  if (all > 0) c.attention_factor = static_cast<float>(std::pow(yarn_magnitude(factor, all), 2));
+}
+
 void read_yarn(const ConfigReader& scaling, ModelConfig& c) {
   RopeConfig& rope = c.rope;
   rope.yarn = true;
@@ -42,12 +50,8 @@ void read_yarn(const ConfigReader& scaling, ModelConfig& c) {
   rope.original_context = static_cast<double>(scaling.integer("original_max_position_embeddings", 1, kContextMax));
   if (rope.beta_fast < rope.beta_slow) scaling.invalid("beta_fast", "at least beta_slow");
   if (!scaling.boolean_or("truncate", true)) scaling.unsupported("truncate", "true");
-  const double mscale = scaling.number_or("mscale", 0, 0, 100), all = scaling.number_or("mscale_all_dim", 0, 0, 100);
-  const double magnitude = mscale > 0 && all > 0
-                               ? yarn_magnitude(rope.factor, mscale) / yarn_magnitude(rope.factor, all)
-                               : yarn_magnitude(rope.factor, 1);
-  rope.magnitude = static_cast<float>(scaling.number_or("attention_factor", magnitude, 1e-3, 1e3));
-  if (all > 0) c.attention_factor = static_cast<float>(std::pow(yarn_magnitude(rope.factor, all), 2));
+  set_magnitudes(c, scaling.number_or("mscale", 0, 0, 100), scaling.number_or("mscale_all_dim", 0, 0, 100));
+  rope.magnitude = static_cast<float>(scaling.number_or("attention_factor", rope.magnitude, 1e-3, 1e3));
 }
 
 void read_rope(const ConfigReader& config, ModelConfig& c) {
@@ -130,9 +134,143 @@ ModelConfig read_deepseek_v3_config(const ConfigReader& config) {
   return c;
 }
 
+namespace {
+
+// Metadata of llama.cpp's "deepseek2". Older files describe the heads as the model has them; newer ones describe the
+// one cached head that all share, and the model's own under keys that end in _mla.
+void read_gguf_attention(const ConfigReader& config, const std::string& p, ModelConfig& c) {
+  c.heads = static_cast<std::int32_t>(config.integer(p + "attention.head_count", 1, kHeadsMax));
+  c.kv_heads = 1;
+  c.query_rank = static_cast<std::int32_t>(config.integer_or(p + "attention.q_lora_rank", 0, 0, kWidthMax));
+  c.latent = static_cast<std::int32_t>(config.integer(p + "attention.kv_lora_rank", 1, head_dim_max(c.heads) / 2));
+  const std::int64_t half = head_dim_max(c.heads) / 2;
+  c.rope.dim = static_cast<std::int32_t>(config.integer(p + "rope.dimension_count", 2, half));
+  if (c.rope.dim % 2 != 0) config.invalid(p + "rope.dimension_count", "an even number");
+  const std::string mla = config.has(p + "attention.key_length_mla") ? "_mla" : "";
+  const std::string key = p + "attention.key_length" + mla, value = p + "attention.value_length" + mla;
+  c.head_dim = static_cast<std::int32_t>(config.integer(key, c.rope.dim + 1, c.rope.dim + half));
+  c.value_dim = static_cast<std::int32_t>(config.integer(value, 1, head_dim_max(c.heads)));
+}
+
+void read_gguf_rope(const ConfigReader& config, const std::string& p, ModelConfig& c) {
+  RopeConfig& rope = c.rope;
+  rope.theta = config.number_or(p + "rope.freq_base", 10000, 1.001, 1e12);
+  rope.interleaved = true;
+  const std::string scaling = p + "rope.scaling.", type = config.text_or(scaling + "type", "none");
+  if (type == "none") return;
+  if (type != "yarn") config.unsupported(scaling + "type", "yarn, none");
+  rope.yarn = true;
+  rope.factor = config.number(scaling + "factor", 1, 1e6);
+  rope.original_context = static_cast<double>(config.integer(scaling + "original_context_length", 1, kContextMax));
+  rope.beta_fast = config.number_or(scaling + "yarn_beta_fast", 32, 1e-3, 1e6);
+  rope.beta_slow = config.number_or(scaling + "yarn_beta_slow", 1, 1e-3, 1e6);
+  if (rope.beta_fast < rope.beta_slow) config.invalid(scaling + "yarn_beta_fast", "at least yarn_beta_slow");
+  // A tenth of mscale_all_dim, to which mscale is equal in these files.
+  const double all = 10 * config.number_or(scaling + "yarn_log_multiplier", 0, 0, 10);
+  set_magnitudes(c, all, all);
+}
+
+void read_gguf_experts(const Checkpoint& checkpoint, const ConfigReader& config, const std::string& p, ModelConfig& c) {
+  c.routed.assign(c.layers, false);
+  c.experts = static_cast<std::int32_t>(config.integer_or(p + "expert_count", 0, 0, kExpertsMax));
+  if (c.experts == 0) return;
+  const auto dense = static_cast<std::int32_t>(config.integer_or(p + "leading_dense_block_count", 0, 0, c.layers));
+  for (std::int32_t i = dense; i < c.layers; ++i) c.routed[static_cast<std::size_t>(i)] = true;
+  c.expert_width = static_cast<std::int32_t>(config.integer(p + "expert_feed_forward_length", 1, kWidthMax));
+  const std::int64_t shared = config.integer_or(p + "expert_shared_count", 0, 0, kWidthMax / c.expert_width);
+  c.shared_width = static_cast<std::int32_t>(shared) * c.expert_width;
+  RouterConfig& r = c.router;
+  const std::int64_t scoring = config.integer_or(p + "expert_gating_func", 1, 0, 255);
+  if (scoring != 1 && scoring != 2) config.unsupported(p + "expert_gating_func", "1 (softmax), 2 (sigmoid)");
+  r.score = scoring == 2 ? RouterScore::kSigmoid : RouterScore::kSoftmax;
+  r.bias = checkpoint.find(format("blk.{}.exp_probs_b.bias", dense)) != nullptr;
+  r.groups = static_cast<std::int32_t>(config.integer_or(p + "expert_group_count", 1, 1, c.experts));
+  if (c.experts % r.groups != 0) config.invalid(p + "expert_group_count", format("a divisor of {} experts", c.experts));
+  r.groups_kept = static_cast<std::int32_t>(config.integer_or(p + "expert_group_used_count", 1, 1, r.groups));
+  const std::int32_t eligible = c.experts / r.groups * r.groups_kept;
+  c.experts_per_token = static_cast<std::int32_t>(config.integer(p + "expert_used_count", 1, eligible));
+  c.renormalise = config.boolean_or(p + "expert_weights_norm", false);
+  r.scale = static_cast<float>(config.number_or(p + "expert_weights_scale", 1, 1e-6, 1e6));
+}
+
+}  // namespace
+
+ModelConfig read_deepseek2_gguf_config(const Checkpoint& checkpoint, const ConfigReader& config) {
+  const std::string p = "deepseek2.";
+  ModelConfig c;
+  c.architecture = "deepseek_v3";
+  c.layers = static_cast<std::int32_t>(config.integer(p + "block_count", 1, kLayersMax));
+  c.hidden = static_cast<std::int32_t>(config.integer(p + "embedding_length", 1, kWidthMax));
+  c.vocab = read_gguf_vocab(checkpoint, config);
+  c.context_tokens_max = config.integer(p + "context_length", 1, kContextMax);
+  c.norm_eps = static_cast<float>(config.number(p + "attention.layer_norm_rms_epsilon", 0, 1));
+  read_gguf_attention(config, p, c);
+  read_gguf_rope(config, p, c);
+  c.ffn_width = static_cast<std::int32_t>(config.integer(p + "feed_forward_length", 1, kWidthMax));
+  read_gguf_experts(checkpoint, config, p, c);
+  c.tied_head = !checkpoint.find("output.weight");
+  c.eos_ids = config.ids("tokenizer.ggml.eos_token_id", c.vocab);
+  return c;
+}
+
 // ---- weights
 
 namespace {
+
+struct LayerNames {
+  std::string input_norm, q, q_down, q_norm, q_up, latent_down, latent_norm, kv_up, o, post_norm, router, router_bias;
+  std::string key_up, value_up;  // what newer GGUF files have in place of kv_up: by head, the key's already transposed
+  GatedFfnNames dense, shared;
+  ExpertNames experts;
+};
+
+LayerNames safetensors_names(std::int32_t layer) {
+  const std::string p = format("model.layers.{}.", layer), a = p + "self_attn.", m = p + "mlp.";
+  const auto ffn = [](const std::string& block) {
+    return GatedFfnNames{block + "gate_proj.weight", block + "up_proj.weight", block + "down_proj.weight"};
+  };
+  return {.input_norm = p + "input_layernorm.weight",
+          .q = a + "q_proj.weight",
+          .q_down = a + "q_a_proj.weight",
+          .q_norm = a + "q_a_layernorm.weight",
+          .q_up = a + "q_b_proj.weight",
+          .latent_down = a + "kv_a_proj_with_mqa.weight",
+          .latent_norm = a + "kv_a_layernorm.weight",
+          .kv_up = a + "kv_b_proj.weight",
+          .o = a + "o_proj.weight",
+          .post_norm = p + "post_attention_layernorm.weight",
+          .router = m + "gate.weight",
+          .router_bias = m + "gate.e_score_correction_bias",
+          .key_up = {},
+          .value_up = {},
+          .dense = ffn(m),
+          .shared = ffn(m + "shared_experts."),
+          .experts = [=](std::int32_t expert) { return ffn(m + format("experts.{}.", expert)); }};
+}
+
+LayerNames gguf_names(std::int32_t layer, std::int32_t experts) {
+  const std::string p = format("blk.{}.", layer);
+  const auto ffn = [&](const std::string& end) {
+    return GatedFfnNames{p + "ffn_gate" + end, p + "ffn_up" + end, p + "ffn_down" + end};
+  };
+  return {.input_norm = p + "attn_norm.weight",
+          .q = p + "attn_q.weight",
+          .q_down = p + "attn_q_a.weight",
+          .q_norm = p + "attn_q_a_norm.weight",
+          .q_up = p + "attn_q_b.weight",
+          .latent_down = p + "attn_kv_a_mqa.weight",
+          .latent_norm = p + "attn_kv_a_norm.weight",
+          .kv_up = p + "attn_kv_b.weight",
+          .o = p + "attn_output.weight",
+          .post_norm = p + "ffn_norm.weight",
+          .router = p + "ffn_gate_inp.weight",
+          .router_bias = p + "exp_probs_b.bias",
+          .key_up = p + "attn_k_b.weight",
+          .value_up = p + "attn_v_b.weight",
+          .dense = ffn(".weight"),
+          .shared = ffn("_shexp.weight"),
+          .experts = stacked_experts(ffn("_exps.weight"), experts)};
+}
 
 struct Layer {
   NormWeight input_norm, query_norm, latent_norm, post_norm;
@@ -149,7 +287,7 @@ struct Layer {
 
 class DeepseekV3 final : public Model {
  public:
-  DeepseekV3(const ModelConfig& config, const ModelShare& share, WeightReader& reader);
+  DeepseekV3(const ModelConfig& config, CheckpointFormat format, const ModelShare& share, WeightReader& reader);
 
   void embed(const Workspace& w, const RowBatch& batch, const Residual& residual) const override {
     w.backend.run(EmbedRows{residual.stream, embedding_.get(), batch.ids});
@@ -180,10 +318,9 @@ class DeepseekV3 final : public Model {
     return config().query_rank ? config().query_rank : std::int64_t{config().heads} * config().head_dim;
   }
   std::int64_t down_columns() const { return query_columns() + config().latent + config().rope.dim; }
-  void load_attention(WeightReader& reader, const std::string& prefix, Layer& layer) const;
-  void load_up_projections(WeightReader& reader, const std::string& name, Layer& layer) const;
-  void load_ffn(WeightReader& reader, const std::string& prefix, Layer& layer, bool routed,
-                const FfnShare& share) const;
+  void load_attention(WeightReader& reader, const LayerNames& names, Layer& layer) const;
+  void load_up_projections(WeightReader& reader, const LayerNames& names, Layer& layer) const;
+  void load_ffn(WeightReader& reader, const LayerNames& names, Layer& layer, bool routed, const FfnShare& share) const;
   // Leaves the query in its own columns or below, and the latent and rotated key behind it, ready for the cache.
   Tensor project(const Workspace& w, const Layer& layer, const RowBatch& batch, const Tensor& hidden,
                  const Tensor& down) const;
@@ -196,24 +333,26 @@ class DeepseekV3 final : public Model {
   std::vector<Layer> layers_;
 };
 
-DeepseekV3::DeepseekV3(const ModelConfig& config, const ModelShare& share, WeightReader& reader)
+DeepseekV3::DeepseekV3(const ModelConfig& config, CheckpointFormat format, const ModelShare& share,
+                       WeightReader& reader)
     : Model(config),
       inv_freq_(reader.constant(rope_inv_freq(config.rope))),
       layers_(static_cast<std::size_t>(config.layers)) {
+  const bool gguf = format == CheckpointFormat::kGguf;
   const Shape table{config.vocab, config.hidden};
   if (share.attention) {
-    embedding_ = reader.matrix(Part::kEmbedding, {{.name = "model.embed_tokens.weight", .shape = table}});
-    if (!config.tied_head) head_ = reader.matrix(Part::kHead, {{.name = "lm_head.weight", .shape = table}});
-    final_norm_ = load_norm(reader, "model.norm.weight", config.hidden);
+    embedding_ = reader.matrix(Part::kEmbedding,
+                               {{.name = gguf ? "token_embd.weight" : "model.embed_tokens.weight", .shape = table}});
+    if (!config.tied_head)
+      head_ = reader.matrix(Part::kHead, {{.name = gguf ? "output.weight" : "lm_head.weight", .shape = table}});
+    final_norm_ = load_norm(reader, gguf ? "output_norm.weight" : "model.norm.weight", config.hidden);
   }
   for (std::int32_t i = 0; i < config.layers; ++i) {
-    const std::string prefix = format("model.layers.{}.", i);
+    const LayerNames names = gguf ? gguf_names(i, config.experts) : safetensors_names(i);
     const bool routed = config.is_routed(i);
-    if (share.attention) load_attention(reader, prefix, layers_[i]);
-    if (share.attention && routed)
-      layers_[i].router =
-          load_router(reader, config, prefix + "mlp.gate.weight", prefix + "mlp.gate.e_score_correction_bias");
-    if (share.ffn) load_ffn(reader, prefix, layers_[i], routed, share.experts);
+    if (share.attention) load_attention(reader, names, layers_[i]);
+    if (share.attention && routed) layers_[i].router = load_router(reader, config, names.router, names.router_bias);
+    if (share.ffn) load_ffn(reader, names, layers_[i], routed, share.experts);
   }
   weight_bytes_ = reader.bytes_packed();
   ignore_next_token_layers(reader, config);
@@ -221,58 +360,57 @@ DeepseekV3::DeepseekV3(const ModelConfig& config, const ModelShare& share, Weigh
   if (config.tied_head) reader.ignore("lm_head.weight");  // some files repeat the embedding under this name
 }
 
-void DeepseekV3::load_attention(WeightReader& reader, const std::string& prefix, Layer& layer) const {
+void DeepseekV3::load_attention(WeightReader& reader, const LayerNames& names, Layer& layer) const {
   const ModelConfig& c = config();
-  const std::string a = prefix + "self_attn.";
   const std::int64_t q_columns = std::int64_t{c.heads} * c.head_dim;
-  layer.input_norm = load_norm(reader, prefix + "input_layernorm.weight", c.hidden);
-  layer.down = reader.matrix(
-      Part::kAttention,
-      {{.name = a + (c.query_rank ? "q_a_proj.weight" : "q_proj.weight"), .shape = {query_columns(), c.hidden}},
-       {.name = a + "kv_a_proj_with_mqa.weight", .shape = {c.latent + c.rope.dim, c.hidden}}});
+  layer.input_norm = load_norm(reader, names.input_norm, c.hidden);
+  layer.down = reader.matrix(Part::kAttention,
+                             {{.name = c.query_rank ? names.q_down : names.q, .shape = {query_columns(), c.hidden}},
+                              {.name = names.latent_down, .shape = {c.latent + c.rope.dim, c.hidden}}});
   if (c.query_rank) {
-    layer.query_norm = load_norm(reader, a + "q_a_layernorm.weight", c.query_rank);
-    layer.q = reader.matrix(Part::kAttention, {{.name = a + "q_b_proj.weight", .shape = {q_columns, c.query_rank}}});
+    layer.query_norm = load_norm(reader, names.q_norm, c.query_rank);
+    layer.q = reader.matrix(Part::kAttention, {{.name = names.q_up, .shape = {q_columns, c.query_rank}}});
   }
-  layer.latent_norm = load_norm(reader, a + "kv_a_layernorm.weight", c.latent);
-  load_up_projections(reader, a + "kv_b_proj.weight", layer);
-  layer.o = reader.matrix(Part::kAttention,
-                          {{.name = a + "o_proj.weight", .shape = {c.hidden, std::int64_t{c.heads} * c.value_dim}}});
-  layer.post_norm = load_norm(reader, prefix + "post_attention_layernorm.weight", c.hidden);
+  layer.latent_norm = load_norm(reader, names.latent_norm, c.latent);
+  load_up_projections(reader, names, layer);
+  layer.o =
+      reader.matrix(Part::kAttention, {{.name = names.o, .shape = {c.hidden, std::int64_t{c.heads} * c.value_dim}}});
+  layer.post_norm = load_norm(reader, names.post_norm, c.hidden);
 }
 
-// The rows of the file are, head after head, those of the key and those of the value.
-void DeepseekV3::load_up_projections(WeightReader& reader, const std::string& name, Layer& layer) const {
+void DeepseekV3::load_up_projections(WeightReader& reader, const LayerNames& names, Layer& layer) const {
   const ModelConfig& c = config();
   const std::int64_t plain = c.head_dim - c.rope.dim, rows = plain + c.value_dim;
+  const bool apart = !names.key_up.empty() && reader.has(names.key_up);
   for (std::int64_t h = 0; h < c.heads; ++h) {
-    WeightName key{.name = name, .shape = {c.heads * rows, c.latent}};
-    key.row_begin = h * rows;
-    key.row_end = key.row_begin + plain;
-    WeightName value = key;
-    value.row_begin = key.row_end;
-    value.row_end = value.row_begin + c.value_dim;
-    layer.key_up.push_back(reader.transposed(Part::kAttention, key));
-    layer.value_up.push_back(reader.matrix(Part::kAttention, {value}));
+    if (apart) {
+      layer.key_up.push_back(
+          reader.matrix(Part::kAttention, {{.name = names.key_up, .shape = {c.heads, c.latent, plain}, .expert = h}}));
+      layer.value_up.push_back(reader.matrix(
+          Part::kAttention, {{.name = names.value_up, .shape = {c.heads, c.value_dim, c.latent}, .expert = h}}));
+    } else {  // head after head, the rows of the key and those of the value
+      WeightName key{.name = names.kv_up, .shape = {c.heads * rows, c.latent}};
+      key.row_begin = h * rows;
+      key.row_end = key.row_begin + plain;
+      WeightName value = key;
+      value.row_begin = key.row_end;
+      value.row_end = value.row_begin + c.value_dim;
+      layer.key_up.push_back(reader.transposed(Part::kAttention, key));
+      layer.value_up.push_back(reader.matrix(Part::kAttention, {value}));
+    }
     layer.absorb.push_back(layer.key_up.back().get());
     layer.expand.push_back(layer.value_up.back().get());
   }
 }
 
-void DeepseekV3::load_ffn(WeightReader& reader, const std::string& prefix, Layer& layer, bool routed,
+void DeepseekV3::load_ffn(WeightReader& reader, const LayerNames& names, Layer& layer, bool routed,
                           const FfnShare& share) const {
   const ModelConfig& c = config();
-  const auto names = [&](const std::string& block) {
-    const std::string p = prefix + "mlp." + block;
-    return GatedFfnNames{p + "gate_proj.weight", p + "up_proj.weight", p + "down_proj.weight"};
-  };
-  if (routed)
-    layer.experts = load_routed_experts(
-        reader, [&](std::int32_t expert) { return names(format("experts.{}.", expert)); }, c, share);
+  if (routed) layer.experts = load_routed_experts(reader, names.experts, c, share);
   if (share.slice_count == 0 || (routed && c.shared_width == 0)) return;
-  layer.ffn = routed ? load_gated_ffn(reader, Part::kSharedExpert, names("shared_experts."), c.hidden, c.shared_width,
+  layer.ffn = routed ? load_gated_ffn(reader, Part::kSharedExpert, names.shared, c.hidden, c.shared_width,
                                       share.slice_first, share.slice_count)
-                     : load_gated_ffn(reader, Part::kDenseFfn, names(""), c.hidden, c.ffn_width, share.slice_first,
+                     : load_gated_ffn(reader, Part::kDenseFfn, names.dense, c.hidden, c.ffn_width, share.slice_first,
                                       share.slice_count);
 }
 
@@ -339,8 +477,9 @@ void DeepseekV3::experts(const Workspace& w, std::int32_t index, const HandOver&
 
 }  // namespace
 
-std::unique_ptr<Model> make_deepseek_v3(const ModelConfig& config, const ModelShare& share, WeightReader& reader) {
-  return std::make_unique<DeepseekV3>(config, share, reader);
+std::unique_ptr<Model> make_deepseek_v3(const ModelConfig& config, CheckpointFormat names, const ModelShare& share,
+                                        WeightReader& reader) {
+  return std::make_unique<DeepseekV3>(config, names, share, reader);
 }
 
 }  // namespace tandem

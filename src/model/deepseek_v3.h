@@ -12,6 +12,7 @@
 namespace tandem {
 
 // Asks reader for every weight of the share; when the reader declares, the result is only good for being dropped.
-std::unique_ptr<Model> make_deepseek_v3(const ModelConfig& config, const ModelShare& share, WeightReader& reader);
+std::unique_ptr<Model> make_deepseek_v3(const ModelConfig& config, CheckpointFormat names, const ModelShare& share,
+                                        WeightReader& reader);
 
 }  // namespace tandem

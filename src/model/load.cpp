@@ -20,7 +20,7 @@ namespace {
 std::unique_ptr<Model> make(const ModelConfig& config, const Checkpoint& checkpoint, const ModelShare& share,
                             WeightReader& reader) {
   if (config.block_fp8) reader.accept_block_fp8();
-  if (config.architecture == "deepseek_v3") return make_deepseek_v3(config, share, reader);
+  if (config.architecture == "deepseek_v3") return make_deepseek_v3(config, checkpoint.format(), share, reader);
   if (config.architecture == "llama") return make_llama(config, checkpoint.format(), share, reader);
   if (config.architecture == "qwen3" || config.architecture == "qwen3_moe")
     return make_qwen3(config, checkpoint.format(), share, reader);

@@ -82,6 +82,8 @@ class WeightReader {
   }
   // The same of a tensor of any shape.
   Buffer values(Part part, const std::string& name, const Shape& shape, float added = 0);
+  // Whether the file has a tensor of this name; for one that comes in several forms.
+  bool has(const std::string& name) const { return checkpoint_.find(name) != nullptr; }
   // Values that are computed, not read, where operators can use them.
   Buffer constant(std::span<const float> values);
 

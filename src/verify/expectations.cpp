@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -60,15 +61,51 @@ class Recording {
   SafetensorsHeader header_;
 };
 
-ExpectedPrompt read_prompt(const Recording& recording, const Json& entry) {
+LogitLimits read_limits(const Json& tolerance, Activations activations) {
+  LogitLimits limits;
+  if (activations == Activations::kFp8) {
+    limits.rms_fp8 = tolerance.at("logits_rms").get<double>();
+    return limits;
+  }
+  limits.max_abs_f32 = tolerance.at("logits_max_abs_f32").get<double>();
+  if (!tolerance.at("logits_max_abs_bf16").is_null())
+    limits.max_abs_bf16 = tolerance.at("logits_max_abs_bf16").get<double>();
+  limits.rms_bf16 = tolerance.at("logits_rms_bf16").get<double>();
+  return limits;
+}
+
+// Of pictures by their numbers in the recording, one after the other.
+std::shared_ptr<const EmbeddingRows> read_visual_rows(const Recording& recording, const Json& pictures) {
+  auto rows = std::make_shared<EmbeddingRows>();
+  std::size_t digest_at = 0;  // the numbers name the content
+  for (const Json& picture : pictures) {
+    const auto number = picture.get<std::int32_t>();
+    const std::string name = format("image{}.visual_rows", number);
+    const Shape shape = recording.shape(name);
+    const std::vector<float> values = recording.values<float>(name, DType::kF32, {shape[0], shape[1]});
+    rows->hidden = shape[1];
+    rows->values.insert(rows->values.end(), values.begin(), values.end());
+    rows->digest[digest_at++ % rows->digest.size()] = static_cast<std::uint8_t>(1 + number);
+  }
+  return rows;
+}
+
+ExpectedPrompt read_prompt(const Recording& recording, const Json& entry, const LogitLimits& limits) {
   ExpectedPrompt p;
+  p.limits = limits;
   p.name = entry.at("name").get<std::string>();
   p.bf16_same_greedy = entry.at("bf16_same_greedy").get<bool>();
   p.bf16_same_experts = entry.at("bf16_same_experts").get<bool>();
   const Shape logits = recording.shape(p.name + ".logits"), greedy = recording.shape(p.name + ".greedy_logits");
   p.vocab = logits[1];
-  p.ids = recording.values<std::int32_t>(p.name + ".input_ids", DType::kI32, {logits[0]});
-  p.logits = recording.values<float>(p.name + ".logits", DType::kF32, logits);
+  p.ids = recording.values<std::int32_t>(p.name + ".input_ids", DType::kI32, recording.shape(p.name + ".input_ids"));
+  if (recording.find(p.name + ".logit_rows")) {
+    p.logit_rows = recording.values<std::int32_t>(p.name + ".logit_rows", DType::kI32, {logits[0]});
+  } else {
+    p.logit_rows.resize(p.ids.size());
+    std::iota(p.logit_rows.begin(), p.logit_rows.end(), 0);
+  }
+  p.logits = recording.values<float>(p.name + ".logits", DType::kF32, {std::ssize(p.logit_rows), p.vocab});
   p.greedy_ids = recording.values<std::int32_t>(p.name + ".greedy_ids", DType::kI32, {greedy[0]});
   p.greedy_logits = recording.values<float>(p.name + ".greedy_logits", DType::kF32, {greedy[0], p.vocab});
   const std::string routes = p.name + ".router.layer";
@@ -110,17 +147,16 @@ Expectations read_expectations(const std::string& path, Activations activations)
     }
     const Recording recording(folder / "expected.safetensors");
     Expectations e;
-    for (const Json& entry : expected.at("prompts")) e.prompts.push_back(read_prompt(recording, entry));
+    e.fp8 = activations == Activations::kFp8;
     e.weights_scaled = expected.value("family", "") != "step3p5";
-    const Json& tolerance = expected.at("tolerance");
-    if (activations == Activations::kFp8) {
-      e.logits_rms_fp8 = tolerance.at("logits_rms").get<double>();
-      return e;
+    const Json cases = expected.contains("cases") ? expected["cases"] : Json::array({expected});  // each with pictures
+    for (const Json& one : cases) {
+      const LogitLimits limits = read_limits(one.at("tolerance"), activations);
+      for (const Json& entry : one.at("prompts")) {
+        e.prompts.push_back(read_prompt(recording, entry, limits));
+        if (one.contains("images")) e.prompts.back().visual_rows = read_visual_rows(recording, one["images"]);
+      }
     }
-    e.logits_max_abs_f32 = tolerance.at("logits_max_abs_f32").get<double>();
-    if (!tolerance.at("logits_max_abs_bf16").is_null())
-      e.logits_max_abs_bf16 = tolerance.at("logits_max_abs_bf16").get<double>();
-    e.logits_rms_bf16 = tolerance.at("logits_rms_bf16").get<double>();
     return e;
   } catch (const Json::exception& problem) {
     throw Error(ErrorCode::kInvalidData, format("{}: {}", json_path, problem.what()));

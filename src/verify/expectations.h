@@ -7,10 +7,12 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "model/config.h"
+#include "sched/embedding_rows.h"
 
 namespace tandem {
 
@@ -20,11 +22,21 @@ struct ExpectedRoutes {
   std::int64_t k = 0;
 };
 
+struct LogitLimits {
+  double max_abs_f32 = 0;
+  double max_abs_bf16 = 0;  // 0: only the root mean square is held
+  double rms_bf16 = 0;
+  double rms_fp8 = 0;  // with FP8 activations the only limit: an input beside a rounding border moves a whole step
+};
+
 struct ExpectedPrompt {
   std::string name;
+  LogitLimits limits;
   std::vector<std::int32_t> ids;
+  std::shared_ptr<const EmbeddingRows> visual_rows;  // of all its pictures, at its placeholders; null: none
   std::int64_t vocab = 0;
-  std::vector<float> logits;  // [ids, vocab]
+  std::vector<std::int32_t> logit_rows;  // positions of logits, ascending
+  std::vector<float> logits;             // [logit_rows, vocab]
   std::vector<std::int32_t> greedy_ids;
   std::vector<float> greedy_logits;               // [greedy_ids, vocab]
   std::map<std::int32_t, ExpectedRoutes> routes;  // by layer; empty for dense models
@@ -36,11 +48,7 @@ struct Expectations {
   std::vector<ExpectedPrompt> prompts;
   // Whether recorded expert weights have the router's factor in them; in one family the factor comes after the sum.
   bool weights_scaled = true;
-  double logits_max_abs_f32 = 0;
-  double logits_max_abs_bf16 = 0;  // 0: only the root mean square is held
-  double logits_rms_bf16 = 0;
-  double logits_rms_fp8 =
-      0;  // with FP8 activations the only limit: an input beside a rounding border moves a whole step
+  bool fp8 = false;  // recorded with FP8 activations
 };
 
 // Of the checkpoint at path: a folder, or a GGUF file whose folder holds the recordings. Throws Error.

@@ -48,6 +48,19 @@ class Recorder final : public Observer {
   std::map<RequestId, Recorded> recorded_;
 };
 
+// The recorded rows at the placeholders of a prompt, in order.
+std::vector<EmbeddedSpan> place_visual_rows(const ExpectedPrompt& prompt, std::int32_t placeholder) {
+  std::vector<EmbeddedSpan> spans;
+  std::int64_t used = 0;
+  for (std::int64_t i = 0; i < std::ssize(prompt.ids); ++i) {
+    if (prompt.ids[i] != placeholder) continue;
+    if (spans.empty() || spans.back().end() != i) spans.push_back({i, 0, used, prompt.visual_rows});
+    ++spans.back().count;
+    ++used;
+  }
+  return spans;
+}
+
 std::vector<RequestId> run_prompts(Engine& engine, const Expectations& expectations, Recorder& recorder) {
   const auto events = std::make_shared<EventStream>();
   std::vector<RequestId> ids;
@@ -57,6 +70,8 @@ std::vector<RequestId> run_prompts(Engine& engine, const Expectations& expectati
     Request request;
     request.id = engine.next_id();
     request.prompt = prompt.ids;
+    if (prompt.visual_rows && engine.model().vision)
+      request.embedded = place_visual_rows(prompt, engine.model().vision->image_token);
     // One more than recorded: the last recorded token is fed too, for its expert choices.
     request.new_tokens_max = static_cast<std::int32_t>(prompt.greedy_ids.size()) + 1;
     request.prompt_logits = true;
@@ -93,17 +108,18 @@ void compare_row(std::span<const float> expected, const std::vector<float>& foun
 // Rows before position end: from the first token on that goes to other experts, where that is allowed, rows are of
 // another computation.
 void compare_logits(const ExpectedPrompt& expected, Recorded& found, std::int64_t end, PromptVerdict& verdict) {
-  const auto vocab = static_cast<std::size_t>(expected.vocab), prompt = expected.ids.size();
+  const auto vocab = static_cast<std::size_t>(expected.vocab);
+  const auto prompt = static_cast<std::int64_t>(expected.ids.size());
   double squares = 0;
   std::int64_t count = 0;
-  for (std::size_t i = 0; i < prompt && static_cast<std::int64_t>(i) < end; ++i)
-    compare_row(std::span(expected.logits).subspan(i * vocab, vocab), found.logits[static_cast<std::int64_t>(i)],
+  for (std::size_t i = 0; i < expected.logit_rows.size() && expected.logit_rows[i] < end; ++i)
+    compare_row(std::span(expected.logits).subspan(i * vocab, vocab), found.logits[expected.logit_rows[i]],
                 verdict.logits_max_abs, squares, count);
   // Row i is what greedy id i was taken from; beyond the first other token there is nothing to compare.
-  const auto last = std::min(verdict.greedy_same, end - static_cast<std::int64_t>(prompt));
+  const auto last = std::min(verdict.greedy_same, end - prompt);
   for (std::size_t i = 1; i < expected.greedy_ids.size() && static_cast<std::int64_t>(i) <= last; ++i)
     compare_row(std::span(expected.greedy_logits).subspan(i * vocab, vocab),
-                found.logits[static_cast<std::int64_t>(prompt - 1 + i)], verdict.logits_max_abs, squares, count);
+                found.logits[prompt - 1 + static_cast<std::int64_t>(i)], verdict.logits_max_abs, squares, count);
   verdict.logits_rms = std::sqrt(squares / static_cast<double>(std::max<std::int64_t>(count, 1)));
 }
 
@@ -130,8 +146,8 @@ void compare_routes(const ExpectedPrompt& expected, Recorded& found, float scale
   }
 }
 
-PromptVerdict judge(const ExpectedPrompt& expected, const Expectations& limits, bool f32, float route_scale,
-                    Recorded& found) {
+PromptVerdict judge(const ExpectedPrompt& expected, bool f32, float route_scale, Recorded& found) {
+  const LogitLimits& limits = expected.limits;
   PromptVerdict v;
   v.name = expected.name;
   v.tokens = static_cast<std::int64_t>(expected.ids.size());
@@ -149,16 +165,16 @@ PromptVerdict judge(const ExpectedPrompt& expected, const Expectations& limits, 
   compare_routes(expected, found, route_scale, v);
   const bool same_experts = f32 || expected.bf16_same_experts, same_greedy = f32 || expected.bf16_same_greedy;
   compare_logits(expected, found, same_experts ? std::numeric_limits<std::int64_t>::max() : v.routes_same, v);
-  if (limits.logits_rms_fp8 > 0) {
-    fault(!(v.logits_rms <= limits.logits_rms_fp8),
-          format("rms logit error {:.3g}, limit {:.3g}", v.logits_rms, limits.logits_rms_fp8));
+  if (limits.rms_fp8 > 0) {
+    fault(!(v.logits_rms <= limits.rms_fp8),
+          format("rms logit error {:.3g}, limit {:.3g}", v.logits_rms, limits.rms_fp8));
     return v;
   }
-  const double max_abs = f32 ? limits.logits_max_abs_f32 : limits.logits_max_abs_bf16;
+  const double max_abs = f32 ? limits.max_abs_f32 : limits.max_abs_bf16;
   fault(max_abs > 0 && !(v.logits_max_abs <= max_abs),
         format("largest logit error {:.3g}, limit {:.3g}", v.logits_max_abs, max_abs));
-  fault(!f32 && !(v.logits_rms <= limits.logits_rms_bf16),
-        format("rms logit error {:.3g}, limit {:.3g}", v.logits_rms, limits.logits_rms_bf16));
+  fault(!f32 && !(v.logits_rms <= limits.rms_bf16),
+        format("rms logit error {:.3g}, limit {:.3g}", v.logits_rms, limits.rms_bf16));
   fault(same_experts && v.routes_different > 0, format("{} of {} expert choices differ", v.routes_different, v.routes));
   fault(f32 && v.route_weight_max_abs > kRouteWeightMaxF32,
         format("expert weights differ by {:.3g}, limit {:.3g}", v.route_weight_max_abs, kRouteWeightMaxF32));
@@ -181,11 +197,10 @@ Verdict verify(const Checkpoint& checkpoint, const Expectations& expectations, E
   const std::vector<RequestId> ids = run_prompts(*engine, expectations, recorder);
   Verdict verdict;
   verdict.f32 = config.kv_dtype == DType::kF32;
-  verdict.fp8 = expectations.logits_rms_fp8 > 0;
+  verdict.fp8 = expectations.fp8;
   const float route_scale = expectations.weights_scaled ? 1 : engine->model().router.scale;
   for (std::size_t i = 0; i < ids.size(); ++i)
-    verdict.prompts.push_back(
-        judge(expectations.prompts[i], expectations, verdict.f32, route_scale, recorder.of(ids[i])));
+    verdict.prompts.push_back(judge(expectations.prompts[i], verdict.f32, route_scale, recorder.of(ids[i])));
   return verdict;
 }
 

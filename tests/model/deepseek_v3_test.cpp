@@ -53,7 +53,8 @@ std::int64_t parameters_of(const Json& config) {
   const SyntheticCheckpoint nothing(config, {{"unused", {1}}});
   const ModelConfig c = read(config);
   WeightReader reader(*nothing);
-  make_deepseek_v3(c, {.attention = true, .ffn = true, .experts = {0, c.experts, 0, KSlices::kCountMax}}, reader);
+  make_deepseek_v3(c, CheckpointFormat::kSafetensors,
+                   {.attention = true, .ffn = true, .experts = {0, c.experts, 0, KSlices::kCountMax}}, reader);
   std::int64_t total = 0;
   for (const RequiredTensor& tensor : reader.requirements().required) total += tensor.shape.elements();
   return total;

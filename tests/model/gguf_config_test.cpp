@@ -82,7 +82,7 @@ struct Refusal {
 
 constexpr Refusal kRefusals[] = {
     {R"({"general.architecture": "qwen2"})", ErrorCode::kUnsupported,
-     "general.architecture is \"qwen2\", supported: llama, qwen3, qwen3moe"},
+     "general.architecture is \"qwen2\", supported: deepseek2, llama, qwen3, qwen3moe"},
     {R"({"general.architecture": null})", ErrorCode::kUnsupported, "general.architecture is missing"},
     {R"({"llama.expert_count": 8})", ErrorCode::kUnsupported, "llama.expert_count is 8, supported: 0"},
     {R"({"llama.rope.scaling.type": "yarn"})", ErrorCode::kUnsupported,

@@ -265,7 +265,7 @@ SyntheticTensors deepseek_v3_tensors(const Json& config) {
 }
 
 std::string write_gguf(const TemporaryFolder& folder, const Json& metadata, const std::vector<GgufTensor>& tensors) {
-  constexpr std::uint32_t kU32 = 4, kF32 = 6, kString = 8, kTensorF32 = 0;
+  constexpr std::uint32_t kU32 = 4, kF32 = 6, kBool = 7, kString = 8, kTensorF32 = 0;
   constexpr std::size_t kAlignment = 32;
   Bytes file, data;
   file.text("GGUF").u32(3).u64(tensors.size()).u64(metadata.size());
@@ -273,6 +273,8 @@ std::string write_gguf(const TemporaryFolder& folder, const Json& metadata, cons
     file.string(key);
     if (value.is_string())
       file.u32(kString).string(value.get<std::string>());
+    else if (value.is_boolean())
+      file.u32(kBool).number(static_cast<std::uint8_t>(value.get<bool>()));
     else if (value.is_number_integer())
       file.u32(kU32).u32(value.get<std::uint32_t>());
     else

@@ -70,7 +70,7 @@ SyntheticTensors qwen3_tensors(const Json& config);
 Json deepseek_v3_config();
 SyntheticTensors deepseek_v3_tensors(const Json& config);
 
-// A GGUF file: metadata by key (integers as u32, fractions as f32, strings), f32 tensors.
+// A GGUF file: metadata by key (integers as u32, fractions as f32, truth values, strings), f32 tensors.
 struct GgufTensor {
   std::string name;
   Shape shape;

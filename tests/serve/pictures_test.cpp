@@ -26,6 +26,11 @@ Json text_part(std::string_view text) {
   return {{"type", "text"}, {"text", text}};
 }
 
+// Braces around one part are an array for one compiler and the part itself for another.
+Json only(Json part) {
+  return Json::array({std::move(part)});
+}
+
 Json said(Json content, const char* role = "user") {
   return {{"max_tokens", 4}, {"temperature", 0}, {"messages", {{{"role", role}, {"content", std::move(content)}}}}};
 }
@@ -61,7 +66,7 @@ class ServedPictures : public ::testing::Test {
 };
 
 TEST_F(ServedPictures, TakeTheirPlaceInThePromptAndAreSeenOnce) {
-  const std::int64_t bare = prompt_tokens(show({text_part("What is it?")}));
+  const std::int64_t bare = prompt_tokens(show(only(text_part("What is it?"))));
   const Json content = {picture_part(png_), text_part("What is it?")};
   const HttpAnswer first = show(content), again = show(content);
   // A space before the text is a token of its own now.
@@ -127,14 +132,14 @@ TEST_F(ServedPictures, EachBadOneIsRefusedWithAReason) {
 
 TEST_F(ServedPictures, WhatIsNoPictureAtAllIsRefusedToo) {
   for (const char* url : {"https://example.com/cat.png", "http://127.0.0.1/x", "file:///etc/passwd", "cat.png", ""})
-    expect_refused({url_part(url)}, "remote pictures are not fetched: send a data URL");
-  expect_refused({url_part("data:image/png,abc")}, "must be data:TYPE;base64,DATA");
-  expect_refused({url_part("data:image/png;base64,Zm 9")}, "character 3 of its data is not base64");
-  expect_refused({{{"type", "image_url"}}}, "without image_url");
-  expect_refused({{{"type", "image_url"}, {"image_url", 7}}}, "image_url must be");
-  expect_refused({{{"type", "input_audio"}}}, "parts other than text and image_url");
-  expect_refused({{{"type", "image"}, {"path", "/etc/passwd"}}}, "parts other than text and image_url");
-  expect_refused({picture_part(png_)}, "which is for messages of a user", "system");
+    expect_refused(only(url_part(url)), "remote pictures are not fetched: send a data URL");
+  expect_refused(only(url_part("data:image/png,abc")), "must be data:TYPE;base64,DATA");
+  expect_refused(only(url_part("data:image/png;base64,Zm 9")), "character 3 of its data is not base64");
+  expect_refused(only({{"type", "image_url"}}), "without image_url");
+  expect_refused(only({{"type", "image_url"}, {"image_url", 7}}), "image_url must be");
+  expect_refused(only({{"type", "input_audio"}}), "parts other than text and image_url");
+  expect_refused(only({{"type", "image"}, {"path", "/etc/passwd"}}), "parts other than text and image_url");
+  expect_refused(only(picture_part(png_)), "which is for messages of a user", "system");
 }
 
 TEST_F(ServedPictures, APlaceholderThatAUserTypesStaysText) {
@@ -159,7 +164,7 @@ TEST(PictureLimits, HoldForTheFileAndForAllOfAPrompt) {
   const auto message = [&](Json content) {
     return server.chat(said(std::move(content))).error()["message"].get<std::string>();
   };
-  EXPECT_THAT(message({picture_part(png + std::string(1024, 'a'))}),
+  EXPECT_THAT(message(only(picture_part(png + std::string(1024, 'a')))),
               HasSubstr("data URL: it has 1237 bytes, limit is 1024"));
   EXPECT_THAT(message({picture_part(png), picture_part(png), picture_part(png)}),
               HasSubstr("more than 2 pictures in one prompt"));
@@ -175,10 +180,10 @@ TEST(PictureLimits, HoldForTheFileAndForAllOfAPrompt) {
 TEST(PictureTemplates, MustShowEachPictureOnce) {
   const std::string png = picture_file("rgb.png");
   TestServer none({.model = kModel, .chat_template = "{{ messages[0].role }}"});
-  EXPECT_THAT(none.chat(said({picture_part(png)})).error()["message"].get<std::string>(),
+  EXPECT_THAT(none.chat(said(only(picture_part(png)))).error()["message"].get<std::string>(),
               HasSubstr("0 placeholders for pictures and 1 pictures"));
   TestServer twice({.model = kModel, .chat_template = "<im_patch><im_patch>"});
-  EXPECT_THAT(twice.chat(said({picture_part(png)})).error()["message"].get<std::string>(),
+  EXPECT_THAT(twice.chat(said(only(picture_part(png)))).error()["message"].get<std::string>(),
               HasSubstr("2 placeholders for pictures and 1 pictures"));
 }
 

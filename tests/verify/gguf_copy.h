@@ -12,7 +12,10 @@
 
 namespace tandem {
 
-// qwen3 and qwen3_moe folders; weights widened to f32. Returns the path of the file.
-std::string write_gguf_copy(const TemporaryFolder& folder, const Checkpoint& source);
+// deepseek2 has had two: the up-projection of keys and values in one matrix, and in one for each head and kind.
+enum class GgufForm { kOld, kNew };
+
+// deepseek_v3, qwen3 and qwen3_moe folders; weights widened to f32. Returns the path of the file.
+std::string write_gguf_copy(const TemporaryFolder& folder, const Checkpoint& source, GgufForm form = GgufForm::kNew);
 
 }  // namespace tandem

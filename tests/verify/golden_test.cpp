@@ -24,9 +24,9 @@ struct Case {
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const char* checkpoint :
-       {"llama", "qwen3", "qwen3_moe", "step3_text_bf16", "step3_text_d256", "step3_text_fp8", "deepseek_v3", "step3p5",
-        "llama_gguf/llama-f16.gguf", "llama_gguf/llama-q8_0.gguf", "llama_gguf/llama-q4_0.gguf",
-        "llama_gguf/llama-q4_1.gguf", "llama_gguf/llama-q4_k_m.gguf"}) {
+       {"llama", "qwen3", "qwen3_moe", "step3_text_bf16", "step3_text_d256", "step3_text_fp8", "step3_vl",
+        "deepseek_v3", "step3p5", "llama_gguf/llama-f16.gguf", "llama_gguf/llama-q8_0.gguf",
+        "llama_gguf/llama-q4_0.gguf", "llama_gguf/llama-q4_1.gguf", "llama_gguf/llama-q4_k_m.gguf"}) {
     all.push_back({checkpoint, "reference", DType::kF32, "local"});
     for (const char* layout : {"local", "1A1F", "2A2F"}) {
       all.push_back({checkpoint, "cpu", DType::kF32, layout});
@@ -50,7 +50,7 @@ TEST_P(Golden, StaysWithinTheRecordedLimits) {
   config.backend = c.backend;
   config.kv_dtype = c.kv_dtype;
   config.layout = parse_layout(c.layout);
-  config.context_tokens_max = 256;
+  config.context_tokens_max = 768;
   config.sequences_max = 8;
   config.rows_per_step_max = 96;  // the longest prompt comes in chunks
   config.prefill_chunk = 40;
@@ -108,12 +108,12 @@ TEST(Expectations, WithFp8ActivationsAreAskedForWhereThereAreNone) {
 }
 
 // The same weights under the names and metadata of GGUF's architectures.
-class GgufCopy : public testing::TestWithParam<const char*> {};
+class GgufCopy : public testing::TestWithParam<std::pair<const char*, GgufForm>> {};
 
 TEST_P(GgufCopy, StaysWithinTheRecordedLimits) {
-  const std::string path = std::string("tests/goldens/") + GetParam();
+  const std::string path = std::string("tests/goldens/") + GetParam().first;
   const TemporaryFolder folder;
-  const auto copy = Checkpoint::open(write_gguf_copy(folder, *Checkpoint::open(path)));
+  const auto copy = Checkpoint::open(write_gguf_copy(folder, *Checkpoint::open(path), GetParam().second));
   for (const auto& [backend, layout] : {std::pair{"reference", "local"}, {"cpu", "local"}, {"cpu", "1A2F"}}) {
     EngineConfig config;
     config.backend = backend;
@@ -128,7 +128,10 @@ TEST_P(GgufCopy, StaysWithinTheRecordedLimits) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GgufCopy, testing::Values("qwen3", "qwen3_moe"));
+INSTANTIATE_TEST_SUITE_P(Models, GgufCopy,
+                         testing::Values(std::pair{"qwen3", GgufForm::kNew}, std::pair{"qwen3_moe", GgufForm::kNew},
+                                         std::pair{"deepseek_v3", GgufForm::kOld},
+                                         std::pair{"deepseek_v3", GgufForm::kNew}));
 
 TEST(Expectations, NamesTheFileThatIsMissing) {
   try {
