@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Prompts with rows made elsewhere: pictures whose recorded visual rows stand in for placeholders. The numbers are
-// those of an independent implementation; the bits do not depend on how the work was arranged; and two pictures under
-// the same placeholders never see each other's cache.
+// Prompts with rows made elsewhere: pictures whose recorded visual rows stand in for placeholders. The bits do not
+// depend on how the work was arranged, and two pictures under the same placeholders never see each other's cache. Right
+// numbers: tests/verify.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -65,29 +65,6 @@ class EmbeddedRows : public testing::Test {
   std::unique_ptr<Checkpoint> checkpoint_ = Checkpoint::open("tests/goldens/step3_vl");
   VisionRecording recording_;
 };
-
-TEST_F(EmbeddedRows, GiveTheRecordedLogitsAndTokens) {
-  for (const char* backend : {"reference", "cpu"}) {
-    for (const std::int32_t index : {0, 3}) {
-      SCOPED_TRACE(format("{}, case {}", backend, index));
-      EngineConfig c = config();
-      c.backend = backend;
-      c.kv_dtype = DType::kF32;
-      Request request = recorded_request(index);
-      request.prompt_logits = true;
-      const Recorded found = RecordingEngine(*checkpoint_, c).run({request}).front();
-      EXPECT_EQ(found.tokens, recording_.values<std::int32_t>(format("case{}.prompt0.greedy_ids", index)));
-      const auto at = recording_.values<std::int32_t>(format("case{}.prompt0.logit_rows", index));
-      const auto logits = recording_.values<float>(format("case{}.prompt0.logits", index));
-      const double limit = recording_.json()["cases"][index]["tolerance"]["logits_max_abs_f32"];
-      for (std::size_t i = 0; i < at.size(); ++i) {
-        const std::vector<float>& row = found.logits.at(at[i]);
-        for (std::size_t v = 0; v < row.size(); ++v)
-          ASSERT_NEAR(row[v], logits[i * row.size() + v], limit) << "position " << at[i] << ", token " << v;
-      }
-    }
-  }
-}
 
 TEST_F(EmbeddedRows, HaveTheSameBitsInEveryLayoutAndChunk) {
   Request observed = recorded_request(0);
