@@ -6,8 +6,6 @@
 // numbers: tests/verify.
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "base/format.h"
 #include "tests/engine/recording_engine.h"
 #include "tests/image/recording.h"
