@@ -37,6 +37,7 @@ StepInputs::StepInputs(Backend& backend, const Limits& limits) : backend_(backen
   auto* first = static_cast<float*>(embedded_memory_.data());
   full_.embedded = Tensor(first, DType::kF32, {limits.rows, limits.embedded_hidden});
   full_.embedded_weights = Tensor(first + values, DType::kF32, {limits.rows, 1});
+  std::fill_n(first + values, limits.rows, 1.0f);
 }
 
 // Of a sequence whose first row is first_row of the micro-batch.
@@ -48,7 +49,6 @@ void StepInputs::add_embedded(const SequenceRows& sequence, std::int64_t first_r
       std::copy_n(span.rows->row(span.first_row + position - span.position), limits_.embedded_hidden,
                   full_.embedded.row<float>(count));
       full_.embedded_at.as<std::int32_t>()[count] = static_cast<std::int32_t>(first_row + position - sequence.position);
-      full_.embedded_weights.f32()[count] = 1;
     }
   }
 }

@@ -226,9 +226,6 @@ struct LayerNames {
 
 LayerNames safetensors_names(std::int32_t layer) {
   const std::string p = format("model.layers.{}.", layer), a = p + "self_attn.", m = p + "mlp.";
-  const auto ffn = [](const std::string& block) {
-    return GatedFfnNames{block + "gate_proj.weight", block + "up_proj.weight", block + "down_proj.weight"};
-  };
   return {.input_norm = p + "input_layernorm.weight",
           .q = a + "q_proj.weight",
           .q_down = a + "q_a_proj.weight",
@@ -243,9 +240,9 @@ LayerNames safetensors_names(std::int32_t layer) {
           .router_bias = m + "gate.e_score_correction_bias",
           .key_up = {},
           .value_up = {},
-          .dense = ffn(m),
-          .shared = ffn(m + "shared_experts."),
-          .experts = [=](std::int32_t expert) { return ffn(m + format("experts.{}.", expert)); }};
+          .dense = projections(m),
+          .shared = projections(m + "shared_experts."),
+          .experts = [=](std::int32_t expert) { return projections(m + format("experts.{}.", expert)); }};
 }
 
 LayerNames gguf_names(std::int32_t layer, std::int32_t experts) {

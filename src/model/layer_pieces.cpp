@@ -56,6 +56,10 @@ void final_logits(const Workspace& w, const RowBatch& batch, const Residual& res
   w.backend.run(MatMul{logits, stream, &head, KSlices::whole(hidden)});
 }
 
+GatedFfnNames projections(const std::string& prefix) {
+  return {prefix + "gate_proj.weight", prefix + "up_proj.weight", prefix + "down_proj.weight"};
+}
+
 GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden,
                         std::int64_t width, int slice_first, int slice_count) {
   const std::int64_t granule = reader.slice_granule(names.gate, names.up, names.down);

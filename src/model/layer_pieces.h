@@ -52,6 +52,9 @@ struct GatedFfnNames {
   std::int64_t experts = 0;  // length of the leading axis when expert ≥ 0
 };
 
+// As safetensors files call them: gate_proj, up_proj and down_proj behind a prefix.
+GatedFfnNames projections(const std::string& prefix);
+
 // Slices [first, first + count) of the width.
 GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden,
                         std::int64_t width, int slice_first, int slice_count);

@@ -55,7 +55,7 @@ LayerNames names_of(CheckpointFormat format, std::int32_t layer) {
           a + "v_proj.weight",
           a + "o_proj.weight",
           p + "post_attention_layernorm.weight",
-          {m + "gate_proj.weight", m + "up_proj.weight", m + "down_proj.weight"}};
+          projections(m)};
 }
 
 // GGUF stores the rows of a head as rotary pairs (2m, 2m + 1); ours are (m, m + dim/2), as in the original checkpoints.

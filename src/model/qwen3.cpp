@@ -104,9 +104,6 @@ LayerNames gguf_names(std::int32_t layer, std::int32_t experts) {
 
 LayerNames safetensors_names(std::int32_t layer) {
   const std::string p = format("model.layers.{}.", layer), a = p + "self_attn.", m = p + "mlp.";
-  const auto ffn = [](const std::string& block) {
-    return GatedFfnNames{block + "gate_proj.weight", block + "up_proj.weight", block + "down_proj.weight"};
-  };
   return {.input_norm = p + "input_layernorm.weight",
           .q = a + "q_proj.weight",
           .k = a + "k_proj.weight",
@@ -116,8 +113,8 @@ LayerNames safetensors_names(std::int32_t layer) {
           .o = a + "o_proj.weight",
           .post_norm = p + "post_attention_layernorm.weight",
           .router = m + "gate.weight",
-          .dense = ffn(m),
-          .experts = [=](std::int32_t expert) { return ffn(m + format("experts.{}.", expert)); }};
+          .dense = projections(m),
+          .experts = [=](std::int32_t expert) { return projections(m + format("experts.{}.", expert)); }};
 }
 
 struct Layer {

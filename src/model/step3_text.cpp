@@ -136,10 +136,7 @@ void Step3Text::load_attention(WeightReader& reader, const std::string& prefix, 
 void Step3Text::load_ffn(WeightReader& reader, const std::string& prefix, Layer& layer, bool routed,
                          const FfnShare& share) const {
   const ModelConfig& c = config();
-  const auto names = [&](const std::string& block) {
-    const std::string p = prefix + block;
-    return GatedFfnNames{p + "gate_proj.weight", p + "up_proj.weight", p + "down_proj.weight"};
-  };
+  const auto names = [&](const std::string& block) { return projections(prefix + block); };
   if (routed) layer.experts = load_routed_experts(reader, stacked_experts(names("moe."), c.experts), c, share);
   if (share.slice_count == 0) return;
   layer.ffn = routed ? load_gated_ffn(reader, Part::kSharedExpert, names("share_expert."), c.hidden, c.shared_width,

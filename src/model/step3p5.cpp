@@ -233,10 +233,7 @@ void Step3p5::load_attention(WeightReader& reader, std::int32_t index, Layer& la
 
 void Step3p5::load_ffn(WeightReader& reader, std::int32_t index, const FfnShare& share, Layer& layer) const {
   const ModelConfig& c = config();
-  const auto names = [&](const char* block) {
-    const std::string p = format("model.layers.{}.{}.", index, block);
-    return GatedFfnNames{p + "gate_proj.weight", p + "up_proj.weight", p + "down_proj.weight"};
-  };
+  const auto names = [&](const char* block) { return projections(format("model.layers.{}.{}.", index, block)); };
   const bool routed = c.is_routed(index);
   if (routed) layer.experts = load_routed_experts(reader, stacked_experts(names("moe"), c.experts), c, share);
   if (share.slice_count == 0) return;
