@@ -137,6 +137,12 @@ std::unique_ptr<Checkpoint> Checkpoint::open_config(const std::string& path, con
   return result;
 }
 
+std::unique_ptr<Checkpoint> Checkpoint::describe(Json config, const std::string& path) {
+  std::unique_ptr<Checkpoint> result(new Checkpoint(CheckpointFormat::kSafetensors, path, path));
+  result->config_ = std::move(config);
+  return result;
+}
+
 std::unique_ptr<Checkpoint> Checkpoint::open_gguf(const std::string& path, const std::string& file,
                                                   const std::string& folder) {
   std::unique_ptr<Checkpoint> result(new Checkpoint(CheckpointFormat::kGguf, path, folder));

@@ -42,6 +42,8 @@ class Checkpoint {
   static std::unique_ptr<Checkpoint> open(const std::string& path);
   // The same, but path may also be a config.json or a Hugging Face folder that has one and no weights.
   static std::unique_ptr<Checkpoint> open_description(const std::string& path);
+  // Of a config.json that is no file yet. path is what messages call its folder.
+  static std::unique_ptr<Checkpoint> describe(Json config, const std::string& path);
 
   CheckpointFormat format() const { return format_; }
   const std::string& path() const { return path_; }                    // as given to open

@@ -44,6 +44,7 @@ Action declare_generate(CLI::App& app);
 Action declare_serve(CLI::App& app);
 Action declare_inspect(CLI::App& app);
 Action declare_verify(CLI::App& app);
+Action declare_make_checkpoint(CLI::App& app);
 Action declare_bench_model(CLI::App& app);
 Action declare_bench_grammar(CLI::App& app);
 Action declare_bench_kernels(CLI::App& app);

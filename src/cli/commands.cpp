@@ -39,6 +39,13 @@ const std::vector<Subcommand>& commands() {
        "limits of the recording, KV in bf16 to the bf16 limits.\n"
        "  tandem verify tests/goldens/step3_text_bf16 --kv-dtype f32 --layout 2A2F",
        declare_verify},
+      {"make-checkpoint", "a checkpoint of random weights, of any size, shaped like a published model",
+       "The folder has config.json, weights under the published names and types, and a tokenizer: every command takes "
+       "it.\n"
+       "  tandem make-checkpoint /tmp/step3 --like step3_fp8 --gigabytes 2\n"
+       "  tandem make-checkpoint /tmp/three-layers --like step3 --layers 3 --set moe_layers_enum=1,2\n"
+       "  tandem make-checkpoint /tmp/copy --like folder/config.json --scale 0.5",
+       declare_make_checkpoint},
       {"bench model", "prefill and decode speed of a whole model",
        "One line per layout, phase and batch: tokens/s, bytes moved by all operators per second, and their fraction of "
        "what\n"

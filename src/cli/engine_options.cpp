@@ -3,14 +3,13 @@
 
 #include "cli/engine_options.h"
 
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <fstream>
 
 #include "base/format.h"
 #include "cli/command.h"
+#include "cli/progress_bar.h"
 #include "engine/auto_layout.h"
 #include "engine/machine.h"
 
@@ -32,28 +31,6 @@ std::string layout_fault(const std::string& text) {
   }
   return {};
 }
-
-// A bar on a terminal; nothing elsewhere. Redrawn when it has grown by a cell.
-class LoadBar {
- public:
-  explicit LoadBar(bool quiet) : on_(!quiet && isatty(STDERR_FILENO)) {}
-  ~LoadBar() {
-    if (on_) say("\r\033[K");
-  }
-  void show(const LoadProgress& progress) {
-    if (!on_ || progress.bytes_total == 0) return;
-    constexpr int kCells = 32;
-    const int cells = static_cast<int>(progress.bytes_done * kCells / progress.bytes_total);
-    if (cells == cells_) return;
-    cells_ = cells;
-    say(format("\r\033[Kloading [{:<{}}] {} of {} MiB", std::string(cells, '#'), kCells, progress.bytes_done >> 20,
-               progress.bytes_total >> 20));
-  }
-
- private:
-  const bool on_;
-  int cells_ = -1;
-};
 
 // A GPU has no cores to set apart for two workers: what crosses between them would cross the bus for nothing.
 std::string layout_text(const EngineOptions& options) {
@@ -140,8 +117,8 @@ RunningEngine::RunningEngine(const Checkpoint& checkpoint, const EngineOptions& 
   const RealClock clock;
   const Nanoseconds begin = clock.now();
   {
-    LoadBar bar(options.quiet);
-    engine_ = Engine::start(checkpoint, config, [&](const LoadProgress& progress) { bar.show(progress); });
+    ProgressBar bar("loading", options.quiet);
+    engine_ = Engine::start(checkpoint, config, [&](const LoadProgress& p) { bar.show(p.bytes_done, p.bytes_total); });
   }
   load_seconds_ = static_cast<double>(clock.now() - begin) * 1e-9;
   if (!options.quiet) say(describe(*engine_) + format("loaded    in {:.2f} s\n", load_seconds_));

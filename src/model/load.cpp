@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // From a checkpoint to a model: which architecture, whether everything is there, then the weights.
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/format.h"
 #include "model/deepseek_v3.h"
@@ -11,6 +13,7 @@
 #include "model/step3_text.h"
 #include "model/step3_vision.h"
 #include "model/step3p5.h"
+#include "model/tensor_list.h"
 #include "ops/weight.h"
 
 namespace tandem {
@@ -50,6 +53,23 @@ WeightReader declared_whole(const ModelConfig& config, const Checkpoint& checkpo
 }
 
 }  // namespace
+
+std::vector<ListedTensor> list_tensors(const Checkpoint& description) {
+  const ModelConfig config = read_config(description);
+  const AssumedPrecision precision = config.block_fp8 ? AssumedPrecision::kFp8 : AssumedPrecision::kBf16;
+  const WeightReader reader = declared_whole(config, description, precision);
+  std::vector<ListedTensor> tensors;
+  for (std::size_t i = 0; i < reader.roles().size(); ++i) {
+    const RequiredTensor& required = reader.requirements().required[i];
+    const TensorRole& role = reader.roles()[i];
+    const bool may_be_fp8 = std::ranges::find(required.dtypes, DType::kF8E4M3) != required.dtypes.end();
+    const bool is_f32 =
+        WeightReader::is_scale(required.name) || (role.part == Part::kRouter && required.shape.rank == 1);
+    const DType dtype = is_f32 ? DType::kF32 : config.block_fp8 && may_be_fp8 ? DType::kF8E4M3 : DType::kBF16;
+    tensors.push_back({required.name, required.shape, dtype, role});
+  }
+  return tensors;
+}
 
 PartSizes measure_share(const Checkpoint& checkpoint, const ModelShare& share, AssumedPrecision assumed) {
   return declared(read_config(checkpoint), checkpoint, share, assumed).parts();

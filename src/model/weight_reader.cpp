@@ -67,17 +67,18 @@ std::int64_t assumed_bytes(AssumedPrecision precision, bool is_fp8, std::int64_t
 
 }  // namespace
 
-void WeightReader::declare(Part part, const std::string& name, const Shape& shape, std::vector<DType> dtypes,
+void WeightReader::declare(TensorRole role, const std::string& name, const Shape& shape, std::vector<DType> dtypes,
                            std::int64_t rows, std::int64_t columns) {
-  PartSize& size = parts_[part];
+  PartSize& size = parts_[role.part];
   if (!is_scale(name)) size.parameters += rows * columns;
   if (const TensorInfo* info = checkpoint_.find(name); info && info->shape.elements() > 0)
     size.bytes +=
         static_cast<std::int64_t>(static_cast<double>(info->bytes) / static_cast<double>(info->shape.elements()) *
                                   static_cast<double>(rows * columns));
-  else if (!checkpoint_.has_weights())
-    size.bytes += assumed_bytes(assumed_, is_linear(part) && shape.rank > 1, rows, columns);
+  else if (!checkpoint_.has_weights() && !is_scale(name))  // whose bytes are reckoned with its weight's
+    size.bytes += assumed_bytes(assumed_, is_linear(role.part) && shape.rank > 1, rows, columns);
   if (!declared_.insert(name).second) return;  // another range of the same tensor
+  roles_.push_back(role);
   requirements_.required.push_back({name, shape, std::move(dtypes)});
 }
 
@@ -168,12 +169,13 @@ void WeightReader::declare_matrix(Part part, const WeightName& w) {
   const bool may_be_fp8 = accepts_block_fp8_ && is_linear(part);
   if (may_be_fp8) dtypes.push_back(DType::kF8E4M3);
   const Range r = range_of(w);
-  declare(part, w.name, w.shape, std::move(dtypes), r.rows, r.columns);
+  declare({part}, w.name, w.shape, std::move(dtypes), r.rows, r.columns);
   if (may_be_fp8 && is_block_fp8(w.name))
-    declare(part, scale_name(w.name), scale_shape(w.shape), {DType::kF32, DType::kBF16}, 1, scales_of(w).count());
+    declare({part}, scale_name(w.name), scale_shape(w.shape), {DType::kF32, DType::kBF16}, 1, scales_of(w).count());
 }
 
 bool WeightReader::is_block_fp8(const std::string& name) const {
+  if (!checkpoint_.has_weights()) return accepts_block_fp8_ && assumed_ == AssumedPrecision::kFp8;
   const TensorInfo* info = checkpoint_.find(name);
   return info && info->dtype == DType::kF8E4M3;
 }
@@ -289,7 +291,7 @@ std::unique_ptr<Weight> WeightReader::transposed(Part part, const WeightName& w)
 Buffer WeightReader::values(Part part, const std::string& name, const Shape& shape, float added) {
   const std::int64_t elements = shape.elements();
   if (!backend_) {
-    declare(part, name, shape, {DType::kF32, DType::kBF16, DType::kF16}, shape[0], shape.row_elements());
+    declare({part, added}, name, shape, {DType::kF32, DType::kBF16, DType::kF16}, shape[0], shape.row_elements());
     return {};
   }
   const TensorInfo& info = *checkpoint_.find(name);

@@ -45,6 +45,12 @@ std::int64_t total_bytes(const PartSizes& parts);
 // 128×128 block for the matrices of attention and feed-forward, bf16 for everything else.
 enum class AssumedPrecision { kBf16, kFp8 };
 
+// What a model asked a tensor for.
+struct TensorRole {
+  Part part;
+  float added = 0;  // to what is stored (WeightReader::vector)
+};
+
 // Told after each tensor how many stored bytes of it were read.
 using LoadListener = std::function<void(std::int64_t bytes)>;
 
@@ -88,6 +94,8 @@ class WeightReader {
   Buffer constant(std::span<const float> values);
 
   const TensorRequirements& requirements() const { return requirements_; }
+  // Of requirements().required, one by one.
+  const std::vector<TensorRole>& roles() const { return roles_; }
   // Declared so far: size of all ranges asked for.
   const PartSizes& parts() const { return parts_; }
   // Loaded so far: memory of packed weights.
@@ -98,8 +106,8 @@ class WeightReader {
 
  private:
   // rows · columns of the tensor are wanted; a vector is one row.
-  void declare(Part part, const std::string& name, const Shape& shape, std::vector<DType> dtypes, std::int64_t rows,
-               std::int64_t columns);
+  void declare(TensorRole role, const std::string& name, const Shape& shape, std::vector<DType> dtypes,
+               std::int64_t rows, std::int64_t columns);
   void declare_matrix(Part part, const WeightName& w);
   bool is_block_fp8(const std::string& name) const;
   std::int64_t add_part(WeightSource& source, const WeightName& w) const;
@@ -111,6 +119,7 @@ class WeightReader {
   bool accepts_block_fp8_ = false;
   LoadListener listener_;
   TensorRequirements requirements_;
+  std::vector<TensorRole> roles_;
   std::set<std::string> declared_;
   PartSizes parts_;
   std::int64_t bytes_packed_ = 0;

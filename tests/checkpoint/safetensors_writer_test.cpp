@@ -65,6 +65,41 @@ TEST(SafetensorsWriter, refuses_what_cannot_be_read_back) {
   EXPECT_EQ(error_of([&] { write_safetensors(folder.path("no/such/folder"), {}); }).code(), ErrorCode::kNotFound);
 }
 
+TEST(SafetensorsWriter, bytes_may_be_made_piece_by_piece) {
+  const TemporaryFolder folder;
+  constexpr std::int64_t kLong = 3 * kSafetensorsPieceBytes + 5;
+  const std::vector<SafetensorsEntry> tensors{
+      {"long", DType::kU8, {kLong}}, {"none", DType::kF32, {0}}, {"short", DType::kF32, {2}}};
+  const auto value = [](std::size_t index, std::uint64_t at) { return std::byte(index + at % 251); };
+  std::int64_t told = 0;
+  const SafetensorsSource source{.fill =
+                                     [&](std::size_t index, std::uint64_t offset, std::span<std::byte> out) {
+                                       EXPECT_LE(out.size(), kSafetensorsPieceBytes);
+                                       for (std::size_t i = 0; i < out.size(); ++i) out[i] = value(index, offset + i);
+                                     },
+                                 .threads = 3,
+                                 .listener = [&](std::int64_t bytes) { told += bytes; }};
+  write_safetensors(folder.path("a.safetensors"), tensors, source);
+  EXPECT_EQ(told, kLong + 8);
+  const MappedFile file = MappedFile::open(folder.path("a.safetensors"));
+  for (const TensorInfo& info : parse_safetensors(file.bytes(), "a").tensors) {
+    const std::size_t index = info.name == "long" ? 0 : 2;
+    const auto bytes = file.bytes(info.offset, info.bytes);
+    for (std::uint64_t i = 0; i < bytes.size(); ++i) ASSERT_EQ(bytes[i], value(index, i)) << info.name << " " << i;
+  }
+}
+
+TEST(SafetensorsWriter, what_fill_throws_comes_out_and_leaves_no_file) {
+  const TemporaryFolder folder;
+  const std::vector<SafetensorsEntry> tensors{{"a", DType::kU8, {5 * kSafetensorsPieceBytes}}};
+  const auto fill = [](std::size_t, std::uint64_t offset, std::span<std::byte>) {
+    if (offset > 0) throw Error(ErrorCode::kCancelled, "enough");
+  };
+  EXPECT_EQ(error_of([&] { write_safetensors(folder.path("a.safetensors"), tensors, {fill, 2, {}}); }).code(),
+            ErrorCode::kCancelled);
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
 TEST(SafetensorsWriter, a_full_disk_leaves_nothing_behind) {
   const TemporaryFolder folder;
   const std::string path = folder.path("full.safetensors");

@@ -16,7 +16,7 @@ ORDER = (
     ("text", "transport", "ops", "checkpoint"),
     ("image",),
     ("kv", "model", "chat_format"),
-    ("sched",),
+    ("sched", "synthetic"),
     ("engine",),
     ("session",),
     ("sim", "deploy", "plan", "serve", "traffic", "verify"),
@@ -29,6 +29,7 @@ ONLY = {
     "text": {"base", "text"},
     "image": {"base", "text", "image"},
     "traffic": {"base", "traffic"},
+    "synthetic": {"base", "tensor", "ops", "checkpoint", "model", "synthetic"},
     "chat_format": {"base", "text", "chat_format"},
 }
 
