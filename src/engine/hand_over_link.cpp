@@ -72,6 +72,7 @@ HandOverLink::HandOverLink(Transport& transport, const Clock& clock, Backend& ba
   peer_buffers_ = carve(a_count * kPeerBuffersEach * peer_buffer_bytes_);
   rows_.assign(m_count, 0);
   ffn_gone_.assign(f_count, false);
+  heard_steps_.assign(a_count, 0);
   for (std::int32_t f = 0; f < f_count; ++f)
     for (std::int32_t i = 0; i < ffn_buffers_each_; ++i) post_ffn_receive(f, i);
   for (std::int32_t a = 0; a < a_count; ++a)
@@ -106,7 +107,7 @@ void HandOverLink::open(std::uint64_t step, std::span<const std::int32_t> rows) 
   send_control();
 }
 
-void HandOverLink::send_control() {
+void HandOverLink::send_control(bool to_peers) {
   const auto free =
       std::find_if(controls_.begin(), controls_.end(), [](const Control& c) { return c.sends_in_flight == 0; });
   if (free == controls_.end()) return;  // earlier words are still on their way; the timer comes back to it
@@ -121,7 +122,7 @@ void HandOverLink::send_control() {
   seal_frame(header, message);
   const auto index = static_cast<std::int32_t>(free - controls_.begin());
   for (PeerRank peer = 0; peer < config_.layout.workers(); ++peer) {
-    if (peer == transport_.rank()) continue;
+    if (peer == transport_.rank() || (!to_peers && peer < config_.layout.ffn_rank(0))) continue;
     if (transport_.post_send(peer, message, id_of(Operation::kSendControl, index))) ++free->sends_in_flight;
   }
 }
@@ -225,13 +226,23 @@ void HandOverLink::handle(const TransportEvent& event) {
       Result<FrameHeader> header =
           check_frame(std::span<const std::byte>(peer_buffer(a, buffer)).first(event.bytes), limits_);
       if (header.is_ok() && header.value().kind == FrameKind::kControl)
-        opened_by_peers_ = std::max(opened_by_peers_, header.value().step);
+        accept_control(a, header.value().step);
       else
         ++stats_.frames_refused;
       post_peer_receive(a, buffer);
       return;
     }
   }
+}
+
+// Who says a thing twice waits for FFN workers, and these may wait for our own word of the step, which was lost. One
+// that joined with zero rows has no timer that would say it again, so it does so when another's goes off; only to FFN
+// workers, or two would answer each other for ever.
+void HandOverLink::accept_control(std::int32_t a, std::uint64_t step) {
+  const bool repeated = step == heard_steps_[a];
+  heard_steps_[a] = std::max(heard_steps_[a], step);
+  opened_by_peers_ = std::max(opened_by_peers_, step);
+  if (repeated && step <= step_) send_control(/*to_peers=*/false);
 }
 
 void HandOverLink::accept_return(std::int32_t f, std::int32_t buffer, std::size_t bytes) {

@@ -83,7 +83,9 @@ class HandOverLink {
   std::span<std::byte> peer_buffer(std::int32_t a, std::int32_t i);
   void post_ffn_receive(std::int32_t f, std::int32_t i);
   void post_peer_receive(std::int32_t a, std::int32_t i);
-  void send_control();
+  // To FFN workers, and to the other attention workers too or not.
+  void send_control(bool to_peers = true);
+  void accept_control(std::int32_t a, std::uint64_t step);
   void transmit(std::int32_t m);
   void handle(const TransportEvent& event);
   void accept_return(std::int32_t f, std::int32_t buffer, std::size_t bytes);
@@ -106,6 +108,7 @@ class HandOverLink {
   std::vector<std::int32_t> rows_;  // of the open step
   std::vector<bool> ffn_gone_;
   std::uint64_t step_ = 0, opened_by_peers_ = 0;
+  std::vector<std::uint64_t> heard_steps_;  // by attention worker: the last it said
 };
 
 }  // namespace tandem

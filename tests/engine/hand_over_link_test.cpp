@@ -100,6 +100,28 @@ TEST_F(LossyEngine, DamagedFramesAreRefusedAndSentAgain) {
   }
 }
 
+// A worker without work has no timer, but the others' steps wait for its word.
+TEST_F(LossyEngine, TheWordOfAnIdleWorkerIsSaidAgain) {
+  EngineConfig config = small_engine("2A1F", 2);
+  config.resend_after_ms = 20;
+  config.resends_max = 100;
+  const PeerRank ffn = config.layout.ffn_rank(0);
+  std::uint64_t lost = 0;  // the last step whose first word did not arrive
+  start(config, 1, {.drop = 1, .applies = [&, ffn](PeerRank to, std::span<const std::byte> message) {
+                      const FrameHeader header = header_of(message);
+                      if (to != ffn || header.kind != FrameKind::kControl || header.step <= lost) return false;
+                      lost = header.step;
+                      return true;
+                    }});
+  const std::vector<Request> one = requests(1, 3);  // an idle engine gives it to its first worker
+  const std::vector<Recorded> expected = undisturbed(one);
+  const std::vector<RequestId> ids = submit_all(one);
+  engine_->wait();
+  EXPECT_EQ(failures(expected, ids), 0u);
+  engine_->engine().stop();
+  EXPECT_GE(lost, 3u);
+}
+
 // Micro-batch 1 of one attention worker does not get through for a while.
 class LostMicroBatch : public LossyEngine, public testing::WithParamInterface<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Layouts, LostMicroBatch, testing::Values("1A1F", "2A1F", "1A2F"),
