@@ -71,6 +71,11 @@ TEST(CallParser, what_is_no_call_stays_content_to_the_byte) {
            "<｜tool_calls_begin｜>",
            "function<｜tool_sep｜><steptml:invoke name=\"f\"></steptml:invoke>",
            "<｜tool_calls_begin｜><｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name=\"f\"",
+           // Bars of ASCII, and the words of DeepSeek's tokens.
+           "<|tool_calls_begin|>\n<|tool_call_begin|>\nfunction<|tool_sep|><steptml:invoke name=\"f\"></steptml:invoke>"
+           "<|tool_call_end|>\n<|tool_calls_end|>",
+           "<｜tool▁calls▁begin｜>\n<｜tool▁call▁begin｜>\nfunction<｜tool▁sep｜><steptml:invoke name=\"f\">"
+           "</steptml:invoke><｜tool▁call▁end｜>\n<｜tool▁calls▁end｜>",
        })
     EXPECT_EQ(read("step3", text), (AnswerEvents{{Kind::kContent, 0, text}}));
   for (const char* text : {"<tool_call>", " <tool_call>\n[1]\n</tool_call> ", "<tool_call>{\"name\": \"f\"",

@@ -19,6 +19,10 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
+bool same_route(const Route& a, const Route& b) {
+  return a.ids == b.ids && same_bits(a.weights, b.weights);
+}
+
 }  // namespace
 
 void LogitRecorder::on_logits(RequestId request, std::int64_t position, std::span<const float> logits) {
@@ -29,11 +33,21 @@ void LogitRecorder::on_logits(RequestId request, std::int64_t position, std::spa
   rows.contradictions += !fresh && !same_bits(known->second, row);
 }
 
+void LogitRecorder::on_route(RequestId request, std::int64_t position, std::int32_t layer,
+                             std::span<const std::int32_t> ids, std::span<const float> weights) {
+  Route route{{ids.begin(), ids.end()}, {weights.begin(), weights.end()}};
+  std::lock_guard lock(mutex_);
+  Rows& rows = rows_[request];
+  const auto [known, fresh] = rows.routes.try_emplace({layer, position}, route);
+  rows.contradictions += !fresh && !same_route(known->second, route);
+}
+
 void LogitRecorder::copy_to(RequestId request, Recorded& recorded) const {
   std::lock_guard lock(mutex_);
   const auto rows = rows_.find(request);
   if (rows == rows_.end()) return;
   recorded.logits = rows->second.logits;
+  recorded.routes = rows->second.routes;
   recorded.contradictions = rows->second.contradictions;
 }
 
@@ -130,6 +144,11 @@ void expect_same_bits(const Recorded& expected, const Recorded& found) {
     const auto other = expected.logits.find(position);
     ASSERT_NE(other, expected.logits.end()) << "position " << position;
     ASSERT_TRUE(same_bits(other->second, row)) << "logits differ at position " << position;
+  }
+  for (const auto& [place, route] : found.routes) {
+    const auto other = expected.routes.find(place);
+    ASSERT_NE(other, expected.routes.end()) << "layer " << place.first << ", position " << place.second;
+    ASSERT_TRUE(same_route(other->second, route)) << "layer " << place.first << ", position " << place.second;
   }
 }
 

@@ -10,15 +10,24 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
 
 namespace tandem {
 
+// Which experts a row went to, best first, with what weight.
+struct Route {
+  std::vector<std::int32_t> ids;
+  std::vector<float> weights;
+};
+using RoutePlace = std::pair<std::int32_t, std::int64_t>;  // layer, position
+
 struct Recorded {
   std::int64_t prompt_tokens = 0;
   std::map<std::int64_t, std::vector<float>> logits;  // by position, of the rows that had some
+  std::map<RoutePlace, Route> routes;                 // of the rows that were computed
   std::vector<std::int32_t> tokens;
   RequestEvent end;                 // its tokens are in tokens
   std::int64_t contradictions = 0;  // rows that were computed again, with other bits
@@ -26,14 +35,15 @@ struct Recorded {
 
 class LogitRecorder final : public Observer {
  public:
-  void on_route(RequestId, std::int64_t, std::int32_t, std::span<const std::int32_t>, std::span<const float>) override {
-  }
+  void on_route(RequestId request, std::int64_t position, std::int32_t layer, std::span<const std::int32_t> ids,
+                std::span<const float> weights) override;
   void on_logits(RequestId request, std::int64_t position, std::span<const float> logits) override;
   void copy_to(RequestId request, Recorded& recorded) const;
 
  private:
   struct Rows {
     std::map<std::int64_t, std::vector<float>> logits;
+    std::map<RoutePlace, Route> routes;
     std::int64_t contradictions = 0;
   };
   mutable std::mutex mutex_;  // several attention workers
@@ -72,8 +82,8 @@ EngineConfig small_engine(const std::string& layout = "local", std::int32_t micr
 // Tokens of a model with a vocabulary of 512; the same for the same seed.
 std::vector<std::int32_t> random_prompt(std::int64_t tokens, std::uint64_t seed);
 
-// Every token of found, and every row of logits that it has, is bit for bit that of expected; rows that tokens were
-// drawn from are all there. expected needs the logits of the prompt.
+// Every token of found, and every row of logits and route that it has, is bit for bit that of expected; rows that
+// tokens were drawn from are all there. expected needs the logits of the prompt.
 void expect_same_bits(const Recorded& expected, const Recorded& found);
 
 }  // namespace tandem

@@ -40,16 +40,6 @@ ModelConfig read(const Json& config) {
   return read_step3p5_config(ConfigReader(config, "config.json"));
 }
 
-SyntheticTensors tensors_of(const Json& config) {
-  const ModelConfig c = read(config);
-  const SyntheticCheckpoint nothing(config, {{"unused", {1}}});
-  WeightReader reader(*nothing);
-  make_step3p5(c, {.attention = true, .ffn = true, .experts = {0, c.experts, 0, KSlices::kCountMax}}, reader);
-  SyntheticTensors tensors;
-  for (const RequiredTensor& tensor : reader.requirements().required) tensors.push_back({tensor.name, tensor.shape});
-  return tensors;
-}
-
 TEST(Step3p5Config, layers_have_their_own_heads_bases_and_windows) {
   const ModelConfig c = read(config_with("{}"));
   EXPECT_THAT(c.routed, ElementsAre(false, true, true));
@@ -90,7 +80,7 @@ TEST(Step3p5Config, the_published_file_is_read_and_describes_196_billion_paramet
   EXPECT_FALSE(c.layer_ropes[1].llama3);
   EXPECT_EQ(c.kv_spec(DType::kBF16, 0).layers, 12);
   std::int64_t total = 0;
-  for (const SyntheticTensor& tensor : tensors_of(config)) total += tensor.shape.elements();
+  for (const SyntheticTensor& tensor : tensors_for(config)) total += tensor.shape.elements();
   const std::int64_t h = 4096, d = 128, norms = 2 * h + 2 * d;
   const std::int64_t full = h * d * (64 + 16) + h * 64 + 64 * d * h, sliding = h * d * (96 + 16) + h * 96 + 96 * d * h;
   const std::int64_t moe = 288 * 3 * h * 1280 + 3 * h * 1280 + 288 * h + 288;
@@ -126,7 +116,7 @@ TEST(Step3p5, halves_and_shares_give_the_bits_of_the_whole) {
         config_with(R"({"use_moe": false, "sliding_window": 1})"),
         config_with(R"({"layer_types": ["sliding_attention", "sliding_attention", "sliding_attention"]})")}) {
     SCOPED_TRACE(to_line(config));
-    const SyntheticCheckpoint checkpoint(config, tensors_of(config));
+    const SyntheticCheckpoint checkpoint(config, tensors_for(config));
     const std::vector<float> whole = whole_logits(*checkpoint, tokens);
     for (const std::int32_t workers : {1, 3, 8})
       EXPECT_THAT(split_logits(*checkpoint, workers, tokens), ElementsAreArray(whole)) << workers << " FFN workers";
@@ -137,7 +127,7 @@ TEST(Step3p5, halves_and_shares_give_the_bits_of_the_whole) {
 TEST(Step3p5, block_fp8_gives_the_bits_of_the_values_it_stands_for) {
   Json config = config_with(
       R"({"hidden_size": 192, "intermediate_size": 30, "moe_intermediate_size": 21, "share_expert_dim": 25})");
-  SyntheticTensors tensors = tensors_of(config);
+  SyntheticTensors tensors = tensors_for(config);
   make_block_fp8(config, tensors);
   const std::vector<std::int32_t> tokens{5, 0, 38, 17, 5, 22};
   const SyntheticCheckpoint checkpoint(config, tensors);
@@ -152,7 +142,7 @@ TEST(Step3p5, every_stored_tensor_and_the_window_matter) {
   std::vector<std::int32_t> tokens(39);
   std::iota(tokens.begin(), tokens.end(), 0);
   const Json config = config_with("{}");
-  const SyntheticTensors tensors = tensors_of(config);
+  const SyntheticTensors tensors = tensors_for(config);
   const std::vector<float> expected = whole_logits(*SyntheticCheckpoint(config, tensors), tokens);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     SyntheticTensors changed = tensors;

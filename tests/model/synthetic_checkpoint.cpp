@@ -10,7 +10,9 @@
 #include "base/format.h"
 #include "base/rng.h"
 #include "base/scalar.h"
+#include "checkpoint/gguf_types.h"
 #include "checkpoint/safetensors_writer.h"
+#include "model/tensor_list.h"
 #include "ops/weight.h"
 #include "tests/checkpoint/bytes.h"
 
@@ -70,14 +72,18 @@ void remove_tensor(SyntheticTensors& tensors, std::string_view name) {
   tensors.erase(tensors.begin() + (&tensor_named(tensors, name) - tensors.data()));
 }
 
-SyntheticCheckpoint::SyntheticCheckpoint(const Json& config, const SyntheticTensors& tensors) {
+void write_model(const TemporaryFolder& folder, const Json& config, const SyntheticTensors& tensors) {
   std::vector<std::vector<std::byte>> data;
   for (const SyntheticTensor& tensor : tensors) data.push_back(stored(tensor));
   std::vector<SafetensorsTensor> file;
   for (std::size_t i = 0; i < tensors.size(); ++i)
     file.push_back({tensors[i].name, tensors[i].dtype, tensors[i].shape, data[i]});
-  folder_.write("config.json", to_line(config));
-  write_safetensors(folder_.path("model.safetensors"), file);
+  folder.write("config.json", to_line(config));
+  write_safetensors(folder.path("model.safetensors"), file);
+}
+
+SyntheticCheckpoint::SyntheticCheckpoint(const Json& config, const SyntheticTensors& tensors) {
+  write_model(folder_, config, tensors);
   checkpoint_ = Checkpoint::open(folder_.path());
 }
 
@@ -264,8 +270,26 @@ SyntheticTensors deepseek_v3_tensors(const Json& config) {
   return tensors;
 }
 
+SyntheticTensors tensors_for(const Json& config) {
+  const SyntheticCheckpoint nothing(config, {{"unused", {1}}});
+  SyntheticTensors tensors;
+  for (const ListedTensor& tensor : list_tensors(*nothing)) tensors.push_back({tensor.name, tensor.shape});
+  return tensors;
+}
+
+namespace {
+
+std::uint32_t gguf_number(DType dtype) {
+  constexpr std::uint32_t kNumbersMax = 64;
+  for (std::uint32_t number = 0; number < kNumbersMax; ++number)
+    if (const GgufTensorType* type = find_gguf_tensor_type(number); type && type->dtype == dtype) return number;
+  throw std::invalid_argument("a type that GGUF files do not have");
+}
+
+}  // namespace
+
 std::string write_gguf(const TemporaryFolder& folder, const Json& metadata, const std::vector<GgufTensor>& tensors) {
-  constexpr std::uint32_t kU32 = 4, kF32 = 6, kBool = 7, kString = 8, kTensorF32 = 0;
+  constexpr std::uint32_t kU32 = 4, kF32 = 6, kBool = 7, kString = 8;
   constexpr std::size_t kAlignment = 32;
   Bytes file, data;
   file.text("GGUF").u32(3).u64(tensors.size()).u64(metadata.size());
@@ -284,8 +308,9 @@ std::string write_gguf(const TemporaryFolder& folder, const Json& metadata, cons
     file.string(tensor.name).u32(static_cast<std::uint32_t>(tensor.shape.rank));
     for (int axis = tensor.shape.rank - 1; axis >= 0; --axis)  // the file counts from the fastest
       file.u64(static_cast<std::uint64_t>(tensor.shape[axis]));
-    file.u32(kTensorF32).u64(data.data().size());
+    file.u32(gguf_number(tensor.dtype)).u64(data.data().size());
     for (const float value : tensor.values) data.number(value);
+    data.data().insert(data.data().end(), tensor.bytes.begin(), tensor.bytes.end());
     data.align(kAlignment);
   }
   file.align(kAlignment);

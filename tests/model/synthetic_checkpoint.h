@@ -34,6 +34,9 @@ std::vector<float> synthetic_values(const SyntheticTensor& tensor);
 SyntheticTensor& tensor_named(SyntheticTensors& tensors, std::string_view name);
 void remove_tensor(SyntheticTensors& tensors, std::string_view name);
 
+// config.json and model.safetensors.
+void write_model(const TemporaryFolder& folder, const Json& config, const SyntheticTensors& tensors);
+
 // A checkpoint in a folder of its own, which goes when it does.
 class SyntheticCheckpoint {
  public:
@@ -70,11 +73,17 @@ SyntheticTensors qwen3_tensors(const Json& config);
 Json deepseek_v3_config();
 SyntheticTensors deepseek_v3_tensors(const Json& config);
 
-// A GGUF file: metadata by key (integers as u32, fractions as f32, truth values, strings), f32 tensors.
+// What a model of this configuration asks a safetensors file for, as f32.
+SyntheticTensors tensors_for(const Json& config);
+
+// A GGUF file: metadata by key (integers as u32, fractions as f32, truth values, strings) and tensors, of f32 values
+// unless they come as the bytes of another type.
 struct GgufTensor {
   std::string name;
   Shape shape;
   std::vector<float> values;
+  DType dtype = DType::kF32;
+  std::vector<std::byte> bytes;  // of dtype, when that is not f32
 };
 std::string write_gguf(const TemporaryFolder& folder, const Json& metadata, const std::vector<GgufTensor>& tensors);
 

@@ -49,6 +49,19 @@ TEST(ChatTemplate, RendersAsRecorded) {
   EXPECT_EQ(raised, 1);
 }
 
+// Step-3's macro puts one space before and one after every content. The prompt is a published one.
+TEST(ChatTemplate, KeepsTheSpacesOfStep3) {
+  const OrderedJson entry = golden_json("text/chat_templates.json")["templates"]["step3"];
+  const OrderedJson messages = {
+      {{"role", "system"}, {"content", "You are a helpful assistant."}},
+      {{"role", "user"}, {"content", {{{"type", "image"}}, {{"type", "text"}, {"text", "What?"}}}}}};
+  const std::string text = messages.dump();
+  EXPECT_EQ(ChatTemplate(entry["source"].get<std::string>())
+                .render({.messages_json = text, .add_generation_prompt = true, .bos_token = "<｜begin▁of▁sentence｜>"}),
+            "<｜begin▁of▁sentence｜> You are a helpful assistant. <|BOT|>user\n <im_patch>What? <|EOT|>"
+            "<|BOT|>assistant\n<think>\n");
+}
+
 TEST(ChatTemplate, RendersARealModelsPrompts) {
   const OrderedJson golden = golden_json("smollm2/greedy.json");
   const ChatTemplate chat(golden["chat_template"].get<std::string>());
