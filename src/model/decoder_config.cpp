@@ -100,6 +100,25 @@ ModelConfig read_decoder_gguf_config(const Checkpoint& checkpoint, const ConfigR
   return c;
 }
 
+double yarn_magnitude(double factor, double mscale) {
+  return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
+}
+
+void read_yarn(const ConfigReader& scaling, RopeConfig& rope) {
+  rope.yarn = true;
+  rope.factor = scaling.number("factor", 1, 1e6);
+  rope.beta_fast = scaling.number_or("beta_fast", 32, 1e-3, 1e6);
+  rope.beta_slow = scaling.number_or("beta_slow", 1, 1e-3, 1e6);
+  rope.original_context = static_cast<double>(scaling.integer("original_max_position_embeddings", 1, kContextMax));
+  if (rope.beta_fast < rope.beta_slow) scaling.invalid("beta_fast", "at least beta_slow");
+  if (!scaling.boolean_or("truncate", true)) scaling.unsupported("truncate", "true");
+  const double mscale = scaling.number_or("mscale", 0, 0, 100), all = scaling.number_or("mscale_all_dim", 0, 0, 100);
+  const double magnitude = mscale > 0 && all > 0
+                               ? yarn_magnitude(rope.factor, mscale) / yarn_magnitude(rope.factor, all)
+                               : yarn_magnitude(rope.factor, 1);
+  rope.magnitude = static_cast<float>(scaling.number_or("attention_factor", magnitude, 1e-3, 1e3));
+}
+
 RopeConfig read_rope_config(const ConfigReader& config, std::int32_t dim) {
   RopeConfig rope;
   rope.dim = dim;
@@ -111,7 +130,12 @@ RopeConfig read_rope_config(const ConfigReader& config, std::int32_t dim) {
   rope.theta = scaling.number_or("rope_theta", rope.theta, 1, 1e12);
   const std::string type = scaling.text_or("rope_type", scaling.text_or("type", "default"));
   if (type == "default") return rope;
-  if (type != "llama3") scaling.unsupported(scaling.has("rope_type") ? "rope_type" : "type", "llama3, default");
+  if (type == "yarn") {
+    if (rope.theta <= 1) config.invalid("rope_theta", "more than 1");  // its logarithm divides
+    read_yarn(scaling, rope);
+    return rope;
+  }
+  if (type != "llama3") scaling.unsupported(scaling.has("rope_type") ? "rope_type" : "type", "llama3, yarn, default");
   rope.llama3 = true;
   rope.factor = scaling.number("factor", 1, 1e6);
   rope.low_freq_factor = scaling.number("low_freq_factor", 1e-3, 1e6);

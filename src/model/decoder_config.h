@@ -21,8 +21,14 @@ ModelConfig read_decoder_gguf_config(const Checkpoint& checkpoint, const ConfigR
 // The vocabulary of a GGUF file: the rows of its embedding.
 std::int32_t read_gguf_vocab(const Checkpoint& checkpoint, const ConfigReader& config);
 
-// rope_theta and rope_scaling, or both in rope_parameters as newer files have them: none, default or llama3.
+// rope_theta and rope_scaling, or both in rope_parameters as newer files have them: none, default, llama3 or yarn.
 RopeConfig read_rope_config(const ConfigReader& config, std::int32_t dim);
+
+// The yarn rule of a scaling object. The magnitude is the file's attention_factor or mscale over mscale_all_dim, and
+// 0.1 ln factor + 1 unless it says so.
+void read_yarn(const ConfigReader& scaling, RopeConfig& rope);
+// What a scaling of this factor and mscale does to sine and cosine.
+double yarn_magnitude(double factor, double mscale);
 
 // Which layers are routed in files of the Step family: moe_layers_enum is a comma-separated string in published files
 // and a list in others; without it all layers but the first are.

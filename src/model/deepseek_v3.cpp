@@ -29,31 +29,6 @@ namespace {
 // The norms inside attention have an epsilon of their own, which no file names.
 constexpr float kInnerNormEps = 1e-6f;
 
-double yarn_magnitude(double factor, double mscale) {
-  return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
-}
-
-// Of sine and cosine, and of scores; 0: the file has no such number.
-void set_magnitudes(ModelConfig& c, double mscale, double all) {
-  const double factor = c.rope.factor;
-  c.rope.magnitude = static_cast<float>(
-      mscale > 0 && all > 0 ? yarn_magnitude(factor, mscale) / yarn_magnitude(factor, all) : yarn_magnitude(factor, 1));
-  if (all > 0) c.attention_factor = static_cast<float>(std::pow(yarn_magnitude(factor, all), 2));
-}
-
-void read_yarn(const ConfigReader& scaling, ModelConfig& c) {
-  RopeConfig& rope = c.rope;
-  rope.yarn = true;
-  rope.factor = scaling.number("factor", 1, 1e6);
-  rope.beta_fast = scaling.number_or("beta_fast", 32, 1e-3, 1e6);
-  rope.beta_slow = scaling.number_or("beta_slow", 1, 1e-3, 1e6);
-  rope.original_context = static_cast<double>(scaling.integer("original_max_position_embeddings", 1, kContextMax));
-  if (rope.beta_fast < rope.beta_slow) scaling.invalid("beta_fast", "at least beta_slow");
-  if (!scaling.boolean_or("truncate", true)) scaling.unsupported("truncate", "true");
-  set_magnitudes(c, scaling.number_or("mscale", 0, 0, 100), scaling.number_or("mscale_all_dim", 0, 0, 100));
-  rope.magnitude = static_cast<float>(scaling.number_or("attention_factor", rope.magnitude, 1e-3, 1e3));
-}
-
 void read_rope(const ConfigReader& config, ModelConfig& c) {
   c.rope.theta = config.number_or("rope_theta", 10000, 1.001, 1e12);
   c.rope.interleaved = config.boolean_or("rope_interleave", true);
@@ -65,7 +40,10 @@ void read_rope(const ConfigReader& config, ModelConfig& c) {
   const std::string type = scaling.text_or("rope_type", scaling.text_or("type", "default"));
   if (type == "default") return;
   if (type != "yarn") scaling.unsupported(scaling.has("rope_type") ? "rope_type" : "type", "yarn, default");
-  read_yarn(scaling, c);
+  read_yarn(scaling, c.rope);
+  // Here the scores are scaled too, whatever sine and cosine are.
+  if (const double all = scaling.number_or("mscale_all_dim", 0, 0, 100); all > 0)
+    c.attention_factor = static_cast<float>(std::pow(yarn_magnitude(c.rope.factor, all), 2));
 }
 
 void read_attention(const ConfigReader& config, ModelConfig& c) {
@@ -167,7 +145,8 @@ void read_gguf_rope(const ConfigReader& config, const std::string& p, ModelConfi
   if (rope.beta_fast < rope.beta_slow) config.invalid(scaling + "yarn_beta_fast", "at least yarn_beta_slow");
   // A tenth of mscale_all_dim, to which mscale is equal in these files.
   const double all = 10 * config.number_or(scaling + "yarn_log_multiplier", 0, 0, 10);
-  set_magnitudes(c, all, all);
+  c.rope.magnitude = all > 0 ? 1 : static_cast<float>(yarn_magnitude(rope.factor, 1));
+  if (all > 0) c.attention_factor = static_cast<float>(std::pow(yarn_magnitude(rope.factor, all), 2));
 }
 
 void read_gguf_experts(const Checkpoint& checkpoint, const ConfigReader& config, const std::string& p, ModelConfig& c) {

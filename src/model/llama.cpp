@@ -163,8 +163,8 @@ void Llama::attention(const Workspace& w, std::int32_t index, const RowBatch& ba
 
   enter_layer(w, residual, layer.input_norm, c.norm_eps, hand_over.hidden);
   run_linear(w, qkv, hand_over.hidden, *layer.qkv, KSlices::whole(c.hidden));
-  w.backend.run(Rope{q, batch.positions, inv_freq, c.head_dim});
-  w.backend.run(Rope{k, batch.positions, inv_freq, c.head_dim});
+  w.backend.run(Rope{q, batch.positions, inv_freq, c.head_dim, 0, false, c.rope.magnitude});
+  w.backend.run(Rope{k, batch.positions, inv_freq, c.head_dim, 0, false, c.rope.magnitude});
   attend(w, index, batch, c, q, k, qkv.slice_columns(q_columns + kv_columns, kv_columns), attended);
   run_linear(w, out, attended, *layer.o, KSlices::whole(q_columns));
   w.backend.run(AddRmsNorm{hand_over.hidden, residual.stream, out, layer.post_norm.tensor(), c.norm_eps});

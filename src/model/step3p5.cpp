@@ -274,8 +274,8 @@ void Step3p5::attention(const Workspace& w, std::int32_t index, const RowBatch& 
   run_linear(w, qkvg, hand_over.hidden, *layer.qkvg, KSlices::whole(c.hidden));
   w.backend.run(RmsNorm{q, q, layer.query_norm.tensor(), c.norm_eps});
   w.backend.run(RmsNorm{k, k, layer.key_norm.tensor(), c.norm_eps});
-  w.backend.run(Rope{q, batch.positions, inv_freq, c.head_dim});
-  w.backend.run(Rope{k, batch.positions, inv_freq, c.head_dim});
+  w.backend.run(Rope{q, batch.positions, inv_freq, c.head_dim, 0, false, c.layer_ropes[index].magnitude});
+  w.backend.run(Rope{k, batch.positions, inv_freq, c.head_dim, 0, false, c.layer_ropes[index].magnitude});
   attend(w, index, batch, c, q, k, v, attended);
   w.backend.run(GateHeads{attended, gates});
   run_linear(w, out, attended, *layer.o, KSlices::whole(q_columns));

@@ -239,7 +239,7 @@ TEST(LlamaConfig, rope_parameters_of_newer_files_hold_base_and_scaling) {
 
 constexpr Refusal kLlamaRefusals[] = {
     {R"({"rope_scaling": {"rope_type": "linear", "factor": 2}})", ErrorCode::kUnsupported,
-     "rope_scaling: rope_type is \"linear\", supported: llama3, default"},
+     "rope_scaling: rope_type is \"linear\", supported: llama3, yarn, default"},
     {R"({"rope_scaling": {"type": "dynamic"}})", ErrorCode::kUnsupported, "rope_scaling: type is \"dynamic\""},
     {R"({"rope_scaling": {"long_factor": [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
          "short_factor": [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], "type": "longrope"}})",
@@ -252,8 +252,12 @@ constexpr Refusal kLlamaRefusals[] = {
     {R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4,
          "original_max_position_embeddings": 64}})",
      ErrorCode::kInvalidData, "rope_scaling: high_freq_factor is 4, expected more than low_freq_factor"},
-    {R"({"rope_parameters": {"rope_theta": 5, "rope_type": "yarn"}})", ErrorCode::kUnsupported,
-     "rope_parameters: rope_type is \"yarn\", supported: llama3, default"},
+    {R"({"rope_parameters": {"rope_theta": 5, "rope_type": "longrope"}})", ErrorCode::kUnsupported,
+     "rope_parameters: rope_type is \"longrope\", supported: llama3, yarn, default"},
+    {R"({"rope_scaling": {"type": "yarn", "factor": 4}})", ErrorCode::kInvalidData,
+     "rope_scaling: original_max_position_embeddings is missing"},
+    {R"({"rope_theta": 1, "rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 64}})",
+     ErrorCode::kInvalidData, "rope_theta is 1, expected more than 1"},
     {R"({"rope_parameters": {"rope_theta": 0}})", ErrorCode::kInvalidData, "rope_parameters: rope_theta is 0"},
     {R"({"quantization_config": {"bits": 4}})", ErrorCode::kUnsupported,
      "quantization_config: quant_method is missing, supported: fp8"},
@@ -300,12 +304,37 @@ TEST(Qwen3Config, head_dim_is_a_size_of_its_own) {
   EXPECT_THAT(c.routed, ElementsAre(false, false, false));
 }
 
+// As the model's authors publish it for contexts of four times the trained length.
+TEST(Qwen3Config, yarn_slows_the_rotation_and_scales_it) {
+  const RopeConfig rope = read_qwen3(R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0,
+    "original_max_position_embeddings": 32768}})")
+                              .rope;
+  EXPECT_TRUE(rope.yarn);
+  EXPECT_EQ(rope.original_context, 32768);
+  EXPECT_FLOAT_EQ(rope.magnitude, 1.1386294f) << "0.1 ln 4 + 1";
+  // Of six pairs with base 1e6 the first two turn more than 32 times in 32768 positions, the last three less than once.
+  const std::vector<float> slowed = rope_inv_freq(rope);
+  EXPECT_FLOAT_EQ(slowed[0], 1);
+  EXPECT_FLOAT_EQ(slowed[5], std::pow(1e6f, -10.0f / 12) / 4);
+  EXPECT_FLOAT_EQ(read_qwen3(R"({"rope_scaling": {"type": "yarn", "factor": 4, "attention_factor": 1.5,
+    "original_max_position_embeddings": 64}})")
+                      .rope.magnitude,
+                  1.5f);
+  EXPECT_FLOAT_EQ(read_qwen3(R"({"rope_scaling": {"type": "yarn", "factor": 4, "mscale": 1, "mscale_all_dim": 1,
+    "original_max_position_embeddings": 64}})")
+                      .rope.magnitude,
+                  1);
+}
+
 constexpr Refusal kQwen3Refusals[] = {
     {R"({"head_dim": null})", ErrorCode::kInvalidData, "head_dim is missing, expected an integer"},
     {R"({"use_sliding_window": true})", ErrorCode::kUnsupported, "use_sliding_window is true, supported: false"},
     {R"({"attention_bias": true})", ErrorCode::kUnsupported, "attention_bias is true, supported: false"},
-    {R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}})",
-     ErrorCode::kUnsupported, "rope_scaling: rope_type is \"yarn\", supported: llama3, default"},
+    {R"({"rope_scaling": {"rope_type": "linear", "factor": 4.0}})", ErrorCode::kUnsupported,
+     "rope_scaling: rope_type is \"linear\", supported: llama3, yarn, default"},
+    {R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 1, "beta_slow": 2,
+         "original_max_position_embeddings": 64}})",
+     ErrorCode::kInvalidData, "rope_scaling: beta_fast is 1, expected at least beta_slow"},
 };
 
 TEST(Qwen3Config, values_that_cannot_be_honoured_are_refused_by_name) {

@@ -73,6 +73,18 @@ TEST(Qwen3, heads_are_normalised_by_themselves) {
       << "a power of two changes no bit";
 }
 
+// Sine and cosine of twice the size make queries and keys of twice the size, which their norms can do too.
+TEST(Qwen3, yarn_scales_queries_and_keys) {
+  Json config = qwen3_config();
+  SyntheticTensors tensors = qwen3_tensors(config);
+  config["rope_scaling"] = {
+      {"rope_type", "yarn"}, {"factor", 1}, {"attention_factor", 2}, {"original_max_position_embeddings", 64}};
+  const std::vector<float> expected = whole_logits(*SyntheticCheckpoint(config, tensors), kTokens);
+  for (SyntheticTensor& tensor : tensors)
+    if (tensor.name.ends_with("q_norm.weight") || tensor.name.ends_with("k_norm.weight")) tensor.scale = 2;
+  EXPECT_THAT(whole_logits(*SyntheticCheckpoint(qwen3_config(), tensors), kTokens), ElementsAreArray(expected));
+}
+
 TEST(Qwen3, a_tied_head_that_the_file_repeats_is_not_read) {
   SyntheticTensors tensors = qwen3_tensors(qwen3_config());
   const std::vector<float> expected = whole_logits(*SyntheticCheckpoint(qwen3_config(), tensors), kTokens);

@@ -150,7 +150,9 @@ TEST(Step3p5, every_stored_tensor_and_the_window_matter) {
     EXPECT_NE(whole_logits(*SyntheticCheckpoint(config, changed), tokens), expected) << tensors[i].name;
   }
   for (const char* patch : {R"({"sliding_window": 5})", R"({"swiglu_limits": [0, 0, 0]})",
-                            R"({"swiglu_limits_shared": [0, 0, 0]})", R"({"moe_router_scaling_factor": 1})"})
+                            R"({"swiglu_limits_shared": [0, 0, 0]})", R"({"moe_router_scaling_factor": 1})",
+                            R"({"rope_scaling": {"rope_type": "yarn", "factor": 1, "attention_factor": 2,
+                                "original_max_position_embeddings": 64}})"})
     EXPECT_NE(whole_logits(*SyntheticCheckpoint(config_with(patch), tensors), tokens), expected) << patch;
 }
 
