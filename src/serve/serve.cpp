@@ -35,14 +35,21 @@ sigset_t end_signals() {
   return set;
 }
 
+// Whoever waits for a remote picture keeps nobody else from being served.
+HttpConfig with_waiting_threads(HttpConfig http, const RemoteLimits& remote) {
+  if (!remote.hosts.empty()) http.threads += remote.at_once;
+  return http;
+}
+
 }  // namespace
 
-TandemServer::TandemServer(Engine& engine, const OpenModel& model, ServeSettings settings)
+TandemServer::TandemServer(Engine& engine, const OpenModel& model, ServeSettings settings, RemoteSeams remote)
     : settings_(with_body_limit(std::move(settings), model)),
       service_{.engine = engine,
                .model = model,
                .settings = settings_,
                .grammars = GrammarVocabulary(model.tokenizer, model.stop_ids),
+               .remote = RemotePictures(settings_.limits.remote, std::move(remote)),
                .scope = {.model = model,
                          .limits = settings_.limits,
                          .grammars = service_.grammars,
@@ -51,7 +58,8 @@ TandemServer::TandemServer(Engine& engine, const OpenModel& model, ServeSettings
                          .context_tokens_max = engine.config().context_tokens_max,
                          .kv_tokens = engine.config().kv_tokens,
                          .format = find_chat_format(model.tokenizer, model.template_source, settings_.reasoning_parser,
-                                                    settings_.tool_call_parser)},
+                                                    settings_.tool_call_parser),
+                         .remote = settings_.limits.remote.hosts.empty() ? nullptr : &service_.remote},
                .keys = ApiKeys(settings_.api_keys),
                .salts = {},
                .metrics = {},
@@ -59,7 +67,7 @@ TandemServer::TandemServer(Engine& engine, const OpenModel& model, ServeSettings
                .started_unix_seconds = std::time(nullptr)},
       log_(settings_.log_file, settings_.log_format, service_.metrics),
       routes_(service_, log_) {
-  http_ = HttpServer::start(settings_.http, routes_);
+  http_ = HttpServer::start(with_waiting_threads(settings_.http, settings_.limits.remote), routes_);
 }
 
 TandemServer::~TandemServer() {

@@ -16,8 +16,9 @@ namespace tandem {
 
 class TandemServer {
  public:
-  // settings as finish_settings leaves them. Engine and model must outlive the server. Throws Error.
-  TandemServer(Engine& engine, const OpenModel& model, ServeSettings settings);
+  // settings as finish_settings leaves them. Engine and model must outlive the server. remote: the network that
+  // pictures may come from. Throws Error.
+  TandemServer(Engine& engine, const OpenModel& model, ServeSettings settings, RemoteSeams remote = RemoteSeams());
   ~TandemServer();
 
   std::int32_t port() const { return http_->port(); }

@@ -21,6 +21,7 @@ struct Service {
   const OpenModel& model;
   const ServeSettings& settings;
   GrammarVocabulary grammars;
+  RemotePictures remote;
   RequestScope scope;
   ApiKeys keys;
   CacheSalts salts;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "serve/remote/remote_url.h"
 
 namespace tandem {
 
@@ -31,6 +32,7 @@ constexpr SettingRow kRows[] = {
     {"no-auth", "let anybody in who can reach an address that is not loopback", [](ServeSettings& s) -> Place { return &s.no_auth; }},
     {"tls-certificate", "PEM file with the certificate and its chain; with --tls-key the server speaks HTTPS", [](ServeSettings& s) -> Place { return &s.http.tls_certificate; }},
     {"tls-key", "PEM file with the key of the certificate", [](ServeSettings& s) -> Place { return &s.http.tls_key; }},
+    {"allow-remote-images", "hosts, as HOST or HOST:PORT, from which pictures are fetched that image_url names by http or https; may be repeated or separated by commas; none unless said", [](ServeSettings& s) -> Place { return &s.limits.remote.hosts; }},
     {"log-file", "where the request log goes; standard error unless said", [](ServeSettings& s) -> Place { return &s.log_file; }},
     {"log-format", "request log as text, json or off; prompts and answers are never in it", [](ServeSettings& s) -> Place { return &s.log_format; }},
     {"drain-ms-max", "after SIGTERM, how long answers under way may take to end", [](ServeSettings& s) -> Place { return &s.drain_ms_max; }, 0, kMsMax},
@@ -63,6 +65,9 @@ constexpr SettingRow kRows[] = {
     {"pictures-max", "pictures of one conversation; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.pictures_max; }, 0, 1024, true},
     {"picture-bytes-max", "length of one picture's file; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.picture_bytes_max; }, 1024, 256 << 20, true},
     {"picture-pixels-max", "width times height of one picture, and a third of those of all in one conversation; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.picture_pixels_max; }, 1024, 1 << 30, true},
+    {"remote-images-at-once", "pictures that are being fetched for all clients together, each by an HTTP thread of its own; 429 beyond", [](ServeSettings& s) -> Place { return &s.limits.remote.at_once; }, 1, 64, true},
+    {"remote-images-ms-max", "time to fetch the remote pictures of one conversation; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.remote.ms_max; }, 10, kMsMax, true},
+    {"remote-image-connect-ms-max", "time to look up and reach the host of one of them; 400 beyond", [](ServeSettings& s) -> Place { return &s.limits.remote.connect_ms_max; }, 10, kMsMax, true},
     {"streams-max", "answers under way for all clients together; 429 beyond", [](ServeSettings& s) -> Place { return &s.streams_max; }, 1, kCountMax, true},
 };
 // clang-format on
@@ -107,6 +112,7 @@ void finish_settings(ServeSettings& settings) {
       throw Error(ErrorCode::kInvalidArgument,
                   format("--{} is {}, allowed are {} to {}", row.name, **number, row.min, row.max));
   }
+  for (const std::string& host : settings.limits.remote.hosts) check_allowed_host(host);
   read_key_file(settings);
   check_keys(settings);
   if (settings.log_format != "text" && settings.log_format != "json" && settings.log_format != "off")

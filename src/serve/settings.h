@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "serve/http/server.h"
+#include "serve/remote/remote_pictures.h"
 #include "text/grammar.h"
 
 namespace tandem {
@@ -37,6 +38,7 @@ struct RequestLimits {
   std::int64_t picture_bytes_max = 20 << 20;
   std::int64_t picture_pixels_max = 40'000'000;
   GrammarLimits grammar;
+  RemoteLimits remote;
 };
 
 struct ServeSettings {

@@ -34,11 +34,13 @@ std::shared_ptr<const PictureToSee> open_picture_file(const std::string& path, c
   }
 }
 
-std::shared_ptr<const PictureToSee> open_picture_url(const OrderedJson& image_url, const PictureRules& rules) {
+std::shared_ptr<const PictureToSee> open_picture_url(const OrderedJson& image_url, const PictureRules& rules,
+                                                     const RemoteFetch& fetch) {
   const OrderedJson* url = &image_url;
   if (image_url.is_object() && image_url.contains("url")) url = &image_url["url"];
   if (!url->is_string()) throw Error(ErrorCode::kInvalidArgument, R"(image_url must be {"url": TEXT})");
   const auto& text = url->get_ref<const std::string&>();
+  if (!is_data_url(text) && fetch) return open_picture(fetch(text, rules.file.bytes_max), rules);
   if (!is_data_url(text))
     throw Error(ErrorCode::kInvalidArgument,
                 "remote pictures are not fetched: send a data URL (data:image/…;base64,…)");

@@ -32,8 +32,12 @@ std::shared_ptr<const PictureToSee> open_picture(std::string_view bytes, const P
 
 // The same of a file.
 std::shared_ptr<const PictureToSee> open_picture_file(const std::string& path, const PictureRules& rules = {});
-// Of {"url": "data:image/png;base64,…"} or the text alone, as OpenAI's image_url part has it. Other URLs are refused.
-std::shared_ptr<const PictureToSee> open_picture_url(const OrderedJson& image_url, const PictureRules& rules = {});
+// The bytes behind a URL that is no data URL, no more than bytes_max. Throws Error with the reason.
+using RemoteFetch = std::function<std::string(const std::string& url, std::size_t bytes_max)>;
+// Of {"url": "data:image/png;base64,…"} or the text alone, as OpenAI's image_url part has it. Other URLs are refused
+// where nobody fetches them.
+std::shared_ptr<const PictureToSee> open_picture_url(const OrderedJson& image_url, const PictureRules& rules = {},
+                                                     const RemoteFetch& fetch = {});
 
 using Pictures = std::vector<std::shared_ptr<const PictureToSee>>;
 // Adds one to those of a prompt. Throws Error{kInvalidArgument} for more than the rules allow.

@@ -5,6 +5,7 @@
 // table of settings promises. A new limit without a case here fails.
 #include <gmock/gmock.h>
 
+#include <chrono>
 #include <functional>
 
 #include "base/format.h"
@@ -12,6 +13,7 @@
 #include "tests/image/png_header.h"
 #include "tests/image/recording.h"
 #include "tests/serve/picture_part.h"
+#include "tests/serve/remote/picture_host.h"
 #include "tests/serve/test_server.h"
 
 namespace tandem {
@@ -83,6 +85,51 @@ Case shown(std::int64_t value, std::vector<std::string> files) {
           "tests/goldens/step3_vl"};
 }
 
+// Hosts that are allowed and no good: one never comes to the end of its answer, the name of the other is hard to find.
+class BadHosts {
+ public:
+  std::vector<std::string> names() const { return {format("endless.example:{}", host_.port()), "lost.example"}; }
+  RemoteSeams network() const {
+    RemoteSeams seams = loopback_network();
+    seams.look_up = [find = seams.look_up](const std::string& name) {
+      if (name == "lost.example") std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      return find(name);
+    };
+    return seams;
+  }
+  Json picture_of(bool lost) const {
+    const std::string url = lost ? "http://lost.example/" : format("http://endless.example:{}/", host_.port());
+    return {{"messages", {{{"role", "user"}, {"content", Json::array({url_part(url)})}}}}};
+  }
+  std::size_t requests() const { return host_.requests().size(); }
+
+ private:
+  PictureHost host_{[](const std::string&, const PictureHost::Send& send) {
+    send("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 1000000\r\n\r\n");
+    while (send("a")) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }};
+};
+
+const BadHosts& bad_hosts() {
+  static const BadHosts hosts;
+  return hosts;
+}
+
+Case remote(std::int64_t value, bool lost) {
+  return {value, [lost](TestServer& server) { return server.chat(bad_hosts().picture_of(lost)); },
+          "tests/goldens/step3_vl"};
+}
+
+HttpAnswer second_picture(TestServer& server) {
+  const std::size_t before = bad_hosts().requests();
+  HttpClient first(server.port());
+  first.post("/v1/chat/completions", bad_hosts().picture_of(false).dump());
+  EXPECT_TRUE(eventually([&] { return bad_hosts().requests() > before; }));
+  const HttpAnswer second = server.chat(bad_hosts().picture_of(false));
+  EXPECT_EQ(first.answer().status, 400) << "its time is over";
+  return second;
+}
+
 HttpAnswer second_connection(TestServer& server) {
   HttpClient first(server.port());
   first.send("GET /health HTTP/1.1\r\n\r\n");
@@ -139,6 +186,9 @@ std::map<std::string_view, Case> cases() {
       {"pictures-max", shown(1, {png, png})},
       {"picture-bytes-max", shown(1024, {png + std::string(1024, 'a')})},
       {"picture-pixels-max", shown(1024, {png_header(64, 64)})},
+      {"remote-images-at-once", {1, second_picture, "tests/goldens/step3_vl"}},
+      {"remote-images-ms-max", remote(20, false)},
+      {"remote-image-connect-ms-max", remote(10, true)},
       {"streams-max", {1, completion({{"n", 2}})}},
   };
 }
@@ -161,6 +211,8 @@ TEST(Limits, each_is_reached_and_answered_as_its_table_says) {
     ASSERT_NE(found, all.end()) << "a limit without a case";
     TestServerConfig config;
     config.model = found->second.model;
+    config.settings.limits.remote = {.hosts = bad_hosts().names(), .ms_max = 1000};
+    config.remote = bad_hosts().network();
     *std::get<std::int64_t*>(row.place(config.settings)) = found->second.value;
     TestServer server(std::move(config));
     const HttpAnswer answer = found->second.reach(server);

@@ -4,10 +4,13 @@
 // Pictures over a socket: what they do to a prompt, and the reason that each one gets that is refused.
 #include <gmock/gmock.h>
 
+#include <future>
+
 #include "base/format.h"
 #include "tests/image/png_header.h"
 #include "tests/image/recording.h"
 #include "tests/serve/picture_part.h"
+#include "tests/serve/remote/picture_host.h"
 #include "tests/serve/test_server.h"
 
 namespace tandem {
@@ -175,6 +178,64 @@ TEST(PictureLimits, HoldForTheFileAndForAllOfAPrompt) {
   for (int i = 0; i < 9; ++i) many.push_back(picture_part(png));
   EXPECT_THAT(strict.chat(said(many)).error()["message"].get<std::string>(),
               HasSubstr("the prompt's pictures have 3456 pixels together, limit is 3072"));
+}
+
+// The operator names a host: pictures of it are those of data URLs, everything else stays refused.
+TEST(RemotePicturesServed, AreSeenLikeThoseInTheRequest) {
+  const std::string png = picture_file("rgb.png");
+  PictureHost host([&](const std::string& request, const PictureHost::Send& send) {
+    send(answer_with(request.starts_with("GET /rgb.png ") ? png : "<svg/>"));
+  });
+  TestServerConfig config{.model = kModel};
+  config.settings.limits.remote.hosts = {format("pictures.example:{}", host.port())};
+  config.settings.limits.pictures_max = 2;
+  config.remote = loopback_network();
+  TestServer server(std::move(config));
+  const std::string base = format("http://pictures.example:{}/", host.port());
+  const HttpAnswer remote = server.chat(said({url_part(base + "rgb.png"), text_part("?")}));
+  const HttpAnswer local = server.chat(said({picture_part(png), text_part("?")}));
+  EXPECT_EQ(prompt_tokens(remote), prompt_tokens(local));
+  EXPECT_EQ(text_of(remote), text_of(local));
+  const auto refusal = [&](Json content) {
+    const HttpAnswer answer = server.chat(said(std::move(content)));
+    EXPECT_EQ(answer.status, 400) << answer.body;
+    EXPECT_EQ(answer.error()["code"], "invalid_image");
+    return answer.error()["message"].get<std::string>();
+  };
+  EXPECT_THAT(refusal(only(url_part(base + "x.svg"))), HasSubstr("no picture that this build knows"));
+  EXPECT_THAT(refusal(only(url_part("http://127.0.0.1/x"))), HasSubstr("its host is no name"));
+  EXPECT_THAT(refusal(only(url_part("https://example.com/cat.png"))),
+              HasSubstr("remote pictures are not fetched from example.com port 443"));
+  EXPECT_THAT(refusal(only(url_part("file:///etc/passwd"))), HasSubstr("must begin with http:// or https://"));
+  const std::size_t asked = host.requests().size();
+  const Json one = url_part(base + "rgb.png");
+  EXPECT_THAT(refusal({one, one, one}), HasSubstr("more than 2 pictures in one prompt"));
+  EXPECT_EQ(host.requests().size(), asked + 2) << "the third is not even fetched";
+}
+
+// Whoever waits for a picture keeps nobody else from being answered, and no more wait than the operator allows.
+TEST(RemotePicturesServed, ThatAreSlowKeepNobodyElseWaiting) {
+  std::promise<void> go_on;
+  std::shared_future<void> gate = go_on.get_future();
+  PictureHost host([&](const std::string&, const PictureHost::Send& send) {
+    gate.wait();
+    send(answer_with(picture_file("rgb.png")));
+  });
+  TestServerConfig config{.model = kModel};
+  config.settings.http.threads = 1;
+  config.settings.limits.remote = {.hosts = {format("pictures.example:{}", host.port())}, .at_once = 2};
+  config.remote = loopback_network();
+  TestServer server(std::move(config));
+  const Json body = said(only(url_part(format("http://pictures.example:{}/", host.port()))));
+  std::vector<std::future<HttpAnswer>> waiting;
+  for (int i = 0; i < 2; ++i) waiting.push_back(std::async(std::launch::async, [&] { return server.chat(body); }));
+  ASSERT_TRUE(eventually([&] { return host.requests().size() == 2; }));
+  EXPECT_EQ(server.chat(said("Hello")).status, 200);
+  const HttpAnswer third = server.chat(body);
+  EXPECT_EQ(third.status, 429) << third.body;
+  EXPECT_THAT(third.error()["message"].get<std::string>(), HasSubstr("(--remote-images-at-once)"));
+  go_on.set_value();
+  for (auto& answer : waiting) EXPECT_EQ(answer.get().status, 200);
 }
 
 TEST(PictureTemplates, MustShowEachPictureOnce) {

@@ -52,6 +52,14 @@ TEST(Settings, numbers_outside_their_range_are_named) {
     }
 }
 
+TEST(Settings, hosts_of_pictures_are_names) {
+  ServeSettings settings;
+  settings.limits.remote.hosts = {"pictures.example", "other.example:8080"};
+  EXPECT_NO_THROW(finish_settings(settings));
+  settings.limits.remote.hosts.push_back("169.254.169.254");
+  EXPECT_THAT(problem(settings), HasSubstr("--allow-remote-images has 169.254.169.254, must be HOST or HOST:PORT"));
+}
+
 TEST(Settings, an_address_that_others_reach_wants_a_key) {
   ServeSettings settings;
   settings.http.host = "0.0.0.0";

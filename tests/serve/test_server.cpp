@@ -72,7 +72,7 @@ TestServer::TestServer(TestServerConfig config)
   if (!config.chat_template.empty()) model_.chat_template.emplace(config.chat_template);
   if (config.settings.log_file.empty()) config.settings.log_format = "off";
   finish_settings(config.settings);
-  server_ = std::make_unique<TandemServer>(*engine_, model_, config.settings);
+  server_ = std::make_unique<TandemServer>(*engine_, model_, config.settings, config.remote);
 }
 
 HttpAnswer TestServer::chat(Json body) const {

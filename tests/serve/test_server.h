@@ -22,6 +22,7 @@ struct TestServerConfig {
   std::string model = "tests/goldens/llama";
   std::string script;         // every answer, whatever is asked; empty: what the model says
   std::string chat_template;  // instead of the model's own
+  RemoteSeams remote;         // the network of pictures
 };
 
 class TestServer {

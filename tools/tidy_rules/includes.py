@@ -33,7 +33,7 @@ ONLY = {
     "chat_format": {"base", "text", "chat_format"},
 }
 
-# Third-party header (a prefix of the name in <>) → the one folder that includes it.
+# Third-party header (a prefix of the name in <>) → the one folder that includes it, and that of its tests if they do.
 THIRD_PARTY = {
     "fmt/": "src/base",
     "nlohmann/": "src/base",
@@ -45,7 +45,7 @@ THIRD_PARTY = {
     "CLI/": "src/cli",
     "histedit.h": "src/cli",
     "boost/": "src/serve/http",
-    "openssl/": "src/serve",
+    "openssl/": ("src/serve", "tests/serve"),  # keys; certificates to be shown
     "gtest/": "tests",
     "gmock/": "tests",
 }
@@ -72,8 +72,9 @@ def third_party(file, line, name):
     owner = next((THIRD_PARTY[prefix] for prefix in THIRD_PARTY if name.startswith(prefix)), None)
     if owner is None:
         return [finding(file.path, line, f"<{name}> has no owner in tools/tidy_rules/includes.py", "third-party")]
-    if not file.path.startswith(owner + "/"):
-        return [finding(file.path, line, f"<{name}> belongs to {owner} alone", "third-party")]
+    owners = (owner,) if isinstance(owner, str) else owner
+    if not file.path.startswith(tuple(folder + "/" for folder in owners)):
+        return [finding(file.path, line, f"<{name}> belongs to {owners[0]} alone", "third-party")]
     return []
 
 

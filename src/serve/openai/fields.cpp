@@ -113,7 +113,7 @@ void set_nothing(RequestDraft&, const FieldRow&, const OrderedJson&) {}
 // clang-format off
 constexpr FieldRow kRows[] = {
     {"model", kBoth, kYes, K::kText, "the name that /v1/models tells; may be left out", set_nothing},
-    {"messages", kChat, kYes, K::kOther, "the conversation: objects with a role (system, developer, user, assistant, tool) and a content (text, or parts of type text and, of a user where the model sees pictures, image_url with a data URL); of an assistant also tool_calls and reasoning_content", set_prompt},
+    {"messages", kChat, kYes, K::kOther, "the conversation: objects with a role (system, developer, user, assistant, tool) and a content (text, or parts of type text and, of a user where the model sees pictures, image_url with a data URL or one of a host that --allow-remote-images names); of an assistant also tool_calls and reasoning_content", set_prompt},
     {"prompt", kText, kYes, K::kOther, "text, token ids, or an array of either", set_prompt},
     {"max_tokens", kBoth, kYes, K::kInteger, "longest answer; what the context has room for unless said (16 for completions)", set_tokens_max, 1, INT32_MAX},
     {"max_completion_tokens", kChat, kYes, K::kInteger, "the same; wins over max_tokens", set_tokens_max, 1, INT32_MAX},

@@ -36,6 +36,11 @@ class ContentReader {
     rules_.file.bytes_max = static_cast<std::size_t>(scope.limits.picture_bytes_max);
     rules_.file.pixels_max = rules_.crops.pixels_max = scope.limits.picture_pixels_max;
     rules_.pixels_max = 3 * scope.limits.picture_pixels_max;
+    if (!scope.remote) return;
+    allowance_.emplace(*scope.remote);
+    fetch_ = [this](const std::string& url, std::size_t bytes_max) {
+      return scope_.remote->fetch(url, bytes_max, *allowance_);
+    };
   }
 
   // A content as templates take it: text, its parts one below the other; with pictures, the parts themselves.
@@ -71,8 +76,12 @@ class ContentReader {
     if (!of_user) bad_field(field, "has a picture, which is for messages of a user");
     if (!part.contains("image_url")) bad_field(field, "has a part of type image_url without image_url");
     try {
-      add_picture(pictures_, open_picture_url(part["image_url"], rules_), rules_);
-    } catch (const Error& error) {  // the client's mistake, whatever limit it is
+      if (std::ssize(pictures_) >= rules_.count_max) add_picture(pictures_, nullptr, rules_);  // before it is fetched
+      add_picture(pictures_, open_picture_url(part["image_url"], rules_, fetch_), rules_);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::kUnavailable)
+        throw ApiError(429, format("{}: {}", field, error.message()), field, "rate_limit_exceeded");
+      // The client's mistake, whatever limit it is.
       throw ApiError(400, format("{}: {}", field, error.message()), field, "invalid_image");
     }
     return {{"type", "image"}};
@@ -81,6 +90,8 @@ class ContentReader {
   const RequestScope& scope_;
   PictureRules rules_;
   Pictures pictures_;
+  std::optional<RemotePictures::Allowance> allowance_;  // of the conversation
+  RemoteFetch fetch_;
 };
 
 OrderedJson read_message(const OrderedJson& message, std::size_t index, const RequestLimits& limits,

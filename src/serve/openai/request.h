@@ -15,6 +15,7 @@
 #include "chat_format/tool_schemas.h"
 #include "model/config.h"
 #include "serve/openai/api_error.h"
+#include "serve/remote/remote_pictures.h"
 #include "serve/settings.h"
 #include "session/text_session.h"
 #include "text/grammar.h"
@@ -32,6 +33,7 @@ struct RequestScope {
   std::int32_t vocab = 0;
   std::int64_t context_tokens_max = 0, kv_tokens = 0;
   ChatFormat format = {};
+  RemotePictures* remote = nullptr;  // whoever fetches pictures that URLs name; null: nobody
 
   // Tokens that one prompt may have.
   std::int64_t prompt_tokens_max() const {
