@@ -5,6 +5,7 @@
 
 #include "base/format.h"
 #include "text/border.h"
+#include "text/json_schema.h"
 
 namespace tandem {
 
@@ -101,6 +102,7 @@ Status Grammar::accept(std::int32_t token) {
 }
 
 std::string schema_source(OrderedJson schema) {
+  schema = enforceable_schema(std::move(schema));
   if (schema.is_object() && !schema.contains("x-guidance"))
     schema["x-guidance"] = {{"whitespace_pattern", R"([ \t\n\r]{1,40})"}};  // a new line, deeply indented
   return schema.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);

@@ -68,7 +68,8 @@ class GrammarVocabulary {
 };
 
 // The source of a schema. Between the parts of an answer there may be white space, but not for ever: a model that likes
-// it would never end. A schema that says so itself ("x-guidance") is left as it is.
+// it would never end. A schema that says so itself ("x-guidance") is left as it is. Throws Error{kUnsupported} for what
+// no grammar can enforce (json_schema.h).
 std::string schema_source(OrderedJson schema);
 
 // Lark for "one of these texts", for a text, and for a token by its id.

@@ -31,6 +31,10 @@ std::string text_of(const std::string& field, const OrderedJson& value) {
   return value.get<std::string>();
 }
 
+[[noreturn]] void cannot_enforce(const std::string& field, const Error& error) {
+  throw ApiError(400, format("{}: {}", field, error.message()), field, "invalid_value");
+}
+
 // A schema may be written as a text as well: the limits of the request's JSON hold for it, too.
 Form schema_form(const std::string& field, const OrderedJson& value, const RequestLimits& limits) {
   OrderedJson schema = value;
@@ -42,7 +46,11 @@ Form schema_form(const std::string& field, const OrderedJson& value, const Reque
     }
   }
   if (!schema.is_object()) bad_field(field, "must be a JSON schema, an object");
-  return {field, GrammarKind::kJsonSchema, schema_source(std::move(schema))};
+  try {
+    return {field, GrammarKind::kJsonSchema, schema_source(std::move(schema))};
+  } catch (const Error& error) {
+    cannot_enforce(field, error);
+  }
 }
 
 Form choice_form(const std::string& field, const OrderedJson& value, const RequestLimits& limits) {
@@ -114,8 +122,12 @@ std::optional<Form> calls_form(const RequestDraft& draft, const ToolUse& use, st
                                    .several = draft.parallel_calls && use.only.empty(),
                                    .with_text = !use.must_call,
                                    .schema = schema};
-  return Form{use.must_call ? "tool_choice" : "tools", GrammarKind::kLark,
-              call_grammar(syntax, use.tools, tokenizer, options)};
+  const std::string field = use.must_call ? "tool_choice" : "tools";
+  try {
+    return Form{field, GrammarKind::kLark, call_grammar(syntax, use.tools, tokenizer, options)};
+  } catch (const Error& error) {
+    cannot_enforce(field, error);
+  }
 }
 
 // What the whole answer has to be.
@@ -145,7 +157,7 @@ std::shared_ptr<const Grammar> read_grammar(const RequestDraft& draft, const Too
         draft.scope->grammars.compile(form->kind, form->source, draft.scope->limits.grammar));
   } catch (const Error& error) {
     if (error.code() == ErrorCode::kUnavailable) throw ApiError(503, error.message());
-    throw ApiError(400, format("{}: {}", form->field, error.message()), form->field, "invalid_value");
+    cannot_enforce(form->field, error);
   }
 }
 
