@@ -71,6 +71,7 @@ TandemServer::TandemServer(Engine& engine, const OpenModel& model, ServeSettings
 }
 
 TandemServer::~TandemServer() {
+  service_.remote.stop();  // HTTP threads may wait for it
   http_->stop();
 }
 

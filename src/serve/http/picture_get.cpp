@@ -52,6 +52,7 @@ TrustedCertificates::~TrustedCertificates() = default;
 namespace {
 
 constexpr std::size_t kReadBytes = 64 << 10;
+constexpr auto kLook = std::chrono::milliseconds(50);  // between two looks at whether to stop
 constexpr std::uint32_t kHeaderBytesMax = 16 << 10;
 // What ends chunks is "0\r\n\r\n"; the parser must not look at less of it twice (see request_reader.cpp).
 constexpr std::size_t kLastChunkBytes = 5;
@@ -220,10 +221,13 @@ std::string get_picture(const PictureGet& get, const TrustedCertificates& trust)
   std::exception_ptr failure;
   asio::io_context io(1);  // ends first, and with it whatever is still under way
   asio::co_spawn(io, exchange.run(io), [&failure](std::exception_ptr thrown) { failure = thrown; });
-  while (!exchange.connected() && !io.stopped() && std::chrono::steady_clock::now() < get.connect_end)
-    io.run_one_until(get.connect_end);
+  const auto now = [] { return std::chrono::steady_clock::now(); };
+  const auto go_on = [&](std::chrono::steady_clock::time_point end) {
+    return !io.stopped() && !get.stopping && now() < end;
+  };
+  while (!exchange.connected() && go_on(get.connect_end)) io.run_one_until(std::min(get.connect_end, now() + kLook));
   if (!exchange.connected() && !failure) throw GetFailure{std::string(kOutOfReach)};
-  io.run_until(get.end);
+  while (go_on(get.end)) io.run_one_until(std::min(get.end, now() + kLook));
   if (failure) std::rethrow_exception(failure);
   if (!exchange.body_) throw GetFailure{std::string(kTooLate)};
   return *std::move(exchange.body_);

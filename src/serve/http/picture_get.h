@@ -4,6 +4,7 @@
 // One GET of a picture at an address that has been checked, over TCP or TLS, within limits.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -33,6 +34,7 @@ struct PictureGet {
   const std::vector<IpAddress>& addresses;  // tried in turn
   std::size_t bytes_max;
   std::chrono::steady_clock::time_point connect_end, end;
+  const std::atomic<bool>& stopping;  // nobody wants it any more; looked at now and then
 };
 
 // Why nothing came, in words for the client. What happens before there is a connection has one name for all reasons, so

@@ -113,11 +113,12 @@ std::optional<Form> calls_form(const RequestDraft& draft, const ToolUse& use, st
   const Tokenizer& tokenizer = draft.scope->model.tokenizer;
   const bool strict = std::ranges::any_of(use.tools, is_strict);
   if (!use.must_call && schema.empty() && !strict) return std::nullopt;
-  if (!use.must_call && schema.empty() && !begins_with_token(syntax, tokenizer))
-    throw ApiError(400,
-                   "strict tools that may be called are not supported with this model, whose calls begin with no token "
-                   "of their own: set tool_choice to required, or strict to false",
-                   "tools", "unsupported_parameter");
+  if (!use.must_call && schema.empty() && !may_stand_in_text(syntax, tokenizer))
+    throw ApiError(
+        400,
+        "strict tools that may be called are not supported with this model, whose calls stand in blocks that "
+        "begin with no token of their own: set tool_choice to required, or strict to false",
+        "tools", "unsupported_parameter");
   const CallGrammarOptions options{.only = use.only,
                                    .several = draft.parallel_calls && use.only.empty(),
                                    .with_text = !use.must_call,

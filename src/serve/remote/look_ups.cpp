@@ -8,12 +8,17 @@ namespace tandem {
 LookUps::LookUps(LookUp look_up) : look_up_(std::move(look_up)), thread_([this] { run(); }) {}
 
 LookUps::~LookUps() {
+  stop();
+  thread_.join();
+}
+
+void LookUps::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   asked_.notify_all();
-  thread_.join();
+  answered_.notify_all();
 }
 
 std::optional<std::vector<IpAddress>> LookUps::find(const std::string& name,
@@ -22,7 +27,7 @@ std::optional<std::vector<IpAddress>> LookUps::find(const std::string& name,
   std::unique_lock lock(mutex_);
   questions_.push_back(question);
   asked_.notify_one();
-  answered_.wait_until(lock, end, [&] { return question->answer.has_value(); });
+  answered_.wait_until(lock, end, [&] { return stopping_ || question->answer.has_value(); });
   return question->answer;
 }
 

@@ -26,6 +26,8 @@ class LookUps {
   explicit LookUps(LookUp look_up);
   ~LookUps();  // waits for the name that is being looked up
 
+  // From now on nothing is known.
+  void stop();
   // None: not known in time. Callable from any thread.
   std::optional<std::vector<IpAddress>> find(const std::string& name, std::chrono::steady_clock::time_point end);
 

@@ -86,6 +86,7 @@ struct RemotePictures::Parts {
   TrustedCertificates trust;
   LookUps look_ups;
   std::atomic<std::int64_t> under_way{0};
+  std::atomic<bool> stopping{false};
 };
 
 RemotePictures::RemotePictures(const RemoteLimits& limits, RemoteSeams seams) {
@@ -93,6 +94,12 @@ RemotePictures::RemotePictures(const RemoteLimits& limits, RemoteSeams seams) {
   if (!limits.hosts.empty()) parts_ = std::make_unique<Parts>(limits, std::move(seams));
 }
 RemotePictures::~RemotePictures() = default;
+
+void RemotePictures::stop() {
+  if (!parts_) return;
+  parts_->stopping = true;
+  parts_->look_ups.stop();
+}
 
 RemotePictures::Allowance::Allowance(const RemotePictures& pictures)
     : ns_left_(pictures.parts_ ? pictures.parts_->limits.ms_max * 1'000'000 : 0) {}
@@ -115,9 +122,13 @@ std::string RemotePictures::fetch(const std::string& text, std::size_t bytes_max
   try {
     if (allowance.ns_left_ == 0) throw GetFailure{std::string(kTooLate)};
     const std::vector<IpAddress> addresses = parts_->addresses_of(url.host, connect_end);
-    std::string bytes = get_picture(
-        {.url = url, .addresses = addresses, .bytes_max = bytes_max, .connect_end = connect_end, .end = end},
-        parts_->trust);
+    std::string bytes = get_picture({.url = url,
+                                     .addresses = addresses,
+                                     .bytes_max = bytes_max,
+                                     .connect_end = connect_end,
+                                     .end = end,
+                                     .stopping = parts_->stopping},
+                                    parts_->trust);
     spend();
     return bytes;
   } catch (const GetFailure& failure) {

@@ -56,6 +56,9 @@ class RemotePictures {
   // as many fetches as may be are under way, kInvalidArgument for everything else.
   std::string fetch(const std::string& url, std::size_t bytes_max, Allowance& allowance);
 
+  // Ends all fetches, and those to come. From any thread.
+  void stop();
+
  private:
   struct Parts;
   std::unique_ptr<Parts> parts_;

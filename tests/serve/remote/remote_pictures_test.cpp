@@ -261,6 +261,39 @@ TEST(RemotePictures, MoreAtOnceThanMayBeAreToldToComeAgain) {
   EXPECT_EQ(fetch_from(pictures, url), "bytes");
 }
 
+// An hour is left, and a name that is looked up for ever, or a host that never ends.
+TEST(RemotePictures, AreGivenUpWhenTheServerStops) {
+  std::promise<void> go_on;
+  PictureHost host([](const std::string&, const PictureHost::Send& send) {
+    send("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 1000000\r\n\r\n");
+    while (send("a")) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  });
+  RemoteSeams network = loopback_network();
+  std::promise<void> asked;
+  network.look_up = [&, find = network.look_up](const std::string& name) {
+    if (name != kName) {
+      asked.set_value();
+      go_on.get_future().wait();
+    }
+    return find(name);
+  };
+  RemoteLimits limits = limits_for(host.port());
+  limits.hosts.push_back("lost.example");
+  limits.ms_max = limits.connect_ms_max = 3'600'000;
+  RemotePictures pictures(limits, network);
+  const auto failure_of = [&](const std::string& url) {
+    return std::async(std::launch::async, [&, url] { return error_of([&] { fetch_from(pictures, url); }).message(); });
+  };
+  std::future<std::string> endless = failure_of(format("http://{}:{}/", kName, host.port()));
+  while (host.requests().empty()) std::this_thread::yield();
+  std::future<std::string> lost = failure_of("http://lost.example/");
+  asked.get_future().wait();
+  pictures.stop();
+  EXPECT_THAT(endless.get(), HasSubstr("the picture cannot be fetched"));
+  EXPECT_THAT(lost.get(), HasSubstr("the picture cannot be fetched"));
+  go_on.set_value();
+}
+
 // ---- TLS
 
 class PictureHandler final : public HttpHandler {
