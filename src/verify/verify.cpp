@@ -123,6 +123,11 @@ void compare_logits(const ExpectedPrompt& expected, Recorded& found, std::int64_
   verdict.logits_rms = std::sqrt(squares / static_cast<double>(std::max<std::int64_t>(count, 1)));
 }
 
+// A router's factor makes weights, and their rounding, larger than one.
+double weight_error(double expected, double found) {
+  return std::abs(expected - found) / std::max(1.0, std::abs(expected));
+}
+
 // scale: what the recorded weights lack of ours.
 void compare_routes(const ExpectedPrompt& expected, Recorded& found, float scale, PromptVerdict& verdict) {
   const auto positions = static_cast<std::int64_t>(expected.ids.size()) + verdict.greedy_same;
@@ -140,8 +145,8 @@ void compare_routes(const ExpectedPrompt& expected, Recorded& found, float scale
       verdict.routes_different += !same;
       if (!same) verdict.routes_same = std::min(verdict.routes_same, position);
       for (std::size_t i = 0; same && i < wanted.size(); ++i)
-        verdict.route_weight_max_abs = std::max(
-            verdict.route_weight_max_abs, std::abs(static_cast<double>(wanted[i].second) - choice->second[i].second));
+        verdict.route_weight_max_abs =
+            std::max(verdict.route_weight_max_abs, weight_error(wanted[i].second, choice->second[i].second));
     }
   }
 }

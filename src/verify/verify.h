@@ -22,8 +22,8 @@ struct PromptVerdict {
   std::int64_t routes = 0;  // (position, layer) pairs compared
   std::int64_t routes_different = 0;
   std::int64_t routes_same = std::numeric_limits<std::int64_t>::max();  // positions before the first other choice
-  double route_weight_max_abs = 0;                                      // where the experts agree
-  std::int64_t greedy_same = 0;                                         // tokens before the first other one
+  double route_weight_max_abs = 0;  // where the experts agree; of weights above one as a part of them
+  std::int64_t greedy_same = 0;     // tokens before the first other one
   std::int64_t greedy_total = 0;
   std::vector<std::string> faults;  // what is outside the limits; empty: passed
 };

@@ -237,8 +237,8 @@ void force_choices(SyntheticTensors& tensors, OddModel& model, std::int64_t expe
         tensor.values[static_cast<std::size_t>(row * columns)] = 16;
     } else if (tensor.name.ends_with(".gate.weight")) {
       tensor.values = synthetic_values(tensor);
-      tensor.values[static_cast<std::size_t>(model.crowded * columns)] = 0.8f;
-      if (model.lonely >= 0) tensor.values[static_cast<std::size_t>(model.lonely * columns)] = -0.8f;
+      tensor.values[static_cast<std::size_t>(model.crowded * columns)] = 1.6f;
+      if (model.lonely >= 0) tensor.values[static_cast<std::size_t>(model.lonely * columns)] = -1.6f;
     } else if (tensor.name.ends_with("_bias")) {  // of a router, where it has one
       tensor.values = synthetic_values(tensor);
       tensor.values[static_cast<std::size_t>(model.crowded)] += 2;
@@ -247,8 +247,18 @@ void force_choices(SyntheticTensors& tensors, OddModel& model, std::int64_t expe
   }
 }
 
+// Norms that weigh with 1 + what is stored are near one when that is near zero.
+void centre_norms(SyntheticTensors& tensors) {
+  for (SyntheticTensor& tensor : tensors) {
+    if (!tensor.name.ends_with("norm.weight")) continue;
+    tensor.values = synthetic_values(tensor);
+    for (float& value : tensor.values) value -= 1;
+  }
+}
+
 void write_safetensors_model(OddModel& model, Json config, Dice& dice, bool fp8) {
   SyntheticTensors tensors = tensors_for(config);
+  if (config["model_type"] == "step3p5") centre_norms(tensors);
   const Json& text = config.contains("text_config") ? config["text_config"] : config;
   const auto number = [&](std::initializer_list<const char*> keys) -> std::int64_t {
     for (const char* key : keys)

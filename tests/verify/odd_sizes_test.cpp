@@ -48,7 +48,8 @@ std::vector<Request> requests_for(const ModelConfig& model, std::uint64_t seed) 
     if (model.vision && tokens > 60) {
       auto rows = std::make_shared<EmbeddingRows>();
       rows->hidden = model.hidden;
-      for (std::int64_t i = 0; i < 9 * model.hidden; ++i) rows->values.push_back(rng.normal());
+      for (std::int64_t i = 0; i < 9 * model.hidden; ++i)  // the first column as in forced embeddings
+        rows->values.push_back(i % model.hidden == 0 ? 16 : rng.normal());
       rows->digest[0] = static_cast<std::uint8_t>(tokens);
       request.embedded = {{tokens - 61, 9, 0, rows}};
       std::fill_n(request.prompt.begin() + tokens - 61, 9, model.vision->image_token);
@@ -85,7 +86,8 @@ void expect_near(const Recorded& expected, const Recorded& found) {
   for (const auto& [place, route] : expected.routes) {
     const Route& other = found.routes.at(place);
     ASSERT_EQ(other.ids, route.ids) << "layer " << place.first << ", position " << place.second;
-    for (std::size_t i = 0; i < route.ids.size(); ++i) EXPECT_NEAR(other.weights[i], route.weights[i], 1e-5);
+    for (std::size_t i = 0; i < route.ids.size(); ++i)  // which a factor may have made larger than one
+      EXPECT_NEAR(other.weights[i], route.weights[i], 1e-5 * std::max(1.0f, route.weights[i]));
   }
 }
 
@@ -115,10 +117,19 @@ TEST_P(OddSizes, AgreeBetweenBackendsAndLayouts) {
   EngineConfig reference = config_of("local", 1);
   reference.backend = "reference";
   const std::vector<Recorded> wanted = RecordingEngine(checkpoint, reference).run(requests);
-  const std::vector<Recorded> expected = RecordingEngine(checkpoint, config_of("local", 1)).run(requests);
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    SCOPED_TRACE(format("request {}", i));
-    expect_near(wanted[i], expected[i]);
+  std::vector<Recorded> expected;  // of the best instruction set; over the seeds the others have their turn
+  const std::vector<CpuVariant> all = cpu_variants();
+  const CpuVariant& other = all[static_cast<std::size_t>(seed) % all.size()];
+  for (const std::string& variant : {std::string("auto"), other.name}) {
+    if (variant == other.name && !other.available()) continue;
+    EngineConfig config = config_of("local", 1);
+    config.variant = variant;
+    const std::vector<Recorded> found = RecordingEngine(checkpoint, config).run(requests);
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      SCOPED_TRACE(format("request {}, {}", i, variant));
+      expect_near(wanted[i], found[i]);
+    }
+    if (expected.empty()) expected = found;
   }
   expect_forced_choices(*model, expected);
   if (HasFailure()) return;
