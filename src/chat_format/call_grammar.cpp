@@ -100,14 +100,27 @@ std::string arguments(const CallSyntax& syntax, const OrderedJson& function, boo
   return format(" arguments_{}", i);
 }
 
+// Text and calls in any order. Text before a call ends with the call's mark, wherever that is; other text does not have
+// it. mark empty: calls begin with a token, and text is what has none.
+std::string start_in_text(std::string_view mark, bool several) {
+  if (mark.empty()) return "start: TEXT? (calls TEXT?)?\nTEXT: /(.|\\n)+/\n";
+  const std::string spelled = lark_text(mark);
+  return format("start: {} PLAIN?\nmarked[lazy]: /(.|\\n)*/ {}\n", several ? "(marked call)*" : "(marked call)?",
+                spelled) +
+         format("PLAIN: /(.|\\n)+/ & ~(/(.|\\n)*/ {} /(.|\\n)*/)\n", spelled);
+}
+
 }  // namespace
 
-bool begins_with_token(const CallSyntax& syntax, const Tokenizer& tokenizer) {
-  return token_of(syntax.block_begin.empty() ? syntax.call_begin : syntax.block_begin, tokenizer).has_value();
+bool may_stand_in_text(const CallSyntax& syntax, const Tokenizer& tokenizer) {
+  return syntax.block_begin.empty() || token_of(syntax.block_begin, tokenizer).has_value();
 }
 
 std::string call_grammar(const CallSyntax& syntax, const OrderedJson& tools, const Tokenizer& tokenizer,
                          const CallGrammarOptions& options) {
+  const bool in_text = options.with_text && options.schema.empty();
+  const bool by_token = !syntax.block_begin.empty() || token_of(syntax.call_begin, tokenizer).has_value();
+  const std::string_view mark = in_text && !by_token ? syntax.call_begin : std::string_view();
   std::string rules, names;
   const std::string_view call = syntax.written_call;
   const std::size_t name_at = call.find('@'), arguments_at = call.find('^');
@@ -116,8 +129,8 @@ std::string call_grammar(const CallSyntax& syntax, const OrderedJson& tools, con
     const auto name = function["name"].get<std::string>();
     if (!options.only.empty() && name != options.only) continue;
     const bool by_schema = !options.with_text || function.value("strict", OrderedJson()) == true;
-    const std::string before =
-        std::string(call.substr(0, name_at)) + name + std::string(call.substr(name_at + 1, arguments_at - name_at - 1));
+    const std::string before = std::string(call.substr(mark.size(), name_at - mark.size())) + name +
+                               std::string(call.substr(name_at + 1, arguments_at - name_at - 1));
     const std::string value = arguments(syntax, function, by_schema, i, rules);
     rules += format("call_{}:{}{}{}\n", i, sequence_of(before, syntax, tokenizer), value,
                     sequence_of(call.substr(arguments_at + 1), syntax, tokenizer));
@@ -125,11 +138,13 @@ std::string call_grammar(const CallSyntax& syntax, const OrderedJson& tools, con
   }
   const std::string more =
       options.several ? format(" ({} call)*", sequence_of(syntax.written_between, syntax, tokenizer)) : "";
-  std::string calls = format("calls:{} call{}{}\ncall: {}\n", sequence_of(syntax.written_begin, syntax, tokenizer),
-                             more, sequence_of(syntax.written_end, syntax, tokenizer), names);
+  std::string calls = format("call: {}\n", names);
+  if (mark.empty())  // otherwise each call stands in the text by itself
+    calls += format("calls:{} call{}{}\n", sequence_of(syntax.written_begin, syntax, tokenizer), more,
+                    sequence_of(syntax.written_end, syntax, tokenizer));
   std::string start = "start: calls\n";
-  if (options.with_text && options.schema.empty())
-    start = "start: TEXT? (calls TEXT?)?\nTEXT: /(.|\\n)+/\n";
+  if (in_text)
+    start = start_in_text(mark, options.several);
   else if (options.with_text)
     start = format("start: calls | answer\nanswer: %json {}\n", options.schema);
   const bool tagged = syntax.forms.front().body == CallBody::kParameters;

@@ -67,7 +67,8 @@ std::vector<std::string> hundred_choices() {
 
 OrderedJson order_tools() {
   return OrderedJson::array(
-      {{{"type", "function"}, {"function", {{"name", "order"}, {"parameters", OrderedJson::parse(kOrderSchema)}}}}});
+      {{{"type", "function"},
+        {"function", {{"name", "order"}, {"strict", true}, {"parameters", OrderedJson::parse(kOrderSchema)}}}}});
 }
 
 std::vector<Case> cases_of(const Options& options, const Tokenizer& tokenizer) {
@@ -85,7 +86,11 @@ std::vector<Case> cases_of(const Options& options, const Tokenizer& tokenizer) {
           {"choice", GrammarKind::kLark, lark_choice(hundred_choices()), "class 37 of 1"},
           {"grammar", GrammarKind::kLark, kSum, "(12.5+3)*4-(7/(2+0.25))*100"},
           {"tool call", GrammarKind::kLark, call_grammar(hermes, order_tools(), tokenizer),
-           format("<tool_call>\n{{\"name\": \"order\", \"arguments\": {}}}\n</tool_call>", kOrder)}};
+           format("<tool_call>\n{{\"name\": \"order\", \"arguments\": {}}}\n</tool_call>", kOrder)},
+          {"text, call", GrammarKind::kLark, call_grammar(hermes, order_tools(), tokenizer, {.with_text = true}),
+           format("I order that <b>at once</b>, if it is in store: <tool_call>\n{{\"name\": \"order\", "
+                  "\"arguments\": {}}}\n</tool_call>",
+                  kOrder)}};
 }
 
 // Microseconds of each token.

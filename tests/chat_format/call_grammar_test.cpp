@@ -91,7 +91,7 @@ TEST(CallGrammar, hermes) {
 
 TEST(CallGrammar, with_text_around_only_strict_tools_are_held_to_their_schema) {
   const CallGrammarOptions options{.with_text = true};
-  ASSERT_TRUE(begins_with_token(*qwen().syntax, qwen().tokenizer));
+  ASSERT_TRUE(may_stand_in_text(*qwen().syntax, qwen().tokenizer));
   EXPECT_TRUE(qwen().takes(options, "Just < text."));
   EXPECT_TRUE(qwen().takes(
       options, "Look: <tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"R\"}}\n</tool_call>"));
@@ -110,8 +110,31 @@ TEST(CallGrammar, deepseek_in_both_notations_and_marks_that_are_no_tokens) {
                         "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜>"
                         "<｜tool▁calls▁end｜>"));
   const Family plain("tokenizer_llama3", "hermes", "<|eot_id|>");
-  EXPECT_FALSE(begins_with_token(*plain.syntax, plain.tokenizer));
   EXPECT_TRUE(plain.takes({}, "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>"));
+}
+
+// The mark of a call is spelled by text tokens here, which may be cut anywhere.
+TEST(CallGrammar, text_is_told_from_calls_whose_mark_is_no_token) {
+  const Family plain("tokenizer_llama3", "hermes", "<|eot_id|>");
+  ASSERT_FALSE(plain.tokenizer.find_token("<tool_call>"));
+  ASSERT_TRUE(may_stand_in_text(*plain.syntax, plain.tokenizer));
+  const CallGrammarOptions options{.with_text = true}, one{.several = false, .with_text = true};
+  const std::string call = "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"R\"}}\n</tool_call>";
+  const std::string wrong = "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"town\": 1}}\n</tool_call>";
+  for (const std::string& text :
+       {std::string(), std::string("Just < text <tool_ call> </tool_call> <"), std::string("It ends in <tool_call")}) {
+    EXPECT_TRUE(plain.takes(options, text)) << text;
+    EXPECT_TRUE(plain.takes(options, text + " " + call)) << text;
+    EXPECT_TRUE(plain.takes(options, text + call + "\nso " + call + " done <")) << text;
+    EXPECT_FALSE(plain.takes(options, text + wrong)) << text;
+    EXPECT_FALSE(plain.takes(options, call + text + wrong)) << text;
+    EXPECT_FALSE(plain.takes(options, text + "<tool_call>")) << text;
+    EXPECT_FALSE(plain.takes(options, text + "<tool_call> no call")) << text;
+    EXPECT_TRUE(plain.takes(one, call + text)) << text;
+    EXPECT_FALSE(plain.takes(one, call + text + call)) << text;
+  }
+  const Family step3_of_text("tokenizer_llama3", "step3", "<|eot_id|>");
+  EXPECT_FALSE(may_stand_in_text(*step3_of_text.syntax, step3_of_text.tokenizer));
 }
 
 }  // namespace

@@ -56,7 +56,8 @@ TEST(Bench, GrammarsEachHaveALine) {
       for (const char* number : {"us_mean", "us_p50", "us_p99", "us_max"}) EXPECT_GT(line[walk][number], 0) << number;
     }
   }
-  EXPECT_THAT(found, testing::ElementsAre("json object", "json schema", "regex", "choice", "grammar", "tool call"));
+  EXPECT_THAT(found, testing::ElementsAre("json object", "json schema", "regex", "choice", "grammar", "tool call",
+                                          "text, call"));
 }
 
 // With a GPU its limits are printed; without one the reason is.
