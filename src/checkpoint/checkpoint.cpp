@@ -232,8 +232,9 @@ std::span<const std::byte> Checkpoint::data(const TensorInfo& info) const {
   return file(info).bytes(info.offset, info.bytes);
 }
 
-void Checkpoint::release(const TensorInfo& info) const {
-  file(info).release(info.offset, info.bytes);
+void Checkpoint::release(const TensorInfo& info, std::uint64_t offset, std::uint64_t bytes) const {
+  TANDEM_CHECK(offset <= info.bytes && bytes <= info.bytes - offset, "a stretch outside the tensor");
+  file(info).release(info.offset + offset, bytes);
 }
 void Checkpoint::prefetch(const TensorInfo& info) const {
   file(info).prefetch(info.offset, info.bytes);

@@ -56,8 +56,8 @@ class Checkpoint {
   // The bytes as stored, not aligned to anything. Throws Error{kUnsupported} for a type that this build does not read;
   // the message names every such tensor (up to a limit), since one is rarely alone.
   std::span<const std::byte> data(const TensorInfo& info) const;
-  // Gives back the memory of a tensor that was read, or starts reading one that will be.
-  void release(const TensorInfo& info) const;
+  // Gives back the memory of a stretch of a tensor that was read, or starts reading one that will be.
+  void release(const TensorInfo& info, std::uint64_t offset, std::uint64_t bytes) const;
   void prefetch(const TensorInfo& info) const;
 
   // config.json, or all GGUF metadata that are no arrays under their own keys ("llama.block_count").

@@ -49,6 +49,7 @@ Action declare_bench_model(CLI::App& app);
 Action declare_bench_grammar(CLI::App& app);
 Action declare_bench_kernels(CLI::App& app);
 Action declare_bench_layout(CLI::App& app);
+Action declare_bench_load(CLI::App& app);
 Action declare_bench_serve(CLI::App& app);
 Action declare_completion(CLI::App& app);
 

@@ -5,8 +5,45 @@
 
 namespace tandem {
 
-const std::vector<Subcommand>& commands() {
-  static const std::vector<Subcommand> table{
+namespace {
+
+std::vector<Subcommand> measurements() {
+  return {
+      {"bench model", "prefill and decode speed of a whole model",
+       "One line per layout, phase and batch: tokens/s, bytes moved by all operators per second, and their fraction of "
+       "what\n"
+       "this machine can read from memory.",
+       declare_bench_model},
+      {"bench grammar", "what answers in a grammar cost with a model's vocabulary",
+       "One line per grammar: milliseconds to compile it, microseconds to make each token's mask and to take the "
+       "token.\n"
+       "  tandem bench grammar --model model.gguf\n  tandem bench grammar --model model.gguf --schema order.json",
+       declare_bench_grammar},
+      {"bench kernels", "a GPU's kernels, one by one, beside what the GPU could do at best",
+       "One line per kernel and shape: time, bytes and FLOPs per second as fractions of what the same run measured, "
+       "and "
+       "the\n"
+       "relative error against f64.\n"
+       "  tandem bench kernels --device cuda --only mfa",
+       declare_bench_kernels},
+      {"bench layout", "what --layout auto measures and takes", "", declare_bench_layout},
+      {"bench load", "how fast a model is loaded, and the most memory that takes",
+       "Per run a line for files that come from the disk and one for files in memory: how fast they can be read, how "
+       "fast the\n"
+       "model was loaded, and the peak of resident memory over the bytes of its weights as stored.\n"
+       "  tandem bench load --model folder --layout local",
+       declare_bench_load},
+      {"bench serve", "how fast a running server answers: any with OpenAI's interface",
+       "Time to the first token, between pieces, per further token, end to end; throughput, and goodput under limits.\n"
+       "  tandem bench serve --concurrency 16 --requests 200\n"
+       "  tandem bench serve --rate 4 --input-tokens 64:512 --first-token-ms-max 500 --per-token-ms-max 50 --plot "
+       "load.svg",
+       declare_bench_serve},
+  };
+}
+
+std::vector<Subcommand> all_but_measurements() {
+  return {
       {"chat", "a conversation in the terminal",
        "In the conversation: /help lists its commands, Ctrl-C stops an answer, Ctrl-D leaves.\n"
        "Without a terminal on standard input one prompt is read from it and one answer printed:\n"
@@ -19,6 +56,7 @@ const std::vector<Subcommand>& commands() {
        "temperature, top_p, top_k, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty, logprobs, "
        "logit_bias,\n"
        "and one of json_schema, regex, choice and grammar: what the answer has to be.\n"
+       "--selfcheck ends with status 1 when an operator is further from the reference than its limit.\n"
        "  tandem generate --model model.gguf --text 'Once upon a time'\n"
        "  tandem generate --model model.gguf --jsonl requests.jsonl --temperature 0.7 > answers.jsonl",
        declare_generate},
@@ -46,33 +84,19 @@ const std::vector<Subcommand>& commands() {
        "  tandem make-checkpoint /tmp/three-layers --like step3 --layers 3 --set moe_layers_enum=1,2\n"
        "  tandem make-checkpoint /tmp/copy --like folder/config.json --scale 0.5",
        declare_make_checkpoint},
-      {"bench model", "prefill and decode speed of a whole model",
-       "One line per layout, phase and batch: tokens/s, bytes moved by all operators per second, and their fraction of "
-       "what\n"
-       "this machine can read from memory.",
-       declare_bench_model},
-      {"bench grammar", "what answers in a grammar cost with a model's vocabulary",
-       "One line per grammar: milliseconds to compile it, microseconds to make each token's mask and to take the "
-       "token.\n"
-       "  tandem bench grammar --model model.gguf\n  tandem bench grammar --model model.gguf --schema order.json",
-       declare_bench_grammar},
-      {"bench kernels", "a GPU's kernels, one by one, beside what the GPU could do at best",
-       "One line per kernel and shape: time, bytes and FLOPs per second as fractions of what the same run measured, "
-       "and "
-       "the\n"
-       "relative error against f64.\n"
-       "  tandem bench kernels --device cuda --only mfa",
-       declare_bench_kernels},
-      {"bench layout", "what --layout auto measures and takes", "", declare_bench_layout},
-      {"bench serve", "how fast a running server answers: any with OpenAI's interface",
-       "Time to the first token, between pieces, per further token, end to end; throughput, and goodput under limits.\n"
-       "  tandem bench serve --concurrency 16 --requests 200\n"
-       "  tandem bench serve --rate 4 --input-tokens 64:512 --first-token-ms-max 500 --per-token-ms-max 50 --plot "
-       "load.svg",
-       declare_bench_serve},
       {"completion", "a script that teaches bash, zsh or fish the words of this program",
        "  source <(tandem completion bash)", declare_completion},
   };
+}
+
+}  // namespace
+
+const std::vector<Subcommand>& commands() {
+  static const std::vector<Subcommand> table = [] {
+    std::vector<Subcommand> all = all_but_measurements();
+    for (const Subcommand& command : measurements()) all.insert(all.end() - 1, command);
+    return all;
+  }();
   return table;
 }
 

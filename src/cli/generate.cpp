@@ -18,6 +18,7 @@
 #include "cli/sampling_options.h"
 #include "session/grammar_constraint.h"
 #include "session/request_json.h"
+#include "verify/self_check.h"
 
 namespace tandem {
 
@@ -33,6 +34,7 @@ struct Options {
   std::vector<std::string> images;
   bool chat = false;
   bool unordered = false;
+  bool self_check = false;
   std::int32_t logprobs = -1;
   CompletionFormat format;
   std::string schema_file, grammar_file, regex;
@@ -194,15 +196,38 @@ class Generation {
   std::map<RequestId, std::int64_t> place_;
 };
 
+// Whether it passed. The report is the command's output when nothing else is asked for.
+bool report_self_check(const SelfCheckReport& report, const Engine& engine, std::FILE* to) {
+  std::string text = format("{:<20} {:>9} {:>19} {:>10}\n", "operator", "compared", "largest difference", "limit");
+  for (const ComparedOperator& op : report.operators)
+    text += format("{:<20} {:>9} {:>19.1e} {:>10.0e} {}\n", op.name, op.compared, op.largest, op.limit,
+                   op.passed() ? "ok" : "FAILED");
+  text += format("self-check {}: {} against the reference, {} tokens; differences are relative to the largest value\n",
+                 report.passed() ? "passed" : "FAILED", engine.describe_backend(), report.tokens);
+  std::fputs(text.c_str(), to);
+  return report.passed();
+}
+
 int run(Options& options) {
   const int sources = !options.prompts.empty() + !options.file.empty() + !options.jsonl.empty();
-  if (sources != 1) throw UsageError("prompts come from arguments, from --file or from --jsonl: give one of these");
+  if (sources > 1 || (sources == 0 && !options.self_check))
+    throw UsageError("prompts come from arguments, from --file or from --jsonl: give one of these");
   if (options.format.text_only && (!options.jsonl.empty() || options.prompts.size() > 1))
     throw UsageError("--text prints the answer to one prompt; without it every answer is a line of JSON");
   options.request.sampling.logprobs = options.logprobs;
   options.form = form_of(options);
   const OpenModel model = open_model(model_path(options.engine));
+  std::optional<SelfCheck> check;  // outlives the engine
+  if (options.self_check) check.emplace(*model.checkpoint).connect(options.engine.config);
   RunningEngine engine(*model.checkpoint, options.engine);
+  if (check) {
+    const SelfCheckReport report = check->run(*engine, options.request.sampling.seed);
+    const bool passed = report_self_check(report, *engine, sources == 0 ? stdout : stderr);
+    if (!passed || sources == 0) {
+      engine.finish();
+      return passed ? 0 : 1;
+    }
+  }
   std::int64_t failures = 0, count = 0;
   {
     Generation generation(*engine, model, options);
@@ -238,6 +263,8 @@ Action declare_generate(CLI::App& app) {
       ->allow_extra_args(false);
   app.add_option("--grammar", options->grammar_file, "a file with a Lark grammar that each answer follows");
   app.add_flag("--unordered", options->unordered, "write answers as they finish, not in the order of prompts");
+  app.add_flag("--selfcheck", options->self_check,
+               "first compare operators of the loaded model with the reference backend; without prompts nothing else");
   declare_sampling_options(app, options->request);
   declare_engine_options(app, options->engine);
   return [options] { return run(*options); };

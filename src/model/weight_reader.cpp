@@ -196,6 +196,15 @@ std::int64_t WeightReader::add_part(WeightSource& source, const WeightName& w) c
   return bytes;
 }
 
+// The rows that were read are given back at once: a layer's experts may lie in one tensor, and be most of the model.
+void WeightReader::release(const WeightName& w) const {
+  const Range r = range_of(w);
+  const TensorInfo& info = *checkpoint_.find(w.name);
+  const std::uint64_t bytes = row_bytes(*info.dtype, static_cast<std::size_t>(r.k));
+  checkpoint_.release(info, static_cast<std::uint64_t>(r.row_begin) * bytes,
+                      static_cast<std::uint64_t>(r.rows) * bytes);
+}
+
 std::unique_ptr<Weight> WeightReader::matrix(Part part, const std::vector<WeightName>& parts) {
   if (!backend_) {
     for (const WeightName& w : parts) declare_matrix(part, w);
@@ -205,8 +214,7 @@ std::unique_ptr<Weight> WeightReader::matrix(Part part, const std::vector<Weight
   std::int64_t bytes_read = 0;
   for (const WeightName& w : parts) bytes_read += add_part(source, w);
   std::unique_ptr<Weight> weight = backend_->pack(source);
-  for (const WeightName& w : parts)  // stacked experts share a tensor: it is given back with the last of them
-    if (w.expert < 0 || w.expert + 1 == w.shape[0]) checkpoint_.release(*checkpoint_.find(w.name));
+  for (const WeightName& w : parts) release(w);
   bytes_packed_ += static_cast<std::int64_t>(weight->bytes());
   count_done(bytes_read);
   return weight;
@@ -283,6 +291,7 @@ std::unique_ptr<Weight> WeightReader::transposed(Part part, const WeightName& w)
   const std::int64_t bytes_read = add_part(source, w);
   const TransposedPart turned = transpose(source.parts.front(), source.k);
   std::unique_ptr<Weight> weight = backend_->pack({{turned.part}, source.parts.front().rows});
+  release(w);
   bytes_packed_ += static_cast<std::int64_t>(weight->bytes());
   count_done(bytes_read);
   return weight;

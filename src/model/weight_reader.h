@@ -111,6 +111,7 @@ class WeightReader {
   void declare_matrix(Part part, const WeightName& w);
   bool is_block_fp8(const std::string& name) const;
   std::int64_t add_part(WeightSource& source, const WeightName& w) const;
+  void release(const WeightName& w) const;
   void count_done(std::int64_t bytes) const;
 
   const Checkpoint& checkpoint_;

@@ -69,7 +69,7 @@ TEST_P(GgufGolden, dequantised_tensors_have_the_recorded_digests) {
     ASSERT_TRUE(info->dtype);
     std::vector<float> values(static_cast<std::size_t>(info->shape.elements()));
     dequantise(*info->dtype, checkpoint->data(*info).data(), values.size(), values.data());
-    checkpoint->release(*info);
+    checkpoint->release(*info, 0, info->bytes);
     EXPECT_EQ(sha256_hex(std::as_bytes(std::span(values))), expected["sha256_f32"].get<std::string>());
   }
 }
@@ -138,7 +138,7 @@ TEST(Checkpoint, threads_may_read_and_release_together) {
     std::uint64_t total = 0;
     for (const TensorInfo& info : checkpoint->tensors()) {
       for (const std::byte b : checkpoint->data(info)) total += static_cast<std::uint64_t>(b);
-      checkpoint->release(info);
+      checkpoint->release(info, 0, info.bytes);
     }
     return total;
   };

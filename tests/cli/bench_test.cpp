@@ -79,5 +79,29 @@ TEST(Bench, AutoIsALayoutEverywhere) {
   EXPECT_THAT(result.err, HasSubstr("fastest "));
 }
 
+TEST(BenchLoad, SetsLoadingBesideReading) {
+  const ProgramResult result = run_program({"bench", "load", "--model", "tests/goldens/step3_text_fp8", "--repeats",
+                                            "2", "--layout", "1A2F", "-q", "--json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  std::istringstream lines(result.out);
+  int from_memory = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const Json json = parse_json(line, "output");
+    for (const char* key : {"read_bytes_per_second", "load_seconds", "load_bytes_per_second", "fraction_of_reading"})
+      EXPECT_GT(json[key], 0) << key;
+    EXPECT_GT(json["stored_bytes"], 0);
+    EXPECT_GT(json["peak_over_stored"], 1) << "the program itself is larger than this model";
+    from_memory += json["from"] == "memory" ? 1 : 0;
+  }
+  EXPECT_EQ(from_memory, 2);
+}
+
+TEST(BenchLoad, SaysWhenNothingIsLoaded) {
+  const ProgramResult result =
+      run_program({"bench", "load", "--model", "tests/goldens/llama", "--cpu-variant", "z80", "-q"});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.err, testing::HasSubstr("was not loaded"));
+}
+
 }  // namespace
 }  // namespace tandem

@@ -230,5 +230,19 @@ TEST(Generate, AnswersHaveAForm) {
   EXPECT_EQ(generate(with({"--regex", "a", "--choice", "b", "--text", "c"})).status, 2);
 }
 
+TEST(Generate, ComparesTheModelWithTheReferenceWhenAsked) {
+  const std::vector<std::string> words{"generate", "--model", "tests/goldens/step3_text_fp8", "--selfcheck", "-q"};
+  const ProgramResult alone = run_program(words);
+  EXPECT_EQ(alone.status, 0) << alone.err;
+  for (const char* part : {"experts ", "attention ", "choice of experts", "self-check passed: cpu/"})
+    EXPECT_THAT(alone.out, HasSubstr(part));
+  std::vector<std::string> more = words;
+  more.insert(more.end(), {"-n", "3", "a"});
+  const ProgramResult with_prompt = run_program(more);
+  EXPECT_EQ(with_prompt.status, 0);
+  EXPECT_THAT(with_prompt.err, HasSubstr("self-check passed"));
+  EXPECT_EQ(parse_json(with_prompt.out, "answer")["usage"]["completion_tokens"], 3);
+}
+
 }  // namespace
 }  // namespace tandem

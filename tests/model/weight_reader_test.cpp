@@ -5,6 +5,8 @@
 
 #include <gmock/gmock.h>
 
+#include <filesystem>
+#include <fstream>
 #include <numeric>
 #include <set>
 
@@ -229,6 +231,46 @@ TEST(Part, every_part_has_a_name_of_its_own) {
   for (int part = 0; part <= static_cast<int>(Part::kHead); ++part) names.insert(name(static_cast<Part>(part)));
   EXPECT_EQ(names.size(), static_cast<std::size_t>(Part::kHead) + 1);
   EXPECT_FALSE(names.contains("unknown"));
+}
+
+// Memory of this process that a file's pages take.
+std::int64_t mapped_kib(const std::string& path) {
+  std::ifstream maps("/proc/self/smaps");
+  std::int64_t sum = 0;
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find('-') < line.find(' ')) inside = line.ends_with(path);  // the head of a mapping: addresses, …, path
+    if (inside && line.starts_with("Rss:")) sum += std::stoll(line.substr(4));
+  }
+  return sum;
+}
+
+TEST(WeightReader, gives_pages_back_as_soon_as_they_are_packed) {
+  constexpr std::int64_t kExperts = 3, kRows = 1024, kColumns = 2048;  // of 8 MiB each
+  const auto ones = [](const std::string& name, const Shape& shape) {
+    SyntheticTensor tensor{name, shape};
+    tensor.values.assign(static_cast<std::size_t>(shape.elements()), 1);
+    return tensor;
+  };
+  const SyntheticCheckpoint checkpoint(Json::object(),
+                                       {ones("experts", {kExperts, kRows, kColumns}), ones("plain", {kRows, kColumns}),
+                                        ones("turned", {kRows, kColumns})});
+  const std::string path = std::filesystem::canonical(checkpoint->file(checkpoint->tensors()[0]).path());
+  const std::unique_ptr<Backend> backend = checked_reference();
+  WeightReader reader(*checkpoint, *backend, {});
+  // The kernel may map two mebibytes around a page that is touched, and pages at the ends of a stretch stay.
+  constexpr std::int64_t kLeftKib = 2 * 2048 + 512;
+  for (std::int64_t e = 0; e < kExperts; ++e) {
+    reader.matrix(Part::kExperts, {{.name = "experts", .shape = {kExperts, kRows, kColumns}, .expert = e}});
+    EXPECT_LT(mapped_kib(path), kLeftKib) << "after expert " << e;
+  }
+  reader.matrix(Part::kAttention, {{.name = "plain", .shape = {kRows, kColumns}, .column_begin = 512}});
+  EXPECT_LT(mapped_kib(path), kLeftKib);
+  reader.transposed(Part::kAttention, {.name = "turned", .shape = {kRows, kColumns}});
+  EXPECT_LT(mapped_kib(path), kLeftKib);
+  const std::vector<std::byte> touched(checkpoint->data(*checkpoint->find("plain")).begin(),
+                                       checkpoint->data(*checkpoint->find("plain")).end());
+  EXPECT_GT(mapped_kib(path), kLeftKib) << "else what is counted is not this file";
 }
 
 }  // namespace

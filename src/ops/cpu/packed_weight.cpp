@@ -61,12 +61,8 @@ void PackedWeight::fill_panel(const WeightSource& source, std::int64_t panel) {
   std::size_t s = 0;
   while (panel >= segments_[s].panels) panel -= segments_[s++].panels;
   const Segment& segment = segments_[s];
-  const WeightPart& part = source.parts[s];
   std::byte* out = data_.bytes_data() + segment.offset + static_cast<std::size_t>(panel) * segment.panel_bytes;
-  for (std::int64_t c = 0; c < kColumns && panel * kColumns + c < part.rows; ++c) {
-    const std::int64_t i = panel * kColumns + c;
-    place_row(part, i, k(), c, out);
-  }
+  place_rows(source.parts[s], panel * kColumns, k(), out);
 }
 
 void PackedWeight::read_row(std::int64_t row, float* out) const {

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/scalar.h"
 #include "ops/cpu/kernels.h"
+#include "ops/cpu/panel_transpose.h"
 
 namespace tandem::cpu {
 
@@ -248,6 +249,44 @@ void place_row(const WeightPart& part, std::int64_t packed_row, std::int64_t k, 
     default:
       TANDEM_CHECK(false, "a type that has_panel_format refuses");
   }
+}
+
+namespace {
+
+// Of f8: each block's scales, then its codes.
+void place_f8_rows(const WeightPart& part, const std::array<std::int64_t, kColumns>& source_rows, PanelRows rows,
+                   std::int64_t k, std::byte* panel) {
+  for (std::int64_t b = 0; b < k; b += kScaleBlock) {
+    for (std::size_t c = 0; c < kColumns; ++c) {
+      const float scale = part.scales.at(source_rows[c], b);
+      std::memcpy(panel + 4 * c, &scale, sizeof scale);
+    }
+    panel += 4 * kColumns;
+    const std::int64_t count = std::min(kScaleBlock, k - b);
+    transpose_rows(rows, count, 1, panel);
+    panel += count * kColumns;
+    for (const std::byte*& row : rows) row += count;
+  }
+}
+
+}  // namespace
+
+void place_rows(const WeightPart& part, std::int64_t first, std::int64_t k, std::byte* panel) {
+  const std::int64_t count = std::min(kColumns, part.rows - first);
+  if (count < kColumns || is_quantised(part.dtype)) {
+    for (std::int64_t c = 0; c < count; ++c) place_row(part, first + c, k, c, panel);
+    return;
+  }
+  std::array<std::int64_t, kColumns> source_rows;
+  PanelRows rows;
+  for (std::size_t c = 0; c < kColumns; ++c) {
+    source_rows[c] = part.source_row(first + static_cast<std::int64_t>(c));
+    rows[c] = part.row(source_rows[c]);
+  }
+  if (part.dtype == DType::kF8E4M3)
+    place_f8_rows(part, source_rows, rows, k, panel);
+  else
+    transpose_rows(rows, k, traits(part.dtype).block_bytes, panel);
 }
 
 void take_row(DType dtype, const std::byte* panel, std::int64_t k, std::int64_t column, float* out) {

@@ -28,7 +28,9 @@ std::size_t panel_bytes(DType dtype, std::int64_t k);
 
 // Copies row `packed_row` of a part, k values, into column `column` of a panel.
 void place_row(const WeightPart& part, std::int64_t packed_row, std::int64_t k, std::int64_t column, std::byte* panel);
-// The inverse, widening.
+// Copies rows first, first + 1, … of a part into a panel: 32, or as many as it has left.
+void place_rows(const WeightPart& part, std::int64_t first, std::int64_t k, std::byte* panel);
+// The inverse of place_row, widening.
 void take_row(DType dtype, const std::byte* panel, std::int64_t k, std::int64_t column, float* out);
 
 }  // namespace tandem::cpu
