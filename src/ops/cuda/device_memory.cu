@@ -36,8 +36,10 @@ void DeviceMemory::fill(int byte) {
   TANDEM_CUDA_CHECK(cudaMemset(data_, byte, bytes_));
 }
 
-void DeviceMemory::download(std::span<std::byte> to) const {
-  TANDEM_CUDA_CHECK(cudaMemcpy(to.data(), data_, to.size(), cudaMemcpyDeviceToHost));
+void DeviceMemory::download(std::span<std::byte> to, std::size_t first_byte) const {
+  TANDEM_CHECK(first_byte + to.size() <= bytes_, "a download past the end of device memory");
+  TANDEM_CUDA_CHECK(
+      cudaMemcpy(to.data(), static_cast<const std::byte*>(data_) + first_byte, to.size(), cudaMemcpyDeviceToHost));
 }
 
 void synchronise(Stream stream) {

@@ -42,12 +42,18 @@ class DeviceMemory {
   template <class T>
   std::vector<T> download() const {
     std::vector<T> values(bytes_ / sizeof(T));
-    download(std::as_writable_bytes(std::span(values)));
+    download(std::as_writable_bytes(std::span(values)), 0);
+    return values;
+  }
+  template <class T>
+  std::vector<T> download(std::size_t first_byte, std::size_t count) const {
+    std::vector<T> values(count);
+    download(std::as_writable_bytes(std::span(values)), first_byte);
     return values;
   }
 
  private:
-  void download(std::span<std::byte> to) const;
+  void download(std::span<std::byte> to, std::size_t first_byte) const;
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
 };

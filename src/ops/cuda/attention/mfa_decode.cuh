@@ -4,8 +4,8 @@
 // The MFA decode kernel.
 //
 // Shape: per page 64 heads x 64 tokens x 256, twice; one block per multiprocessor walks pieces of sequences
-// (mfa_schedule.h). One warp feeds a ring of four pages, a page being one bulk copy; two math warpgroups take alternate
-// pages of a piece and merge when it ends. All of a warpgroup's 64 x 256 output stays in registers.
+// (decode_schedule.h). One warp feeds a ring of four pages, a page being one bulk copy; two math warpgroups take
+// alternate pages of a piece and merge when it ends. All of a warpgroup's 64 x 256 output stays in registers.
 //
 // FP8 products are summed with about 14 bits inside the tensor core. So no sum stays there for longer than a page: the
 // outputs of a page go through 64-column accumulators that are added in f32, small terms first. Because of that
@@ -21,6 +21,8 @@
 
 #include "ops/cuda/attention/mfa_decode.h"
 #include "ops/cuda/attention/mfa_page.h"
+#include "ops/cuda/attention/online_softmax.cuh"
+#include "ops/cuda/ptx/block.cuh"
 #include "ops/cuda/ptx/bulk_copy.cuh"
 #include "ops/cuda/ptx/dependent_launch.cuh"
 #include "ops/cuda/ptx/e4m3.cuh"
@@ -36,7 +38,6 @@ inline constexpr int kThreads = kMathThreads + 128;
 inline constexpr int kStageBytes = (MfaPage::kBytes + 1023) / 1024 * 1024;  // the swizzle wants 1 KiB
 // A ring position belongs to one math group for good, so that no group skips a phase of a barrier.
 static_assert(kStages % kMathGroups == 0);
-inline constexpr float kMinusInfinity = -1e30f;  // finite, so that differences of maxima are never NaN
 
 struct alignas(1024) Shared {
   std::uint8_t q[2][2][MfaPage::kQueryTileBytes];  // [piece % 2][term]; the piece's merge reuses it
@@ -46,25 +47,19 @@ struct alignas(1024) Shared {
   std::uint64_t q_full[2], q_free[2];
 };
 
-__device__ inline float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 // Pieces and pages in order, as feeder and math groups walk them. A piece takes an even number of ring positions: its
 // last may be empty.
-__device__ inline int padded_pages(const MfaPiece& piece) {
+__device__ inline int padded_pages(const DecodePiece& piece) {
   return (piece.page_end - piece.page_begin + 1) & ~1;
 }
 
 // The pieces of this block, one a round.
-__device__ inline MfaPiece piece_of_round(const MfaDecode& op, int round) {
+__device__ inline DecodePiece piece_of_round(const MfaDecode& op, int round) {
   if (round >= op.rounds) return {};
   return op.pieces[round * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)];
 }
 
-__device__ inline void load_queries(Shared& s, const MfaDecode& op, const MfaPiece& piece, int round) {
+__device__ inline void load_queries(Shared& s, const MfaDecode& op, const DecodePiece& piece, int round) {
   const int buffer = round & 1;
   if (round > 1) ptx::wait(&s.q_free[buffer], (round / 2 - 1) & 1);
   ptx::arrive_expecting(&s.q_full[buffer], 2 * MfaPage::kQueryTileBytes);
@@ -76,7 +71,7 @@ __device__ inline void load_queries(Shared& s, const MfaDecode& op, const MfaPie
 __device__ inline void feed(Shared& s, const MfaDecode& op) {
   const int lane = threadIdx.x % 32;
   int position = 0;
-  MfaPiece piece = piece_of_round(op, 0);
+  DecodePiece piece = piece_of_round(op, 0);
   for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
     const std::int32_t* table = op.block_table + static_cast<std::size_t>(piece.sequence) * op.blocks_max;
     const int pages = piece.page_end - piece.page_begin, padded = padded_pages(piece);
@@ -126,7 +121,7 @@ struct Rows {
   }
 };
 
-__device__ inline void issue_scores(float (&c)[32], std::uint32_t q, std::uint32_t k) {
+__device__ inline void issue_scores(float (&c)[32], ptx::Descriptor q, ptx::Descriptor k) {
   ptx::pin(c);
   ptx::wgmma_fence();
 #pragma unroll
@@ -134,8 +129,7 @@ __device__ inline void issue_scores(float (&c)[32], std::uint32_t q, std::uint32
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const int at = (i >> 2) * 8192 + (i & 3) * 32;
-      ptx::wgmma_e4m3_n64(c, ptx::descriptor(q + term * MfaPage::kQueryTileBytes + at, 1024, ptx::Swizzle::k128),
-                          ptx::descriptor(k + at, 1024, ptx::Swizzle::k128), term == 0 || i > 0);
+      ptx::wgmma_e4m3_n64(c, q + (term * MfaPage::kQueryTileBytes + at), k + at, term == 0 || i > 0);
     }
   }
   ptx::wgmma_commit();
@@ -204,13 +198,13 @@ __device__ inline void softmax(float (&c)[32], const float (&q_scale)[2], const 
 
 // 64 columns of the page's output: 64 tokens, the small term first.
 __device__ inline void issue_output(float (&t)[32], const std::uint32_t (&high)[8], const std::uint32_t (&low)[8],
-                                    std::uint32_t v) {
+                                    ptx::Descriptor v) {
   ptx::pin(t);
   ptx::wgmma_fence();
-  ptx::wgmma_e4m3_n64(t, low, ptx::descriptor(v, 512, ptx::Swizzle::k64), false);
-  ptx::wgmma_e4m3_n64(t, low + 4, ptx::descriptor(v + 32, 512, ptx::Swizzle::k64), true);
-  ptx::wgmma_e4m3_n64(t, high, ptx::descriptor(v, 512, ptx::Swizzle::k64), true);
-  ptx::wgmma_e4m3_n64(t, high + 4, ptx::descriptor(v + 32, 512, ptx::Swizzle::k64), true);
+  ptx::wgmma_e4m3_n64(t, low, v, false);
+  ptx::wgmma_e4m3_n64(t, low + 4, v + 32, true);
+  ptx::wgmma_e4m3_n64(t, high, v, true);
+  ptx::wgmma_e4m3_n64(t, high + 4, v + 32, true);
   ptx::wgmma_commit();
 }
 
@@ -221,20 +215,20 @@ __device__ inline void promote(float (&t)[32], const float (&factor)[2], Rows& r
   for (int i = 0; i < 32; ++i) rows.out[32 * kChunk + i] = fmaf(t[i], factor[(i >> 1) & 1], rows.out[32 * kChunk + i]);
 }
 
-__device__ inline void add_page(std::uint32_t q, const std::uint8_t* page, std::uint64_t* page_free,
+__device__ inline void add_page(ptx::Descriptor q, const std::uint8_t* page, std::uint64_t* page_free,
                                 const float (&q_scale)[2], int tokens, Rows& rows) {
   const int quad = threadIdx.x & 3;
   std::uint32_t high[8], low[8];
   float factor[2];
   {
     float c[32];
-    issue_scores(c, q, ptx::shared_address(page));
+    issue_scores(c, q, ptx::descriptor(ptx::shared_address(page), 1024, ptx::Swizzle::k128));
     ptx::wgmma_wait<0>();
     ptx::pin(c);
     softmax(c, q_scale, reinterpret_cast<const float*>(page + MfaPage::kScalesAt), tokens, quad, rows, high, low,
             factor);
   }
-  const std::uint32_t v = ptx::shared_address(page) + MfaPage::kKeyBytes;
+  const ptx::Descriptor v = ptx::descriptor(ptx::shared_address(page) + MfaPage::kKeyBytes, 512, ptx::Swizzle::k64);
   constexpr int kChunkBytes = 64 * 64;
   float even[32], odd[32];
   issue_output(even, high, low, v);
@@ -284,7 +278,7 @@ __device__ inline void exchange(const Rows& rows, float scale0, float scale1, fl
     const float* x = &rows.out[32 * kGive + 4 * i];
     give[i * 128 + thread] = make_float4(x[0] * scale0, x[1] * scale0, x[2] * scale1, x[3] * scale1);
   }
-  ptx::sync_threads<1, kMathThreads>();
+  ptx::sync_threads(1, kMathThreads);
   float sum[32];
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
@@ -299,7 +293,7 @@ __device__ inline void exchange(const Rows& rows, float scale0, float scale1, fl
 }
 
 // The two groups become one result, through the memory of the piece's queries, which both have finished reading.
-__device__ inline void end_piece(Shared& s, const MfaDecode& op, const MfaPiece& piece, int group, int buffer,
+__device__ inline void end_piece(Shared& s, const MfaDecode& op, const DecodePiece& piece, int group, int buffer,
                                  Rows& rows) {
   const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
 #pragma unroll
@@ -311,8 +305,8 @@ __device__ inline void end_piece(Shared& s, const MfaDecode& op, const MfaPiece&
       s.sum[group][row + 8 * r] = rows.sum[r];
     }
   }
-  ptx::sync_threads<1, kMathThreads>();
-  float* partial = piece.partial < 0 ? nullptr : op.partials + piece.partial * kMfaPartialFloats;
+  ptx::sync_threads(1, kMathThreads);
+  float* partial = piece.partial < 0 ? nullptr : op.partials + piece.partial * kDecodePartialFloats;
   float scale[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -332,11 +326,11 @@ __device__ inline void end_piece(Shared& s, const MfaDecode& op, const MfaPiece&
   float4* second = reinterpret_cast<float4*>(s.q[buffer][1]);
   if (group == 0) {
     exchange<2, 0>(rows, scale[0], scale[1], first, second, target, row, quad);
-    ptx::sync_threads<1, kMathThreads>();
+    ptx::sync_threads(1, kMathThreads);
     exchange<3, 1>(rows, scale[0], scale[1], first, second, target, row, quad);
   } else {
     exchange<0, 2>(rows, scale[0], scale[1], second, first, target, row, quad);
-    ptx::sync_threads<1, kMathThreads>();
+    ptx::sync_threads(1, kMathThreads);
     exchange<1, 3>(rows, scale[0], scale[1], second, first, target, row, quad);
   }
   ptx::fence_async_proxy();
@@ -346,16 +340,16 @@ __device__ inline void end_piece(Shared& s, const MfaDecode& op, const MfaPiece&
 
 __device__ inline void compute(Shared& s, const MfaDecode& op, int group) {
   const int thread = threadIdx.x % 128, row = thread / 32 * 16 + (thread % 32 >> 2);
-  const float scale_log2 = op.scale * 1.4426950408889634f;
+  const float scale_log2 = op.scale * kLog2E;
   Rows rows;
   int position = group;
-  MfaPiece piece = piece_of_round(op, 0);
+  DecodePiece piece = piece_of_round(op, 0);
   for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
     const int buffer = round & 1;
     const int length = op.lengths[piece.sequence];
     const float* scales = op.q_scales + static_cast<std::size_t>(piece.sequence) * 64;
     const float q_scale[2] = {scales[row] * scale_log2, scales[row + 8] * scale_log2};
-    const std::uint32_t q = ptx::shared_address(s.q[buffer]);
+    const ptx::Descriptor q = ptx::descriptor(ptx::shared_address(s.q[buffer]), 1024, ptx::Swizzle::k128);
     rows.clear();
     ptx::wait(&s.q_full[buffer], round / 2 & 1);
     const int end = piece.page_begin + padded_pages(piece);
@@ -373,8 +367,7 @@ __device__ inline void compute(Shared& s, const MfaDecode& op, int group) {
 }
 
 __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ MfaDecode op) {
-  extern __shared__ std::uint8_t raw[];
-  Shared& s = *reinterpret_cast<Shared*>((reinterpret_cast<std::uintptr_t>(raw) + 1023) & ~std::uintptr_t{1023});
+  Shared& s = ptx::dynamic_shared<Shared>();
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       ptx::init_barrier(&s.page_full[i], 1);
@@ -387,7 +380,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Mf
     ptx::publish_barriers();
   }
   __syncthreads();
-  const int group = threadIdx.x / 128;
+  const int group = ptx::warpgroup();
   if (group == kMathGroups) {
     ptx::give_registers<24>();
     if (threadIdx.x / 32 == 4 * kMathGroups) feed(s, op);

@@ -8,8 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ops/cuda/attention/decode_merge.h"
+#include "ops/cuda/attention/decode_schedule.h"
 #include "ops/cuda/attention/mfa_page.h"
-#include "ops/cuda/attention/mfa_schedule.h"
 #include "ops/cuda/stream.h"
 
 namespace tandem::cuda {
@@ -27,9 +28,9 @@ struct MfaDecode {
   const std::int32_t* lengths;  // [sequences], tokens to attend to, the new one included
   float scale;                  // of the scores
 
-  // A schedule and its scratch. The arrays are those of MfaSchedule, copied to the device.
-  const MfaPiece* pieces;
-  const MfaMerge* merges;
+  // A schedule and its scratch. The arrays are those of DecodeSchedule, copied to the device.
+  const DecodePiece* pieces;
+  const DecodeMerge* merges;
   std::int32_t blocks, rounds, merge_count, merge_count_max;
   bool deterministic;
   float* partials;       // [schedule.partials, 64 · 256]
@@ -39,9 +40,6 @@ struct MfaDecode {
   // first pages are fetched while it still runs.
   bool cache_is_settled;
 };
-
-inline constexpr std::size_t kMfaPartialFloats = 64 * 256;
-inline constexpr std::size_t kMfaPartialStatsFloats = 64 * 2;
 
 void run(const MfaDecode& op, Stream stream);
 

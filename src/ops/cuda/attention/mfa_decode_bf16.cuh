@@ -27,7 +27,7 @@ struct Rows {
   float maximum[2], sum[2];
 };
 
-__device__ inline void load_queries(Shared& s, const MfaDecode& op, const MfaPiece& piece, int round) {
+__device__ inline void load_queries(Shared& s, const MfaDecode& op, const DecodePiece& piece, int round) {
   if (round > 0) ptx::wait(&s.q_free, (round - 1) & 1);
   ptx::arrive_expecting(&s.q_full, MfaPageBf16::kKeyBytes);
   ptx::bulk_load(s.q, op.q_tiles + static_cast<std::size_t>(piece.sequence) * MfaPageBf16::kKeyBytes,
@@ -38,7 +38,7 @@ __device__ inline void load_queries(Shared& s, const MfaDecode& op, const MfaPie
 __device__ inline void feed(Shared& s, const MfaDecode& op) {
   const int lane = threadIdx.x % 32;
   int position = 0;
-  MfaPiece piece = piece_of_round(op, 0);
+  DecodePiece piece = piece_of_round(op, 0);
   for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
     const std::int32_t* table = op.block_table + static_cast<std::size_t>(piece.sequence) * op.blocks_max;
     const int pages = piece.page_end - piece.page_begin;
@@ -105,28 +105,27 @@ __device__ inline void softmax(float (&c)[32], float scale, int tokens, Rows& ro
   }
 }
 
-__device__ inline void add_page(std::uint32_t q, std::uint32_t page, std::uint64_t* page_free, int group, float scale,
+__device__ inline void add_page(ptx::Descriptor q, std::uint32_t page, std::uint64_t* page_free, int group, float scale,
                                 int tokens, Rows& rows) {
+  const ptx::Descriptor k = ptx::descriptor(page, 1024, ptx::Swizzle::k128);
   float c[32];
   ptx::pin(c);
   ptx::wgmma_fence();
 #pragma unroll
   for (int i = 0; i < 16; ++i) {
     const int at = (i >> 2) * 8192 + (i & 3) * 32;
-    ptx::wgmma_bf16_n64(c, ptx::descriptor(q + at, 1024, ptx::Swizzle::k128),
-                        ptx::descriptor(page + at, 1024, ptx::Swizzle::k128), i > 0);
+    ptx::wgmma_bf16_n64(c, q + at, k + at, i > 0);
   }
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
   ptx::pin(c);
   std::uint32_t p[16];
   softmax(c, scale, tokens, rows, p);
-  const std::uint32_t v = page + MfaPageBf16::kKeyBytes + group * (128 * 128);
+  const ptx::Descriptor v = k + (MfaPageBf16::kKeyBytes + group * (128 * 128));
   ptx::pin(rows.out);
   ptx::wgmma_fence();
 #pragma unroll
-  for (int i = 0; i < 4; ++i)
-    ptx::wgmma_bf16_n128(rows.out, p + 4 * i, ptx::descriptor(v + 32 * i, 1024, ptx::Swizzle::k128), true);
+  for (int i = 0; i < 4; ++i) ptx::wgmma_bf16_n128(rows.out, p + 4 * i, v + 32 * i, true);
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
   ptx::pin(rows.out);
@@ -134,7 +133,7 @@ __device__ inline void add_page(std::uint32_t q, std::uint32_t page, std::uint64
   if (threadIdx.x % 32 == 0) ptx::arrive(page_free);
 }
 
-__device__ inline void end_piece(const MfaDecode& op, const MfaPiece& piece, int group, Rows& rows) {
+__device__ inline void end_piece(const MfaDecode& op, const DecodePiece& piece, int group, Rows& rows) {
   const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -153,7 +152,7 @@ __device__ inline void end_piece(const MfaDecode& op, const MfaPiece& piece, int
     }
     return;
   }
-  float4* partial = reinterpret_cast<float4*>(op.partials + piece.partial * kMfaPartialFloats);
+  float4* partial = reinterpret_cast<float4*>(op.partials + piece.partial * kDecodePartialFloats);
 #pragma unroll
   for (int j = 0; j < 16; ++j)
     partial[(16 * group + j) * 128 + thread] =
@@ -166,10 +165,10 @@ __device__ inline void end_piece(const MfaDecode& op, const MfaPiece& piece, int
 }
 
 __device__ inline void compute(Shared& s, const MfaDecode& op, int group) {
-  const float scale = op.scale * 1.4426950408889634f;
-  const std::uint32_t q = ptx::shared_address(s.q);
+  const float scale = op.scale * kLog2E;
+  const ptx::Descriptor q = ptx::descriptor(ptx::shared_address(s.q), 1024, ptx::Swizzle::k128);
   int position = 0;
-  MfaPiece piece = piece_of_round(op, 0);
+  DecodePiece piece = piece_of_round(op, 0);
   for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
     Rows rows;
 #pragma unroll
@@ -189,8 +188,7 @@ __device__ inline void compute(Shared& s, const MfaDecode& op, int group) {
 }
 
 __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ MfaDecode op) {
-  extern __shared__ std::uint8_t raw[];
-  Shared& s = *reinterpret_cast<Shared*>((reinterpret_cast<std::uintptr_t>(raw) + 1023) & ~std::uintptr_t{1023});
+  Shared& s = ptx::dynamic_shared<Shared>();
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       ptx::init_barrier(&s.page_full[i], 1);
@@ -201,7 +199,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Mf
     ptx::publish_barriers();
   }
   __syncthreads();
-  const int group = threadIdx.x / 128;
+  const int group = ptx::warpgroup();
   if (group == kMathGroups) {
     ptx::give_registers<40>();
     if (threadIdx.x / 32 == 4 * kMathGroups) feed(s, op);

@@ -143,7 +143,7 @@ void Fp8Problem::poison_output() {
   hidden_scales_.fill(0xff);
 }
 
-void Fp8Problem::run(Stream stream) const {
+Fp8Gemm Fp8Problem::op() const {
   const DeviceMemory& x = x_memory_ != nullptr ? *x_memory_ : x_;
   const DeviceMemory& x_scales = x_scales_memory_ != nullptr ? *x_scales_memory_ : x_scales_;
   Fp8Gemm op{};
@@ -164,7 +164,7 @@ void Fp8Problem::run(Stream stream) const {
   } else {
     op.out = out_.as<std::uint16_t>();
   }
-  cuda::run(op, stream);
+  return op;
 }
 
 // What is on the GPU.

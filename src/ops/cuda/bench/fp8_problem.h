@@ -27,7 +27,11 @@ class Fp8Problem {
   // The second product of an expert: its activations are what first left.
   Fp8Problem(const Fp8ProblemOptions& options, const Fp8Problem& first);
 
-  void run(Stream stream) const;
+  void run(Stream stream) const { cuda::run(op(), stream); }
+  Fp8Gemm op() const;
+  // The activations that op() reads, for who makes others.
+  std::uint8_t* x_tiles() const { return x_.as<std::uint8_t>(); }
+  float* x_scales() const { return x_scales_.as<float>(); }
   void poison_output();
   // ‖result − expected‖ / ‖expected‖ over one row in step of each expert. Expected is computed in double from the
   // operands as they are on the GPU; result is bf16, or hidden values times their scales.

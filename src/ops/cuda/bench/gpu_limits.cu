@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(256, 1) multiply(const std::uint8_t* random, f
     ptx::wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 8; ++k) {
-      const std::uint64_t da = ptx::descriptor(a + k % 4 * 32, 1024, ptx::Swizzle::k128);
-      const std::uint64_t db = ptx::descriptor(b + k % 4 * 32, 1024, ptx::Swizzle::k128);
+      const ptx::Descriptor da = ptx::descriptor(a + k % 4 * 32, 1024, ptx::Swizzle::k128);
+      const ptx::Descriptor db = ptx::descriptor(b + k % 4 * 32, 1024, ptx::Swizzle::k128);
       if constexpr (kFp8)
         ptx::wgmma_e4m3_n128(c, da, db, true);
       else

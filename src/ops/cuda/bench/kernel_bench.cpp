@@ -9,6 +9,7 @@
 #include "base/format.h"
 #include "ops/cuda/bench/fp8_problem.h"
 #include "ops/cuda/bench/mfa_problem.h"
+#include "ops/cuda/bench/mla_problem.h"
 #include "ops/cuda/device.h"
 
 namespace tandem::cuda {
@@ -66,6 +67,34 @@ void bench_mfa(const Bench& bench) {
     m.flops = problem.flops();
     m.flops_per_second_limit =
         row.cache == MfaCache::kBf16 ? bench.limits.bf16_flops_per_second : bench.limits.fp8_flops_per_second;
+    m.remark = problem.schedule().to_string();
+    bench.observer.on_row(m);
+  }
+}
+
+void bench_mla(const Bench& bench) {
+  struct Row {
+    std::int32_t sequences, tokens;
+    bool deterministic = false;
+  };
+  for (const Row& row :
+       std::vector<Row>{{128, 4096}, {64, 8192}, {256, 2048}, {8, 32768}, {1, 32768}, {128, 4096, true}}) {
+    KernelMeasurement m;
+    m.kernel = row.deterministic ? "mla-decode-bf16-fixed-splits" : "mla-decode-bf16";
+    m.shape = format("{} x {}", row.sequences, row.tokens);
+    if (!bench.wants(m.kernel, m.shape)) continue;
+    MlaProblemOptions options{.lengths = std::vector<std::int32_t>(static_cast<std::size_t>(row.sequences), row.tokens),
+                              .deterministic = row.deterministic};
+    options.copies = copies_to_rotate(static_cast<double>(row.sequences) * row.tokens * MlaPage::kWidth * 2);
+    MlaProblem problem(options);
+    problem.run(nullptr, 0);
+    synchronise();
+    m.error = problem.relative_error({0, row.sequences - 1});
+    m.microseconds = median_microseconds([&](Stream stream, int call) { problem.run(stream, call); },
+                                         bench.options.samples, std::max(4, options.copies));
+    m.bytes = problem.bytes();
+    m.flops = problem.flops();
+    m.flops_per_second_limit = bench.limits.bf16_flops_per_second;
     m.remark = problem.schedule().to_string();
     bench.observer.on_row(m);
   }
@@ -140,6 +169,7 @@ void bench_kernels(const KernelBenchOptions& options, const KernelBenchObserver&
   const Bench bench{options, observer, measure_gpu_limits()};
   observer.on_limits(bench.limits);
   bench_mfa(bench);
+  bench_mla(bench);
   bench_experts(bench);
   bench_projections(bench);
 }

@@ -20,10 +20,6 @@ namespace {
 constexpr int kHeads = MfaPage::kHeads, kDim = MfaPage::kDim, kTokens = MfaPage::kTokens;
 constexpr float kScale = 1.f / 16.f;
 
-std::int32_t pages_of(std::int32_t tokens) {
-  return (tokens + kTokens - 1) / kTokens;
-}
-
 // The direction that a sink's key and all queries share.
 float sink_direction(int dim) {
   return dim * 2654435761u >> 16 & 1 ? 1.f : -1.f;
@@ -45,50 +41,37 @@ void append(const MfaPrepare& prepare, const std::vector<std::int32_t>& slots) {
 
 }  // namespace
 
-MfaProblem::MfaProblem(const MfaProblemOptions& options) : options_(options) {
+MfaProblem::MfaProblem(const MfaProblemOptions& options)
+    : options_(options), sequences_(paged_sequences(options.lengths, options.copies, options.seed)) {
   const std::vector<std::int32_t>& lengths = options_.lengths;
   const int blocks = options_.blocks > 0 ? options_.blocks : look_at_device().multiprocessors;
   schedule_ =
-      schedule_mfa(lengths, {.blocks = blocks, .deterministic = options_.deterministic, .costs = options_.costs});
-  for (const std::int32_t length : lengths) {
-    blocks_max_ = std::max(blocks_max_, pages_of(length));
-    blocks_per_copy_ += pages_of(length);
-  }
-  // Blocks are spread over the pool, as after a while of serving.
-  std::vector<std::int32_t> pool(static_cast<std::size_t>(blocks_per_copy_) * options_.copies);
-  for (std::size_t i = 0; i < pool.size(); ++i) pool[i] = static_cast<std::int32_t>(i);
-  std::shuffle(pool.begin(), pool.end(), std::mt19937(options_.seed));
-  for (int copy = 0, next = 0; copy < options_.copies; ++copy)
-    for (const std::int32_t length : lengths)
-      for (std::int32_t page = 0; page < blocks_max_; ++page)
-        tables_.push_back(page < pages_of(length) ? pool[static_cast<std::size_t>(next++)] : 0);
-
-  pages_ = DeviceMemory(pool.size() * mfa_page_bytes(options_.cache));
+      schedule_decode(lengths, {.blocks = blocks, .deterministic = options_.deterministic, .costs = options_.costs});
+  pages_ = DeviceMemory(sequences_.pool_blocks() * mfa_page_bytes(options_.cache));
   pages_.fill(0);
-  table_ = DeviceMemory::of(tables_);
+  table_ = DeviceMemory::of(sequences_.tables);
   lengths_ = DeviceMemory::of(lengths);
   pieces_ = DeviceMemory::of(schedule_.pieces);
   merges_ = DeviceMemory::of(schedule_.merges);
   const auto partials = static_cast<std::size_t>(schedule_.partials);
-  partials_ = DeviceMemory(partials * kMfaPartialFloats * sizeof(float));
-  partial_stats_ = DeviceMemory(partials * kMfaPartialStatsFloats * sizeof(float));
+  partials_ = DeviceMemory(partials * kDecodePartialFloats * sizeof(float));
+  partial_stats_ = DeviceMemory(partials * kDecodePartialStatsFloats * sizeof(float));
   out_ = DeviceMemory(lengths.size() * kHeads * kDim * 2);
+  std::vector<std::int32_t> slots, positions;
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    positions.push_back(lengths[i] - 1);
+    slots.push_back(sequences_.block(static_cast<std::int32_t>(i), positions.back() / kTokens) * kTokens +
+                    positions.back() % kTokens);
+  }
+  newest_slots_ = DeviceMemory::of(slots);
+  newest_positions_ = DeviceMemory::of(positions);
   fill_cache();
   fill_queries();
 }
 
 void MfaProblem::fill_cache() {
   constexpr std::size_t kChunk = 65536;  // tokens
-  std::vector<std::int32_t> slots;
-  std::vector<std::size_t> firsts;
-  const std::size_t sequences = options_.lengths.size();
-  for (std::size_t row = 0; row < sequences * static_cast<std::size_t>(options_.copies); ++row) {
-    firsts.push_back(slots.size());
-    for (std::int32_t t = 0; t < options_.lengths[row % sequences]; ++t)
-      slots.push_back(tables_[row * static_cast<std::size_t>(blocks_max_) + static_cast<std::size_t>(t / kTokens)] *
-                          kTokens +
-                      t % kTokens);
-  }
+  const std::vector<std::int32_t> slots = sequences_.slots();
   DeviceMemory k(kChunk * kDim * sizeof(float)), v(kChunk * kDim * sizeof(float));
   MfaPrepare op{};
   op.cache = options_.cache;
@@ -113,7 +96,12 @@ void MfaProblem::fill_cache() {
   for (int d = 0; d < kDim; ++d) key[static_cast<std::size_t>(d)] = 1.5f * sink_direction(d);
   const DeviceMemory sink = DeviceMemory::of(key);
   op.k = sink.as<float>();
-  for (const std::size_t first : firsts) append(op, {slots[first]});
+  std::size_t first = 0;
+  for (int copy = 0; copy < options_.copies; ++copy)
+    for (const std::int32_t length : options_.lengths) {
+      append(op, {slots[first]});
+      first += static_cast<std::size_t>(length);
+    }
 }
 
 void MfaProblem::fill_queries() {
@@ -145,8 +133,7 @@ void MfaProblem::fill_queries() {
   append(op, std::vector<std::int32_t>(options_.lengths.size(), 0));
 }
 
-void MfaProblem::run(Stream stream, int copy) const {
-  const std::size_t table_size = options_.lengths.size() * static_cast<std::size_t>(blocks_max_);
+MfaDecode MfaProblem::decode(int copy) const {
   MfaDecode op{};
   op.cache = options_.cache;
   op.out = out_.as<std::uint16_t>();
@@ -154,12 +141,13 @@ void MfaProblem::run(Stream stream, int copy) const {
   op.q_scales = q_scales_.as<float>();
   op.pages = pages_.as<std::uint8_t>();
   op.page_stride = mfa_page_bytes(options_.cache);
-  op.block_table = table_.as<std::int32_t>() + static_cast<std::size_t>(copy % options_.copies) * table_size;
-  op.blocks_max = blocks_max_;
+  op.block_table =
+      table_.as<std::int32_t>() + static_cast<std::size_t>(copy % options_.copies) * sequences_.table_size();
+  op.blocks_max = sequences_.blocks_max;
   op.lengths = lengths_.as<std::int32_t>();
   op.scale = kScale;
-  op.pieces = pieces_.as<MfaPiece>();
-  op.merges = merges_.as<MfaMerge>();
+  op.pieces = pieces_.as<DecodePiece>();
+  op.merges = merges_.as<DecodeMerge>();
   op.blocks = schedule_.blocks;
   op.rounds = schedule_.rounds;
   op.merge_count = static_cast<std::int32_t>(schedule_.merges.size());
@@ -168,7 +156,20 @@ void MfaProblem::run(Stream stream, int copy) const {
   op.partials = partials_.as<float>();
   op.partial_stats = partial_stats_.as<float>();
   op.cache_is_settled = true;
-  cuda::run(op, stream);
+  return op;
+}
+
+MfaPrepare MfaProblem::prepare() const {
+  MfaPrepare op{};
+  op.cache = options_.cache;
+  op.q_tiles = q_tiles_.as<std::uint8_t>();
+  op.q_scales = q_scales_.as<float>();
+  op.pages = pages_.as<std::uint8_t>();
+  op.page_stride = mfa_page_bytes(options_.cache);
+  op.positions = newest_positions_.as<std::int32_t>();
+  op.slots = newest_slots_.as<std::int32_t>();
+  op.rows = static_cast<std::int32_t>(options_.lengths.size());
+  return op;
 }
 
 std::vector<double> MfaProblem::expected(std::int32_t sequence) const {
@@ -177,7 +178,7 @@ std::vector<double> MfaProblem::expected(std::int32_t sequence) const {
   std::vector<float> k, v;
   DeviceMemory canonical(2 * kTokens * kDim * sizeof(float));
   for (std::int32_t page = 0; page < pages_of(length); ++page) {
-    const std::int32_t block = tables_[static_cast<std::size_t>(sequence * blocks_max_ + page)];
+    const std::int32_t block = sequences_.block(sequence, page);
     cuda::run(MfaExportPage{.cache = options_.cache,
                             .canonical = canonical.as<float>(),
                             .page = pages_.as<std::uint8_t>() +
@@ -226,7 +227,7 @@ double MfaProblem::relative_error(const std::vector<std::int32_t>& sequences) co
 
 double MfaProblem::bytes() const {
   const auto sequences = static_cast<double>(options_.lengths.size());
-  return static_cast<double>(blocks_per_copy_) * mfa_page_bytes(options_.cache) +
+  return static_cast<double>(sequences_.blocks) * mfa_page_bytes(options_.cache) +
          sequences * (2 * MfaPage::kQueryTileBytes + kHeads * kDim * 2);
 }
 

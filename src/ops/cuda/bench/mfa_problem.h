@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "ops/cuda/attention/mfa_decode.h"
+#include "ops/cuda/attention/mfa_prepare.h"
+#include "ops/cuda/bench/paged_sequences.h"
 #include "ops/cuda/device_memory.h"
 
 namespace tandem::cuda {
@@ -22,7 +24,7 @@ struct MfaProblemOptions {
   bool deterministic = false;
   int copies = 1;  // of the whole cache, to rotate through
   int blocks = 0;  // thread blocks; 0: one for each multiprocessor
-  MfaCosts costs{};
+  DecodeCosts costs{};
   std::uint32_t seed = 1;
 };
 
@@ -30,10 +32,13 @@ class MfaProblem {
  public:
   explicit MfaProblem(const MfaProblemOptions& options);
 
-  void run(Stream stream, int copy) const;
+  void run(Stream stream, int copy) const { cuda::run(decode(copy), stream); }
+  MfaDecode decode(int copy) const;
+  // Appends the newest token of each sequence of copy 0 and makes queries; what they are made of is not set.
+  MfaPrepare prepare() const;
   std::vector<std::uint16_t> output() const { return out_.download<std::uint16_t>(); }  // bf16
   void poison_output() { out_.fill(0xff); }
-  const MfaSchedule& schedule() const { return schedule_; }
+  const DecodeSchedule& schedule() const { return schedule_; }
   // f32 attention over the quantised cache of copy 0 with the bf16 queries, in double: [64, 256].
   std::vector<double> expected(std::int32_t sequence) const;
   // ‖output − expected‖ / ‖expected‖ of some sequences together, after run(…, 0). NaN when something is NaN.
@@ -46,11 +51,11 @@ class MfaProblem {
   void fill_queries();
 
   MfaProblemOptions options_;
-  MfaSchedule schedule_;
+  PagedSequences sequences_;
+  DecodeSchedule schedule_;
   std::vector<float> queries_;  // as rounded to bf16
-  std::vector<std::int32_t> tables_;
-  std::int32_t blocks_max_ = 0, blocks_per_copy_ = 0;
   DeviceMemory pages_, table_, lengths_, q_tiles_, q_scales_, out_, partials_, partial_stats_, pieces_, merges_;
+  DeviceMemory newest_slots_, newest_positions_;
 };
 
 }  // namespace tandem::cuda

@@ -13,8 +13,8 @@ void launch(const Fp8Gemm& op, const Fp8GemmPlan& plan, Stream stream) {
   const int row_tiles = (op.rows_max + 127) / 128;
   const dim3 grid(static_cast<unsigned>(op.n / plan.tile_columns * row_tiles * V::kSplit),
                   static_cast<unsigned>(op.experts));
-  launch_dependent(fp8_gemm::multiply_kernel<V>, grid, fp8_gemm::kThreads, sizeof(fp8_gemm::Shared<V>) + 1023, stream,
-                   op, V::kSplit);
+  launch_dependent(fp8_gemm::multiply_kernel<V>, grid, fp8_gemm::kThreads, sizeof(fp8_gemm::Shared<V>), stream, op,
+                   V::kSplit);
 }
 
 }  // namespace

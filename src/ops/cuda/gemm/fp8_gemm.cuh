@@ -7,6 +7,9 @@
 // 128-deep stages with plain copies of whole tiles. A stage's products are summed inside the tensor core (about 14
 // bits) for 128 of k only, then scaled and added in f32. K runs in order, so bits do not depend on the number of rows.
 //
+// The two groups take turns: one multiplies while the other adds up its last products, else both would do the same at
+// the same time and the tensor cores idle in between.
+//
 // With kSplit > 1 the blocks of a cluster take parts of k and add up in rank order through each other's shared memory.
 // Sharing a weight tile or rows inside a cluster by multicast copies was tried and was slower by a fifth to a third.
 //
@@ -18,6 +21,7 @@
 
 #include "ops/cuda/gemm/fp8_gemm.h"
 #include "ops/cuda/gemm/fp8_tile.h"
+#include "ops/cuda/ptx/block.cuh"
 #include "ops/cuda/ptx/bulk_copy.cuh"
 #include "ops/cuda/ptx/cluster.cuh"
 #include "ops/cuda/ptx/dependent_launch.cuh"
@@ -28,6 +32,7 @@
 namespace tandem::cuda::fp8_gemm {
 
 inline constexpr int kThreads = 384;
+inline constexpr int kPassAfter = 1;  // of four products the turn passes, so that the other group's come in time
 inline constexpr int kRowBlocks = 2;  // of 64 rows, a math warpgroup each
 
 template <int kColumnBlocks_, int kSplit_, bool kSwiGlu_>
@@ -125,59 +130,140 @@ __device__ inline void feed(Shared<V>& s, const Fp8Gemm& op, const Work& w) {
   }
 }
 
+__device__ inline int row_of_thread() {
+  return threadIdx.x % 128 / 32 * 16 + (threadIdx.x % 32 >> 2);
+}
+
+// [blocks of 128 columns][tiles of k], from this block's first columns on.
+__device__ inline const float* weight_scales_of(const Fp8Gemm& op, const Work& w) {
+  const std::size_t column_blocks = op.n / Fp8Tile::kWeightRows;
+  return op.weight_scales + (w.expert * column_blocks + w.column_block) * (op.k / Fp8Tile::kDepth);
+}
+
 // A warp has read a stage.
 __device__ inline void release(std::uint64_t* barrier) {
   __syncwarp();
   if (threadIdx.x % 32 == 0) ptx::arrive(barrier);
 }
 
-// 64 rows x kColumnBlocks · 128 columns; accumulators as in ptx/wgmma.cuh, column block after column block.
+// The groups' turns at the tensor cores. Without another active group nobody waits.
+struct Turns {
+  int group;
+  bool shared;
+  __device__ void wait() const {
+    if (shared) ptx::sync_threads(kFirst + group, 256);
+  }
+  __device__ void pass() const {
+    if (shared) ptx::arrive_threads(kFirst + 1 - group, 256);
+  }
+  static constexpr int kFirst = 2;  // hardware barriers
+};
+
+// The products of one stage and one block of 128 columns, on their way into t.
 template <class V>
-__device__ inline void multiply(Shared<V>& s, const Fp8Gemm& op, const Work& w, int group, bool active,
-                                float (&out)[64 * V::kColumnBlocks]) {
-  const int thread = threadIdx.x % 128, row = thread / 32 * 16 + (thread % 32 >> 2);
-  const int k_tiles = op.k / Fp8Tile::kDepth;
-  const float* weight_scales =
-      op.weight_scales +
-      (static_cast<std::size_t>(w.expert) * (op.n / Fp8Tile::kWeightRows) + w.column_block) * k_tiles;
+__device__ inline void issue(Shared<V>& s, int stage, int group, int column_block, float (&t)[64]) {
+  const ptx::Descriptor x = ptx::descriptor(ptx::shared_address(s.x[stage][group]), 1024, ptx::Swizzle::k128);
+  const ptx::Descriptor weight =
+      ptx::descriptor(ptx::shared_address(s.weight[stage][column_block]), 1024, ptx::Swizzle::k128);
+  ptx::pin(t);
+  ptx::wgmma_fence();
 #pragma unroll
-  for (int i = 0; i < 64 * V::kColumnBlocks; ++i) out[i] = 0;
-  float next[V::kColumnBlocks];
+  for (int step = 0; step < 4; ++step) {
+    ptx::wgmma_e4m3_n128(t, x + 32 * step, weight + 32 * step, step > 0);
+    if (V::kColumnBlocks > 1 && step == kPassAfter) ptx::wgmma_commit();
+  }
+  ptx::wgmma_commit();
+}
+
+// Scaled, and added in f32.
+__device__ inline void promote(const float (&t)[64], float factor0, float factor1, float* out) {
 #pragma unroll
-  for (int b = 0; b < V::kColumnBlocks; ++b) next[b] = weight_scales[b * k_tiles + w.k_begin];
+  for (int j = 0; j < 64; ++j) out[j] = fmaf(t[j], (j >> 1) & 1 ? factor1 : factor0, out[j]);
+}
+
+// 64 rows x 256 columns; accumulators as in ptx/wgmma.cuh, column block after column block. The groups take turns.
+template <class V>
+__device__ inline void multiply_wide(Shared<V>& s, const Fp8Gemm& op, const Work& w, int group, const Turns& turns,
+                                     float (&out)[128]) {
+  const int row = row_of_thread(), k_tiles = op.k / Fp8Tile::kDepth;
+  const float* weight_scales = weight_scales_of(op, w);
+  float next[2] = {weight_scales[w.k_begin], weight_scales[k_tiles + w.k_begin]};
   for (int k = w.k_begin, i = 0; k < w.k_end; ++k, ++i) {
     const int stage = i % V::kStages;
-    float scale[V::kColumnBlocks];
+    const float scale[2] = {next[0], next[1]};
 #pragma unroll
-    for (int b = 0; b < V::kColumnBlocks; ++b) {
-      scale[b] = next[b];
-      next[b] = weight_scales[b * k_tiles + min(k + 1, w.k_end - 1)];
-    }
+    for (int b = 0; b < 2; ++b) next[b] = weight_scales[b * k_tiles + min(k + 1, w.k_end - 1)];
     ptx::wait(&s.full[stage], i / V::kStages & 1);
-    if (!active) {
-      release(&s.free[stage]);
-      continue;
-    }
     const float x_scale[2] = {s.x_scales[stage][group][row], s.x_scales[stage][group][row + 8]};
-    const std::uint32_t x = ptx::shared_address(s.x[stage][group]);
 #pragma unroll
-    for (int b = 0; b < V::kColumnBlocks; ++b) {
-      const std::uint32_t weight = ptx::shared_address(s.weight[stage][b]);
+    for (int b = 0; b < 2; ++b) {
       float t[64];
-      ptx::pin(t);
-      ptx::wgmma_fence();
-#pragma unroll
-      for (int step = 0; step < 4; ++step)
-        ptx::wgmma_e4m3_n128(t, ptx::descriptor(x + 32 * step, 1024, ptx::Swizzle::k128),
-                             ptx::descriptor(weight + 32 * step, 1024, ptx::Swizzle::k128), step > 0);
-      ptx::wgmma_commit();
+      turns.wait();
+      issue<V>(s, stage, group, b, t);
+      ptx::wgmma_wait<1>();
+      turns.pass();
       ptx::wgmma_wait<0>();
       ptx::pin(t);
-      if (b == V::kColumnBlocks - 1) release(&s.free[stage]);
-      const float factor[2] = {x_scale[0] * scale[b], x_scale[1] * scale[b]};
-#pragma unroll
-      for (int j = 0; j < 64; ++j) out[64 * b + j] = fmaf(t[j], factor[(j >> 1) & 1], out[64 * b + j]);
+      if (b == 1) release(&s.free[stage]);
+      promote(t, x_scale[0] * scale[b], x_scale[1] * scale[b], out + 64 * b);
     }
+  }
+}
+
+// 64 rows x 128 columns: while the products of one stage are added, those of the next are on their way.
+template <class V>
+struct Narrow {
+  Shared<V>& s;
+  const float* weight_scales;
+  int group, row;
+  float (&out)[64];
+
+  __device__ void begin(int i, float (&t)[64]) const {
+    ptx::wait(&s.full[i % V::kStages], i / V::kStages & 1);
+    issue<V>(s, i % V::kStages, group, 0, t);
+  }
+  // kInFlight: products begun after those of stage i.
+  template <int kInFlight>
+  __device__ void end(int i, float (&t)[64]) const {
+    const int stage = i % V::kStages;
+    const float scale = weight_scales[i];
+    const float x_scale[2] = {s.x_scales[stage][group][row], s.x_scales[stage][group][row + 8]};
+    ptx::wgmma_wait<kInFlight>();
+    ptx::pin(t);
+    release(&s.free[stage]);
+    promote(t, x_scale[0] * scale, x_scale[1] * scale, out);
+  }
+};
+
+template <class V>
+__device__ inline void multiply_narrow(Shared<V>& s, const Fp8Gemm& op, const Work& w, int group, float (&out)[64]) {
+  const Narrow<V> n{s, weight_scales_of(op, w) + w.k_begin, group, row_of_thread(), out};
+  const int count = w.k_end - w.k_begin;
+  float even[64], odd[64];
+  int i = 0;
+  // Products under way across the end of a loop would be serialised by the compiler.
+  for (; i + 4 <= count; i += 4) {
+    n.begin(i, even);
+    n.begin(i + 1, odd);
+    n.template end<1>(i, even);
+    n.begin(i + 2, even);
+    n.template end<1>(i + 1, odd);
+    n.begin(i + 3, odd);
+    n.template end<1>(i + 2, even);
+    n.template end<0>(i + 3, odd);
+  }
+  for (; i < count; ++i) {
+    n.begin(i, even);
+    n.template end<0>(i, even);
+  }
+}
+
+// A group without rows only lets the stages go.
+template <class V>
+__device__ inline void pass_stages(Shared<V>& s, const Work& w) {
+  for (int i = 0; i < w.k_end - w.k_begin; ++i) {
+    ptx::wait(&s.full[i % V::kStages], i / V::kStages & 1);
+    release(&s.free[i % V::kStages]);
   }
 }
 
@@ -240,7 +326,7 @@ __device__ inline void store_sum_of_cluster(Shared<V>& s, const Fp8Gemm& op, con
   static_assert(kQuads % V::kSplit == 0 && sizeof(float4) * kQuads * 256 <= sizeof(s.weight));
   float4* sums = reinterpret_cast<float4*>(s.weight);
   const int thread = threadIdx.x;  // of both groups
-  ptx::sync_threads<1, 256>();     // the other group has read the last stages as well
+  ptx::sync_threads(1, 256);       // the other group has read the last stages as well
 #pragma unroll
   for (int j = 0; j < kQuads; ++j)
     sums[j * 256 + thread] = make_float4(out[4 * j], out[4 * j + 1], out[4 * j + 2], out[4 * j + 3]);
@@ -266,8 +352,19 @@ __device__ inline void compute(Shared<V>& s, const Fp8Gemm& op, const Work& w, i
     return;
   }
   float out[64 * V::kColumnBlocks];
+#pragma unroll
+  for (int i = 0; i < 64 * V::kColumnBlocks; ++i) out[i] = 0;
   const bool active = group < rows.blocks();
-  multiply<V>(s, op, w, group, active, out);
+  if (!active) {
+    pass_stages(s, w);
+  } else if constexpr (V::kColumnBlocks == 2) {
+    const Turns turns{.group = group, .shared = rows.blocks() == kRowBlocks};
+    if (group == 1) turns.pass();  // the first turn is the other's
+    multiply_wide<V>(s, op, w, group, turns, out);
+    if (group == 0) turns.wait();  // takes the last turn that was passed
+  } else {
+    multiply_narrow<V>(s, op, w, group, out);
+  }
   if constexpr (V::kSplit > 1) {
     store_sum_of_cluster<V>(s, op, w, rows, group, out);
   } else if (active) {
@@ -283,9 +380,8 @@ __device__ inline void compute(Shared<V>& s, const Fp8Gemm& op, const Work& w, i
 
 template <class V>
 __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_constant__ Fp8Gemm op) {
-  extern __shared__ std::uint8_t raw[];
   // Blocks of a cluster find each other's sums at the same place: dynamic memory begins alike in all of them.
-  Shared<V>& s = *reinterpret_cast<Shared<V>*>((reinterpret_cast<std::uintptr_t>(raw) + 1023) & ~std::uintptr_t{1023});
+  Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
   if (threadIdx.x == 0) {
     for (int i = 0; i < V::kStages; ++i) {
       ptx::init_barrier(&s.full[i], 1);
@@ -295,7 +391,7 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_cons
   }
   __syncthreads();
   const Work w = work_of_block<V>(op);
-  const int group = threadIdx.x / 128;
+  const int group = ptx::warpgroup();
   if (group == kRowBlocks) {
     ptx::give_registers<40>();
     if (threadIdx.x == 128 * kRowBlocks) feed<V>(s, op, w);

@@ -7,17 +7,20 @@
 
 namespace tandem::cuda {
 
-// 256 columns re-read the activations least often, and gate and up need both halves in one block. Where that leaves
-// most multiprocessors idle, tiles are halved, then k is split over a cluster.
+// Gate and up need both halves of 256 columns in one block. Else such tiles re-read the activations least often, but
+// halves fill the last round of multiprocessors better; where they are few, k is split over a cluster.
 Fp8GemmPlan plan_fp8_gemm(std::int32_t experts, std::int32_t rows_max, std::int32_t n, std::int32_t k, bool swiglu) {
   TANDEM_CHECK(n > 0 && n % (swiglu ? 256 : 128) == 0 && k > 0 && k % 128 == 0,
                format("FP8 product with n = {} and k = {}", n, k));
-  constexpr int kEnough = 80;  // blocks that fill the memory of a Hopper GPU
+  constexpr int kMultiprocessors = 132, kEnough = 80;  // so many blocks draw the memory's whole bandwidth
+  const auto rounds = [](int blocks) { return (blocks + kMultiprocessors - 1) / kMultiprocessors; };
   const int row_tiles = experts * ((rows_max + 127) / 128);
-  const bool wide = swiglu || (n % 256 == 0 && row_tiles * (n / 256) >= kEnough);
+  const int narrow_blocks = row_tiles * (n / 128), wide_blocks = row_tiles * (n / 256);
+  const bool wide =
+      swiglu || (n % 256 == 0 && wide_blocks >= kEnough && 2 * rounds(wide_blocks) <= rounds(narrow_blocks));
   Fp8GemmPlan plan;
   plan.tile_columns = wide ? 256 : 128;
-  plan.blocks = row_tiles * (n / plan.tile_columns);
+  plan.blocks = wide ? wide_blocks : narrow_blocks;
   while (!wide && plan.split < 4 && plan.blocks < kEnough && k / 128 >= 8 * plan.split) {
     plan.split *= 2;
     plan.blocks *= 2;

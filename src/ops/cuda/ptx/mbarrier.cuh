@@ -46,10 +46,4 @@ __device__ inline void wait(std::uint64_t* barrier, std::uint32_t parity) {
       : "memory");
 }
 
-// A barrier of the block's hardware, for the threads that take part only.
-template <int kId, int kThreads>
-__device__ inline void sync_threads() {
-  asm volatile("bar.sync %0, %1;" ::"n"(kId), "n"(kThreads) : "memory");
-}
-
 }  // namespace tandem::ptx

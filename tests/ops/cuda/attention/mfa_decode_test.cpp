@@ -170,7 +170,7 @@ TEST_F(MfaTest, NanOfOneSequenceDoesNotReachAnother) {
   prepare.inv_freq = inv_freq.as<float>();
   prepare.rows = 3;
   run(prepare, nullptr);
-  const MfaSchedule schedule = schedule_mfa(std::vector<std::int32_t>{1, 1, 1}, {.blocks = 1});
+  const DecodeSchedule schedule = schedule_decode(std::vector<std::int32_t>{1, 1, 1}, {.blocks = 1});
   const DeviceMemory pieces = DeviceMemory::of(schedule.pieces);
   MfaDecode decode{};
   decode.out = out.as<std::uint16_t>();
@@ -182,7 +182,7 @@ TEST_F(MfaTest, NanOfOneSequenceDoesNotReachAnother) {
   decode.blocks_max = 1;
   decode.lengths = lengths.as<std::int32_t>();
   decode.scale = 1.f / 16;
-  decode.pieces = pieces.as<MfaPiece>();
+  decode.pieces = pieces.as<DecodePiece>();
   decode.blocks = schedule.blocks;
   decode.rounds = schedule.rounds;
   run(decode, nullptr);

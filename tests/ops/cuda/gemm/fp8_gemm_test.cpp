@@ -22,6 +22,7 @@ TEST(Fp8GemmPlan, FillsTheGpuWithTheShapesOfStep3) {
   EXPECT_EQ(plan(3, 128, 10240, 7168, true), "120 blocks of 128 x 256, k in 1");
   EXPECT_EQ(plan(3, 128, 7168, 5120, false), "84 blocks of 128 x 256, k in 1");
   EXPECT_EQ(plan(3, 256, 10240, 7168, true), "240 blocks of 128 x 256, k in 1");
+  EXPECT_EQ(plan(3, 256, 7168, 5120, false), "336 blocks of 128 x 128, k in 1");
   EXPECT_EQ(plan(1, 128, 2560, 7168, false), "80 blocks of 128 x 128, k in 4");
   EXPECT_EQ(plan(1, 128, 16384, 2048, false), "128 blocks of 128 x 128, k in 1");
   EXPECT_EQ(plan(1, 128, 7168, 16384, false), "112 blocks of 128 x 128, k in 2");

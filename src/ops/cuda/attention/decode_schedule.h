@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Who computes what in MFA decode: sequences are cut into pieces of whole pages, pieces are dealt to thread blocks, and
-// pieces of one sequence are merged afterwards. Host code: the CPU knows every length before the step is launched.
+// Who computes what in decode attention: sequences are cut into pieces of whole pages, pieces are dealt to thread
+// blocks, and pieces of one sequence are merged afterwards. Host code: the CPU knows every length before the step is
+// launched.
 //
 // Deterministic: cut at fixed positions, so that a row's bits do not depend on its neighbours. Otherwise the piece
 // length with the smallest estimated time is taken, often whole sequences.
@@ -15,20 +16,22 @@
 
 namespace tandem::cuda {
 
-struct MfaPiece {
+struct DecodePiece {
   std::int32_t sequence = 0;
   std::int32_t page_begin = 0, page_end = 0;
   std::int32_t partial = -1;  // where its unnormalised result goes; -1: it is the whole sequence and writes the output
 };
 
-struct MfaMerge {
+struct DecodeMerge {
   std::int32_t sequence;
   std::int32_t first_partial, count;
   std::int32_t reserved = 0;
 };
 
-// What the estimate needs to know of a GPU; microseconds.
-struct MfaCosts {
+inline constexpr int kDecodePageTokens = 64;
+
+// What the estimate needs to know of a GPU and a kernel; microseconds. These are of MFA with an FP8 cache.
+struct DecodeCosts {
   double page_memory = 0.0111;  // a page at the whole GPU's bandwidth
   double page_math = 1.0;       // a page in one block
   double piece = 2.0;           // start and end of a piece in its block
@@ -38,17 +41,17 @@ struct MfaCosts {
   int blocks_for_memory = 120;  // fewer blocks than this do not draw the whole bandwidth
 };
 
-struct MfaScheduleOptions {
-  int blocks = 132;  // multiprocessors
+struct DecodeScheduleOptions {
+  int blocks = 132;  // multiprocessors, or clusters of them
   bool deterministic = false;
-  MfaCosts costs{};
+  DecodeCosts costs{};
 };
 
-struct MfaSchedule {
+struct DecodeSchedule {
   static constexpr int kDeterministicPages = 32;
 
-  std::vector<MfaPiece> pieces;  // [rounds][blocks]; a block is done when it meets one without pages
-  std::vector<MfaMerge> merges;
+  std::vector<DecodePiece> pieces;  // [rounds][blocks]; a block is done when it meets one without pages
+  std::vector<DecodeMerge> merges;
   int blocks = 0, rounds = 0;
   int piece_count = 0;  // that have pages
   int partials = 0;
@@ -61,6 +64,6 @@ struct MfaSchedule {
 };
 
 // lengths: tokens of each sequence, at least 1.
-MfaSchedule schedule_mfa(std::span<const std::int32_t> lengths, const MfaScheduleOptions& options);
+DecodeSchedule schedule_decode(std::span<const std::int32_t> lengths, const DecodeScheduleOptions& options);
 
 }  // namespace tandem::cuda

@@ -1,16 +1,19 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Adds the partial results of a sequence that was cut. A partial is [32][128] float4, as the decode kernel's registers
-// have it.
+// The merge kernel of decode_merge.h.
 //
 // kLanes groups of threads take every kLanes-th partial and add up in a fixed order, so bits depend on the number of
 // partials and kLanes alone. Bound by L2: partials were just written.
 #pragma once
 
-#include "ops/cuda/attention/mfa_decode.cuh"
+#include <cuda_bf16.h>
 
-namespace tandem::cuda::mfa {
+#include "ops/cuda/attention/decode_merge.h"
+#include "ops/cuda/attention/online_softmax.cuh"
+#include "ops/cuda/ptx/dependent_launch.cuh"
+
+namespace tandem::cuda::decode {
 
 inline constexpr int kMergeThreads = 256;
 
@@ -19,12 +22,12 @@ __device__ inline float4 scaled_sum(float4 sum, float4 x, float scale0, float sc
                      fmaf(x.w, scale1, sum.w));
 }
 
-// weights[head][partial], for the heads that the block's elements belong to.
+// weights[head][partial], for the heads that the block's elements belong to. stride: from partial to partial.
 template <int kHeads>
-__device__ inline void weigh(float* weights, const float2* stats, int count) {
+__device__ inline void weigh(float* weights, const float2* stats, int stride, int count) {
   // All loads first, then a few threads for each head.
   for (int i = threadIdx.x; i < count * kHeads; i += kMergeThreads) {
-    const float2 x = stats[i / kHeads * 64 + i % kHeads];
+    const float2 x = stats[i / kHeads * stride + i % kHeads];
     weights[i % kHeads * count + i / kHeads] = x.x;
     weights[(kHeads + i % kHeads) * count + i / kHeads] = x.y;
   }
@@ -48,28 +51,33 @@ inline constexpr std::size_t merge_shared_bytes(int lanes, int count_max) {
   return static_cast<std::size_t>(lanes == 1 ? 64 : 16) * 2 * count_max * sizeof(float);
 }
 
-// Grid: (elements of a partial / elements of a block, merges).
+// Grid: (elements of a unit / elements of a block, merges, units).
 template <int kLanes>
-__global__ void __launch_bounds__(kMergeThreads) merge_partials(const __grid_constant__ MfaDecode op) {
+__global__ void __launch_bounds__(kMergeThreads) merge_partials(const __grid_constant__ DecodeMerging op) {
   constexpr int kElements = kMergeThreads / kLanes;  // float4
-  constexpr int kStride = kMfaPartialFloats / 4;
+  constexpr int kUnit = kDecodePartialFloats / 4;
   constexpr int kAhead = 8;
   // A block covers whole warps of the decode kernel; each owns 16 heads.
   constexpr int kHeads = kElements >= 128 ? 64 : kElements / 32 * 16;
   extern __shared__ float weights[];
   __shared__ float4 lane_sums[kLanes][kElements];
-  const MfaMerge merge = op.merges[blockIdx.y];
+  const DecodeMerge merge = op.merges[blockIdx.y];
+  const int units = op.shape.units(), unit = static_cast<int>(blockIdx.z), stride = units * kUnit;
+  const int head_group = unit / op.shape.column_groups, column_group = unit % op.shape.column_groups;
   ptx::wait_for_previous_kernel();
   ptx::let_next_kernel_start();
   const int lane = threadIdx.x / kElements, element = blockIdx.x * kElements + threadIdx.x % kElements;
-  const float4* from = reinterpret_cast<const float4*>(op.partials) + merge.first_partial * kStride + element;
+  const float4* from = reinterpret_cast<const float4*>(op.partials) +
+                       (static_cast<std::size_t>(merge.first_partial) * units + unit) * kUnit + element;
   float4 ahead[kAhead];  // on their way while the weights are computed
 #pragma unroll
   for (int i = 0; i < kAhead; ++i)
-    if (lane + i * kLanes < merge.count) ahead[i] = __ldcg(&from[(lane + i * kLanes) * kStride]);
+    if (lane + i * kLanes < merge.count) ahead[i] = __ldcg(&from[(lane + i * kLanes) * stride]);
   const int head_begin = blockIdx.x * kElements % 128 / 32 * 16;
-  weigh<kHeads>(weights, reinterpret_cast<const float2*>(op.partial_stats) + merge.first_partial * 64 + head_begin,
-                merge.count);
+  weigh<kHeads>(weights,
+                reinterpret_cast<const float2*>(op.partial_stats) +
+                    (merge.first_partial * op.shape.head_groups + head_group) * 64 + head_begin,
+                64 * op.shape.head_groups, merge.count);
   __syncthreads();
   const int thread = element % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
   const float* weights0 = weights + (row - head_begin) * merge.count;
@@ -82,7 +90,7 @@ __global__ void __launch_bounds__(kMergeThreads) merge_partials(const __grid_con
   }
 #pragma unroll 8
   for (int p = lane + kAhead * kLanes; p < merge.count; p += kLanes)
-    sum = scaled_sum(sum, __ldcg(&from[p * kStride]), weights0[p], weights1[p]);
+    sum = scaled_sum(sum, __ldcg(&from[p * stride]), weights0[p], weights1[p]);
   if constexpr (kLanes > 1) {
     lane_sums[lane][threadIdx.x % kElements] = sum;
     __syncthreads();
@@ -90,10 +98,11 @@ __global__ void __launch_bounds__(kMergeThreads) merge_partials(const __grid_con
 #pragma unroll
     for (int i = 1; i < kLanes; ++i) sum = scaled_sum(sum, lane_sums[i][threadIdx.x], 1.f, 1.f);
   }
-  std::uint16_t* at =
-      op.out + (static_cast<std::size_t>(merge.sequence) * 64 + row) * 256 + element / 128 * 8 + 2 * quad;
+  const int width = 256 * op.shape.column_groups;
+  const std::size_t out_row = (static_cast<std::size_t>(merge.sequence) * op.shape.head_groups + head_group) * 64 + row;
+  std::uint16_t* at = op.out + out_row * width + column_group * 256 + element / 128 * 8 + 2 * quad;
   *reinterpret_cast<__nv_bfloat162*>(at) = __floats2bfloat162_rn(sum.x, sum.y);
-  *reinterpret_cast<__nv_bfloat162*>(at + 8 * 256) = __floats2bfloat162_rn(sum.z, sum.w);
+  *reinterpret_cast<__nv_bfloat162*>(at + 8 * width) = __floats2bfloat162_rn(sum.z, sum.w);
 }
 
-}  // namespace tandem::cuda::mfa
+}  // namespace tandem::cuda::decode

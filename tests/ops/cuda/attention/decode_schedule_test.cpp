@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-#include "ops/cuda/attention/mfa_schedule.h"
+#include "ops/cuda/attention/decode_schedule.h"
 
 #include <gtest/gtest.h>
 
@@ -15,22 +15,22 @@ namespace {
 using Lengths = std::vector<std::int32_t>;
 
 // Every page of every sequence exactly once; partials of a cut sequence consecutive and in order.
-void expect_whole(const Lengths& lengths, const MfaSchedule& schedule, int blocks) {
+void expect_whole(const Lengths& lengths, const DecodeSchedule& schedule, int blocks) {
   ASSERT_LE(schedule.blocks, blocks);
   ASSERT_EQ(schedule.pieces.size(), static_cast<std::size_t>(schedule.blocks) * schedule.rounds);
-  std::map<std::int32_t, std::vector<MfaPiece>> by_sequence;
+  std::map<std::int32_t, std::vector<DecodePiece>> by_sequence;
   for (int block = 0; block < schedule.blocks; ++block)
     for (int round = 0; round < schedule.rounds; ++round) {  // as a block of the kernel goes through them
-      const MfaPiece& piece = schedule.pieces[static_cast<std::size_t>(round * schedule.blocks + block)];
+      const DecodePiece& piece = schedule.pieces[static_cast<std::size_t>(round * schedule.blocks + block)];
       if (piece.page_begin >= piece.page_end) break;
       by_sequence[piece.sequence].push_back(piece);
     }
   ASSERT_EQ(by_sequence.size(), lengths.size());
-  std::map<std::int32_t, MfaMerge> merges;
-  for (const MfaMerge& merge : schedule.merges) merges[merge.sequence] = merge;
+  std::map<std::int32_t, DecodeMerge> merges;
+  for (const DecodeMerge& merge : schedule.merges) merges[merge.sequence] = merge;
   int partials = 0;
   for (auto& [sequence, pieces] : by_sequence) {
-    std::ranges::sort(pieces, {}, &MfaPiece::page_begin);
+    std::ranges::sort(pieces, {}, &DecodePiece::page_begin);
     int next = 0;
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       EXPECT_EQ(pieces[i].page_begin, next);
@@ -51,7 +51,7 @@ void expect_whole(const Lengths& lengths, const MfaSchedule& schedule, int block
   EXPECT_EQ(schedule.partials, partials);
 }
 
-TEST(MfaSchedule, EveryPageIsComputedOnce) {
+TEST(DecodeSchedule, EveryPageIsComputedOnce) {
   std::mt19937 random(1);
   for (int round = 0; round < 60; ++round) {
     Lengths lengths;
@@ -60,38 +60,38 @@ TEST(MfaSchedule, EveryPageIsComputedOnce) {
       lengths.push_back(static_cast<std::int32_t>(1 + random() % longest));
     const int blocks = static_cast<int>(1 + random() % 140);
     for (const bool deterministic : {false, true})
-      expect_whole(lengths, schedule_mfa(lengths, {.blocks = blocks, .deterministic = deterministic}), blocks);
+      expect_whole(lengths, schedule_decode(lengths, {.blocks = blocks, .deterministic = deterministic}), blocks);
   }
 }
 
-TEST(MfaSchedule, NothingIsNothing) {
-  const MfaSchedule schedule = schedule_mfa({}, {});
+TEST(DecodeSchedule, NothingIsNothing) {
+  const DecodeSchedule schedule = schedule_decode({}, {});
   EXPECT_EQ(schedule.blocks, 0);
   EXPECT_TRUE(schedule.pieces.empty());
 }
 
-TEST(MfaSchedule, CutsOnlyWhereItPays) {
-  EXPECT_EQ(schedule_mfa(Lengths(128, 4096), {}).partials, 0);  // bound by memory with 128 of 132 blocks
-  EXPECT_EQ(schedule_mfa(Lengths(256, 2048), {}).partials, 0);
-  EXPECT_EQ(schedule_mfa(Lengths(64, 8192), {}).blocks, 128);
-  EXPECT_GE(schedule_mfa(Lengths(1, 32768), {}).blocks, 60);
-  EXPECT_GE(schedule_mfa(Lengths(8, 32768), {}).blocks, 80);
-  EXPECT_EQ(schedule_mfa(Lengths(1, 64), {}).partials, 0);
+TEST(DecodeSchedule, CutsOnlyWhereItPays) {
+  EXPECT_EQ(schedule_decode(Lengths(128, 4096), {}).partials, 0);  // bound by memory with 128 of 132 blocks
+  EXPECT_EQ(schedule_decode(Lengths(256, 2048), {}).partials, 0);
+  EXPECT_EQ(schedule_decode(Lengths(64, 8192), {}).blocks, 128);
+  EXPECT_GE(schedule_decode(Lengths(1, 32768), {}).blocks, 60);
+  EXPECT_GE(schedule_decode(Lengths(8, 32768), {}).blocks, 80);
+  EXPECT_EQ(schedule_decode(Lengths(1, 64), {}).partials, 0);
 }
 
-TEST(MfaSchedule, ALongSequenceAmongShortOnesIsSpread) {
+TEST(DecodeSchedule, ALongSequenceAmongShortOnesIsSpread) {
   Lengths lengths(40, 256);
   lengths.push_back(65536);
-  const MfaSchedule schedule = schedule_mfa(lengths, {});
+  const DecodeSchedule schedule = schedule_decode(lengths, {});
   EXPECT_GE(schedule.blocks, 80);
   EXPECT_LE(schedule.piece_pages, 24);
 }
 
-TEST(MfaSchedule, FixedCutsDoNotDependOnNeighbours) {
+TEST(DecodeSchedule, FixedCutsDoNotDependOnNeighbours) {
   const auto cuts = [](const Lengths& lengths, int blocks) {
-    const MfaSchedule schedule = schedule_mfa(lengths, {.blocks = blocks, .deterministic = true});
+    const DecodeSchedule schedule = schedule_decode(lengths, {.blocks = blocks, .deterministic = true});
     std::vector<std::pair<int, int>> result;
-    for (const MfaPiece& piece : schedule.pieces)
+    for (const DecodePiece& piece : schedule.pieces)
       if (piece.sequence == 0 && piece.page_begin < piece.page_end)
         result.emplace_back(piece.page_begin, piece.page_end);
     std::ranges::sort(result);
@@ -106,8 +106,8 @@ TEST(MfaSchedule, FixedCutsDoNotDependOnNeighbours) {
   EXPECT_EQ(cuts(lengths, 20), alone);
 }
 
-TEST(MfaSchedule, SaysWhatItIs) {
-  EXPECT_EQ(schedule_mfa(Lengths(2, 64), {}).to_string(),
+TEST(DecodeSchedule, SaysWhatItIs) {
+  EXPECT_EQ(schedule_decode(Lengths(2, 64), {}).to_string(),
             "2 blocks, 2 pieces of at most 1 pages, 0 sequences merged from 0 partials, about 3 us");
 }
 

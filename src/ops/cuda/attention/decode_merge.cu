@@ -1,0 +1,21 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cuda/attention/decode_merge.cuh"
+#include "ops/cuda/launch.cuh"
+
+namespace tandem::cuda {
+
+void run(const DecodeMerging& op, Stream stream) {
+  if (op.merge_count == 0) return;
+  const auto merges = static_cast<unsigned>(op.merge_count), units = static_cast<unsigned>(op.shape.units());
+  // Few sequences of many pieces leave too few threads otherwise. Bits depend on it, so not in deterministic mode.
+  if (!op.deterministic && op.merge_count_max > 16)
+    launch_dependent(decode::merge_partials<8>, dim3(128, merges, units), decode::kMergeThreads,
+                     decode::merge_shared_bytes(8, op.merge_count_max), stream, op);
+  else
+    launch_dependent(decode::merge_partials<1>, dim3(16, merges, units), decode::kMergeThreads,
+                     decode::merge_shared_bytes(1, op.merge_count_max), stream, op);
+}
+
+}  // namespace tandem::cuda

@@ -1,0 +1,38 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Adds up the partial results of sequences that a schedule cut. A partial result consists of units, 64 heads by 256
+// columns each, as the decode kernels' registers have them: float4 [32][128 threads].
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ops/cuda/attention/decode_schedule.h"
+#include "ops/cuda/stream.h"
+
+namespace tandem::cuda {
+
+// Of a sequence's output: [64 · head_groups, 256 · column_groups].
+struct DecodeMergeShape {
+  std::int32_t head_groups = 1, column_groups = 1;
+  constexpr int units() const { return head_groups * column_groups; }
+};
+
+// Everything points to device memory.
+struct DecodeMerging {
+  std::uint16_t* out;          // bf16 [sequences, 64 · head_groups, 256 · column_groups]
+  const float* partials;       // [partials, head_groups, column_groups, 64 · 256], not normalised
+  const float* partial_stats;  // [partials, head_groups, 64, 2]: maximum (base 2) and sum of each head
+  const DecodeMerge* merges;   // [merge_count]
+  std::int32_t merge_count, merge_count_max;
+  DecodeMergeShape shape;
+  bool deterministic;  // one order of sums, whatever merge_count_max is
+};
+
+inline constexpr std::size_t kDecodePartialFloats = 64 * 256;
+inline constexpr std::size_t kDecodePartialStatsFloats = 64 * 2;
+
+void run(const DecodeMerging& op, Stream stream);
+
+}  // namespace tandem::cuda

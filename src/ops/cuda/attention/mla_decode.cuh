@@ -1,0 +1,459 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The MLA decode kernel.
+//
+// Shape: two neighbouring blocks walk the same pieces of sequences (decode_schedule.h), 64 heads each; the second of
+// them finds the pages in the L2 cache. A block has room for two pages. Of two math warpgroups the first computes the
+// scores of the even pages, the second those of the odd ones; the 64 x 512 output does not fit one's registers, so the
+// first keeps the left 256 columns and the second the right ones, and each gives the other its probabilities through
+// shared memory. While one waits for its scores the other computes exponentials, and the second computes its own while
+// the values of the even page are added.
+//
+// Maxima pass through both in page order, so both rescale alike and sums are those of pages in order.
+//
+// The last tile of the queries lives in registers; its memory holds the probabilities of odd pages.
+//
+// Bound by the tensor cores: 4,352 cycles for two pages of 64 heads, more in truth, as scores of 64 tokens read shared
+// memory at its full rate. One fetch for both blocks by multicast copies was tried: on an H200 they deliver 5.8 TB/s
+// from the L2 cache, and 4.1 from memory, where two plain copies deliver 9. So was a third math warpgroup for the
+// scores alone, which then waits for itself. Measured: docs/performance.md.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include "ops/cuda/attention/mla_decode.h"
+#include "ops/cuda/attention/online_softmax.cuh"
+#include "ops/cuda/ptx/block.cuh"
+#include "ops/cuda/ptx/bulk_copy.cuh"
+#include "ops/cuda/ptx/dependent_launch.cuh"
+#include "ops/cuda/ptx/mbarrier.cuh"
+#include "ops/cuda/ptx/wgmma.cuh"
+
+namespace tandem::cuda::mla {
+
+inline constexpr int kMathThreads = 256;
+inline constexpr int kThreads = kMathThreads + 128;
+inline constexpr int kHalves = 2;  // of the heads, a block each
+inline constexpr int kTile = MlaPage::kTileBytes;
+
+// A page comes in four portions of two tiles, the tile of rotated keys with the first, so that scores begin when the
+// first portion is there. It goes in two parts: what one warpgroup alone reads comes first, as it is free again first.
+//   even page  part 0: tiles 0-3 and 8   part 1: tiles 4-7
+//   odd page   part 0: tiles 4-7 and 8   part 1: tiles 0-3
+struct alignas(1024) Shared {
+  std::uint8_t q[MlaPage::kBytes];
+  std::uint8_t page[2][MlaPage::kBytes];
+  std::uint8_t even_probabilities[kTile];
+  float maximum[2][2][64];  // [pair of pages % 2][page % 2]
+  float sum[2][64];
+  std::uint64_t full[2][4], free[2][2];  // [page % 2][portion], [page % 2][part]
+  std::uint64_t q_full, q_free, rotated_q_free;
+  std::uint64_t maximum_full;          // of the even page
+  std::uint64_t p_full[2], p_free[2];  // probabilities, and with them the maximum
+  __device__ std::uint8_t* probabilities(int slot) { return slot == 0 ? even_probabilities : q + 8 * kTile; }
+};
+
+__device__ inline constexpr int first_tile(int slot, int portion) {
+  return 4 * ((slot + portion / 2) % 2) + 2 * (portion % 2);
+}
+
+__device__ inline DecodePiece piece_of_round(const MlaDecode& op, int round) {
+  if (round >= op.rounds) return {};
+  const int pairs = static_cast<int>(gridDim.x) / kHalves;
+  return op.pieces[round * pairs + static_cast<int>(blockIdx.x) / kHalves];
+}
+
+__device__ inline void feed_part(Shared& s, const std::uint8_t* page, int slot, int part) {
+#pragma unroll
+  for (int portion = 2 * part; portion < 2 * part + 2; ++portion) {
+    const int tiles = first_tile(slot, portion) * kTile;
+    std::uint64_t* full = &s.full[slot][portion];
+    ptx::arrive_expecting(full, (portion == 0 ? 3 : 2) * kTile);
+    ptx::bulk_load(s.page[slot] + tiles, page + tiles, 2 * kTile, full);
+    if (portion == 0) ptx::bulk_load(s.page[slot] + 8 * kTile, page + 8 * kTile, kTile, full);
+  }
+}
+
+// One lane loads; the others fetch the block table ahead for it.
+__device__ inline void feed(Shared& s, const MlaDecode& op, int half) {
+  const int lane = threadIdx.x % 32;
+  int uses[2] = {0, 0};
+  ptx::wait_for_previous_kernel();
+  DecodePiece piece = piece_of_round(op, 0);
+  for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
+    const std::int32_t* table = op.block_table + static_cast<std::size_t>(piece.sequence) * op.blocks_max;
+    const int pages = piece.page_end - piece.page_begin;
+    const std::uint8_t* queries = op.q_tiles + static_cast<std::size_t>(piece.sequence) * MlaPage::kQueryBytes +
+                                  static_cast<std::size_t>(half) * MlaPage::kBytes;
+    if (lane == 0) {
+      if (round > 0) ptx::wait(&s.q_free, (round - 1) & 1);
+      ptx::arrive_expecting(&s.q_full, MlaPage::kBytes);
+      ptx::bulk_load(s.q, queries, 8 * kTile, &s.q_full);
+    }
+    std::int32_t blocks = 0;
+    for (int p = 0; p <= pages; ++p) {
+      if (lane == 0 && p == min(pages, 2)) {  // the first pages of a piece need not wait for the end of the last one
+        if (round > 0) ptx::wait(&s.rotated_q_free, (round - 1) & 1);
+        ptx::bulk_load(s.q + 8 * kTile, queries + 8 * kTile, kTile, &s.q_full);
+      }
+      if (p == pages) break;
+      if (p % 32 == 0 && p + lane < pages) blocks = table[piece.page_begin + p + lane];
+      const std::int32_t block = __shfl_sync(~0u, blocks, p % 32);
+      if (lane != 0) continue;
+      const int slot = p & 1;
+      const std::uint8_t* page = op.pages + static_cast<std::size_t>(block) * op.page_stride;
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        if (uses[slot] > 0) ptx::wait(&s.free[slot][part], (uses[slot] - 1) & 1);
+        feed_part(s, page, slot, part);
+      }
+      ++uses[slot];
+    }
+  }
+}
+
+// After what this warp did with shared memory.
+__device__ inline void arrive_as_warp(std::uint64_t* barrier) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) ptx::arrive(barrier);
+}
+
+// One math warpgroup's state. Thread: heads row and row + 8, columns 256 group + 8 j + 2 quad and the next.
+struct Rows {
+  float out[128];
+  float maximum[2], sum[2];         // sum over this thread's columns only
+  std::uint32_t rotated_query[16];  // the last tile of the queries as A operand
+
+  // The maximum has become another one; what was added up so far counts less.
+  __device__ void rescale(const float (&next)[2]) {
+    float keep[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      keep[r] = exp2_fast(maximum[r] - next[r]);
+      maximum[r] = next[r];
+      sum[r] *= keep[r];
+    }
+    if (__any_sync(~0u, keep[0] < 1.f || keep[1] < 1.f)) {
+#pragma unroll
+      for (int i = 0; i < 128; ++i) out[i] *= keep[(i >> 1) & 1];
+    }
+  }
+};
+
+template <int kSlot>
+__device__ inline void scores(Shared& s, int use, const Rows& rows, float (&c)[32]) {
+  const ptx::Descriptor q = ptx::descriptor(ptx::shared_address(s.q), 1024, ptx::Swizzle::k128);
+  const ptx::Descriptor page = ptx::descriptor(ptx::shared_address(s.page[kSlot]), 1024, ptx::Swizzle::k128);
+#pragma unroll
+  for (int portion = 0; portion < 4; ++portion) {
+    ptx::wait(&s.full[kSlot][portion], use & 1);
+    if (portion == 0) ptx::pin(c);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int at = (first_tile(kSlot, portion) + i / 4) * kTile + i % 4 * 32;
+      ptx::wgmma_bf16_n64(c, q + at, page + at, portion > 0 || i > 0);
+    }
+    if (portion > 0) continue;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) ptx::wgmma_bf16_n64(c, rows.rotated_query + 4 * i, page + (8 * kTile + 32 * i), true);
+  }
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<0>();
+  ptx::pin(c);
+}
+
+// Masks, and the larger of maximum and this page's scores, for both rows.
+__device__ inline void page_maximum(float (&c)[32], float scale, int tokens, const float (&maximum)[2],
+                                    float (&next)[2]) {
+  const int quad = threadIdx.x & 3;
+  if (tokens < MlaPage::kTokens) {
+#pragma unroll
+    for (int i = 0; i < 32; ++i)
+      if (8 * (i >> 2) + 2 * quad + (i & 1) >= tokens) c[i] = -INFINITY;
+  }
+  next[0] = maximum[0];
+  next[1] = maximum[1];
+#pragma unroll
+  for (int i = 0; i < 32; ++i) next[(i >> 1) & 1] = fmaxf(next[(i >> 1) & 1], c[i] * scale);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    next[r] = fmaxf(next[r], __shfl_xor_sync(~0u, next[r], 1));
+    next[r] = fmaxf(next[r], __shfl_xor_sync(~0u, next[r], 2));
+  }
+}
+
+// Scores become probabilities in bf16: A operand in p, and for the other group in shared memory.
+__device__ inline void exponentials(const float (&c)[32], float scale, const float (&maximum)[2],
+                                    std::uint32_t (&p)[16], float (&sum)[2]) {
+#pragma unroll
+  for (int j = 0; j < 8; ++j) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float a = exp2_fast(fmaf(c[4 * j + 2 * r], scale, -maximum[r]));
+      const float b = exp2_fast(fmaf(c[4 * j + 2 * r + 1], scale, -maximum[r]));
+      sum[r] += a + b;
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+      p[2 * j + r] = *reinterpret_cast<const std::uint32_t*>(&pair);
+    }
+  }
+}
+
+__device__ inline void share_probabilities(std::uint8_t* tile, const std::uint32_t (&p)[16], int row, int quad) {
+  const std::uint32_t first = MlaPage::offset(row, 2 * quad);  // columns 8 j change the chunk alone, which is xored
+#pragma unroll
+  for (int j = 0; j < 8; ++j) {
+    std::uint8_t* at = tile + (first ^ 16 * j);
+    *reinterpret_cast<std::uint32_t*>(at) = p[2 * j];
+    *reinterpret_cast<std::uint32_t*>(at + 8 * 128) = p[2 * j + 1];
+  }
+  ptx::fence_async_proxy();
+}
+
+// out += probabilities · four tiles of values, with the probabilities of this group (registers) …
+__device__ inline void issue_values(Rows& rows, const std::uint32_t (&p)[16], std::uint32_t values) {
+  const ptx::Descriptor v = ptx::descriptor_of_columns(values, 1024, kTile);
+  ptx::pin(rows.out);
+  ptx::wgmma_fence();
+#pragma unroll
+  for (int i = 0; i < 4; ++i) ptx::wgmma_bf16_n256_columns(rows.out, p + 4 * i, v + 2048 * i, true);
+  ptx::wgmma_commit();
+}
+
+// … and with those of the other (shared memory).
+__device__ inline void issue_values(Rows& rows, std::uint32_t probabilities, std::uint32_t values) {
+  const ptx::Descriptor p = ptx::descriptor(probabilities, 1024, ptx::Swizzle::k128);
+  const ptx::Descriptor v = ptx::descriptor_of_columns(values, 1024, kTile);
+  ptx::pin(rows.out);
+  ptx::wgmma_fence();
+#pragma unroll
+  for (int i = 0; i < 4; ++i) ptx::wgmma_bf16_n256_columns(rows.out, p + 32 * i, v + 2048 * i, true);
+  ptx::wgmma_commit();
+}
+
+__device__ inline void finish_values(Rows& rows) {
+  ptx::wgmma_wait<0>();
+  ptx::pin(rows.out);
+}
+
+// Four lanes hold two columns each of four blocks of eight, 16 bytes apart in x; afterwards a block of eight each, in
+// bf16.
+__device__ inline uint4 gather_columns(const float* x, float scale, int quad) {
+  std::uint32_t word[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(x[4 * i] * scale, x[4 * i + 1] * scale);
+    word[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
+  }
+#pragma unroll
+  for (int bit = 1; bit <= 2; bit <<= 1) {  // transposes 4 x 4, one bit of the index at a time
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (i & bit) continue;
+      const bool upper = (quad & bit) != 0;
+      const std::uint32_t received = __shfl_xor_sync(~0u, upper ? word[i] : word[i | bit], bit);
+      if (upper)
+        word[i] = received;
+      else
+        word[i | bit] = received;
+    }
+  }
+  return make_uint4(word[0], word[1], word[2], word[3]);
+}
+
+// The output of a piece, normalised, or as a partial result.
+__device__ inline void end_piece(Shared& s, const MlaDecode& op, const DecodePiece& piece, int group, int half,
+                                 Rows& rows) {
+  const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    rows.sum[r] += __shfl_xor_sync(~0u, rows.sum[r], 1);
+    rows.sum[r] += __shfl_xor_sync(~0u, rows.sum[r], 2);
+    if (quad == 0) s.sum[group][row + 8 * r] = rows.sum[r];
+  }
+  ptx::sync_threads(1, kMathThreads);
+  const float sum[2] = {s.sum[0][row] + s.sum[1][row], s.sum[0][row + 8] + s.sum[1][row + 8]};
+  if (piece.partial < 0) {
+    const float scale[2] = {1.f / sum[0], 1.f / sum[1]};
+    std::uint16_t* out =
+        op.out + (static_cast<std::size_t>(piece.sequence) * MlaPage::kHeads + half * 64 + row) * MlaPage::kLatent +
+        256 * group + 8 * quad;
+#pragma unroll
+    for (int j = 0; j < 32; j += 4) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        *reinterpret_cast<uint4*>(out + 8 * j + r * 8 * MlaPage::kLatent) =
+            gather_columns(&rows.out[4 * j + 2 * r], scale[r], quad);
+    }
+  } else {
+    const std::size_t head_group = static_cast<std::size_t>(piece.partial) * 2 + half;
+    float4* partial = reinterpret_cast<float4*>(op.partials + (head_group * 2 + group) * kDecodePartialFloats);
+#pragma unroll
+    for (int j = 0; j < 32; ++j)
+      partial[j * 128 + thread] =
+          make_float4(rows.out[4 * j], rows.out[4 * j + 1], rows.out[4 * j + 2], rows.out[4 * j + 3]);
+    if (group == 0 && quad == 0) {
+      float2* stats = reinterpret_cast<float2*>(op.partial_stats) + head_group * 64 + row;
+      stats[0] = make_float2(rows.maximum[0], sum[0]);
+      stats[8] = make_float2(rows.maximum[1], sum[1]);
+    }
+  }
+  ptx::sync_threads(1, kMathThreads);  // sums are read
+}
+
+// What both groups know while they walk a piece.
+struct Walk {
+  float scale;             // of the scores, for base 2
+  int row, quad;           // of this thread
+  int uses[2] = {0, 0};    // pages that have gone through either slot
+  bool last_pair = false;  // of the piece: nobody reads its queries again
+};
+
+__device__ inline void read_maximum(const Shared& s, int pair, int slot, int row, float (&maximum)[2]) {
+  maximum[0] = s.maximum[pair & 1][slot][row];
+  maximum[1] = s.maximum[pair & 1][slot][row + 8];
+}
+
+__device__ inline void write_maximum(Shared& s, int pair, int slot, const Walk& w, const float (&maximum)[2]) {
+  if (w.quad != 0) return;
+  s.maximum[pair & 1][slot][w.row] = maximum[0];
+  s.maximum[pair & 1][slot][w.row + 8] = maximum[1];
+}
+
+// The first group: scores of the even page, values of both pages' left half. tokens: from the even page on.
+__device__ inline void even_group(Shared& s, const Walk& w, int tokens, Rows& rows) {
+  const int even = w.uses[0], odd = w.uses[1];
+  std::uint32_t p[16];
+  {
+    float c[32], next[2];
+    scores<0>(s, even, rows, c);
+    if (w.last_pair) arrive_as_warp(&s.q_free);
+    page_maximum(c, w.scale, tokens, rows.maximum, next);
+    write_maximum(s, even, 0, w, next);
+    arrive_as_warp(&s.maximum_full);
+    rows.rescale(next);
+    exponentials(c, w.scale, rows.maximum, p, rows.sum);
+  }
+  if (even > 0) ptx::wait(&s.p_free[0], (even - 1) & 1);
+  share_probabilities(s.probabilities(0), p, w.row, w.quad);
+  arrive_as_warp(&s.p_full[0]);
+  issue_values(rows, p, ptx::shared_address(s.page[0]));
+  finish_values(rows);
+  arrive_as_warp(&s.free[0][0]);
+  if (tokens <= MlaPage::kTokens) return;
+  ptx::wait(&s.p_full[1], odd & 1);
+  float next[2];
+  read_maximum(s, even, 1, w.row, next);
+  rows.rescale(next);
+  issue_values(rows, ptx::shared_address(s.probabilities(1)), ptx::shared_address(s.page[1]));
+  finish_values(rows);
+  arrive_as_warp(&s.free[1][1]);
+  arrive_as_warp(&s.p_free[1]);
+}
+
+// The second group: scores of the odd page, values of both pages' right half.
+__device__ inline void odd_group(Shared& s, const Walk& w, int tokens, Rows& rows) {
+  const int even = w.uses[0], odd = w.uses[1];
+  const bool has_odd = tokens > MlaPage::kTokens;
+  float c[32], maximum[2], sum[2] = {0, 0};
+  std::uint32_t p[16];
+  if (has_odd) scores<1>(s, odd, rows, c);
+  if (w.last_pair) arrive_as_warp(&s.q_free);
+  ptx::wait(&s.maximum_full, even & 1);
+  read_maximum(s, even, 0, w.row, maximum);
+  rows.rescale(maximum);
+  ptx::wait(&s.p_full[0], even & 1);
+  issue_values(rows, ptx::shared_address(s.probabilities(0)), ptx::shared_address(s.page[0]) + 4 * kTile);
+  if (has_odd) {
+    page_maximum(c, w.scale, tokens - MlaPage::kTokens, rows.maximum, maximum);
+    write_maximum(s, even, 1, w, maximum);
+    exponentials(c, w.scale, maximum, p, sum);
+    if (odd > 0) ptx::wait(&s.p_free[1], (odd - 1) & 1);
+    share_probabilities(s.probabilities(1), p, w.row, w.quad);
+    arrive_as_warp(&s.p_full[1]);
+  }
+  finish_values(rows);
+  arrive_as_warp(&s.free[0][1]);
+  arrive_as_warp(&s.p_free[0]);
+  if (!has_odd) return;
+  rows.rescale(maximum);
+  rows.sum[0] += sum[0];
+  rows.sum[1] += sum[1];
+  issue_values(rows, p, ptx::shared_address(s.page[1]) + 4 * kTile);
+  finish_values(rows);
+  arrive_as_warp(&s.free[1][0]);
+}
+
+__device__ inline void begin_piece(Shared& s, int round, const Walk& w, Rows& rows) {
+#pragma unroll
+  for (int i = 0; i < 128; ++i) rows.out[i] = 0;
+  rows.maximum[0] = rows.maximum[1] = kMinusInfinity;
+  rows.sum[0] = rows.sum[1] = 0;
+  ptx::wait(&s.q_full, round & 1);
+  const std::uint8_t* tile = s.q + 8 * kTile;
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {  // registers of step i / 4: rows row and row + 8 at k, then at k + 8
+    const int head = w.row + 8 * (i & 1), k = 16 * (i >> 2) + 8 * ((i >> 1) & 1) + 2 * w.quad;
+    rows.rotated_query[i] = *reinterpret_cast<const std::uint32_t*>(tile + MlaPage::offset(head, k));
+  }
+  ptx::sync_threads(1, kMathThreads);  // from here on the tile holds probabilities
+}
+
+template <int kGroup>
+__device__ inline void compute(Shared& s, const MlaDecode& op, int half) {
+  const int thread = threadIdx.x % 128;
+  Walk w{.scale = op.scale * kLog2E, .row = thread / 32 * 16 + (thread % 32 >> 2), .quad = thread & 3};
+  Rows rows;
+  DecodePiece piece = piece_of_round(op, 0);
+  for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
+    const int end = min(op.lengths[piece.sequence], piece.page_end * MlaPage::kTokens);
+    begin_piece(s, round, w, rows);
+    for (int token = piece.page_begin * MlaPage::kTokens; token < end; token += 2 * MlaPage::kTokens) {
+      w.last_pair = end - token <= 2 * MlaPage::kTokens;
+      if constexpr (kGroup == 0)
+        even_group(s, w, end - token, rows);
+      else
+        odd_group(s, w, end - token, rows);
+      ++w.uses[0];
+      if (end - token > MlaPage::kTokens) ++w.uses[1];
+    }
+    arrive_as_warp(&s.rotated_q_free);
+    end_piece(s, op, piece, kGroup, half, rows);
+  }
+}
+
+__device__ inline void init_barriers(Shared& s) {
+  for (int slot = 0; slot < 2; ++slot) {
+    for (int portion = 0; portion < 4; ++portion) ptx::init_barrier(&s.full[slot][portion], 1);
+    for (int part = 0; part < 2; ++part) ptx::init_barrier(&s.free[slot][part], 4);
+    ptx::init_barrier(&s.p_full[slot], 4);
+    ptx::init_barrier(&s.p_free[slot], 4);
+  }
+  ptx::init_barrier(&s.maximum_full, 4);
+  ptx::init_barrier(&s.q_full, 1);
+  ptx::init_barrier(&s.q_free, 8);
+  ptx::init_barrier(&s.rotated_q_free, 8);
+  ptx::publish_barriers();
+}
+
+__global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ MlaDecode op) {
+  Shared& s = ptx::dynamic_shared<Shared>();
+  if (threadIdx.x == 0) init_barriers(s);
+  __syncthreads();
+  const int group = ptx::warpgroup(), half = static_cast<int>(blockIdx.x) % kHalves;
+  if (group == 2) {
+    ptx::give_registers<24>();
+    if (threadIdx.x / 32 == 8) feed(s, op, half);
+  } else {
+    ptx::take_registers<240>();
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_start();
+    if (group == 0)
+      compute<0>(s, op, half);
+    else
+      compute<1>(s, op, half);
+  }
+}
+
+}  // namespace tandem::cuda::mla

@@ -1,0 +1,216 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cuda/bench/mla_problem.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/scalar.h"
+#include "ops/cuda/attention/mla_prepare.h"
+#include "ops/cuda/bench/random_fill.h"
+#include "ops/cuda/device.h"
+
+namespace tandem::cuda {
+
+namespace {
+
+constexpr int kHeads = MlaPage::kHeads, kLatent = MlaPage::kLatent, kWidth = MlaPage::kWidth;
+constexpr int kComparedHeads[] = {0, 9, 63, 64, 100, 127};
+
+float value_at(const std::vector<std::uint8_t>& image, int row, int dim) {
+  const auto at = static_cast<std::size_t>(MlaPage::offset(row, dim));
+  return bf16_to_f32(static_cast<std::uint16_t>(image[at] | image[at + 1] << 8));
+}
+
+// One head's output over a cache [tokens, 576].
+std::vector<double> attention(const std::vector<float>& q, const std::vector<float>& latents, double scale) {
+  const std::size_t tokens = latents.size() / kWidth;
+  std::vector<double> scores(tokens), out(kLatent);
+  double largest = -1e300, sum = 0;
+  for (std::size_t t = 0; t < tokens; ++t) {
+    double score = 0;
+    for (std::size_t d = 0; d < kWidth; ++d) score += static_cast<double>(q[d]) * latents[t * kWidth + d];
+    scores[t] = score * scale;
+    largest = std::max(largest, scores[t]);
+  }
+  for (std::size_t t = 0; t < tokens; ++t) {
+    const double weight = std::exp(scores[t] - largest);
+    sum += weight;
+    for (std::size_t d = 0; d < kLatent; ++d) out[d] += weight * latents[t * kWidth + d];
+  }
+  for (double& x : out) x /= sum;
+  return out;
+}
+
+float score_scale() {
+  return 1.f / std::sqrt(static_cast<float>(kWidth));
+}
+
+}  // namespace
+
+MlaProblem::MlaProblem(const MlaProblemOptions& options)
+    : options_(options), sequences_(paged_sequences(options.lengths, options.copies, options.seed)) {
+  const int clusters = options_.clusters > 0 ? options_.clusters : look_at_device().multiprocessors / 2;
+  schedule_ = schedule_decode(options_.lengths,
+                              {.blocks = clusters, .deterministic = options_.deterministic, .costs = kMlaCosts});
+  pages_ = DeviceMemory(sequences_.pool_blocks() * MlaPage::kBytes);
+  pages_.fill(0);
+  table_ = DeviceMemory::of(sequences_.tables);
+  lengths_ = DeviceMemory::of(options_.lengths);
+  pieces_ = DeviceMemory::of(schedule_.pieces);
+  merges_ = DeviceMemory::of(schedule_.merges);
+  const auto partials = static_cast<std::size_t>(schedule_.partials);
+  partials_ = DeviceMemory(partials * kHeads * kLatent * sizeof(float));
+  partial_stats_ = DeviceMemory(partials * kHeads * 2 * sizeof(float));
+  out_ = DeviceMemory(options_.lengths.size() * kHeads * kLatent * 2);
+  fill_cache();
+  fill_queries();
+}
+
+void MlaProblem::fill_cache() {
+  constexpr std::size_t kChunk = 65536;  // tokens
+  const std::vector<std::int32_t> slots = sequences_.slots();
+  DeviceMemory latents(kChunk * kWidth * sizeof(float));
+  std::uint32_t seed = 100 * options_.seed;
+  for (std::size_t begin = 0; begin < slots.size(); begin += kChunk) {
+    const std::span<const std::int32_t> chunk(&slots[begin], std::min(kChunk, slots.size() - begin));
+    const DeviceMemory chunk_slots = DeviceMemory::of(chunk);
+    const auto rows = static_cast<std::int32_t>(chunk.size());
+    cuda::run(FillNormal{.out = latents.as<float>(),
+                         .rows = rows,
+                         .columns = kWidth,
+                         .mean = options_.mean,
+                         .spread = .25f,
+                         .seed = ++seed},
+              nullptr);
+    MlaPrepare op{};
+    op.pages = pages_.as<std::uint8_t>();
+    op.page_stride = MlaPage::kBytes;
+    op.latent = latents.as<float>();
+    op.latent_stride = kWidth;
+    op.slots = chunk_slots.as<std::int32_t>();
+    op.rows = rows;
+    cuda::run(op, nullptr);
+    synchronise();
+  }
+}
+
+void MlaProblem::fill_queries() {
+  const std::size_t rows = options_.lengths.size();
+  DeviceMemory q(rows * kHeads * kWidth * sizeof(float)), page(MlaPage::kBytes), latents(rows * kWidth * sizeof(float));
+  const DeviceMemory slots = DeviceMemory::of(std::vector<std::int32_t>(rows, 0));  // of a page of their own
+  latents.fill(0);
+  cuda::run(FillNormal{.out = q.as<float>(),
+                       .rows = static_cast<std::int64_t>(rows) * kHeads,
+                       .columns = kWidth,
+                       .spread = 0,
+                       .seed = options_.seed + 7},
+            nullptr);
+  std::vector<float> scaled = q.download<float>();
+  for (float& x : scaled) x *= options_.score_deviation;
+  q.upload(std::as_bytes(std::span(scaled)));
+  q_tiles_ = DeviceMemory(rows * MlaPage::kQueryBytes);
+  MlaPrepare op{};
+  op.q_tiles = q_tiles_.as<std::uint8_t>();
+  op.pages = page.as<std::uint8_t>();
+  op.page_stride = MlaPage::kBytes;
+  op.q = q.as<float>();
+  op.q_stride = static_cast<std::int64_t>(kHeads) * kWidth;
+  op.latent = latents.as<float>();
+  op.latent_stride = kWidth;
+  op.slots = slots.as<std::int32_t>();
+  op.rows = static_cast<std::int32_t>(rows);
+  cuda::run(op, nullptr);
+  synchronise();
+}
+
+void MlaProblem::poison_token(std::int32_t sequence, std::int32_t token) {
+  std::vector<float> row(kWidth, NAN);
+  const DeviceMemory latent = DeviceMemory::of(row);
+  const std::int32_t block = sequences_.block(sequence, token / MlaPage::kTokens);
+  const DeviceMemory slot =
+      DeviceMemory::of(std::vector<std::int32_t>{block * MlaPage::kTokens + token % MlaPage::kTokens});
+  MlaPrepare op{};
+  op.pages = pages_.as<std::uint8_t>();
+  op.page_stride = MlaPage::kBytes;
+  op.latent = latent.as<float>();
+  op.slots = slot.as<std::int32_t>();
+  op.rows = 1;
+  cuda::run(op, nullptr);
+  synchronise();
+}
+
+void MlaProblem::run(Stream stream, int copy) const {
+  MlaDecode op{};
+  op.out = out_.as<std::uint16_t>();
+  op.q_tiles = q_tiles_.as<std::uint8_t>();
+  op.pages = pages_.as<std::uint8_t>();
+  op.page_stride = MlaPage::kBytes;
+  op.block_table =
+      table_.as<std::int32_t>() + static_cast<std::size_t>(copy % options_.copies) * sequences_.table_size();
+  op.blocks_max = sequences_.blocks_max;
+  op.lengths = lengths_.as<std::int32_t>();
+  op.scale = score_scale();
+  op.pieces = pieces_.as<DecodePiece>();
+  op.merges = merges_.as<DecodeMerge>();
+  op.blocks = schedule_.blocks;
+  op.rounds = schedule_.rounds;
+  op.merge_count = static_cast<std::int32_t>(schedule_.merges.size());
+  op.merge_count_max = schedule_.merge_count_max;
+  op.deterministic = schedule_.deterministic;
+  op.partials = partials_.as<float>();
+  op.partial_stats = partial_stats_.as<float>();
+  cuda::run(op, stream);
+}
+
+std::vector<float> MlaProblem::latents_of(std::int32_t sequence) const {
+  const std::int32_t length = options_.lengths[static_cast<std::size_t>(sequence)];
+  std::vector<float> latents;
+  for (std::int32_t page = 0; page < pages_of(length); ++page) {
+    const auto first = static_cast<std::size_t>(sequences_.block(sequence, page)) * MlaPage::kBytes;
+    const auto image = pages_.download<std::uint8_t>(first, MlaPage::kBytes);
+    const int tokens = std::min(MlaPage::kTokens, length - page * MlaPage::kTokens);
+    for (int t = 0; t < tokens; ++t)
+      for (int d = 0; d < kWidth; ++d) latents.push_back(value_at(image, t, d));
+  }
+  return latents;
+}
+
+double MlaProblem::relative_error(const std::vector<std::int32_t>& sequences) const {
+  const std::vector<std::uint16_t> out = output();
+  double error = 0, size = 0;
+  for (const std::int32_t sequence : sequences) {
+    const std::vector<float> latents = latents_of(sequence);
+    const auto row = static_cast<std::size_t>(sequence);
+    const auto queries = q_tiles_.download<std::uint8_t>(row * MlaPage::kQueryBytes, MlaPage::kQueryBytes);
+    for (const int head : kComparedHeads) {
+      const std::vector<std::uint8_t> half(queries.begin() + head / 64 * MlaPage::kBytes,
+                                           queries.begin() + (head / 64 + 1) * MlaPage::kBytes);
+      std::vector<float> q(kWidth);
+      for (int d = 0; d < kWidth; ++d) q[static_cast<std::size_t>(d)] = value_at(half, head % 64, d);
+      const std::vector<double> right = attention(q, latents, score_scale());
+      const std::size_t at = (row * kHeads + static_cast<std::size_t>(head)) * kLatent;
+      for (std::size_t d = 0; d < right.size(); ++d) {
+        const double x = bf16_to_f32(out[at + d]);
+        error += (x - right[d]) * (x - right[d]);
+        size += right[d] * right[d];
+      }
+    }
+  }
+  return std::sqrt(error / size);
+}
+
+double MlaProblem::bytes() const {
+  const auto sequences = static_cast<double>(options_.lengths.size());
+  return static_cast<double>(sequences_.blocks) * MlaPage::kBytes +
+         sequences * (MlaPage::kQueryBytes + kHeads * kLatent * 2);
+}
+
+double MlaProblem::flops() const {
+  double tokens = 0;
+  for (const std::int32_t length : options_.lengths) tokens += length;
+  return tokens * 2 * kHeads * (kWidth + kLatent);
+}
+
+}  // namespace tandem::cuda

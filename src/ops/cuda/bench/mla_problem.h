@@ -1,0 +1,53 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// A random MLA decode step on the GPU with its answer from the CPU: what tests and benchmarks of mla_decode.h share.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "ops/cuda/attention/mla_decode.h"
+#include "ops/cuda/bench/paged_sequences.h"
+#include "ops/cuda/device_memory.h"
+
+namespace tandem::cuda {
+
+struct MlaProblemOptions {
+  std::vector<std::int32_t> lengths;
+  float score_deviation = 1;
+  float mean = 0;  // of the latents
+  bool deterministic = false;
+  int copies = 1;    // of the whole cache, to rotate through
+  int clusters = 0;  // of two thread blocks; 0: as many as there is room for
+  std::uint32_t seed = 1;
+};
+
+class MlaProblem {
+ public:
+  explicit MlaProblem(const MlaProblemOptions& options);
+
+  void run(Stream stream, int copy) const;
+  std::vector<std::uint16_t> output() const { return out_.download<std::uint16_t>(); }  // bf16
+  void poison_output() { out_.fill(0xff); }
+  // Writes NaN over one token of copy 0.
+  void poison_token(std::int32_t sequence, std::int32_t token);
+  const DecodeSchedule& schedule() const { return schedule_; }
+  // ‖output − expected‖ / ‖expected‖ over some heads of these sequences, after run(…, 0); expected is attention in
+  // double over the cache as stored. NaN when something is NaN.
+  double relative_error(const std::vector<std::int32_t>& sequences) const;
+  double bytes() const;  // that one run reads and writes, at least
+  double flops() const;
+
+ private:
+  void fill_cache();
+  void fill_queries();
+  std::vector<float> latents_of(std::int32_t sequence) const;
+
+  MlaProblemOptions options_;
+  PagedSequences sequences_;
+  DecodeSchedule schedule_;
+  DeviceMemory pages_, table_, lengths_, q_tiles_, out_, partials_, partial_stats_, pieces_, merges_;
+};
+
+}  // namespace tandem::cuda
