@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// One block a row: eight warps take eight query heads each, a ninth the key and the value. A lane holds dims 4 lane …
-// 4 lane + 3 and the same 128 on, so that a pair of the rotary embedding is in one lane. Bound by launch and latency at
-// decode sizes; reads and writes each byte once.
+// Eight blocks a row: each warp of a block takes a query head, and a ninth of the first block the key and the value. A
+// lane holds dims 4 lane … 4 lane + 3 and the same 128 on, so that a pair of the rotary embedding is in one lane. Bound
+// by launch and latency at decode sizes; reads and writes each byte once.
 #include <cuda_bf16.h>
 
 #include "ops/cuda/attention/mfa_page.h"
@@ -17,7 +17,7 @@ namespace tandem::cuda {
 namespace {
 
 constexpr int kPairs = MfaPage::kDim / 2;
-constexpr int kQueryWarps = 8;
+constexpr int kQueryWarps = 8, kBlocksOfRow = 8;
 constexpr int kPrepareThreads = 32 * (kQueryWarps + 1);
 
 // The dims of one lane: x[0 … 3] from 4 lane, x[4 … 7] from 128 + 4 lane.
@@ -40,9 +40,16 @@ struct Lane {
 
 template <class T>
 __device__ Lane load(const T* row) {
+  struct alignas(4 * sizeof(T)) Four {
+    T x[4];
+  };
   Lane lane;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) lane.x[i] = static_cast<float>(row[Lane::dim(i)]);
+  for (int half = 0; half < 2; ++half) {
+    const Four four = *reinterpret_cast<const Four*>(row + Lane::dim(4 * half));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) lane.x[4 * half + i] = static_cast<float>(four.x[i]);
+  }
   return lane;
 }
 
@@ -157,15 +164,16 @@ __device__ void store_value_of(MfaCache cache, std::uint8_t* page, int token, co
 
 template <class T>
 __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant__ MfaPrepare op) {
+  const int row = blockIdx.x, warp = threadIdx.x / 32, part = blockIdx.y;
+  const Rotation turn = rotation(op.inv_freq, op.positions[row]);
   ptx::wait_for_previous_kernel();
   ptx::let_next_kernel_start();
-  const int row = blockIdx.x, warp = threadIdx.x / 32;
-  const Rotation turn = rotation(op.inv_freq, op.positions[row]);
+  if (warp == kQueryWarps && part > 0) return;
   if (warp < kQueryWarps) {
     if (op.q == nullptr) return;
     const T* q = static_cast<const T*>(op.q) + row * op.q_stride;
     std::uint8_t* tiles = op.q_tiles + static_cast<std::size_t>(row) * 2 * MfaPage::kQueryTileBytes;
-    for (int head = warp; head < MfaPage::kHeads; head += kQueryWarps) {
+    for (int head = part * kQueryWarps + warp; head < MfaPage::kHeads; head += kBlocksOfRow * kQueryWarps) {
       Lane lane = load(q + head * MfaPage::kDim);
       rotate(lane, turn);
       if (op.cache == MfaCache::kBf16)
@@ -226,8 +234,8 @@ __global__ void export_page(const __grid_constant__ MfaExportPage op) {
 
 void run(const MfaPrepare& op, Stream stream) {
   if (op.rows == 0) return;
-  launch_dependent(op.bf16 ? prepare<__nv_bfloat16> : prepare<float>, dim3(static_cast<unsigned>(op.rows)),
-                   kPrepareThreads, 0, stream, op);
+  const dim3 grid(static_cast<unsigned>(op.rows), op.q == nullptr ? 1 : kBlocksOfRow);
+  launch_dependent(op.bf16 ? prepare<__nv_bfloat16> : prepare<float>, grid, kPrepareThreads, 0, stream, op);
 }
 
 void run(const MfaExportPage& op, Stream stream) {

@@ -15,7 +15,8 @@
 
 namespace tandem::cuda {
 
-// Everything points to device memory. q, k and v are f32, or bf16 when bf16 is set; strides in elements.
+// Everything points to device memory. q, k and v are f32, or bf16 when bf16 is set; strides in elements, multiples
+// of 4. The kernel before this one in the stream writes neither positions nor inv_freq.
 struct MfaPrepare {
   MfaCache cache;
   std::uint8_t* q_tiles;  // [rows, 2 · 64 · 256]: two FP8 terms, or bf16; with q

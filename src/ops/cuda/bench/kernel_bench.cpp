@@ -5,8 +5,10 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "base/format.h"
+#include "ops/cuda/bench/attention_stage_problem.h"
 #include "ops/cuda/bench/fp8_problem.h"
 #include "ops/cuda/bench/mfa_problem.h"
 #include "ops/cuda/bench/mla_problem.h"
@@ -161,6 +163,23 @@ void bench_projections(const Bench& bench) {
     }
 }
 
+// What an A side does for one layer, in one stream.
+void bench_attention_stage(const Bench& bench) {
+  KernelMeasurement m{.kernel = "step3-attention-stage", .shape = "128 x 4096"};
+  if (!bench.wants(m.kernel, m.shape)) return;
+  const AttentionStageProblem problem(128, 4096);
+  problem.run(nullptr);
+  synchronise();
+  TANDEM_CHECK(problem.is_complete(), "an attention stage left rows out");
+  m.error = problem.relative_error();
+  m.microseconds = median_microseconds([&](Stream stream, int) { problem.run(stream); }, bench.options.samples, 4);
+  m.bytes = problem.bytes();
+  m.flops = problem.flops();
+  m.flops_per_second_limit = bench.limits.fp8_flops_per_second;
+  m.remark = "nine kernels; the router is not in it";
+  bench.observer.on_row(m);
+}
+
 }  // namespace
 
 void bench_kernels(const KernelBenchOptions& options, const KernelBenchObserver& observer) {
@@ -172,6 +191,7 @@ void bench_kernels(const KernelBenchOptions& options, const KernelBenchObserver&
   bench_mla(bench);
   bench_experts(bench);
   bench_projections(bench);
+  bench_attention_stage(bench);
 }
 
 }  // namespace tandem::cuda

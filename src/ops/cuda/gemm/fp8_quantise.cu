@@ -15,29 +15,42 @@ namespace {
 
 constexpr int kQuantiseThreads = 256;
 
-// A warp for each 128 columns of a row, four of them in a lane.
+constexpr int kBlocksOfWarp = 4;  // of 128 columns
+
+// A warp for four times 128 columns of a row, four of each in a lane.
 template <class T>
 __global__ void __launch_bounds__(kQuantiseThreads) quantise_tiles(const __grid_constant__ QuantiseTiles op) {
+  struct alignas(4 * sizeof(T)) Four {
+    T x[4];
+  };
   ptx::wait_for_previous_kernel();
   ptx::let_next_kernel_start();
-  const int row = blockIdx.y, lane = threadIdx.x % 32;
-  const int block = blockIdx.x * (kQuantiseThreads / 32) + threadIdx.x / 32;
-  if (block >= op.columns / Fp8Tile::kDepth) return;
-  const T* from = static_cast<const T*>(op.x) + static_cast<std::size_t>(row) * op.columns + block * 128 + 4 * lane;
-  float x[4], largest = 0;
+  const int row = blockIdx.y, lane = threadIdx.x % 32, blocks = op.columns / Fp8Tile::kDepth;
+  const int first = (blockIdx.x * (kQuantiseThreads / 32) + threadIdx.x / 32) * kBlocksOfWarp;
+  const Four* from = static_cast<const Four*>(op.x) + static_cast<std::size_t>(row) * blocks * 32 + lane;
+  Four four[kBlocksOfWarp];
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    x[i] = static_cast<float>(from[i]);
-    largest = fmaxf(largest, fabsf(x[i]));
+  for (int i = 0; i < kBlocksOfWarp; ++i)
+    if (first + i < blocks) four[i] = from[(first + i) * 32];
+#pragma unroll
+  for (int i = 0; i < kBlocksOfWarp; ++i) {
+    const int block = first + i;
+    if (block >= blocks) return;
+    float x[4], largest = 0;
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      x[c] = static_cast<float>(four[i].x[c]);
+      largest = fmaxf(largest, fabsf(x[c]));
+    }
+#pragma unroll
+    for (int d = 1; d < 32; d <<= 1) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, d));
+    const float scale = largest > 0 ? largest / ptx::kMaxE4m3 : 1.f;
+    const std::size_t tile = static_cast<std::size_t>(block) * (op.tile_rows / Fp8Tile::kRows) + row / Fp8Tile::kRows;
+    *reinterpret_cast<std::uint32_t*>(op.tiles + tile * Fp8Tile::kBytes +
+                                      Fp8Tile::offset(row % Fp8Tile::kRows, 4 * lane)) =
+        ptx::to_e4m3(x[0] / scale, x[1] / scale, x[2] / scale, x[3] / scale);
+    if (lane == 0) op.scales[block * op.tile_rows + row] = scale;
   }
-#pragma unroll
-  for (int d = 1; d < 32; d <<= 1) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, d));
-  const float scale = largest > 0 ? largest / ptx::kMaxE4m3 : 1.f;
-  const std::size_t tile = static_cast<std::size_t>(block) * (op.tile_rows / Fp8Tile::kRows) + row / Fp8Tile::kRows;
-  *reinterpret_cast<std::uint32_t*>(op.tiles + tile * Fp8Tile::kBytes +
-                                    Fp8Tile::offset(row % Fp8Tile::kRows, 4 * lane)) =
-      ptx::to_e4m3(x[0] / scale, x[1] / scale, x[2] / scale, x[3] / scale);
-  if (lane == 0) op.scales[block * op.tile_rows + row] = scale;
 }
 
 // A block a tile, 16 bytes at a time.
@@ -59,8 +72,8 @@ __global__ void __launch_bounds__(256) pack_weight(const __grid_constant__ PackF
 
 void run(const QuantiseTiles& op, Stream stream) {
   if (op.rows == 0) return;
-  constexpr int kWarps = kQuantiseThreads / 32;
-  const dim3 grid(static_cast<unsigned>((op.columns / Fp8Tile::kDepth + kWarps - 1) / kWarps),
+  constexpr int kBlocks = kQuantiseThreads / 32 * kBlocksOfWarp;
+  const dim3 grid(static_cast<unsigned>((op.columns / Fp8Tile::kDepth + kBlocks - 1) / kBlocks),
                   static_cast<unsigned>(op.rows));
   launch_dependent(op.bf16 ? quantise_tiles<__nv_bfloat16> : quantise_tiles<float>, grid, kQuantiseThreads, 0, stream,
                    op);

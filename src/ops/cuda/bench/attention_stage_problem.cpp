@@ -1,0 +1,112 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cuda/bench/attention_stage_problem.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ops/cuda/attention/mfa_page.h"
+#include "ops/cuda/bench/random_fill.h"
+#include "ops/cuda/gemm/fp8_quantise.h"
+#include "ops/cuda/gemm/fp8_tile.h"
+#include "ops/cuda/gemm/norm_quantise.h"
+
+namespace tandem::cuda {
+
+namespace {
+
+constexpr std::int32_t kHidden = 7168, kQueryRank = 2048, kKeyValue = 256;
+constexpr std::int32_t kDown = kQueryRank + 2 * kKeyValue, kUp = MfaPage::kHeads * MfaPage::kDim;
+constexpr float kEpsilon = 1e-5f;
+
+}  // namespace
+
+AttentionStageProblem::AttentionStageProblem(std::int32_t sequences, std::int32_t tokens)
+    : sequences_(sequences),
+      tile_rows_((sequences + Fp8Tile::kRows - 1) / Fp8Tile::kRows * Fp8Tile::kRows),
+      down_({.counts = {sequences}, .n = kDown, .k = kHidden, .seed = 1}),
+      up_({.counts = {sequences}, .n = kUp, .k = kQueryRank, .seed = 2}),
+      o_({.counts = {sequences}, .n = kHidden, .k = kUp, .seed = 3}),
+      attention_({.lengths = std::vector<std::int32_t>(static_cast<std::size_t>(sequences), tokens)}) {
+  const std::size_t values = static_cast<std::size_t>(sequences) * kHidden;
+  experts_ = DeviceMemory(values * 2);
+  experts_.fill(0x3c);  // bf16 0.0115…
+  residual_ = DeviceMemory(values * sizeof(float));
+  cuda::run(FillNormal{.out = residual_.as<float>(), .rows = sequences, .columns = kHidden, .seed = 4}, nullptr);
+  gain_ = DeviceMemory::of(std::vector<float>(kHidden, 1.f));
+  std::vector<float> inv_freq;
+  for (int i = 0; i < kKeyValue / 2; ++i) inv_freq.push_back(std::pow(500000.f, -static_cast<float>(i) / 128.f));
+  inv_freq_ = DeviceMemory::of(inv_freq);
+  hand_over_ = DeviceMemory(static_cast<std::size_t>(tile_rows_) * kHidden);
+  hand_over_scales_ = DeviceMemory(static_cast<std::size_t>(tile_rows_) * kHidden / 128 * sizeof(float));
+  hand_over_scales_.fill(0xff);
+  synchronise();
+}
+
+void AttentionStageProblem::norm(const DeviceMemory& gain, float* residual, const std::uint16_t* delta,
+                                 std::int64_t delta_stride, std::int32_t columns, std::uint8_t* tiles, float* scales,
+                                 Stream stream) const {
+  cuda::run(NormQuantise{.residual = residual,
+                         .delta = delta,
+                         .delta_stride = delta_stride,
+                         .gain = gain.as<float>(),
+                         .epsilon = kEpsilon,
+                         .tiles = tiles,
+                         .scales = scales,
+                         .tile_rows = tile_rows_,
+                         .rows = sequences_,
+                         .columns = columns},
+            stream);
+}
+
+void AttentionStageProblem::run(Stream stream) const {
+  float* residual = residual_.as<float>();
+  norm(gain_, residual, experts_.as<std::uint16_t>(), kHidden, kHidden, down_.x_tiles(), down_.x_scales(), stream);
+  down_.run(stream);
+  const std::uint16_t* rows = down_.op().out;
+  norm(gain_, nullptr, rows, kDown, kQueryRank, up_.x_tiles(), up_.x_scales(), stream);
+  up_.run(stream);
+
+  MfaPrepare prepare = attention_.prepare();
+  prepare.q = up_.op().out;
+  prepare.q_stride = kUp;
+  prepare.k = rows + kQueryRank;
+  prepare.v = rows + kQueryRank + kKeyValue;
+  prepare.k_stride = prepare.v_stride = kDown;
+  prepare.bf16 = true;
+  prepare.inv_freq = inv_freq_.as<float>();
+  cuda::run(prepare, stream);
+  attention_.run(stream, 0);
+
+  cuda::run(QuantiseTiles{.tiles = o_.x_tiles(),
+                          .scales = o_.x_scales(),
+                          .x = attention_.decode(0).out,
+                          .bf16 = true,
+                          .rows = sequences_,
+                          .columns = kUp,
+                          .tile_rows = tile_rows_},
+            stream);
+  o_.run(stream);
+  norm(gain_, residual, o_.op().out, kHidden, kHidden, hand_over_.as<std::uint8_t>(), hand_over_scales_.as<float>(),
+       stream);
+}
+
+bool AttentionStageProblem::is_complete() const {
+  const std::vector<float> scales = hand_over_scales_.download<float>();
+  for (std::size_t block = 0; block < kHidden / 128; ++block)
+    for (std::size_t row = 0; row < static_cast<std::size_t>(sequences_); ++row)
+      if (!std::isfinite(scales[block * static_cast<std::size_t>(tile_rows_) + row])) return false;
+  return true;
+}
+
+double AttentionStageProblem::bytes() const {
+  const double rows = static_cast<double>(sequences_) * kHidden;
+  return down_.bytes() + up_.bytes() + o_.bytes() + attention_.bytes() + rows * (2 + 4 * 4 + 1);
+}
+
+double AttentionStageProblem::flops() const {
+  return down_.flops() + up_.flops() + o_.flops() + attention_.flops();
+}
+
+}  // namespace tandem::cuda

@@ -1,0 +1,142 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cuda/gemm/norm_quantise.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "base/scalar.h"
+#include "ops/cuda/device.h"
+#include "ops/cuda/device_memory.h"
+#include "ops/cuda/gemm/fp8_tile.h"
+
+namespace tandem::cuda {
+namespace {
+
+constexpr float kEpsilon = 1e-5f;
+
+struct Case {
+  std::int32_t rows, columns;
+  bool residual, delta;
+  std::int64_t delta_stride;
+};
+
+class NormQuantiseTest : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    const std::string missing = why_unusable(look_at_device());
+    if (!missing.empty()) GTEST_SKIP() << missing;
+  }
+};
+
+double e4m3_value(std::uint8_t code) {
+  const int exponent = code >> 3 & 15, mantissa = code & 7;
+  const double size = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(1 + mantissa / 8., exponent - 7);
+  return code & 128 ? -size : size;
+}
+
+struct Problem {
+  explicit Problem(const Case& c) : c(c), tile_rows((c.rows + 63) / 64 * 64) {
+    std::mt19937 random(5);
+    std::normal_distribution<float> normal;
+    const auto size = static_cast<std::size_t>(c.rows * c.columns);
+    for (std::size_t i = 0; i < size; ++i) residual.push_back(c.residual ? normal(random) : 0);
+    for (std::int64_t i = 0; i < c.rows * c.delta_stride; ++i) delta.push_back(f32_to_bf16(2 * normal(random)));
+    for (std::int32_t i = 0; i < c.columns; ++i) gain.push_back(1 + .25f * normal(random));
+    device_residual = DeviceMemory::of(residual);
+    device_delta = DeviceMemory::of(delta);
+    device_gain = DeviceMemory::of(gain);
+    tiles = DeviceMemory(static_cast<std::size_t>(tile_rows * c.columns));
+    scales = DeviceMemory(static_cast<std::size_t>(tile_rows * c.columns / 128) * sizeof(float));
+    tiles.fill(0xff);
+    scales.fill(0xff);
+  }
+
+  void run() const {
+    cuda::run(NormQuantise{.residual = c.residual ? device_residual.as<float>() : nullptr,
+                           .delta = c.delta ? device_delta.as<std::uint16_t>() : nullptr,
+                           .delta_stride = c.delta_stride,
+                           .gain = device_gain.as<float>(),
+                           .epsilon = kEpsilon,
+                           .tiles = tiles.as<std::uint8_t>(),
+                           .scales = scales.as<float>(),
+                           .tile_rows = tile_rows,
+                           .rows = c.rows,
+                           .columns = c.columns},
+              nullptr);
+    synchronise();
+  }
+
+  std::vector<double> sums(std::int32_t row) const {  // residual + delta
+    std::vector<double> x;
+    for (std::int32_t i = 0; i < c.columns; ++i) {
+      const float from = residual[static_cast<std::size_t>(row * c.columns + i)];
+      x.push_back(c.delta ? from + bf16_to_f32(delta[static_cast<std::size_t>(row * c.delta_stride + i)]) : from);
+    }
+    return x;
+  }
+
+  Case c;
+  std::int64_t tile_rows;
+  std::vector<float> residual, gain;
+  std::vector<std::uint16_t> delta;
+  DeviceMemory device_residual, device_delta, device_gain, tiles, scales;
+};
+
+TEST_P(NormQuantiseTest, IsTheNormOfTheSumInEightBits) {
+  const Problem p(GetParam());
+  p.run();
+  const auto tiles = p.tiles.download<std::uint8_t>();
+  const auto scales = p.scales.download<float>();
+  for (std::int32_t row = 0; row < p.c.rows; ++row) {
+    const std::vector<double> x = p.sums(row);
+    double squares = 0;
+    for (const double value : x) squares += value * value;
+    const double factor = 1 / std::sqrt(squares / p.c.columns + kEpsilon);
+    for (std::int32_t block = 0; block < p.c.columns / 128; ++block) {
+      double largest = 0;
+      for (int i = 0; i < 128; ++i) {
+        const auto at = static_cast<std::size_t>(block * 128 + i);
+        largest = std::max(largest, std::abs(x[at] * factor * p.gain[at]));
+      }
+      const double scale = scales[static_cast<std::size_t>(block * p.tile_rows + row)];
+      ASSERT_NEAR(scale * 448, largest, 1e-5 * largest) << row << " " << block;
+      const auto tile = static_cast<std::size_t>((block * p.tile_rows / 64 + row / 64) * Fp8Tile::kBytes);
+      for (int i = 0; i < 128; ++i) {
+        const auto at = static_cast<std::size_t>(block * 128 + i);
+        const std::uint8_t code = tiles[tile + static_cast<std::size_t>(Fp8Tile::offset(row % 64, i))];
+        const double right = x[at] * factor * p.gain[at];
+        ASSERT_NEAR(e4m3_value(code) * scale, right, std::abs(right) / 15 + scale / 500) << row << " " << at;
+      }
+    }
+  }
+}
+
+TEST_P(NormQuantiseTest, KeepsTheSumAsResidual) {
+  const Problem p(GetParam());
+  p.run();
+  const auto residual = p.device_residual.download<float>();
+  for (std::int32_t row = 0; row < p.c.rows; ++row) {
+    const std::vector<double> x = p.sums(row);
+    for (std::int32_t i = 0; i < p.c.columns; ++i) {
+      const auto at = static_cast<std::size_t>(row * p.c.columns + i);
+      ASSERT_EQ(residual[at], p.c.residual ? static_cast<float>(x[static_cast<std::size_t>(i)]) : 0) << row << " " << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, NormQuantiseTest,
+                         testing::Values(Case{1, 128, true, true, 128}, Case{65, 7168, true, true, 7168},
+                                         Case{128, 2048, false, true, 2560}, Case{3, 8192, true, false, 8192}));
+
+TEST(NormQuantise, NothingToDoIsDone) {
+  run(NormQuantise{}, nullptr);
+}
+
+}  // namespace
+}  // namespace tandem::cuda
