@@ -9,8 +9,9 @@ namespace tandem::cuda {
 void run(const DecodeMerging& op, Stream stream) {
   if (op.merge_count == 0) return;
   const auto merges = static_cast<unsigned>(op.merge_count), units = static_cast<unsigned>(op.shape.units());
-  // Few sequences of many pieces leave too few threads otherwise. Bits depend on it, so not in deterministic mode.
-  if (!op.deterministic && op.merge_count_max > 16)
+  // Many pieces of a sequence are added by several threads each, which few pieces do not repay. Bits depend on it, so
+  // not in deterministic mode.
+  if (!op.deterministic && op.merge_count_max >= 12)
     launch_dependent(decode::merge_partials<8>, dim3(128, merges, units), decode::kMergeThreads,
                      decode::merge_shared_bytes(8, op.merge_count_max), stream, op);
   else

@@ -33,7 +33,7 @@ inline constexpr int kDecodePageTokens = 64;
 // What the estimate needs to know of a GPU and a kernel; microseconds. These are of MFA with an FP8 cache.
 struct DecodeCosts {
   double page_memory = 0.0111;  // a page at the whole GPU's bandwidth
-  double page_math = 1.0;       // a page in one block
+  double page_math = 1.4;       // a page in one block
   double piece = 2.0;           // start and end of a piece in its block
   double merge = 6.0;           // the second kernel
   double partial = 0.03;        // writing and reading one partial result, whole GPU
