@@ -58,8 +58,7 @@ TandemServer::TandemServer(Engine& engine, const OpenModel& model, ServeSettings
                          .context_tokens_max = engine.config().context_tokens_max,
                          .kv_tokens = engine.config().kv_tokens,
                          .format = find_chat_format(model.tokenizer, model.template_source, settings_.reasoning_parser,
-                                                    settings_.tool_call_parser),
-                         .remote = settings_.limits.remote.hosts.empty() ? nullptr : &service_.remote},
+                                                    settings_.tool_call_parser)},
                .keys = ApiKeys(settings_.api_keys),
                .salts = {},
                .metrics = {},
@@ -67,6 +66,7 @@ TandemServer::TandemServer(Engine& engine, const OpenModel& model, ServeSettings
                .started_unix_seconds = std::time(nullptr)},
       log_(settings_.log_file, settings_.log_format, service_.metrics),
       routes_(service_, log_) {
+  if (!settings_.limits.remote.hosts.empty()) service_.scope.remote = &service_.remote;
   http_ = HttpServer::start(with_waiting_threads(settings_.http, settings_.limits.remote), routes_);
 }
 
