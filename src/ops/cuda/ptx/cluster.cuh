@@ -22,23 +22,6 @@ __device__ inline std::uint32_t address_in_cluster(const void* p, int rank) {
   return address;
 }
 
-// Arrives at block rank's barrier of the same place.
-__device__ inline void arrive_in_cluster(std::uint64_t* barrier, int rank) {
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(address_in_cluster(barrier, rank))
-               : "memory");
-}
-
-// One copy from memory to the same place in the shared memory of all blocks in mask; the barrier of the same place in
-// each of them counts the bytes.
-__device__ inline void bulk_load_to_cluster(void* shared, const void* global, std::uint32_t bytes,
-                                            std::uint64_t* barrier, std::uint16_t mask) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], "
-      "%4;" ::"r"(shared_address(shared)),
-      "l"(global), "r"(bytes), "r"(shared_address(barrier)), "h"(mask)
-      : "memory");
-}
-
 __device__ inline float4 load_from_cluster(const float4* p, int rank) {
   float4 x;
   asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
