@@ -14,6 +14,7 @@
 #include "engine/speed.h"
 #include "kv/kv_space.h"
 #include "ops/cpu/machine_limits.h"
+#include "ops/cuda/bench/gpu_limits.h"
 
 namespace tandem {
 
@@ -83,17 +84,33 @@ void bench_layout(const Checkpoint& checkpoint, const Options& options, const st
   engine.finish();
 }
 
+// Of what the model will run on; says them.
+MachineLimits measure_limits(const EngineOptions& options) {
+  const EngineConfig& config = options.config;
+  MachineLimits limits{};
+  std::string who, arithmetic;
+  if (config.backend == "cuda") {
+    const cuda::GpuLimits gpu = cuda::measure_gpu_limits();
+    limits = {.read_bytes_per_second = gpu.read_bytes_per_second, .flops_per_second = gpu.bf16_flops_per_second};
+    who = gpu.gpu + " can";
+    arithmetic = " in bf16";
+  } else {
+    const std::int32_t threads = config.threads > 0 ? config.threads : usable_cores();
+    limits = measure_machine_limits({.threads = threads, .variant = config.variant});
+    who = format("{} threads", threads);
+  }
+  if (!options.quiet)
+    std::fputs(format("machine   {} read {:.1f} GB/s and do {:.0f} GFLOP/s{}\n", who,
+                      limits.read_bytes_per_second * 1e-9, limits.flops_per_second * 1e-9, arithmetic)
+                   .c_str(),
+               stderr);
+  return limits;
+}
+
 int run_model(const Options& options) {
   const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(model_path(options.engine));
   read_config(*checkpoint);  // what is not supported is said before the machine is measured
-  const EngineConfig& config = options.engine.config;
-  const std::int32_t threads = config.threads > 0 ? config.threads : usable_cores();
-  const MachineLimits limits = measure_machine_limits({.threads = threads, .variant = config.variant});
-  if (!options.engine.quiet)
-    std::fputs(format("machine   {} threads read {:.1f} GB/s and do {:.0f} GFLOP/s\n", threads,
-                      limits.read_bytes_per_second * 1e-9, limits.flops_per_second * 1e-9)
-                   .c_str(),
-               stderr);
+  const MachineLimits limits = measure_limits(options.engine);
   for (const std::string& layout : options.layouts) bench_layout(*checkpoint, options, layout, limits);
   return 0;
 }

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include "ops/cuda/bench/gpu_limits.h"
+
+#include "base/error.h"
 #include "ops/cuda/bench/random_fill.h"
 #include "ops/cuda/device.h"
 #include "ops/cuda/device_memory.h"
@@ -75,6 +77,8 @@ double products_per_second(const std::uint8_t* random, float* sink) {
 }  // namespace
 
 GpuLimits measure_gpu_limits() {
+  if (const std::string missing = why_unusable(look_at_device()); !missing.empty())
+    throw Error(ErrorCode::kUnavailable, missing);
   const DeviceMemory memory(kReadBytes), sink(4);
   run(FillE4m3{.out = memory.as<std::uint8_t>(), .bytes = static_cast<std::int64_t>(kReadBytes)}, nullptr);
   synchronise();

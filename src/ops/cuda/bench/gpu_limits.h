@@ -16,6 +16,7 @@ struct GpuLimits {
   double bf16_flops_per_second = 0;
 };
 
+// Throws kUnavailable when there is no usable GPU, or none was built for.
 GpuLimits measure_gpu_limits();
 
 }  // namespace tandem::cuda
