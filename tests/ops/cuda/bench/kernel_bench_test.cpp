@@ -7,10 +7,29 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "ops/cuda/bench/gpu_limits.h"
 #include "ops/cuda/device.h"
 
 namespace tandem::cuda {
 namespace {
+
+TEST(GpuLimits, AreMeasuredOrWhatIsMissingIsSaid) {
+  const std::string missing = why_unusable(look_at_device());
+  if (missing.empty()) {
+    const GpuLimits limits = measure_gpu_limits();
+    EXPECT_FALSE(limits.gpu.empty());
+    EXPECT_GT(limits.read_bytes_per_second, 0);
+    EXPECT_GT(limits.fp8_flops_per_second, limits.bf16_flops_per_second);
+    return;
+  }
+  try {
+    measure_gpu_limits();
+    FAIL() << "limits without a GPU";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnavailable);
+    EXPECT_EQ(error.message(), missing);
+  }
+}
 
 TEST(KernelBench, MeasuresTheGpuOrSaysWhatIsMissing) {
   const std::string missing = why_unusable(look_at_device());
