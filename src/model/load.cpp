@@ -10,6 +10,7 @@
 #include "model/llama.h"
 #include "model/model.h"
 #include "model/qwen3.h"
+#include "model/read_ahead.h"
 #include "model/step3_text.h"
 #include "model/step3_vision.h"
 #include "model/step3p5.h"
@@ -86,7 +87,12 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const ModelShare
                                   const LoadListener& listener) {
   const ModelConfig config = read_config(checkpoint);
   check_tensors(declared_whole(config, checkpoint).requirements(), checkpoint.tensors(), checkpoint.path());
-  WeightReader reader(checkpoint, backend, listener);
+  ReadAhead ahead(reading_order(checkpoint, declared(config, checkpoint, share), share),
+                  [&](const Stretch& s) { checkpoint.file(*s.tensor).prefetch(s.tensor->offset + s.offset, s.bytes); });
+  WeightReader reader(checkpoint, backend, [&](std::int64_t bytes) {
+    ahead.advance(bytes);
+    if (listener) listener(bytes);
+  });
   std::unique_ptr<Model> model = make(config, checkpoint, share, reader);
   backend.synchronise();
   return model;
