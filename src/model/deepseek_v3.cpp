@@ -58,6 +58,19 @@ void read_attention(const ConfigReader& config, ModelConfig& c) {
   read_rope(config, c);
 }
 
+void read_groups(const ConfigReader& config, const std::string& groups, const std::string& kept, ModelConfig& c) {
+  RouterConfig& r = c.router;
+  r.groups = static_cast<std::int32_t>(config.integer_or(groups, 1, 1, c.experts));
+  if (c.experts % r.groups != 0) config.invalid(groups, format("a divisor of {} experts", c.experts));
+  r.groups_kept = static_cast<std::int32_t>(config.integer_or(kept, 1, 1, r.groups));
+}
+
+// No more than the groups that are kept have experts.
+void read_chosen(const ConfigReader& config, const std::string& key, ModelConfig& c) {
+  const std::int32_t eligible = c.experts / c.router.groups * c.router.groups_kept;
+  c.experts_per_token = static_cast<std::int32_t>(config.integer(key, 1, eligible));
+}
+
 void read_router(const ConfigReader& config, ModelConfig& c) {
   RouterConfig& r = c.router;
   const std::string scoring = config.text_or("scoring_func", "sigmoid");
@@ -66,13 +79,8 @@ void read_router(const ConfigReader& config, ModelConfig& c) {
   if (method != "noaux_tc" && method != "greedy") config.unsupported("topk_method", "noaux_tc, greedy");
   r.score = scoring == "sigmoid" ? RouterScore::kSigmoid : RouterScore::kSoftmax;
   r.bias = method == "noaux_tc";
-  if (r.bias) {
-    r.groups = static_cast<std::int32_t>(config.integer_or("n_group", 1, 1, c.experts));
-    if (c.experts % r.groups != 0) config.invalid("n_group", format("a divisor of {} experts", c.experts));
-    r.groups_kept = static_cast<std::int32_t>(config.integer_or("topk_group", 1, 1, r.groups));
-  }
-  const std::int32_t eligible = c.experts / r.groups * r.groups_kept;
-  c.experts_per_token = static_cast<std::int32_t>(config.integer("num_experts_per_tok", 1, eligible));
+  if (r.bias) read_groups(config, "n_group", "topk_group", c);
+  read_chosen(config, "num_experts_per_tok", c);
   c.renormalise = config.boolean_or("norm_topk_prob", true);
   r.scale = static_cast<float>(config.number_or("routed_scaling_factor", 1, 1e-6, 1e6));
 }
@@ -163,11 +171,8 @@ void read_gguf_experts(const Checkpoint& checkpoint, const ConfigReader& config,
   if (scoring != 1 && scoring != 2) config.unsupported(p + "expert_gating_func", "1 (softmax), 2 (sigmoid)");
   r.score = scoring == 2 ? RouterScore::kSigmoid : RouterScore::kSoftmax;
   r.bias = checkpoint.find(format("blk.{}.exp_probs_b.bias", dense)) != nullptr;
-  r.groups = static_cast<std::int32_t>(config.integer_or(p + "expert_group_count", 1, 1, c.experts));
-  if (c.experts % r.groups != 0) config.invalid(p + "expert_group_count", format("a divisor of {} experts", c.experts));
-  r.groups_kept = static_cast<std::int32_t>(config.integer_or(p + "expert_group_used_count", 1, 1, r.groups));
-  const std::int32_t eligible = c.experts / r.groups * r.groups_kept;
-  c.experts_per_token = static_cast<std::int32_t>(config.integer(p + "expert_used_count", 1, eligible));
+  read_groups(config, p + "expert_group_count", p + "expert_group_used_count", c);
+  read_chosen(config, p + "expert_used_count", c);
   c.renormalise = config.boolean_or(p + "expert_weights_norm", false);
   r.scale = static_cast<float>(config.number_or(p + "expert_weights_scale", 1, 1e-6, 1e6));
 }
@@ -266,7 +271,7 @@ class DeepseekV3 final : public Model {
   DeepseekV3(const ModelConfig& config, CheckpointFormat format, const ModelShare& share, WeightReader& reader);
 
   void embed(const Workspace& w, const RowBatch& batch, const Residual& residual) const override {
-    w.backend.run(EmbedRows{residual.stream, embedding_.get(), batch.ids});
+    w.backend.run(EmbedRows{residual.stream, tables_.embedding.get(), batch.ids});
   }
   void attention(const Workspace& w, std::int32_t layer, const RowBatch& batch, const Residual& residual,
                  const HandOver& hand_over) const override;
@@ -276,7 +281,7 @@ class DeepseekV3 final : public Model {
   void experts(const Workspace& w, std::int32_t layer, const HandOver& hand_over,
                const FfnOutput& output) const override;
   void head(const Workspace& w, const RowBatch& batch, const Residual& residual, const Tensor& logits) const override {
-    final_logits(w, batch, residual, final_norm_, config().norm_eps, head_ ? *head_ : *embedding_, logits);
+    final_logits(w, batch, residual, tables_.final_norm, config().norm_eps, tables_.head(), logits);
   }
   std::size_t attention_scratch_bytes(std::int64_t rows_max, std::int64_t logits_max) const override {
     const ModelConfig& c = config();
@@ -303,9 +308,8 @@ class DeepseekV3 final : public Model {
   void attend_absorbed(const Workspace& w, std::int32_t index, const RowBatch& batch, const Tensor& q,
                        const Tensor& key, const Tensor& out) const;
 
-  std::unique_ptr<Weight> embedding_, head_;  // no head: tied to the embedding
-  Buffer inv_freq_;                           // f32
-  NormWeight final_norm_;
+  TokenTables tables_;
+  Buffer inv_freq_;  // f32
   std::vector<Layer> layers_;
 };
 
@@ -315,14 +319,7 @@ DeepseekV3::DeepseekV3(const ModelConfig& config, CheckpointFormat format, const
       inv_freq_(reader.constant(rope_inv_freq(config.rope))),
       layers_(static_cast<std::size_t>(config.layers)) {
   const bool gguf = format == CheckpointFormat::kGguf;
-  const Shape table{config.vocab, config.hidden};
-  if (share.attention) {
-    embedding_ = reader.matrix(Part::kEmbedding,
-                               {{.name = gguf ? "token_embd.weight" : "model.embed_tokens.weight", .shape = table}});
-    if (!config.tied_head)
-      head_ = reader.matrix(Part::kHead, {{.name = gguf ? "output.weight" : "lm_head.weight", .shape = table}});
-    final_norm_ = load_norm(reader, gguf ? "output_norm.weight" : "model.norm.weight", config.hidden);
-  }
+  if (share.attention) tables_ = load_token_tables(reader, config, format);
   for (std::int32_t i = 0; i < config.layers; ++i) {
     const LayerNames names = gguf ? gguf_names(i, config.experts) : safetensors_names(i);
     const bool routed = config.is_routed(i);
@@ -333,7 +330,6 @@ DeepseekV3::DeepseekV3(const ModelConfig& config, CheckpointFormat format, const
   weight_bytes_ = reader.bytes_packed();
   ignore_next_token_layers(reader, config);
   reader.ignore("*.rotary_emb.inv_freq");
-  if (config.tied_head) reader.ignore("lm_head.weight");  // some files repeat the embedding under this name
 }
 
 void DeepseekV3::load_attention(WeightReader& reader, const LayerNames& names, Layer& layer) const {

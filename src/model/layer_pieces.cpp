@@ -14,6 +14,21 @@ NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t
   return {reader.vector(part, name, elements, added), elements};
 }
 
+TokenTables load_token_tables(WeightReader& reader, const ModelConfig& config, CheckpointFormat format, float added) {
+  const bool gguf = format == CheckpointFormat::kGguf;
+  const Shape table{config.vocab, config.hidden};
+  TokenTables tables;
+  tables.embedding = reader.matrix(
+      Part::kEmbedding, {{.name = gguf ? "token_embd.weight" : "model.embed_tokens.weight", .shape = table}});
+  if (config.tied_head)
+    reader.ignore("lm_head.weight");  // some files repeat the embedding under this name
+  else
+    tables.own_head = reader.matrix(Part::kHead, {{.name = gguf ? "output.weight" : "lm_head.weight", .shape = table}});
+  tables.final_norm =
+      load_norm(reader, gguf ? "output_norm.weight" : "model.norm.weight", config.hidden, Part::kNorm, added);
+  return tables;
+}
+
 namespace {
 
 // x itself, or rounded in scratch memory.

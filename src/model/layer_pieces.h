@@ -23,6 +23,18 @@ struct NormWeight {
 NormWeight load_norm(WeightReader& reader, const std::string& name, std::int64_t elements, Part part = Part::kNorm,
                      float added = 0);
 
+// What takes tokens in, and what makes logits of rows.
+struct TokenTables {
+  std::unique_ptr<Weight> embedding;  // [vocab, hidden]
+  std::unique_ptr<Weight> own_head;   // [vocab, hidden]; null: tied to the embedding
+  NormWeight final_norm;
+
+  const Weight& head() const { return own_head ? *own_head : *embedding; }
+};
+// Under the names of either format, which are the same in all models. added: as in load_norm.
+TokenTables load_token_tables(WeightReader& reader, const ModelConfig& config, CheckpointFormat format,
+                              float added = 0);
+
 // out = x · weightᵀ, x rounded as the workspace says. What takes tokens in (embedding), chooses experts or makes logits
 // is no linear layer in this sense.
 void run_linear(const Workspace& w, const Tensor& out, const Tensor& x, const Weight& weight, const KSlices& slices);

@@ -131,7 +131,7 @@ class Qwen3 final : public Model {
   Qwen3(const ModelConfig& config, CheckpointFormat format, const ModelShare& share, WeightReader& reader);
 
   void embed(const Workspace& w, const RowBatch& batch, const Residual& residual) const override {
-    w.backend.run(EmbedRows{residual.stream, embedding_.get(), batch.ids});
+    w.backend.run(EmbedRows{residual.stream, tables_.embedding.get(), batch.ids});
   }
   void attention(const Workspace& w, std::int32_t layer, const RowBatch& batch, const Residual& residual,
                  const HandOver& hand_over) const override;
@@ -139,7 +139,7 @@ class Qwen3 final : public Model {
   void experts(const Workspace& w, std::int32_t layer, const HandOver& hand_over,
                const FfnOutput& output) const override;
   void head(const Workspace& w, const RowBatch& batch, const Residual& residual, const Tensor& logits) const override {
-    final_logits(w, batch, residual, final_norm_, config().norm_eps, head_ ? *head_ : *embedding_, logits);
+    final_logits(w, batch, residual, tables_.final_norm, config().norm_eps, tables_.head(), logits);
   }
   std::size_t attention_scratch_bytes(std::int64_t rows_max, std::int64_t logits_max) const override {
     const ModelConfig& c = config();
@@ -153,9 +153,8 @@ class Qwen3 final : public Model {
   void load_attention(WeightReader& reader, const LayerNames& names, bool routed, Layer& layer) const;
   void load_ffn(WeightReader& reader, const LayerNames& names, bool routed, const FfnShare& share, Layer& layer) const;
 
-  std::unique_ptr<Weight> embedding_, head_;  // no head: tied to the embedding
-  Buffer inv_freq_;                           // f32
-  NormWeight final_norm_;
+  TokenTables tables_;
+  Buffer inv_freq_;  // f32
   std::vector<Layer> layers_;
 };
 
@@ -164,22 +163,14 @@ Qwen3::Qwen3(const ModelConfig& config, CheckpointFormat format, const ModelShar
       inv_freq_(reader.constant(rope_inv_freq(config.rope))),
       layers_(static_cast<std::size_t>(config.layers)) {
   const bool gguf = format == CheckpointFormat::kGguf;
-  const Shape table{config.vocab, config.hidden};
-  if (share.attention) {
-    embedding_ = reader.matrix(Part::kEmbedding,
-                               {{.name = gguf ? "token_embd.weight" : "model.embed_tokens.weight", .shape = table}});
-    if (!config.tied_head)
-      head_ = reader.matrix(Part::kHead, {{.name = gguf ? "output.weight" : "lm_head.weight", .shape = table}});
-    final_norm_ = load_norm(reader, gguf ? "output_norm.weight" : "model.norm.weight", config.hidden);
-  }
+  if (share.attention) tables_ = load_token_tables(reader, config, format);
   for (std::int32_t i = 0; i < config.layers; ++i) {
     const LayerNames names = gguf ? gguf_names(i, config.experts) : safetensors_names(i);
     if (share.attention) load_attention(reader, names, config.is_routed(i), layers_[i]);
     if (share.ffn) load_ffn(reader, names, config.is_routed(i), share.experts, layers_[i]);
   }
   weight_bytes_ = reader.bytes_packed();
-  reader.ignore("rope_freqs.weight");                     // read with the configuration
-  if (config.tied_head) reader.ignore("lm_head.weight");  // some files repeat the embedding under this name
+  reader.ignore("rope_freqs.weight");  // read with the configuration
 }
 
 void Qwen3::load_attention(WeightReader& reader, const LayerNames& names, bool routed, Layer& layer) const {

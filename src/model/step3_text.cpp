@@ -69,7 +69,7 @@ class Step3Text final : public Model {
   Step3Text(const ModelConfig& config, const ModelShare& share, WeightReader& reader);
 
   void embed(const Workspace& w, const RowBatch& batch, const Residual& residual) const override {
-    w.backend.run(EmbedRows{residual.stream, embedding_.get(), batch.ids});
+    w.backend.run(EmbedRows{residual.stream, tables_.embedding.get(), batch.ids});
   }
   void attention(const Workspace& w, std::int32_t layer, const RowBatch& batch, const Residual& residual,
                  const HandOver& hand_over) const override;
@@ -77,7 +77,7 @@ class Step3Text final : public Model {
   void experts(const Workspace& w, std::int32_t layer, const HandOver& hand_over,
                const FfnOutput& output) const override;
   void head(const Workspace& w, const RowBatch& batch, const Residual& residual, const Tensor& logits) const override {
-    final_logits(w, batch, residual, final_norm_, config().norm_eps, head_ ? *head_ : *embedding_, logits);
+    final_logits(w, batch, residual, tables_.final_norm, config().norm_eps, tables_.head(), logits);
   }
   std::size_t attention_scratch_bytes(std::int64_t rows_max, std::int64_t logits_max) const override {
     const ModelConfig& c = config();
@@ -93,9 +93,8 @@ class Step3Text final : public Model {
   void load_ffn(WeightReader& reader, const std::string& prefix, Layer& layer, bool routed,
                 const FfnShare& share) const;
 
-  std::unique_ptr<Weight> embedding_, head_;  // no head: tied to the embedding
-  Buffer inv_freq_;                           // f32
-  NormWeight final_norm_;
+  TokenTables tables_;
+  Buffer inv_freq_;  // f32
   std::vector<Layer> layers_;
 };
 
@@ -103,12 +102,7 @@ Step3Text::Step3Text(const ModelConfig& config, const ModelShare& share, WeightR
     : Model(config),
       inv_freq_(reader.constant(rope_inv_freq(config.rope))),
       layers_(static_cast<std::size_t>(config.layers)) {
-  const Shape table{config.vocab, config.hidden};
-  if (share.attention) {
-    embedding_ = reader.matrix(Part::kEmbedding, {{.name = "model.embed_tokens.weight", .shape = table}});
-    if (!config.tied_head) head_ = reader.matrix(Part::kHead, {{.name = "lm_head.weight", .shape = table}});
-    final_norm_ = load_norm(reader, "model.norm.weight", config.hidden);
-  }
+  if (share.attention) tables_ = load_token_tables(reader, config, CheckpointFormat::kSafetensors);
   for (std::int32_t i = 0; i < config.layers; ++i) {
     const std::string prefix = format("model.layers.{}.", i);
     if (share.attention) load_attention(reader, prefix, layers_[i], config.is_routed(i));

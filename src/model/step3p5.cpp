@@ -170,7 +170,7 @@ class Step3p5 final : public Model {
   Step3p5(const ModelConfig& config, const ModelShare& share, WeightReader& reader);
 
   void embed(const Workspace& w, const RowBatch& batch, const Residual& residual) const override {
-    w.backend.run(EmbedRows{residual.stream, embedding_.get(), batch.ids});
+    w.backend.run(EmbedRows{residual.stream, tables_.embedding.get(), batch.ids});
   }
   void attention(const Workspace& w, std::int32_t layer, const RowBatch& batch, const Residual& residual,
                  const HandOver& hand_over) const override;
@@ -180,7 +180,7 @@ class Step3p5 final : public Model {
   void experts(const Workspace& w, std::int32_t layer, const HandOver& hand_over,
                const FfnOutput& output) const override;
   void head(const Workspace& w, const RowBatch& batch, const Residual& residual, const Tensor& logits) const override {
-    final_logits(w, batch, residual, final_norm_, config().norm_eps, head_ ? *head_ : *embedding_, logits);
+    final_logits(w, batch, residual, tables_.final_norm, config().norm_eps, tables_.head(), logits);
   }
   std::size_t attention_scratch_bytes(std::int64_t rows_max, std::int64_t logits_max) const override;
   std::size_t ffn_scratch_bytes(std::int64_t rows_max) const override { return ffn_scratch(config(), rows_max); }
@@ -189,19 +189,13 @@ class Step3p5 final : public Model {
   void load_attention(WeightReader& reader, std::int32_t index, Layer& layer) const;
   void load_ffn(WeightReader& reader, std::int32_t index, const FfnShare& share, Layer& layer) const;
 
-  std::unique_ptr<Weight> embedding_, head_;  // no head: tied to the embedding
-  NormWeight final_norm_;
+  TokenTables tables_;
   std::vector<Layer> layers_;
 };
 
 Step3p5::Step3p5(const ModelConfig& config, const ModelShare& share, WeightReader& reader)
     : Model(config), layers_(static_cast<std::size_t>(config.layers)) {
-  const Shape table{config.vocab, config.hidden};
-  if (share.attention) {
-    embedding_ = reader.matrix(Part::kEmbedding, {{.name = "model.embed_tokens.weight", .shape = table}});
-    if (!config.tied_head) head_ = reader.matrix(Part::kHead, {{.name = "lm_head.weight", .shape = table}});
-    final_norm_ = load_centred_norm(reader, "model.norm.weight", config.hidden);
-  }
+  if (share.attention) tables_ = load_token_tables(reader, config, CheckpointFormat::kSafetensors, 1);
   for (std::int32_t i = 0; i < config.layers; ++i) {
     Layer& layer = layers_[i];
     layer.heads = config.heads_of(i);
@@ -213,7 +207,6 @@ Step3p5::Step3p5(const ModelConfig& config, const ModelShare& share, WeightReade
   }
   weight_bytes_ = reader.bytes_packed();
   ignore_next_token_layers(reader, config);
-  if (config.tied_head) reader.ignore("lm_head.weight");  // some files repeat the embedding under this name
 }
 
 void Step3p5::load_attention(WeightReader& reader, std::int32_t index, Layer& layer) const {
