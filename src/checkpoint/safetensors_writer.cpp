@@ -56,8 +56,10 @@ void validate_data(const std::string& path, std::span<const SafetensorsTensor> t
 std::vector<std::size_t> file_order(std::span<const SafetensorsEntry> tensors) {
   std::vector<std::size_t> order(tensors.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::ranges::stable_sort(order, std::ranges::greater(),
-                           [&](std::size_t i) { return traits(tensors[i].dtype).block_bytes; });
+  std::ranges::sort(order, [&](std::size_t a, std::size_t b) {
+    const std::size_t a_bytes = traits(tensors[a].dtype).block_bytes, b_bytes = traits(tensors[b].dtype).block_bytes;
+    return a_bytes != b_bytes ? a_bytes > b_bytes : a < b;  // else the order they were given in
+  });
   return order;
 }
 

@@ -86,8 +86,9 @@ class SpecialTokens {
 
  private:
   void add(const char* token) {
-    while (--vocab_ >= 0 && tokens_.contains(vocab_)) {
-    }
+    do {
+      --vocab_;
+    } while (tokens_.contains(vocab_));
     tokens_[vocab_] = token;
   }
 
