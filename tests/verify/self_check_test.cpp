@@ -24,6 +24,7 @@ SelfCheckReport check(const std::string& golden, EngineConfig config) {
 
 std::vector<std::string> names(const SelfCheckReport& report) {
   std::vector<std::string> names;
+  names.reserve(report.operators.size());
   for (const ComparedOperator& op : report.operators) names.push_back(op.name);
   return names;
 }
@@ -123,6 +124,7 @@ class Exchanging final : public ForwardingBackend {
     WeightPart& part = wrong.parts.front();
     if (part.rows < 2) return ForwardingBackend::pack(source);
     std::vector<std::int32_t> order;
+    order.reserve(static_cast<std::size_t>(part.rows));
     for (std::int32_t i = 0; i < part.rows; ++i) order.push_back(static_cast<std::int32_t>(part.source_row(i)));
     std::swap(order[0], order[1]);
     part.row_order = std::move(order);
