@@ -7,16 +7,16 @@
 namespace tandem::cuda {
 
 void run(const DecodeMerging& op, Stream stream) {
-  if (op.merge_count == 0) return;
-  const auto merges = static_cast<unsigned>(op.merge_count), units = static_cast<unsigned>(op.shape.units());
+  if (op.work.merge_count == 0) return;
+  const auto merges = static_cast<unsigned>(op.work.merge_count), units = static_cast<unsigned>(op.shape.units());
   // Many pieces of a sequence are added by several threads each, which few pieces do not repay. Bits depend on it, so
   // not in deterministic mode.
-  if (!op.deterministic && op.merge_count_max >= 12)
+  if (!op.work.deterministic && op.work.merge_count_max >= 12)
     launch_dependent(decode::merge_partials<8>, dim3(128, merges, units), decode::kMergeThreads,
-                     decode::merge_shared_bytes(8, op.merge_count_max), stream, op);
+                     decode::merge_shared_bytes(8, op.work.merge_count_max), stream, op);
   else
     launch_dependent(decode::merge_partials<1>, dim3(16, merges, units), decode::kMergeThreads,
-                     decode::merge_shared_bytes(1, op.merge_count_max), stream, op);
+                     decode::merge_shared_bytes(1, op.work.merge_count_max), stream, op);
 }
 
 }  // namespace tandem::cuda

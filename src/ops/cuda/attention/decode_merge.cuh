@@ -61,13 +61,13 @@ __global__ void __launch_bounds__(kMergeThreads) merge_partials(const __grid_con
   constexpr int kHeads = kElements >= 128 ? 64 : kElements / 32 * 16;
   extern __shared__ float weights[];
   __shared__ float4 lane_sums[kLanes][kElements];
-  const DecodeMerge merge = op.merges[blockIdx.y];
+  const DecodeMerge merge = op.work.merges[blockIdx.y];
   const int units = op.shape.units(), unit = static_cast<int>(blockIdx.z), stride = units * kUnit;
   const int head_group = unit / op.shape.column_groups, column_group = unit % op.shape.column_groups;
   ptx::wait_for_previous_kernel();
   ptx::let_next_kernel_start();
   const int lane = threadIdx.x / kElements, element = blockIdx.x * kElements + threadIdx.x % kElements;
-  const float4* from = reinterpret_cast<const float4*>(op.partials) +
+  const float4* from = reinterpret_cast<const float4*>(op.work.partials) +
                        (static_cast<std::size_t>(merge.first_partial) * units + unit) * kUnit + element;
   float4 ahead[kAhead];  // on their way while the weights are computed
 #pragma unroll
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kMergeThreads) merge_partials(const __grid_con
     if (lane + i * kLanes < merge.count) ahead[i] = __ldcg(&from[(lane + i * kLanes) * stride]);
   const int head_begin = blockIdx.x * kElements % 128 / 32 * 16;
   weigh<kHeads>(weights,
-                reinterpret_cast<const float2*>(op.partial_stats) +
+                reinterpret_cast<const float2*>(op.work.partial_stats) +
                     (merge.first_partial * op.shape.head_groups + head_group) * 64 + head_begin,
                 64 * op.shape.head_groups, merge.count);
   __syncthreads();

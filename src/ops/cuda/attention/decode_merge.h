@@ -21,13 +21,9 @@ struct DecodeMergeShape {
 
 // Everything points to device memory.
 struct DecodeMerging {
-  std::uint16_t* out;          // bf16 [sequences, 64 · head_groups, 256 · column_groups]
-  const float* partials;       // [partials, head_groups, column_groups, 64 · 256], not normalised
-  const float* partial_stats;  // [partials, head_groups, 64, 2]: maximum (base 2) and sum of each head
-  const DecodeMerge* merges;   // [merge_count]
-  std::int32_t merge_count, merge_count_max;
+  std::uint16_t* out;  // bf16 [sequences, 64 · head_groups, 256 · column_groups]
+  DecodeWork work;     // its partial results: [partials, head_groups, column_groups, 64 · 256], not normalised
   DecodeMergeShape shape;
-  bool deterministic;  // one order of sums, whatever merge_count_max is
 };
 
 inline constexpr std::size_t kDecodePartialFloats = 64 * 256;

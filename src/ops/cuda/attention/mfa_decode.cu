@@ -8,21 +8,13 @@
 namespace tandem::cuda {
 
 void run(const MfaDecode& op, Stream stream) {
-  if (op.blocks == 0) return;
-  const dim3 blocks(static_cast<unsigned>(op.blocks));
+  if (op.work.blocks == 0) return;
+  const dim3 blocks(static_cast<unsigned>(op.work.blocks));
   if (op.cache == MfaCache::kBf16)
     launch_dependent(mfa::bf16::decode, blocks, mfa::kThreads, sizeof(mfa::bf16::Shared), stream, op);
   else
     launch_dependent(mfa::decode, blocks, mfa::kThreads, sizeof(mfa::Shared), stream, op);
-  run(DecodeMerging{.out = op.out,
-                    .partials = op.partials,
-                    .partial_stats = op.partial_stats,
-                    .merges = op.merges,
-                    .merge_count = op.merge_count,
-                    .merge_count_max = op.merge_count_max,
-                    .shape = {},
-                    .deterministic = op.deterministic},
-      stream);
+  run(DecodeMerging{.out = op.out, .work = op.work, .shape = {}}, stream);
 }
 
 }  // namespace tandem::cuda

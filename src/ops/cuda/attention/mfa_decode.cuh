@@ -55,8 +55,8 @@ __device__ inline int padded_pages(const DecodePiece& piece) {
 
 // The pieces of this block, one a round.
 __device__ inline DecodePiece piece_of_round(const MfaDecode& op, int round) {
-  if (round >= op.rounds) return {};
-  return op.pieces[round * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)];
+  if (round >= op.work.rounds) return {};
+  return op.work.pieces[round * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)];
 }
 
 __device__ inline void load_queries(Shared& s, const MfaDecode& op, const DecodePiece& piece, int round) {
@@ -306,7 +306,7 @@ __device__ inline void end_piece(Shared& s, const MfaDecode& op, const DecodePie
     }
   }
   ptx::sync_threads(1, kMathThreads);
-  float* partial = piece.partial < 0 ? nullptr : op.partials + piece.partial * kDecodePartialFloats;
+  float* partial = piece.partial < 0 ? nullptr : op.work.partials + piece.partial * kDecodePartialFloats;
   float scale[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -318,7 +318,7 @@ __device__ inline void end_piece(Shared& s, const MfaDecode& op, const DecodePie
     if (partial == nullptr) {
       scale[r] = scale[r] / sum;
     } else if (group == 0 && quad == 0) {
-      reinterpret_cast<float2*>(op.partial_stats)[piece.partial * 64 + head] = make_float2(maximum, sum);
+      reinterpret_cast<float2*>(op.work.partial_stats)[piece.partial * 64 + head] = make_float2(maximum, sum);
     }
   }
   const Target target{op.out + static_cast<std::size_t>(piece.sequence) * 64 * 256, reinterpret_cast<float4*>(partial)};

@@ -28,13 +28,7 @@ struct MfaDecode {
   const std::int32_t* lengths;  // [sequences], tokens to attend to, the new one included
   float scale;                  // of the scores
 
-  // A schedule and its scratch. The arrays are those of DecodeSchedule, copied to the device.
-  const DecodePiece* pieces;
-  const DecodeMerge* merges;
-  std::int32_t blocks, rounds, merge_count, merge_count_max;
-  bool deterministic;
-  float* partials;       // [schedule.partials, 64 · 256]
-  float* partial_stats;  // [schedule.partials, 64, 2]: maximum and sum of each head
+  DecodeWork work;
 
   // The kernel before this one in the stream wrote nothing but queries and the newest token of each sequence. Then the
   // first pages are fetched while it still runs.

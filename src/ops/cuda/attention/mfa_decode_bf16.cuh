@@ -152,13 +152,13 @@ __device__ inline void end_piece(const MfaDecode& op, const DecodePiece& piece, 
     }
     return;
   }
-  float4* partial = reinterpret_cast<float4*>(op.partials + piece.partial * kDecodePartialFloats);
+  float4* partial = reinterpret_cast<float4*>(op.work.partials + piece.partial * kDecodePartialFloats);
 #pragma unroll
   for (int j = 0; j < 16; ++j)
     partial[(16 * group + j) * 128 + thread] =
         make_float4(rows.out[4 * j], rows.out[4 * j + 1], rows.out[4 * j + 2], rows.out[4 * j + 3]);
   if (group == 0 && quad == 0) {
-    float2* stats = reinterpret_cast<float2*>(op.partial_stats) + piece.partial * 64 + row;
+    float2* stats = reinterpret_cast<float2*>(op.work.partial_stats) + piece.partial * 64 + row;
     stats[0] = make_float2(rows.maximum[0], rows.sum[0]);
     stats[8] = make_float2(rows.maximum[1], rows.sum[1]);
   }

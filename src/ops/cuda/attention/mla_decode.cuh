@@ -59,9 +59,9 @@ __device__ inline constexpr int first_tile(int slot, int portion) {
 }
 
 __device__ inline DecodePiece piece_of_round(const MlaDecode& op, int round) {
-  if (round >= op.rounds) return {};
+  if (round >= op.work.rounds) return {};
   const int pairs = static_cast<int>(gridDim.x) / kHalves;
-  return op.pieces[round * pairs + static_cast<int>(blockIdx.x) / kHalves];
+  return op.work.pieces[round * pairs + static_cast<int>(blockIdx.x) / kHalves];
 }
 
 __device__ inline void feed_part(Shared& s, const std::uint8_t* page, int slot, int part) {
@@ -288,13 +288,13 @@ __device__ inline void end_piece(Shared& s, const MlaDecode& op, const DecodePie
     }
   } else {
     const std::size_t head_group = static_cast<std::size_t>(piece.partial) * 2 + half;
-    float4* partial = reinterpret_cast<float4*>(op.partials + (head_group * 2 + group) * kDecodePartialFloats);
+    float4* partial = reinterpret_cast<float4*>(op.work.partials + (head_group * 2 + group) * kDecodePartialFloats);
 #pragma unroll
     for (int j = 0; j < 32; ++j)
       partial[j * 128 + thread] =
           make_float4(rows.out[4 * j], rows.out[4 * j + 1], rows.out[4 * j + 2], rows.out[4 * j + 3]);
     if (group == 0 && quad == 0) {
-      float2* stats = reinterpret_cast<float2*>(op.partial_stats) + head_group * 64 + row;
+      float2* stats = reinterpret_cast<float2*>(op.work.partial_stats) + head_group * 64 + row;
       stats[0] = make_float2(rows.maximum[0], sum[0]);
       stats[8] = make_float2(rows.maximum[1], sum[1]);
     }

@@ -26,13 +26,7 @@ struct MlaDecode {
   const std::int32_t* lengths;  // [sequences], tokens to attend to, the new one included
   float scale;                  // of the scores
 
-  // A schedule for half as many blocks as there are multiprocessors, and its scratch.
-  const DecodePiece* pieces;
-  const DecodeMerge* merges;
-  std::int32_t blocks, rounds, merge_count, merge_count_max;
-  bool deterministic;
-  float* partials;       // [schedule.partials, 128 · 512]
-  float* partial_stats;  // [schedule.partials, 128, 2]: maximum and sum of each head
+  DecodeWork work;  // of a schedule for half as many blocks as there are multiprocessors
 };
 
 inline constexpr DecodeMergeShape kMlaMergeShape{.head_groups = 2, .column_groups = 2};

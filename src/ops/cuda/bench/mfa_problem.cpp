@@ -45,17 +45,12 @@ MfaProblem::MfaProblem(const MfaProblemOptions& options)
     : options_(options), sequences_(paged_sequences(options.lengths, options.copies, options.seed)) {
   const std::vector<std::int32_t>& lengths = options_.lengths;
   const int blocks = options_.blocks > 0 ? options_.blocks : look_at_device().multiprocessors;
-  schedule_ =
-      schedule_decode(lengths, {.blocks = blocks, .deterministic = options_.deterministic, .costs = options_.costs});
+  work_ =
+      ScheduledWork(lengths, {.blocks = blocks, .deterministic = options_.deterministic, .costs = options_.costs}, {});
   pages_ = DeviceMemory(sequences_.pool_blocks() * mfa_page_bytes(options_.cache));
   pages_.fill(0);
   table_ = DeviceMemory::of(sequences_.tables);
   lengths_ = DeviceMemory::of(lengths);
-  pieces_ = DeviceMemory::of(schedule_.pieces);
-  merges_ = DeviceMemory::of(schedule_.merges);
-  const auto partials = static_cast<std::size_t>(schedule_.partials);
-  partials_ = DeviceMemory(partials * kDecodePartialFloats * sizeof(float));
-  partial_stats_ = DeviceMemory(partials * kDecodePartialStatsFloats * sizeof(float));
   out_ = DeviceMemory(lengths.size() * kHeads * kDim * 2);
   std::vector<std::int32_t> slots, positions;
   for (std::size_t i = 0; i < lengths.size(); ++i) {
@@ -146,15 +141,7 @@ MfaDecode MfaProblem::decode(int copy) const {
   op.blocks_max = sequences_.blocks_max;
   op.lengths = lengths_.as<std::int32_t>();
   op.scale = kScale;
-  op.pieces = pieces_.as<DecodePiece>();
-  op.merges = merges_.as<DecodeMerge>();
-  op.blocks = schedule_.blocks;
-  op.rounds = schedule_.rounds;
-  op.merge_count = static_cast<std::int32_t>(schedule_.merges.size());
-  op.merge_count_max = schedule_.merge_count_max;
-  op.deterministic = schedule_.deterministic;
-  op.partials = partials_.as<float>();
-  op.partial_stats = partial_stats_.as<float>();
+  op.work = work_.work();
   op.cache_is_settled = true;
   return op;
 }

@@ -11,6 +11,7 @@
 #include "ops/cuda/attention/mfa_decode.h"
 #include "ops/cuda/attention/mfa_prepare.h"
 #include "ops/cuda/bench/paged_sequences.h"
+#include "ops/cuda/bench/scheduled_work.h"
 #include "ops/cuda/device_memory.h"
 
 namespace tandem::cuda {
@@ -38,7 +39,7 @@ class MfaProblem {
   MfaPrepare prepare() const;
   std::vector<std::uint16_t> output() const { return out_.download<std::uint16_t>(); }  // bf16
   void poison_output() { out_.fill(0xff); }
-  const DecodeSchedule& schedule() const { return schedule_; }
+  const DecodeSchedule& schedule() const { return work_.schedule(); }
   // f32 attention over the quantised cache of copy 0 with the bf16 queries, in double: [64, 256].
   std::vector<double> expected(std::int32_t sequence) const;
   // ‖output − expected‖ / ‖expected‖ of some sequences together, after run(…, 0). NaN when something is NaN.
@@ -52,9 +53,9 @@ class MfaProblem {
 
   MfaProblemOptions options_;
   PagedSequences sequences_;
-  DecodeSchedule schedule_;
+  ScheduledWork work_;
   std::vector<float> queries_;  // as rounded to bf16
-  DeviceMemory pages_, table_, lengths_, q_tiles_, q_scales_, out_, partials_, partial_stats_, pieces_, merges_;
+  DeviceMemory pages_, table_, lengths_, q_tiles_, q_scales_, out_;
   DeviceMemory newest_slots_, newest_positions_;
 };
 

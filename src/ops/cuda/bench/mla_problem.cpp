@@ -52,17 +52,13 @@ float score_scale() {
 MlaProblem::MlaProblem(const MlaProblemOptions& options)
     : options_(options), sequences_(paged_sequences(options.lengths, options.copies, options.seed)) {
   const int clusters = options_.clusters > 0 ? options_.clusters : look_at_device().multiprocessors / 2;
-  schedule_ = schedule_decode(options_.lengths,
-                              {.blocks = clusters, .deterministic = options_.deterministic, .costs = kMlaCosts});
+  work_ =
+      ScheduledWork(options_.lengths, {.blocks = clusters, .deterministic = options_.deterministic, .costs = kMlaCosts},
+                    kMlaMergeShape);
   pages_ = DeviceMemory(sequences_.pool_blocks() * MlaPage::kBytes);
   pages_.fill(0);
   table_ = DeviceMemory::of(sequences_.tables);
   lengths_ = DeviceMemory::of(options_.lengths);
-  pieces_ = DeviceMemory::of(schedule_.pieces);
-  merges_ = DeviceMemory::of(schedule_.merges);
-  const auto partials = static_cast<std::size_t>(schedule_.partials);
-  partials_ = DeviceMemory(partials * kHeads * kLatent * sizeof(float));
-  partial_stats_ = DeviceMemory(partials * kHeads * 2 * sizeof(float));
   out_ = DeviceMemory(options_.lengths.size() * kHeads * kLatent * 2);
   fill_cache();
   fill_queries();
@@ -152,15 +148,7 @@ void MlaProblem::run(Stream stream, int copy) const {
   op.blocks_max = sequences_.blocks_max;
   op.lengths = lengths_.as<std::int32_t>();
   op.scale = score_scale();
-  op.pieces = pieces_.as<DecodePiece>();
-  op.merges = merges_.as<DecodeMerge>();
-  op.blocks = schedule_.blocks;
-  op.rounds = schedule_.rounds;
-  op.merge_count = static_cast<std::int32_t>(schedule_.merges.size());
-  op.merge_count_max = schedule_.merge_count_max;
-  op.deterministic = schedule_.deterministic;
-  op.partials = partials_.as<float>();
-  op.partial_stats = partial_stats_.as<float>();
+  op.work = work_.work();
   cuda::run(op, stream);
 }
 

@@ -9,6 +9,7 @@
 
 #include "ops/cuda/attention/mla_decode.h"
 #include "ops/cuda/bench/paged_sequences.h"
+#include "ops/cuda/bench/scheduled_work.h"
 #include "ops/cuda/device_memory.h"
 
 namespace tandem::cuda {
@@ -32,7 +33,7 @@ class MlaProblem {
   void poison_output() { out_.fill(0xff); }
   // Writes NaN over one token of copy 0.
   void poison_token(std::int32_t sequence, std::int32_t token);
-  const DecodeSchedule& schedule() const { return schedule_; }
+  const DecodeSchedule& schedule() const { return work_.schedule(); }
   // ‖output − expected‖ / ‖expected‖ over some heads of these sequences, after run(…, 0); expected is attention in
   // double over the cache as stored. NaN when something is NaN.
   double relative_error(const std::vector<std::int32_t>& sequences) const;
@@ -46,8 +47,8 @@ class MlaProblem {
 
   MlaProblemOptions options_;
   PagedSequences sequences_;
-  DecodeSchedule schedule_;
-  DeviceMemory pages_, table_, lengths_, q_tiles_, out_, partials_, partial_stats_, pieces_, merges_;
+  ScheduledWork work_;
+  DeviceMemory pages_, table_, lengths_, q_tiles_, out_;
 };
 
 }  // namespace tandem::cuda

@@ -13,6 +13,7 @@
 #include "ops/cuda/attention/mfa_prepare.h"
 #include "ops/cuda/bench/mfa_problem.h"
 #include "ops/cuda/bench/random_fill.h"
+#include "ops/cuda/bench/scheduled_work.h"
 #include "ops/cuda/device.h"
 
 namespace tandem::cuda {
@@ -170,8 +171,7 @@ TEST_F(MfaTest, NanOfOneSequenceDoesNotReachAnother) {
   prepare.inv_freq = inv_freq.as<float>();
   prepare.rows = 3;
   run(prepare, nullptr);
-  const DecodeSchedule schedule = schedule_decode(std::vector<std::int32_t>{1, 1, 1}, {.blocks = 1});
-  const DeviceMemory pieces = DeviceMemory::of(schedule.pieces);
+  const ScheduledWork scheduled(std::vector<std::int32_t>{1, 1, 1}, {.blocks = 1}, {});
   MfaDecode decode{};
   decode.out = out.as<std::uint16_t>();
   decode.q_tiles = tiles.as<std::uint8_t>();
@@ -182,9 +182,7 @@ TEST_F(MfaTest, NanOfOneSequenceDoesNotReachAnother) {
   decode.blocks_max = 1;
   decode.lengths = lengths.as<std::int32_t>();
   decode.scale = 1.f / 16;
-  decode.pieces = pieces.as<DecodePiece>();
-  decode.blocks = schedule.blocks;
-  decode.rounds = schedule.rounds;
+  decode.work = scheduled.work();
   run(decode, nullptr);
   synchronise();
   const std::vector<std::uint16_t> result = out.download<std::uint16_t>();
