@@ -3,6 +3,7 @@
 
 #include "ops/cpu/cpu_kv_cache.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -70,7 +71,7 @@ std::byte* CpuKvCache::v(std::int32_t block, std::int32_t layer, std::int32_t he
 }
 
 void CpuKvCache::zero_block(std::int32_t block) {
-  std::memset(k(block, 0, 0), 0, block_stride_);
+  std::fill_n(k(block, 0, 0), block_stride_, std::byte{0});  // none where a pool has no layers
 }
 
 void CpuKvCache::export_block(std::int32_t block, std::byte* page) const {

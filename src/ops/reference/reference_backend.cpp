@@ -42,8 +42,9 @@ class ReferenceBackend final : public Backend {
 
   void zero_block(KvCache& cache, std::int32_t block) override {
     ReferenceKvCache& c = reference::of(&cache);
-    std::memset(c.k_page(block, 0), 0, c.k_page_bytes() * c.spec().layers);
-    std::fill_n(c.v_page(block, 0), c.v_page_bytes() * c.spec().layers, std::byte{0});  // none where V lies in K
+    // No bytes where a pool has no layers, and none of V where it lies in K.
+    std::fill_n(c.k_page(block, 0), c.k_page_bytes() * c.spec().layers, std::byte{0});
+    std::fill_n(c.v_page(block, 0), c.v_page_bytes() * c.spec().layers, std::byte{0});
   }
 
   void export_page(const KvCache& cache, std::int32_t block, std::span<std::byte> page) override {
