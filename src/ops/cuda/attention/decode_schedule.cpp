@@ -13,10 +13,6 @@ namespace tandem::cuda {
 
 namespace {
 
-int pages_of(std::int32_t tokens) {
-  return (tokens + kDecodePageTokens - 1) / kDecodePageTokens;
-}
-
 // Cuts every sequence into equal pieces of at most piece_pages; at multiples of piece_pages when positions are fixed.
 void cut(std::span<const std::int32_t> lengths, DecodeSchedule& schedule) {
   for (std::size_t i = 0; i < lengths.size(); ++i) {

@@ -30,6 +30,10 @@ struct DecodeMerge {
 
 inline constexpr int kDecodePageTokens = 64;
 
+constexpr std::int32_t pages_of(std::int32_t tokens) {
+  return (tokens + kDecodePageTokens - 1) / kDecodePageTokens;
+}
+
 // What the estimate needs to know of a GPU and a kernel; microseconds. These are of MFA with an FP8 cache.
 struct DecodeCosts {
   double page_memory = 0.0111;  // a page at the whole GPU's bandwidth
@@ -42,7 +46,7 @@ struct DecodeCosts {
 };
 
 struct DecodeScheduleOptions {
-  int blocks = 132;  // multiprocessors, or clusters of them
+  int blocks = 132;  // multiprocessors, or pairs of them
   bool deterministic = false;
   DecodeCosts costs{};
 };

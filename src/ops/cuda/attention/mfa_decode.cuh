@@ -148,11 +148,7 @@ __device__ inline void softmax(float (&c)[32], const float (&q_scale)[2], const 
     c[4 * j + 2] = fmaf(c[4 * j + 2], k.x * q_scale[1], log_v.x);
     c[4 * j + 3] = fmaf(c[4 * j + 3], k.y * q_scale[1], log_v.y);
   }
-  if (tokens < MfaPage::kTokens) {
-#pragma unroll
-    for (int i = 0; i < 32; ++i)
-      if (8 * (i >> 2) + 2 * quad + (i & 1) >= tokens) c[i] = -INFINITY;
-  }
+  mask_scores(c, tokens);
   float page_maximum[2] = {kMinusInfinity, kMinusInfinity};
 #pragma unroll
   for (int i = 0; i < 32; ++i) page_maximum[(i >> 1) & 1] = fmaxf(page_maximum[(i >> 1) & 1], c[i]);

@@ -69,34 +69,16 @@ __device__ inline void feed(Shared& s, const MfaDecode& op) {
 
 // Scores times the scale (base 2) become probabilities in bf16, the A operand of the second product.
 __device__ inline void softmax(float (&c)[32], float scale, int tokens, Rows& rows, std::uint32_t (&p)[16]) {
-  const int quad = threadIdx.x & 3;
-  if (tokens < MfaPage::kTokens) {
-#pragma unroll
-    for (int i = 0; i < 32; ++i)
-      if (8 * (i >> 2) + 2 * quad + (i & 1) >= tokens) c[i] = -INFINITY;
-  }
+  mask_scores(c, tokens);
   float maximum[2] = {rows.maximum[0], rows.maximum[1]};
-#pragma unroll
-  for (int i = 0; i < 32; ++i) maximum[(i >> 1) & 1] = fmaxf(maximum[(i >> 1) & 1], c[i] * scale);
+  raise_maximum(c, scale, maximum);
   float keep[2], sum[2] = {0, 0};
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    maximum[r] = fmaxf(maximum[r], __shfl_xor_sync(~0u, maximum[r], 1));
-    maximum[r] = fmaxf(maximum[r], __shfl_xor_sync(~0u, maximum[r], 2));
     keep[r] = exp2_fast(rows.maximum[r] - maximum[r]);
     rows.maximum[r] = maximum[r];
   }
-#pragma unroll
-  for (int j = 0; j < 8; ++j) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const float a = exp2_fast(fmaf(c[4 * j + 2 * r], scale, -maximum[r]));
-      const float b = exp2_fast(fmaf(c[4 * j + 2 * r + 1], scale, -maximum[r]));
-      sum[r] += a + b;
-      const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
-      p[2 * j + r] = *reinterpret_cast<const std::uint32_t*>(&pair);
-    }
-  }
+  exponentials(c, scale, maximum, p, sum);
 #pragma unroll
   for (int r = 0; r < 2; ++r) rows.sum[r] = fmaf(rows.sum[r], keep[r], sum[r]);
   if (__any_sync(~0u, keep[0] < 1.f || keep[1] < 1.f)) {

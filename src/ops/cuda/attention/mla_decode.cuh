@@ -164,42 +164,6 @@ __device__ inline void scores(Shared& s, int use, const Rows& rows, float (&c)[3
   ptx::pin(c);
 }
 
-// Masks, and the larger of maximum and this page's scores, for both rows.
-__device__ inline void page_maximum(float (&c)[32], float scale, int tokens, const float (&maximum)[2],
-                                    float (&next)[2]) {
-  const int quad = threadIdx.x & 3;
-  if (tokens < MlaPage::kTokens) {
-#pragma unroll
-    for (int i = 0; i < 32; ++i)
-      if (8 * (i >> 2) + 2 * quad + (i & 1) >= tokens) c[i] = -INFINITY;
-  }
-  next[0] = maximum[0];
-  next[1] = maximum[1];
-#pragma unroll
-  for (int i = 0; i < 32; ++i) next[(i >> 1) & 1] = fmaxf(next[(i >> 1) & 1], c[i] * scale);
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    next[r] = fmaxf(next[r], __shfl_xor_sync(~0u, next[r], 1));
-    next[r] = fmaxf(next[r], __shfl_xor_sync(~0u, next[r], 2));
-  }
-}
-
-// Scores become probabilities in bf16: A operand in p, and for the other group in shared memory.
-__device__ inline void exponentials(const float (&c)[32], float scale, const float (&maximum)[2],
-                                    std::uint32_t (&p)[16], float (&sum)[2]) {
-#pragma unroll
-  for (int j = 0; j < 8; ++j) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const float a = exp2_fast(fmaf(c[4 * j + 2 * r], scale, -maximum[r]));
-      const float b = exp2_fast(fmaf(c[4 * j + 2 * r + 1], scale, -maximum[r]));
-      sum[r] += a + b;
-      const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
-      p[2 * j + r] = *reinterpret_cast<const std::uint32_t*>(&pair);
-    }
-  }
-}
-
 __device__ inline void share_probabilities(std::uint8_t* tile, const std::uint32_t (&p)[16], int row, int quad) {
   const std::uint32_t first = MlaPage::offset(row, 2 * quad);  // columns 8 j change the chunk alone, which is xored
 #pragma unroll
@@ -326,10 +290,11 @@ __device__ inline void even_group(Shared& s, const Walk& w, int tokens, Rows& ro
   const int even = w.uses[0], odd = w.uses[1];
   std::uint32_t p[16];
   {
-    float c[32], next[2];
+    float c[32], next[2] = {rows.maximum[0], rows.maximum[1]};
     scores<0>(s, even, rows, c);
     if (w.last_pair) arrive_as_warp(&s.q_free);
-    page_maximum(c, w.scale, tokens, rows.maximum, next);
+    mask_scores(c, tokens);
+    raise_maximum(c, w.scale, next);
     write_maximum(s, even, 0, w, next);
     arrive_as_warp(&s.maximum_full);
     rows.rescale(next);
@@ -366,7 +331,8 @@ __device__ inline void odd_group(Shared& s, const Walk& w, int tokens, Rows& row
   ptx::wait(&s.p_full[0], even & 1);
   issue_values(rows, ptx::shared_address(s.probabilities(0)), ptx::shared_address(s.page[0]) + 4 * kTile);
   if (has_odd) {
-    page_maximum(c, w.scale, tokens - MlaPage::kTokens, rows.maximum, maximum);
+    mask_scores(c, tokens - MlaPage::kTokens);
+    raise_maximum(c, w.scale, maximum);
     write_maximum(s, even, 1, w, maximum);
     exponentials(c, w.scale, maximum, p, sum);
     if (odd > 0) ptx::wait(&s.p_free[1], (odd - 1) & 1);

@@ -2,7 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What decode kernels and their merge share of a softmax that goes on page by page, in base 2.
+//
+// A warpgroup holds scores of 64 rows by 64 tokens, c, as WGMMA leaves them (ptx/wgmma.cuh): a thread has two rows.
 #pragma once
+
+#include <cuda_bf16.h>
+
+#include <cmath>
+#include <cstdint>
 
 namespace tandem::cuda {
 
@@ -13,6 +20,42 @@ __device__ inline float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+
+// Tokens that are not there get no weight.
+__device__ inline void mask_scores(float (&c)[32], int tokens) {
+  if (tokens >= 64) return;
+  const int quad = threadIdx.x & 3;
+#pragma unroll
+  for (int i = 0; i < 32; ++i)
+    if (8 * (i >> 2) + 2 * quad + (i & 1) >= tokens) c[i] = -INFINITY;
+}
+
+// The larger of maximum and the scores times scale, of both rows.
+__device__ inline void raise_maximum(const float (&c)[32], float scale, float (&maximum)[2]) {
+#pragma unroll
+  for (int i = 0; i < 32; ++i) maximum[(i >> 1) & 1] = fmaxf(maximum[(i >> 1) & 1], c[i] * scale);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    maximum[r] = fmaxf(maximum[r], __shfl_xor_sync(~0u, maximum[r], 1));
+    maximum[r] = fmaxf(maximum[r], __shfl_xor_sync(~0u, maximum[r], 2));
+  }
+}
+
+// Scores times scale become probabilities in bf16, the A operand of the next product; sum grows by this thread's.
+__device__ inline void exponentials(const float (&c)[32], float scale, const float (&maximum)[2],
+                                    std::uint32_t (&p)[16], float (&sum)[2]) {
+#pragma unroll
+  for (int j = 0; j < 8; ++j) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float a = exp2_fast(fmaf(c[4 * j + 2 * r], scale, -maximum[r]));
+      const float b = exp2_fast(fmaf(c[4 * j + 2 * r + 1], scale, -maximum[r]));
+      sum[r] += a + b;
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+      p[2 * j + r] = *reinterpret_cast<const std::uint32_t*>(&pair);
+    }
+  }
 }
 
 }  // namespace tandem::cuda

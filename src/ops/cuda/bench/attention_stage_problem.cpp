@@ -44,13 +44,12 @@ AttentionStageProblem::AttentionStageProblem(std::int32_t sequences, std::int32_
   synchronise();
 }
 
-void AttentionStageProblem::norm(const DeviceMemory& gain, float* residual, const std::uint16_t* delta,
-                                 std::int64_t delta_stride, std::int32_t columns, std::uint8_t* tiles, float* scales,
-                                 Stream stream) const {
+void AttentionStageProblem::norm(float* residual, const std::uint16_t* delta, std::int64_t delta_stride,
+                                 std::int32_t columns, std::uint8_t* tiles, float* scales, Stream stream) const {
   cuda::run(NormQuantise{.residual = residual,
                          .delta = delta,
                          .delta_stride = delta_stride,
-                         .gain = gain.as<float>(),
+                         .gain = gain_.as<float>(),
                          .epsilon = kEpsilon,
                          .tiles = tiles,
                          .scales = scales,
@@ -62,10 +61,10 @@ void AttentionStageProblem::norm(const DeviceMemory& gain, float* residual, cons
 
 void AttentionStageProblem::run(Stream stream) const {
   float* residual = residual_.as<float>();
-  norm(gain_, residual, experts_.as<std::uint16_t>(), kHidden, kHidden, down_.x_tiles(), down_.x_scales(), stream);
+  norm(residual, experts_.as<std::uint16_t>(), kHidden, kHidden, down_.x_tiles(), down_.x_scales(), stream);
   down_.run(stream);
   const std::uint16_t* rows = down_.op().out;
-  norm(gain_, nullptr, rows, kDown, kQueryRank, up_.x_tiles(), up_.x_scales(), stream);
+  norm(nullptr, rows, kDown, kQueryRank, up_.x_tiles(), up_.x_scales(), stream);
   up_.run(stream);
 
   MfaPrepare prepare = attention_.prepare();
@@ -88,8 +87,7 @@ void AttentionStageProblem::run(Stream stream) const {
                           .tile_rows = tile_rows_},
             stream);
   o_.run(stream);
-  norm(gain_, residual, o_.op().out, kHidden, kHidden, hand_over_.as<std::uint8_t>(), hand_over_scales_.as<float>(),
-       stream);
+  norm(residual, o_.op().out, kHidden, kHidden, hand_over_.as<std::uint8_t>(), hand_over_scales_.as<float>(), stream);
 }
 
 bool AttentionStageProblem::is_complete() const {

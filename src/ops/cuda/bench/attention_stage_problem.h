@@ -27,8 +27,8 @@ class AttentionStageProblem {
   double flops() const;
 
  private:
-  void norm(const DeviceMemory& gain, float* residual, const std::uint16_t* delta, std::int64_t delta_stride,
-            std::int32_t columns, std::uint8_t* tiles, float* scales, Stream stream) const;
+  void norm(float* residual, const std::uint16_t* delta, std::int64_t delta_stride, std::int32_t columns,
+            std::uint8_t* tiles, float* scales, Stream stream) const;
 
   std::int32_t sequences_;
   std::int64_t tile_rows_;

@@ -20,13 +20,8 @@ namespace {
 
 std::array<float, 256> e4m3_values() {
   std::array<float, 256> values{};
-  for (int code = 0; code < 256; ++code) {
-    const int exponent = code >> 3 & 15, mantissa = code & 7;
-    float size = exponent == 0 ? static_cast<float>(mantissa) / 512.f
-                               : std::ldexp(1.f + static_cast<float>(mantissa) / 8.f, exponent - 7);
-    if ((code & 127) == 127) size = NAN;
-    values[static_cast<std::size_t>(code)] = code & 128 ? -size : size;
-  }
+  for (std::size_t code = 0; code < values.size(); ++code)
+    values[code] = f8_e4m3_to_f32(static_cast<std::uint8_t>(code));
   return values;
 }
 

@@ -34,6 +34,21 @@ int copies_to_rotate(double bytes) {
   return static_cast<int>(kRotatedBytes / bytes) + 1;
 }
 
+// A row of a decode kernel; m has its name, shape and rate.
+template <class Problem>
+void measure_decode(const Bench& bench, const Problem& problem, std::int32_t sequences, int copies,
+                    KernelMeasurement& m) {
+  problem.run(nullptr, 0);
+  synchronise();
+  m.error = problem.relative_error({0, sequences - 1});
+  m.microseconds = median_microseconds([&](Stream stream, int call) { problem.run(stream, call); },
+                                       bench.options.samples, std::max(4, copies));
+  m.bytes = problem.bytes();
+  m.flops = problem.flops();
+  m.remark = problem.schedule().to_string();
+  bench.observer.on_row(m);
+}
+
 void bench_mfa(const Bench& bench) {
   struct Row {
     std::int32_t sequences, tokens;
@@ -59,18 +74,10 @@ void bench_mfa(const Bench& bench) {
                               .v_mean = .5f,
                               .deterministic = row.deterministic};
     options.copies = copies_to_rotate(static_cast<double>(row.sequences) * row.tokens * 512);
-    MfaProblem problem(options);
-    problem.run(nullptr, 0);
-    synchronise();
-    m.error = problem.relative_error({0, row.sequences - 1});
-    m.microseconds = median_microseconds([&](Stream stream, int call) { problem.run(stream, call); },
-                                         bench.options.samples, std::max(4, options.copies));
-    m.bytes = problem.bytes();
-    m.flops = problem.flops();
+    const MfaProblem problem(options);
     m.flops_per_second_limit =
         row.cache == MfaCache::kBf16 ? bench.limits.bf16_flops_per_second : bench.limits.fp8_flops_per_second;
-    m.remark = problem.schedule().to_string();
-    bench.observer.on_row(m);
+    measure_decode(bench, problem, row.sequences, options.copies, m);
   }
 }
 
@@ -88,17 +95,9 @@ void bench_mla(const Bench& bench) {
     MlaProblemOptions options{.lengths = std::vector<std::int32_t>(static_cast<std::size_t>(row.sequences), row.tokens),
                               .deterministic = row.deterministic};
     options.copies = copies_to_rotate(static_cast<double>(row.sequences) * row.tokens * MlaPage::kWidth * 2);
-    MlaProblem problem(options);
-    problem.run(nullptr, 0);
-    synchronise();
-    m.error = problem.relative_error({0, row.sequences - 1});
-    m.microseconds = median_microseconds([&](Stream stream, int call) { problem.run(stream, call); },
-                                         bench.options.samples, std::max(4, options.copies));
-    m.bytes = problem.bytes();
-    m.flops = problem.flops();
+    const MlaProblem problem(options);
     m.flops_per_second_limit = bench.limits.bf16_flops_per_second;
-    m.remark = problem.schedule().to_string();
-    bench.observer.on_row(m);
+    measure_decode(bench, problem, row.sequences, options.copies, m);
   }
 }
 

@@ -47,6 +47,24 @@ float score_scale() {
   return 1.f / std::sqrt(static_cast<float>(kWidth));
 }
 
+// Latents [slots, 576] of tokens; of the queries, too, where there are some.
+void append(std::uint8_t* pages, const DeviceMemory& latents, std::span<const std::int32_t> slots,
+            const DeviceMemory* queries = nullptr, std::uint8_t* q_tiles = nullptr) {
+  const DeviceMemory slots_memory = DeviceMemory::of(slots);
+  MlaPrepare op{};
+  op.pages = pages;
+  op.page_stride = MlaPage::kBytes;
+  op.latent = latents.as<float>();
+  op.latent_stride = kWidth;
+  op.q = queries != nullptr ? queries->as<float>() : nullptr;
+  op.q_stride = static_cast<std::int64_t>(kHeads) * kWidth;
+  op.q_tiles = q_tiles;
+  op.slots = slots_memory.as<std::int32_t>();
+  op.rows = static_cast<std::int32_t>(slots.size());
+  cuda::run(op, nullptr);
+  synchronise();
+}
+
 }  // namespace
 
 MlaProblem::MlaProblem(const MlaProblemOptions& options)
@@ -71,7 +89,6 @@ void MlaProblem::fill_cache() {
   std::uint32_t seed = 100 * options_.seed;
   for (std::size_t begin = 0; begin < slots.size(); begin += kChunk) {
     const std::span<const std::int32_t> chunk(&slots[begin], std::min(kChunk, slots.size() - begin));
-    const DeviceMemory chunk_slots = DeviceMemory::of(chunk);
     const auto rows = static_cast<std::int32_t>(chunk.size());
     cuda::run(FillNormal{.out = latents.as<float>(),
                          .rows = rows,
@@ -80,22 +97,14 @@ void MlaProblem::fill_cache() {
                          .spread = .25f,
                          .seed = ++seed},
               nullptr);
-    MlaPrepare op{};
-    op.pages = pages_.as<std::uint8_t>();
-    op.page_stride = MlaPage::kBytes;
-    op.latent = latents.as<float>();
-    op.latent_stride = kWidth;
-    op.slots = chunk_slots.as<std::int32_t>();
-    op.rows = rows;
-    cuda::run(op, nullptr);
-    synchronise();
+    append(pages_.as<std::uint8_t>(), latents, chunk);
   }
 }
 
 void MlaProblem::fill_queries() {
   const std::size_t rows = options_.lengths.size();
   DeviceMemory q(rows * kHeads * kWidth * sizeof(float)), page(MlaPage::kBytes), latents(rows * kWidth * sizeof(float));
-  const DeviceMemory slots = DeviceMemory::of(std::vector<std::int32_t>(rows, 0));  // of a page of their own
+  const std::vector<std::int32_t> slots(rows, 0);  // of a page of their own
   latents.fill(0);
   cuda::run(FillNormal{.out = q.as<float>(),
                        .rows = static_cast<std::int64_t>(rows) * kHeads,
@@ -107,34 +116,14 @@ void MlaProblem::fill_queries() {
   for (float& x : scaled) x *= options_.score_deviation;
   q.upload(std::as_bytes(std::span(scaled)));
   q_tiles_ = DeviceMemory(rows * MlaPage::kQueryBytes);
-  MlaPrepare op{};
-  op.q_tiles = q_tiles_.as<std::uint8_t>();
-  op.pages = page.as<std::uint8_t>();
-  op.page_stride = MlaPage::kBytes;
-  op.q = q.as<float>();
-  op.q_stride = static_cast<std::int64_t>(kHeads) * kWidth;
-  op.latent = latents.as<float>();
-  op.latent_stride = kWidth;
-  op.slots = slots.as<std::int32_t>();
-  op.rows = static_cast<std::int32_t>(rows);
-  cuda::run(op, nullptr);
-  synchronise();
+  append(page.as<std::uint8_t>(), latents, slots, &q, q_tiles_.as<std::uint8_t>());
 }
 
 void MlaProblem::poison_token(std::int32_t sequence, std::int32_t token) {
-  std::vector<float> row(kWidth, NAN);
-  const DeviceMemory latent = DeviceMemory::of(row);
+  const DeviceMemory latent = DeviceMemory::of(std::vector<float>(kWidth, NAN));
   const std::int32_t block = sequences_.block(sequence, token / MlaPage::kTokens);
-  const DeviceMemory slot =
-      DeviceMemory::of(std::vector<std::int32_t>{block * MlaPage::kTokens + token % MlaPage::kTokens});
-  MlaPrepare op{};
-  op.pages = pages_.as<std::uint8_t>();
-  op.page_stride = MlaPage::kBytes;
-  op.latent = latent.as<float>();
-  op.slots = slot.as<std::int32_t>();
-  op.rows = 1;
-  cuda::run(op, nullptr);
-  synchronise();
+  append(pages_.as<std::uint8_t>(), latent,
+         std::vector<std::int32_t>{block * MlaPage::kTokens + token % MlaPage::kTokens});
 }
 
 void MlaProblem::run(Stream stream, int copy) const {

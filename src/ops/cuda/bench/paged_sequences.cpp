@@ -11,10 +11,6 @@
 
 namespace tandem::cuda {
 
-std::int32_t pages_of(std::int32_t tokens) {
-  return (tokens + kDecodePageTokens - 1) / kDecodePageTokens;
-}
-
 PagedSequences paged_sequences(const std::vector<std::int32_t>& lengths, int copies, std::uint32_t seed) {
   PagedSequences s{.lengths = lengths, .copies = copies, .tables = {}};
   for (const std::int32_t length : lengths) {

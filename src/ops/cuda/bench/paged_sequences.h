@@ -29,6 +29,4 @@ struct PagedSequences {
 
 PagedSequences paged_sequences(const std::vector<std::int32_t>& lengths, int copies, std::uint32_t seed);
 
-std::int32_t pages_of(std::int32_t tokens);
-
 }  // namespace tandem::cuda

@@ -4,10 +4,9 @@
 #include <cuda_bf16.h>
 
 #include "ops/cuda/gemm/fp8_quantise.h"
-#include "ops/cuda/gemm/fp8_tile.h"
+#include "ops/cuda/gemm/fp8_store.cuh"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/ptx/dependent_launch.cuh"
-#include "ops/cuda/ptx/e4m3.cuh"
 
 namespace tandem::cuda {
 
@@ -28,6 +27,7 @@ __global__ void __launch_bounds__(kQuantiseThreads) quantise_tiles(const __grid_
   const int row = blockIdx.y, lane = threadIdx.x % 32, blocks = op.columns / Fp8Tile::kDepth;
   const int first = (blockIdx.x * (kQuantiseThreads / 32) + threadIdx.x / 32) * kBlocksOfWarp;
   const Four* from = static_cast<const Four*>(op.x) + static_cast<std::size_t>(row) * blocks * 32 + lane;
+  const Fp8Rows to{op.tiles, op.scales, op.tile_rows};
   Four four[kBlocksOfWarp];
 #pragma unroll
   for (int i = 0; i < kBlocksOfWarp; ++i)
@@ -36,20 +36,10 @@ __global__ void __launch_bounds__(kQuantiseThreads) quantise_tiles(const __grid_
   for (int i = 0; i < kBlocksOfWarp; ++i) {
     const int block = first + i;
     if (block >= blocks) return;
-    float x[4], largest = 0;
-#pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      x[c] = static_cast<float>(four[i].x[c]);
-      largest = fmaxf(largest, fabsf(x[c]));
-    }
-#pragma unroll
-    for (int d = 1; d < 32; d <<= 1) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, d));
-    const float scale = largest > 0 ? largest / ptx::kMaxE4m3 : 1.f;
-    const std::size_t tile = static_cast<std::size_t>(block) * (op.tile_rows / Fp8Tile::kRows) + row / Fp8Tile::kRows;
-    *reinterpret_cast<std::uint32_t*>(op.tiles + tile * Fp8Tile::kBytes +
-                                      Fp8Tile::offset(row % Fp8Tile::kRows, 4 * lane)) =
-        ptx::to_e4m3(x[0] / scale, x[1] / scale, x[2] / scale, x[3] / scale);
-    if (lane == 0) op.scales[block * op.tile_rows + row] = scale;
+    const T* x = four[i].x;
+    to.store(row, block,
+             make_float4(static_cast<float>(x[0]), static_cast<float>(x[1]), static_cast<float>(x[2]),
+                         static_cast<float>(x[3])));
   }
 }
 

@@ -6,11 +6,10 @@
 #include <cuda_bf16.h>
 
 #include "base/check.h"
-#include "ops/cuda/gemm/fp8_tile.h"
+#include "ops/cuda/gemm/fp8_store.cuh"
 #include "ops/cuda/gemm/norm_quantise.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/ptx/dependent_launch.cuh"
-#include "ops/cuda/ptx/e4m3.cuh"
 
 namespace tandem::cuda {
 
@@ -18,12 +17,6 @@ namespace {
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
 constexpr int kBlocksOfWarp = NormQuantise::kColumnsMax / Fp8Tile::kDepth / kWarps;
-
-__device__ float sum_of_warp(float x) {
-#pragma unroll
-  for (int d = 16; d > 0; d >>= 1) x += __shfl_xor_sync(~0u, x, d);
-  return x;
-}
 
 // Column 128 (warp + 8 i) + 4 lane and three more.
 struct Row {
@@ -62,19 +55,6 @@ struct Row {
   }
 };
 
-__device__ void store(const NormQuantise& op, int row, int block, float4 y) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  float largest = fmaxf(fmaxf(fabsf(y.x), fabsf(y.y)), fmaxf(fabsf(y.z), fabsf(y.w)));
-#pragma unroll
-  for (int d = 16; d > 0; d >>= 1) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, d));
-  const float scale = largest > 0 ? largest / ptx::kMaxE4m3 : 1.f;
-  const std::size_t tile = static_cast<std::size_t>(block) * (op.tile_rows / Fp8Tile::kRows) + row / Fp8Tile::kRows;
-  *reinterpret_cast<std::uint32_t*>(op.tiles + tile * Fp8Tile::kBytes +
-                                    Fp8Tile::offset(row % Fp8Tile::kRows, 4 * lane)) =
-      ptx::to_e4m3(y.x / scale, y.y / scale, y.z / scale, y.w / scale);
-  if (lane == 0) op.scales[block * op.tile_rows + row] = scale;
-}
-
 __global__ void __launch_bounds__(kThreads) norm_quantise(const __grid_constant__ NormQuantise op) {
   __shared__ float sums[kWarps];
   const int row = static_cast<int>(blockIdx.x);
@@ -86,19 +66,15 @@ __global__ void __launch_bounds__(kThreads) norm_quantise(const __grid_constant_
   ptx::let_next_kernel_start();
   Row r;
   r.load(op, row);
-  const float part = sum_of_warp(r.sum_of_squares());
-  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = part;
-  __syncthreads();
-  float sum = 0;
-#pragma unroll
-  for (int i = 0; i < kWarps; ++i) sum += sums[i];
+  const float sum = block_sum<kThreads>(r.sum_of_squares(), sums);
+  const Fp8Rows to{op.tiles, op.scales, op.tile_rows};
   const float factor = rsqrtf(sum / static_cast<float>(op.columns) + op.epsilon);
 #pragma unroll
   for (int i = 0; i < kBlocksOfWarp; ++i) {
     if (Row::column(i) >= op.columns) break;
-    store(op, row, Row::block(i),
-          make_float4(r.x[i].x * factor * gain[i].x, r.x[i].y * factor * gain[i].y, r.x[i].z * factor * gain[i].z,
-                      r.x[i].w * factor * gain[i].w));
+    to.store(row, Row::block(i),
+             make_float4(r.x[i].x * factor * gain[i].x, r.x[i].y * factor * gain[i].y, r.x[i].z * factor * gain[i].z,
+                         r.x[i].w * factor * gain[i].w));
   }
 }
 

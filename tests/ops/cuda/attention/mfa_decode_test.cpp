@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 
 #include "base/scalar.h"
 #include "ops/cuda/attention/mfa_page.h"
@@ -14,18 +13,12 @@
 #include "ops/cuda/bench/mfa_problem.h"
 #include "ops/cuda/bench/random_fill.h"
 #include "ops/cuda/bench/scheduled_work.h"
-#include "ops/cuda/device.h"
+#include "tests/ops/cuda/gpu_test.h"
 
 namespace tandem::cuda {
 namespace {
 
-class MfaTest : public testing::Test {
- protected:
-  void SetUp() override {
-    const std::string missing = why_unusable(look_at_device());
-    if (!missing.empty()) GTEST_SKIP() << missing;
-  }
-};
+class MfaTest : public GpuTest {};
 
 struct Case {
   const char* name;
@@ -35,14 +28,6 @@ struct Case {
   std::vector<std::int32_t> compared{0};
   MfaCache cache = MfaCache::kFp8;
 };
-
-std::vector<std::int32_t> ragged(std::size_t count, std::int32_t longest) {
-  std::mt19937 random(3);
-  std::vector<std::int32_t> lengths;
-  for (std::size_t i = 0; i < count; ++i)
-    lengths.push_back(1 + static_cast<std::int32_t>(random() % static_cast<unsigned>(longest)));
-  return lengths;
-}
 
 std::vector<Case> cases() {
   return {

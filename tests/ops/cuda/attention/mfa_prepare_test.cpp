@@ -11,8 +11,8 @@
 
 #include "base/scalar.h"
 #include "ops/cuda/attention/mfa_page.h"
-#include "ops/cuda/device.h"
 #include "ops/cuda/device_memory.h"
+#include "tests/ops/cuda/gpu_test.h"
 
 namespace tandem::cuda {
 namespace {
@@ -31,13 +31,7 @@ TEST(MfaPage, EveryByteHasOnePlace) {
   EXPECT_EQ(*places.rbegin(), MfaPage::kScalesAt - 1);
 }
 
-class MfaPrepareTest : public testing::Test {
- protected:
-  void SetUp() override {
-    const std::string missing = why_unusable(look_at_device());
-    if (!missing.empty()) GTEST_SKIP() << missing;
-  }
-};
+class MfaPrepareTest : public GpuTest {};
 
 std::vector<float> normals(std::size_t count, unsigned seed) {
   std::mt19937 random(seed);

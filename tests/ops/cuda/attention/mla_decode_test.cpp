@@ -6,31 +6,16 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 
 #include "base/scalar.h"
 #include "ops/cuda/attention/mla_prepare.h"
 #include "ops/cuda/bench/mla_problem.h"
-#include "ops/cuda/device.h"
+#include "tests/ops/cuda/gpu_test.h"
 
 namespace tandem::cuda {
 namespace {
 
-class MlaTest : public testing::Test {
- protected:
-  void SetUp() override {
-    const std::string missing = why_unusable(look_at_device());
-    if (!missing.empty()) GTEST_SKIP() << missing;
-  }
-};
-
-std::vector<std::int32_t> ragged(std::size_t count, std::int32_t longest) {
-  std::mt19937 random(3);
-  std::vector<std::int32_t> lengths;
-  for (std::size_t i = 0; i < count; ++i)
-    lengths.push_back(1 + static_cast<std::int32_t>(random() % static_cast<unsigned>(longest)));
-  return lengths;
-}
+class MlaTest : public GpuTest {};
 
 struct Case {
   const char* name;

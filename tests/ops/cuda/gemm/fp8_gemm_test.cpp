@@ -10,7 +10,7 @@
 
 #include "base/scalar.h"
 #include "ops/cuda/bench/fp8_problem.h"
-#include "ops/cuda/device.h"
+#include "tests/ops/cuda/gpu_test.h"
 
 namespace tandem::cuda {
 namespace {
@@ -28,13 +28,7 @@ TEST(Fp8GemmPlan, FillsTheGpuWithTheShapesOfStep3) {
   EXPECT_EQ(plan(1, 128, 7168, 16384, false), "112 blocks of 128 x 128, k in 2");
 }
 
-class Fp8GemmTest : public testing::Test {
- protected:
-  void SetUp() override {
-    const std::string missing = why_unusable(look_at_device());
-    if (!missing.empty()) GTEST_SKIP() << missing;
-  }
-};
+class Fp8GemmTest : public GpuTest {};
 
 struct Case {
   const char* name;

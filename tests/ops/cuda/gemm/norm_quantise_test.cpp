@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "base/scalar.h"
-#include "ops/cuda/device.h"
 #include "ops/cuda/device_memory.h"
 #include "ops/cuda/gemm/fp8_tile.h"
+#include "tests/ops/cuda/gpu_test.h"
 
 namespace tandem::cuda {
 namespace {
@@ -26,19 +26,7 @@ struct Case {
   std::int64_t delta_stride;
 };
 
-class NormQuantiseTest : public testing::TestWithParam<Case> {
- protected:
-  void SetUp() override {
-    const std::string missing = why_unusable(look_at_device());
-    if (!missing.empty()) GTEST_SKIP() << missing;
-  }
-};
-
-double e4m3_value(std::uint8_t code) {
-  const int exponent = code >> 3 & 15, mantissa = code & 7;
-  const double size = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(1 + mantissa / 8., exponent - 7);
-  return code & 128 ? -size : size;
-}
+class NormQuantiseTest : public GpuTest, public testing::WithParamInterface<Case> {};
 
 struct Problem {
   explicit Problem(const Case& c) : c(c), tile_rows((c.rows + 63) / 64 * 64) {
@@ -111,7 +99,8 @@ TEST_P(NormQuantiseTest, IsTheNormOfTheSumInEightBits) {
         const auto at = static_cast<std::size_t>(block * 128 + i);
         const std::uint8_t code = tiles[tile + static_cast<std::size_t>(Fp8Tile::offset(row % 64, i))];
         const double right = x[at] * factor * p.gain[at];
-        ASSERT_NEAR(e4m3_value(code) * scale, right, std::abs(right) / 15 + scale / 500) << row << " " << at;
+        ASSERT_NEAR(static_cast<double>(f8_e4m3_to_f32(code)) * scale, right, std::abs(right) / 15 + scale / 500)
+            << row << " " << at;
       }
     }
   }
