@@ -8,11 +8,8 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/ssl/context.hpp>
-#include <boost/asio/ssl/error.hpp>
 #include <boost/asio/ssl/host_name_verification.hpp>
-#include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
 #include <boost/beast/core/string.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
@@ -21,7 +18,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
-#include "serve/http/socket.h"
+#include "serve/http/tls_socket.h"
 
 namespace tandem {
 
@@ -35,8 +32,7 @@ struct TrustedCertificates::Context {
 
 TrustedCertificates::TrustedCertificates(const std::string& file) : context_(std::make_unique<Context>()) {
   asio::ssl::context& tls = context_->tls;
-  tls.set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_sslv2 |
-                  asio::ssl::context::no_sslv3 | asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1);
+  allow_current_versions(tls);
   tls.set_verify_mode(asio::ssl::verify_peer);
   boost::system::error_code code;
   if (file.empty())
@@ -58,32 +54,13 @@ constexpr std::uint32_t kHeaderBytesMax = 16 << 10;
 constexpr std::size_t kLastChunkBytes = 5;
 
 // The client's end of a TLS connection to a host of this name.
-class TlsClientSocket final : public Socket {
+class TlsClientSocket final : public TlsSocket {
  public:
   TlsClientSocket(tcp::socket socket, asio::ssl::context& context, const std::string& host)
-      : stream_(std::move(socket), context) {
+      : TlsSocket(std::move(socket), context, Stream::client, Truncation::kFailure) {
     ::SSL_set_tlsext_host_name(stream_.native_handle(), host.c_str());
     stream_.set_verify_callback(asio::ssl::host_name_verification(host));
   }
-  asio::awaitable<void> handshake() override {
-    co_await stream_.async_handshake(asio::ssl::stream_base::client, asio::use_awaitable);
-  }
-  // An end without TLS's farewell could be anybody's, so it is a failure where no length says that all has come.
-  asio::awaitable<std::size_t> read(char* to, std::size_t bytes_max) override {
-    boost::system::error_code code;
-    const std::size_t bytes =
-        co_await stream_.async_read_some(asio::buffer(to, bytes_max), asio::redirect_error(asio::use_awaitable, code));
-    if (code == asio::error::eof) co_return 0;
-    if (code) throw boost::system::system_error(code);
-    co_return bytes;
-  }
-  asio::awaitable<void> write(std::string_view bytes) override {
-    co_await asio::async_write(stream_, asio::buffer(bytes), asio::use_awaitable);
-  }
-  tcp::socket& lowest() override { return stream_.next_layer(); }
-
- private:
-  asio::ssl::stream<tcp::socket> stream_;
 };
 
 tcp::endpoint endpoint_of(const IpAddress& address, std::uint16_t port) {
