@@ -3,6 +3,7 @@
 
 // What an attention worker computes in a step: the commands of its lane, one after the other, by completion.
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "engine/attention_worker.h"
@@ -22,18 +23,56 @@ void AttentionWorker::run_step(const Batch& batch) {
   for (const BlockId block : batch.fresh.blocks) parts_.backend->zero_block(*cache_, block);
   for (const BlockId block : batch.fresh.window_blocks) parts_.backend->zero_block(*window_cache_, block);
   start_walk(batch);
-  while (!walk_.done()) {
-    if (stopping_) return scheduler_.abandon();  // others stop too and open no step: an answer may never come
-    if (const std::optional<Command> command = walk_.next()) {
-      execute(*command);
-      walk_.complete(command->id);
-    } else {
-      wait_for_news();
+  if (repeats_) {
+    parts_.backend->replay(step_key(batch), [this] {
+      while (advance()) continue;
+    });
+    for (std::size_t m = 0; m < batch.micro_batches.size(); ++m) sample(batch.micro_batches[m], states_[m].logits);
+  } else {
+    while (!walk_.done()) {
+      if (stopping_) return scheduler_.abandon();  // others stop too and open no step: an answer may never come
+      if (!advance()) wait_for_news();
     }
   }
   parts_.backend->synchronise();  // what the next step fills anew is no longer read
   if (batch.empty()) return scheduler_.abandon();
   commit(batch);
+}
+
+// The next command that can run; false when there is none.
+bool AttentionWorker::advance() {
+  const std::optional<Command> command = walk_.next();
+  if (!command) return false;
+  execute(*command);
+  walk_.complete(command->id);
+  return true;
+}
+
+// A step that comes again and again: every sequence decodes one token, all in this process, and nobody looks inside.
+bool AttentionWorker::is_repeating(const Batch& batch) const {
+  if (!local() || parts_.observer || parts_.track || batch.rows() > logits_.rows()) return false;
+  for (std::size_t m = 0; m < batch.micro_batches.size(); ++m) {
+    const Tensor& embedded = states_[m].inputs->rows().embedded;
+    if (embedded && embedded.rows() > 0) return false;
+    for (const SequenceRows& s : batch.micro_batches[m].sequences)
+      if (s.rows() != 1 || s.logits_rows() != 1 || !s.samples) return false;
+  }
+  return true;
+}
+
+// What decides which operators a repeating step runs and how they are best launched; memory is the same in every step.
+// Contexts count by powers of two.
+std::vector<std::int64_t> AttentionWorker::step_key(const Batch& batch) const {
+  const auto magnitude = [](std::int64_t tokens) -> std::int64_t {
+    return static_cast<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(tokens)));
+  };
+  std::vector<std::int64_t> key;
+  for (std::size_t m = 0; m < batch.micro_batches.size(); ++m) {
+    const RowBatch& rows = states_[m].inputs->rows();
+    key.insert(key.end(),
+               {rows.rows(), rows.block_table.shape[1], magnitude(rows.context_tokens), magnitude(rows.window_tokens)});
+  }
+  return key;
 }
 
 void AttentionWorker::start_walk(const Batch& batch) {
@@ -50,6 +89,13 @@ void AttentionWorker::start_walk(const Batch& batch) {
     rows[m] = static_cast<std::int32_t>(inputs.rows());
     state.residual = {state.stream.slice_rows(0, inputs.rows()), state.ffn.slice_rows(0, inputs.rows()), false};
     state.failed = false;
+  }
+  repeats_ = is_repeating(batch);
+  std::int64_t logits = 0;
+  for (std::int32_t m = 0; m < count; ++m) {
+    const std::int64_t mine = states_[m].inputs->rows().logit_rows.shape[0];
+    states_[m].logits = logits_.slice_rows(logits, mine);
+    if (repeats_) logits += mine;  // all are drawn from at the end, else each as soon as it is there
   }
   walk_.start(pipeline_.graph(shape), [&](const Command& c) {
     return local() || (c.kind != CommandKind::kExperts && c.kind != CommandKind::kReturn);
@@ -109,6 +155,7 @@ void AttentionWorker::execute(const Command& command) {
       break;  // local: the result lies where it was computed
     case CommandKind::kHead:
       head(m);
+      if (!repeats_) sample(*state.plan, state.logits);
       break;
   }
   const Nanoseconds end = parts_.clock->now();
@@ -208,10 +255,7 @@ Tensor AttentionWorker::slots_in_order(State& state, std::int32_t m) {
 void AttentionWorker::head(std::int32_t m) {
   State& state = states_[m];
   combine(model_.layers - 1, state, m);
-  const RowBatch& rows = state.inputs->rows();
-  const Tensor logits = logits_.slice_rows(0, rows.logit_rows.shape[0]);
-  parts_.model->head(workspace(), rows, state.residual, logits);
-  sample(*state.plan, logits);
+  parts_.model->head(workspace(), state.inputs->rows(), state.residual, state.logits);
 }
 
 void AttentionWorker::sample(const MicroBatch& plan, const Tensor& logits) {

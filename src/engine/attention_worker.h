@@ -83,6 +83,7 @@ class AttentionWorker {
     Residual residual;
     HandOver hand_over;
     FfnOutput local_output;
+    Tensor logits;           // of this step's rows
     std::int32_t layer = 0;  // of the hand-over
     bool failed = false;
   };
@@ -96,6 +97,9 @@ class AttentionWorker {
   void end_everything();
   void run_step(const Batch& batch);
   void start_walk(const Batch& batch);
+  bool advance();
+  bool is_repeating(const Batch& batch) const;
+  std::vector<std::int64_t> step_key(const Batch& batch) const;
   void wait_for_news();
   void fail(std::int32_t m);
   void execute(const Command& command);
@@ -140,6 +144,7 @@ class AttentionWorker {
   std::unique_ptr<HandOverLink> link_;  // none in the local layout
   Pipeline pipeline_;
   Walk walk_;
+  bool repeats_ = false;  // the step under way, see Backend::replay
   std::uint64_t step_ = 0;
   std::vector<SequenceResult> results_;
   std::vector<SampleRow> draw_rows_;

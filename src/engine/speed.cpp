@@ -6,7 +6,7 @@
 #include <map>
 
 #include "base/rng.h"
-#include "ops/traced.h"
+#include "ops/metered.h"
 
 namespace tandem {
 
@@ -80,10 +80,10 @@ class Run {
 
 void WorkMeter::connect(EngineConfig& config) {
   config.wrap_backend = [this](std::unique_ptr<Backend> backend) {
-    return make_traced_backend(std::move(backend), clock_, [this](const OperatorTrace& ran) {
-      flops_.fetch_add(ran.work.flops, std::memory_order_relaxed);
-      bytes_read_.fetch_add(ran.work.bytes_read, std::memory_order_relaxed);
-      bytes_written_.fetch_add(ran.work.bytes_written, std::memory_order_relaxed);
+    return make_metered_backend(std::move(backend), [this](const Work& done) {
+      flops_.fetch_add(done.flops, std::memory_order_relaxed);
+      bytes_read_.fetch_add(done.bytes_read, std::memory_order_relaxed);
+      bytes_written_.fetch_add(done.bytes_written, std::memory_order_relaxed);
     });
   };
 }

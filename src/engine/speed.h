@@ -21,7 +21,6 @@ class WorkMeter {
   Work total() const { return {flops_.load(), bytes_read_.load(), bytes_written_.load()}; }
 
  private:
-  RealClock clock_;
   std::atomic<std::int64_t> flops_{0}, bytes_read_{0}, bytes_written_{0};
 };
 

@@ -4,6 +4,7 @@
 #include "engine/step_inputs.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace tandem {
 
@@ -60,13 +61,14 @@ const RowBatch& StepInputs::fill(const MicroBatch& plan) {
   const auto slot = [](const std::vector<std::int32_t>& blocks, std::int64_t position) {
     return blocks[position / kBlockTokens] * kBlockTokens + static_cast<std::int32_t>(position % kBlockTokens);
   };
-  std::int64_t row = 0, logits = 0, embedded = 0;
+  std::int64_t row = 0, logits = 0, embedded = 0, blocks = 0;
   batch_.context_tokens = batch_.window_tokens = 0;
   for (std::int64_t s = 0; s < sequences; ++s) {
     const SequenceRows& sequence = plan.sequences[s];
     TANDEM_CHECK(static_cast<std::int64_t>(sequence.blocks.size()) <= limits_.blocks_per_sequence,
                  "a block table larger than its limit");
     std::copy(sequence.blocks.begin(), sequence.blocks.end(), full_.block_table.row<std::int32_t>(s));
+    blocks = std::max(blocks, static_cast<std::int64_t>(sequence.blocks.size()));
     if (windowed) std::ranges::copy(sequence.window_blocks, full_.window_table.row<std::int32_t>(s));
     add_embedded(sequence, row, embedded);
     for (std::int64_t i = 0; i < sequence.rows(); ++i, ++row) {
@@ -86,10 +88,12 @@ const RowBatch& StepInputs::fill(const MicroBatch& plan) {
   batch_.slots = for_operators(full_.slots, rows);
   batch_.sequences = for_operators(full_.sequences, rows);
   batch_.logit_rows = for_operators(full_.logit_rows, logits);
-  batch_.block_table = for_operators(full_.block_table, sequences);
+  const std::int64_t width =
+      std::min<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(blocks)), limits_.blocks_per_sequence);
+  batch_.block_table = for_operators(full_.block_table, sequences).slice_columns(0, width);
   if (windowed) {
     batch_.window_slots = for_operators(full_.window_slots, rows);
-    batch_.window_table = for_operators(full_.window_table, sequences);
+    batch_.window_table = for_operators(full_.window_table, sequences).slice_columns(0, width);
   }
   if (limits_.embedded_hidden > 0) {
     batch_.embedded = full_.embedded.slice_rows(0, embedded);

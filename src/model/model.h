@@ -27,7 +27,7 @@ struct RowBatch {
   Tensor positions;    // i32 [rows]
   Tensor slots;        // i32 [rows], where each row's KV goes
   Tensor sequences;    // i32 [rows], index into block_table
-  Tensor block_table;  // i32 [sequences, blocks_max]
+  Tensor block_table;  // i32 [sequences, blocks]: as the longest context has, rounded up to a power of two
   Tensor logit_rows;   // i32 [logits], the rows that need logits
   // Rows that stand in for embeddings of tokens.
   Tensor embedded;          // [n, hidden]

@@ -6,6 +6,8 @@
 // A device's memory is not the host's. What allocate() gives is for operators; the host looks into it only where
 // host_memory() says so, and moves data with copy() elsewhere. What both need in place comes from allocate_shared().
 //
+// Steps that repeat themselves are given by replay(), which a device turns into one launch.
+//
 // One backend object belongs to one worker thread (it may have a team of its own behind it). Weights are immutable and
 // may be shared between backends of the same kind. Nothing is allocated inside run(). Decorators wrap a backend:
 // checked.h validates every operator, traced.h times it.
@@ -13,6 +15,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -53,6 +56,12 @@ class Backend {
   virtual void import_page(KvCache& cache, std::int32_t block, std::span<const std::byte> page) = 0;
 
   virtual void run(const Operator& op) = 0;
+  // Runs the operators that record gives to run() of this backend; none of them is a Sample. By the same key the caller
+  // promises the same operators on the same memory, of which only the contents differ, so a device may start them all
+  // at once without asking record again.
+  virtual void replay([[maybe_unused]] std::span<const std::int64_t> key, const std::function<void()>& record) {
+    record();
+  }
   // Returns when everything given to run() so far is done.
   virtual void synchronise() {}
 };

@@ -6,9 +6,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
+#include <deque>
 
 #include "base/format.h"
+#include "ops/forwarding.h"
 #include "tests/engine/recording_engine.h"
 #include "transport/faulty/faulty.h"
 
@@ -77,6 +80,66 @@ TEST_P(BitEqual, InEveryLayoutWithAnyNumberOfMicroBatches) {
       expect_same(expected, RecordingEngine(*checkpoint_, small_engine(layout, micro_batches)).run(requests));
       if (HasFailure()) return;
     }
+  }
+}
+
+// Does in software what a GPU does with a recorded step: by a key it has seen it runs the operators that it was given
+// then, and asks nobody.
+class RememberingBackend final : public ForwardingBackend {
+ public:
+  RememberingBackend(std::unique_ptr<Backend> inner, std::atomic<int>& replays)
+      : ForwardingBackend(std::move(inner)), replays_(replays) {}
+
+  void run(const Operator& op) override {
+    if (recording_) recording_->push_back(lasting(op));
+    ForwardingBackend::run(op);
+  }
+  void replay(std::span<const std::int64_t> key, const std::function<void()>& record) override {
+    const auto [step, is_new] = steps_.try_emplace(std::vector(key.begin(), key.end()));
+    if (is_new) {
+      recording_ = &step->second;
+      record();
+      recording_ = nullptr;
+      return;
+    }
+    for (const Operator& op : step->second) ForwardingBackend::run(op);
+    ++replays_;
+  }
+
+ private:
+  // A launch takes its arguments along; here they are kept.
+  Operator lasting(const Operator& op) {
+    const auto* combine = std::get_if<CombineExperts>(&op);
+    if (!combine) return op;
+    CombineExperts kept = *combine;
+    kept.partials = partials_.emplace_back(combine->partials.begin(), combine->partials.end());
+    kept.slice_counts = slice_counts_.emplace_back(combine->slice_counts.begin(), combine->slice_counts.end());
+    return kept;
+  }
+
+  std::atomic<int>& replays_;
+  std::map<std::vector<std::int64_t>, std::vector<Operator>> steps_;
+  std::vector<Operator>* recording_ = nullptr;
+  std::deque<std::vector<Tensor>> partials_;
+  std::deque<std::vector<std::int32_t>> slice_counts_;
+};
+
+TEST_P(BitEqual, WhenStepsAreReplayed) {
+  std::vector<Request> requests = some_requests();
+  for (Request& request : requests) request.new_tokens_max = 80;  // over the borders of blocks
+  std::vector<std::vector<std::int32_t>> expected;
+  for (const Recorded& one : alone(requests)) expected.push_back(one.tokens);
+  for (Request& request : requests) request.prompt_logits = false;
+  for (const std::int32_t micro_batches : {1, 3}) {
+    SCOPED_TRACE(format("{} micro-batches", micro_batches));
+    std::atomic<int> replays{0};
+    EngineConfig config = small_engine("local", micro_batches);
+    config.wrap_backend = [&](std::unique_ptr<Backend> inner) {
+      return std::make_unique<RememberingBackend>(std::move(inner), replays);
+    };
+    const std::vector<Recorded> found = RecordingEngine(*checkpoint_, config, false).run(requests);
+    for (std::size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(found[i].tokens, expected[i]) << "request " << i;
+    EXPECT_GT(replays, 20);
   }
 }
 

@@ -51,8 +51,8 @@ void LogitRecorder::copy_to(RequestId request, Recorded& recorded) const {
   recorded.contradictions = rows->second.contradictions;
 }
 
-RecordingEngine::RecordingEngine(const Checkpoint& checkpoint, EngineConfig config) {
-  config.observer = &recorder_;
+RecordingEngine::RecordingEngine(const Checkpoint& checkpoint, EngineConfig config, bool observed) {
+  if (observed) config.observer = &recorder_;
   engine_ = Engine::start(checkpoint, config);
 }
 

@@ -52,7 +52,8 @@ class LogitRecorder final : public Observer {
 
 class RecordingEngine {
  public:
-  RecordingEngine(const Checkpoint& checkpoint, EngineConfig config);
+  // Unobserved, an engine may do what it does not while somebody looks (Backend::replay); tokens are all there is then.
+  RecordingEngine(const Checkpoint& checkpoint, EngineConfig config, bool observed = true);
 
   RequestId submit(Request request);
   // Waits until request id has count tokens or has ended.

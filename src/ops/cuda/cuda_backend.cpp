@@ -9,6 +9,7 @@
 #include "ops/cuda/cuda_weight.cuh"
 #include "ops/cuda/device.h"
 #include "ops/cuda/machine.cuh"
+#include "ops/cuda/step_graphs.h"
 #include "ops/page_format.h"
 
 namespace tandem {
@@ -71,11 +72,15 @@ class CudaBackend final : public Backend {
         },
         op);
   }
+  void replay(std::span<const std::int64_t> key, const std::function<void()>& record) override {
+    graphs_.replay(machine_.stream, key, record);
+  }
   void synchronise() override { cuda::need(cudaStreamSynchronize(machine_.stream), "running operators"); }
 
  private:
   std::string name_;
   cuda::Machine machine_;
+  cuda::StepGraphs graphs_;
 };
 
 }  // namespace

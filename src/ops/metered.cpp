@@ -1,0 +1,53 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/metered.h"
+
+#include <map>
+#include <vector>
+
+#include "ops/forwarding.h"
+
+namespace tandem {
+
+namespace {
+
+class MeteredBackend final : public ForwardingBackend {
+ public:
+  MeteredBackend(std::unique_ptr<Backend> inner, WorkSink sink)
+      : ForwardingBackend(std::move(inner)), sink_(std::move(sink)) {}
+
+  void run(const Operator& op) override {
+    const Work done = work(op);
+    step_ += done;
+    sink_(done);
+    ForwardingBackend::run(op);
+  }
+
+  void replay(std::span<const std::int64_t> key, const std::function<void()>& record) override {
+    bool recorded = false;
+    step_ = {};
+    inner().replay(key, [&] {
+      recorded = true;
+      record();
+    });
+    Work& of_step = steps_[std::vector(key.begin(), key.end())];
+    if (recorded)
+      of_step = step_;
+    else
+      sink_(of_step);
+  }
+
+ private:
+  WorkSink sink_;
+  Work step_;  // since it began
+  std::map<std::vector<std::int64_t>, Work> steps_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_metered_backend(std::unique_ptr<Backend> inner, WorkSink sink) {
+  return std::make_unique<MeteredBackend>(std::move(inner), std::move(sink));
+}
+
+}  // namespace tandem

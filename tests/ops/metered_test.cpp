@@ -1,0 +1,51 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/metered.h"
+
+#include <set>
+
+#include "tests/ops/backend_tests.h"
+
+namespace tandem {
+namespace {
+
+// Asks for a step the first time only, as a device that records does; which operators it would run is not asked here.
+class AskingOnce final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  void replay(std::span<const std::int64_t> key, const std::function<void()>& record) override {
+    if (known_.emplace(key.begin(), key.end()).second) record();
+  }
+
+ private:
+  std::set<std::vector<std::int64_t>> known_;
+};
+
+TEST(MeteredBackend, AddsUpWhatRunsAndWhatIsReplayed) {
+  Work total;
+  const auto metered = make_metered_backend(std::make_unique<AskingOnce>(make_reference_backend()),
+                                            [&](const Work& done) { total += done; });
+  CaseBuilder b(*metered);
+  const Tensor x = b.normal(3, 64), out = b.zeros(3, 40);
+  const MatMul product{out, x, b.weight(DType::kF32, 40, 64), KSlices::whole(64)};
+  constexpr std::int64_t kFlops = 2 * 3 * 40 * 64;
+  metered->run(product);
+  EXPECT_EQ(total.flops, kFlops);
+  const auto twice = [&] {
+    metered->run(product);
+    metered->run(product);
+  };
+  const std::int64_t key[] = {1}, other[] = {2};
+  metered->replay(key, twice);
+  EXPECT_EQ(total.flops, 3 * kFlops);
+  metered->replay(other, [&] { metered->run(product); });
+  EXPECT_EQ(total.flops, 4 * kFlops);
+  metered->replay(key, twice);
+  EXPECT_EQ(total.flops, 6 * kFlops) << "what was recorded under this key";
+  metered->replay(other, twice);
+  EXPECT_EQ(total.flops, 7 * kFlops);
+}
+
+}  // namespace
+}  // namespace tandem
