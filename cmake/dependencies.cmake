@@ -2,6 +2,7 @@
 find_package(Threads REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)  # src/base/json
 find_package(fmt 9 REQUIRED)               # src/base
+find_path(TOMLPLUSPLUS_INCLUDE_DIR toml++/toml.h REQUIRED)  # src/base/toml, headers only; 3.3 or newer
 find_package(CLI11 2.1 REQUIRED)           # src/cli
 find_path(HIGHWAY_INCLUDE_DIR hwy/highway.h REQUIRED)  # src/ops/cpu, headers only
 if(TANDEM_TESTS)

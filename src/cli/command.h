@@ -51,6 +51,7 @@ Action declare_bench_kernels(CLI::App& app);
 Action declare_bench_layout(CLI::App& app);
 Action declare_bench_load(CLI::App& app);
 Action declare_bench_serve(CLI::App& app);
+Action declare_plan_cost(CLI::App& app);
 Action declare_completion(CLI::App& app);
 
 }  // namespace tandem

@@ -3,6 +3,8 @@
 
 #include "cli/command.h"
 
+#include <string_view>
+
 namespace tandem {
 
 namespace {
@@ -89,19 +91,36 @@ std::vector<Subcommand> all_but_measurements() {
   };
 }
 
+std::vector<Subcommand> plans() {
+  return {
+      {"plan cost",
+       "what decoding costs by model, hardware and context: the tables of the Step-3 paper for any of them",
+       "Per token: bytes of KV, FLOPs of attention, projections and FFN; USD of a million tokens, and the cheapest "
+       "accelerator\n"
+       "for each half. docs/planning.md explains the theory.\n"
+       "  tandem plan cost\n"
+       "  tandem plan cost --model step3,folder/config.json --hardware h20,mine.toml --context 4K,128K --format json\n"
+       "  tandem plan cost --format svg --output cost.svg",
+       declare_plan_cost},
+  };
+}
+
 }  // namespace
 
 const std::vector<Subcommand>& commands() {
   static const std::vector<Subcommand> table = [] {
     std::vector<Subcommand> all = all_but_measurements();
+    for (const Subcommand& command : plans()) all.insert(all.end() - 1, command);
     for (const Subcommand& command : measurements()) all.insert(all.end() - 1, command);
     return all;
   }();
   return table;
 }
 
-const char* parent_summary(const char*) {
-  return "measurements; each is a command of its own";
+const char* parent_summary(const char* name) {
+  return std::string_view(name) == "plan"
+             ? "what hardware a model needs and what it costs; each is a command of its own"
+             : "measurements; each is a command of its own";
 }
 
 }  // namespace tandem

