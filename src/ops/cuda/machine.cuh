@@ -23,8 +23,8 @@ Buffer allocate_pinned(std::size_t bytes);
 struct Machine {
   cudaStream_t stream = nullptr;
   int multiprocessors = 0;
-  Buffer scratch;   // of attention's parts; fixed in size, so it decides nothing but speed
-  Buffer sampling;  // pinned: results of a Sample, or logits that the host has to look at
+  Buffer scratch;   // of attention's parts and edited logits; fixed in size, so it decides nothing but speed
+  Buffer sampling;  // pinned: what a Sample's rows ask, and what was found
 
   std::size_t scratch_floats() const { return scratch.bytes() / sizeof(float); }
 };

@@ -1,91 +1,113 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Sampling. The largest logit of each row is found here, so greedy decoding brings eight bytes per row to the host.
-// Rows that ask for more (temperature, penalties, bias, log-probabilities, only some tokens allowed) are copied and
-// drawn by sample_row, the definition.
+// Sampling: one kernel for all rows (sampling/sample_rows.h). What rows ask lies in pinned memory, where the kernel
+// reads it over the bus, once; what it found lies behind, eight bytes a row and what is asked in log-probabilities. The
+// host waits once, unless a row goes by the definition (sample_row): its logits are then copied and drawn from here.
 #include <algorithm>
 #include <vector>
 
 #include "ops/cuda/machine.cuh"
+#include "ops/cuda/sampling/sample_orders.h"
 
 namespace tandem::cuda {
 
 namespace {
 
-constexpr int kThreads = 1024;
-
-struct Largest {
-  float value;
-  std::int32_t id;
+// The pinned memory of one Sample, in this order.
+struct Exchange {
+  std::span<SampleOrder> orders;
+  std::span<SampledRow> found;
+  std::span<TokenLogprob> logprobs;
+  std::span<std::uint32_t> words;
 };
 
-struct Found {
-  std::int32_t id;
-  std::int32_t finite;  // all logits of the row are
-};
-
-__device__ Largest larger(const Largest& a, const Largest& b) {
-  return b.value > a.value || (b.value == a.value && b.id < a.id) ? b : a;
+template <class T>
+std::span<T> take(std::byte*& at, std::size_t count) {
+  const std::span<T> taken(reinterpret_cast<T*>(at), count);
+  at += taken.size_bytes();
+  return taken;
 }
 
-__global__ void __launch_bounds__(kThreads) find_largest(Rows<float> logits, std::int32_t vocab, Found* found) {
-  __shared__ Largest of_warp[kThreads / 32];
-  const float* row = logits[blockIdx.x];
-  Largest best{-INFINITY, INT_MAX};
-  bool finite = true;
-  for (auto i = static_cast<std::int32_t>(threadIdx.x); i < vocab; i += kThreads) {
-    finite = finite && isfinite(row[i]);
-    best = larger(best, {row[i], i});
+// Grows by half at least: the answers that penalties look at grow with every step.
+Exchange make_exchange(Buffer& buffer, std::size_t rows, const SampleNeeds& needs) {
+  static_assert(sizeof(SampleOrder) % 8 == 0 && sizeof(SampledRow) == 8 && sizeof(TokenLogprob) == 8);
+  const std::size_t bytes = rows * (sizeof(SampleOrder) + sizeof(SampledRow)) + needs.logprobs * sizeof(TokenLogprob) +
+                            needs.words * sizeof(std::uint32_t);
+  if (buffer.bytes() < bytes) buffer = allocate_pinned(bytes + bytes / 2);
+  std::byte* at = buffer.bytes_data();
+  Exchange exchange;
+  exchange.orders = take<SampleOrder>(at, rows);
+  exchange.found = take<SampledRow>(at, rows);
+  exchange.logprobs = take<TokenLogprob>(at, needs.logprobs);
+  exchange.words = take<std::uint32_t>(at, needs.words);
+  return exchange;
+}
+
+// Rows whose edited copies fit into scratch memory go together: 55 of a vocabulary of 150,000, and any that need none.
+void launch(Machine& machine, const Sample& op, const Exchange& exchange, bool plain, std::int32_t work_rows) {
+  SampleRows kernel{.logits = nullptr,
+                    .stride = op.logits.row_stride,
+                    .rows = 0,
+                    .vocab = static_cast<std::int32_t>(op.logits.shape[1]),
+                    .orders = nullptr,
+                    .lists = exchange.words.data(),
+                    .work = static_cast<float*>(machine.scratch.data()),
+                    .found = nullptr,
+                    .logprobs = exchange.logprobs.data()};
+  for (std::size_t begin = 0; begin < op.rows.size();) {
+    const std::size_t end = plain ? op.rows.size() : launch_end(exchange.orders, begin, work_rows);
+    kernel.logits = op.logits.row<float>(static_cast<std::int64_t>(begin));
+    kernel.rows = static_cast<std::int32_t>(end - begin);
+    if (!plain) kernel.orders = &exchange.orders[begin];
+    kernel.found = &exchange.found[begin];
+    run(kernel, machine.stream);
+    begin = end;
   }
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2)
-    best = larger(
-        best, {__shfl_xor_sync(0xffffffffu, best.value, distance), __shfl_xor_sync(0xffffffffu, best.id, distance)});
-  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = best;
-  finite = __syncthreads_and(finite);
-  if (threadIdx.x != 0) return;
-  for (int warp = 1; warp < kThreads / 32; ++warp) best = larger(best, of_warp[warp]);
-  found[blockIdx.x] = {best.id, finite};
 }
 
-bool is_plain(const SampleRow& row) {
-  const SamplingParams& p = *row.params;
-  return row.allowed.empty() && p.temperature == 0 && p.repetition_penalty == 1 && p.presence_penalty == 0 &&
-         p.frequency_penalty == 0 && p.logprobs < 0 && p.logit_bias.empty();
+SampledToken token_of(const SampleOrder& order, const SampledRow& found, std::int64_t vocab,
+                      std::span<const TokenLogprob> logprobs) {
+  SampledToken token;
+  token.failed = found.outcome == SampleOutcome::kFailed;
+  token.id = found.id;
+  if (token.failed || order.logprobs < 0) return token;
+  token.logprob = logprobs[order.first_logprob].logprob;
+  const auto likeliest = static_cast<std::size_t>(std::min<std::int64_t>(order.logprobs, vocab));
+  for (const TokenLogprob& entry : logprobs.subspan(order.first_logprob + 1, likeliest))
+    token.top_logprobs.emplace_back(entry.id, entry.logprob);
+  return token;
+}
+
+SampledToken sample_by_definition(Machine& machine, const Sample& op, std::size_t row) {
+  std::vector<float> logits(static_cast<std::size_t>(op.logits.shape[1])), scratch;
+  need(cudaMemcpyAsync(logits.data(), op.logits.row<float>(static_cast<std::int64_t>(row)),
+                       logits.size() * sizeof(float), cudaMemcpyDefault, machine.stream),
+       "copying logits");
+  need(cudaStreamSynchronize(machine.stream), "copying logits");
+  return sample_row(op.rows[row], logits, scratch);
 }
 
 }  // namespace
 
 void run(Machine& machine, const Sample& op) {
-  const auto rows = static_cast<std::size_t>(op.logits.rows()), vocab = static_cast<std::size_t>(op.logits.shape[1]);
-  if (rows == 0) return;
-  const auto asks = static_cast<std::size_t>(
-      std::count_if(op.rows.begin(), op.rows.end(), [](const SampleRow& row) { return !is_plain(row); }));
-  const std::size_t found_bytes = rows * sizeof(Found), bytes = found_bytes + asks * vocab * sizeof(float);
-  if (machine.sampling.bytes() < bytes) machine.sampling = allocate_pinned(bytes);  // grows to the largest need
-  auto* found = static_cast<Found*>(machine.sampling.data());
-  auto* copies = reinterpret_cast<float*>(machine.sampling.bytes_data() + found_bytes);
-
-  find_largest<<<static_cast<unsigned>(rows), kThreads, 0, machine.stream>>>(rows_of(op.logits),
-                                                                             static_cast<std::int32_t>(vocab), found);
-  need(cudaGetLastError(), "starting sample");
-  for (std::size_t i = 0, copy = 0; i < rows; ++i)
-    if (!is_plain(op.rows[i]))
-      need(cudaMemcpyAsync(copies + copy++ * vocab, op.logits.row<float>(static_cast<std::int64_t>(i)),
-                           vocab * sizeof(float), cudaMemcpyDefault, machine.stream),
-           "copying logits");
+  if (op.rows.empty()) return;
+  const auto vocab = static_cast<std::int32_t>(op.logits.shape[1]);
+  const bool plain = std::ranges::all_of(op.rows, is_plain);
+  const SampleNeeds needs = plain ? SampleNeeds{} : needs_of(op.rows, vocab);
+  const Exchange exchange = make_exchange(machine.sampling, op.rows.size(), needs);
+  const auto work_rows =
+      static_cast<std::int32_t>(machine.scratch_floats() / (std::size_t{2} * static_cast<std::size_t>(vocab)));
+  if (!plain) write_orders(op.rows, vocab, work_rows, exchange.orders, exchange.words);
+  launch(machine, op, exchange, plain, work_rows);
   need(cudaStreamSynchronize(machine.stream), "sampling");
 
-  std::vector<float> scratch;
-  for (std::size_t i = 0, copy = 0; i < rows; ++i) {
-    if (!is_plain(op.rows[i])) {
-      op.out[i] = sample_row(op.rows[i], std::span<const float>(copies + copy++ * vocab, vocab), scratch);
-      continue;
-    }
-    op.out[i] = {};
-    op.out[i].failed = !found[i].finite;
-    if (found[i].finite) op.out[i].id = found[i].id;
+  static const SampleOrder kPlain;
+  for (std::size_t i = 0; i < op.rows.size(); ++i) {
+    const SampledRow& found = exchange.found[i];
+    op.out[i] = found.outcome == SampleOutcome::kUnusual || why_by_definition(op.rows[i], work_rows) != nullptr
+                    ? sample_by_definition(machine, op, i)
+                    : token_of(plain ? kPlain : exchange.orders[i], found, vocab, exchange.logprobs);
   }
 }
 

@@ -12,6 +12,7 @@
 #include "ops/cuda/bench/fp8_problem.h"
 #include "ops/cuda/bench/mfa_problem.h"
 #include "ops/cuda/bench/mla_problem.h"
+#include "ops/cuda/bench/sampling_problem.h"
 #include "ops/cuda/device.h"
 
 namespace tandem::cuda {
@@ -179,6 +180,42 @@ void bench_attention_stage(const Bench& bench) {
   bench.observer.on_row(m);
 }
 
+// A step's draws at Qwen's vocabulary, from random logits of deviation 1. At a temperature of 0.15 a top-p of 0.9 keeps
+// tens of tokens, at 0.25 about 2,000, as many as are sorted; at 1 most of them. The errors are the share of tokens
+// that are not the definition's.
+void bench_sampling(const Bench& bench) {
+  struct Row {
+    const char* name;
+    SamplingParams params;
+    std::int32_t context = 0;
+  };
+  for (const Row& row :
+       std::vector<Row>{{"sample-greedy", {}},
+                        {"sample-temperature", {.temperature = .25f}},
+                        {"sample-top-k-top-p", {.temperature = .25f, .top_k = 50, .top_p = .9f}},
+                        {"sample-top-p", {.temperature = .15f, .top_p = .9f}},
+                        {"sample-top-p-2000", {.temperature = .25f, .top_p = .9f}},
+                        {"sample-top-p-flat", {.temperature = 1, .top_p = .9f}},
+                        {"sample-penalties", {.temperature = .25f, .top_k = 50, .repetition_penalty = 1.1f}, 2000},
+                        {"sample-logprobs", {.temperature = .25f, .top_k = 50, .top_p = .9f, .logprobs = 20}}})
+    for (const std::int32_t rows : {1, 64}) {
+      KernelMeasurement m{.kernel = row.name, .shape = format("{} x 151936", rows)};
+      if (!bench.wants(m.kernel, m.shape)) continue;
+      SamplingProblemOptions options{.rows = rows, .params = row.params, .context = row.context};
+      options.copies = copies_to_rotate(static_cast<double>(rows) * options.vocab * sizeof(float));
+      SamplingProblem problem(options);
+      problem.run(nullptr, 0);
+      synchronise();
+      m.error = static_cast<double>(problem.differing()) / rows;
+      m.microseconds = median_microseconds([&](Stream stream, int call) { problem.run(stream, call); },
+                                           bench.options.samples, std::max(4, std::min(options.copies, 50)));
+      m.bytes = problem.bytes();
+      m.flops_per_second_limit = bench.limits.bf16_flops_per_second;
+      m.remark = format("{:.0f} us from call to tokens", problem.median_call_microseconds(bench.options.samples));
+      bench.observer.on_row(m);
+    }
+}
+
 }  // namespace
 
 void bench_kernels(const KernelBenchOptions& options, const KernelBenchObserver& observer) {
@@ -191,6 +228,7 @@ void bench_kernels(const KernelBenchOptions& options, const KernelBenchObserver&
   bench_experts(bench);
   bench_projections(bench);
   bench_attention_stage(bench);
+  bench_sampling(bench);
 }
 
 }  // namespace tandem::cuda

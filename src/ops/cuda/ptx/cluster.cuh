@@ -15,11 +15,27 @@ __device__ inline void sync_cluster() {
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
+// The same in two halves. A block's shared memory may be written by another only once it has begun.
+__device__ inline void arrive_in_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ inline void wait_for_cluster() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
 // Where block rank has what this block has at p.
 __device__ inline std::uint32_t address_in_cluster(const void* p, int rank) {
   std::uint32_t address;
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(p)), "r"(rank));
   return address;
+}
+
+// The same as a pointer, for plain loads, stores and atomics.
+template <class T>
+__device__ T* in_block(T* p, int rank) {
+  std::uint64_t address;
+  asm volatile("mapa.u64 %0, %1, %2;" : "=l"(address) : "l"(p), "r"(rank));
+  return reinterpret_cast<T*>(address);
 }
 
 __device__ inline float4 load_from_cluster(const float4* p, int rank) {
