@@ -108,6 +108,27 @@ std::vector<std::int64_t> SettingsTable::integers(const std::string& key, std::i
   return out;
 }
 
+std::vector<std::string> SettingsTable::texts(const std::string& key) {
+  const Json& value = at(key);
+  if (!value.is_array()) refuse(key, format("is {}, has to be a list", shown(value)));
+  std::vector<std::string> out;
+  out.reserve(value.size());
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    if (!value[i].is_string() || value[i].get_ref<const std::string&>().empty())
+      refuse(format("{}[{}]", key, i), format("is {}, has to be a text", shown(value[i])));
+    out.push_back(value[i].get<std::string>());
+  }
+  return out;
+}
+
+SettingsTable SettingsTable::table_or(const std::string& key, const Json& fallback) {
+  asked_.push_back(key);
+  if (has(key)) return table(key);
+  SettingsTable inner(fallback, path(key));
+  inner.outermost_ = false;
+  return inner;
+}
+
 SettingsTable SettingsTable::table(const std::string& key) {
   SettingsTable inner(at(key), path(key));
   inner.outermost_ = false;

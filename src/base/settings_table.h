@@ -29,6 +29,7 @@ class SettingsTable {
   std::int64_t integer(const std::string& key, std::int64_t low, std::int64_t high);
   double number(const std::string& key, double low, double high);
   std::vector<std::int64_t> integers(const std::string& key, std::int64_t low, std::int64_t high);
+  std::vector<std::string> texts(const std::string& key);
   SettingsTable table(const std::string& key);
   // An array of tables; empty where the key is missing.
   std::vector<SettingsTable> tables(const std::string& key);
@@ -36,6 +37,7 @@ class SettingsTable {
   std::string word(const std::string& key, const std::vector<std::string>& words);
 
   // The same with a value for a missing key.
+  SettingsTable table_or(const std::string& key, const Json& fallback);
   std::string text_or(const std::string& key, const std::string& fallback);
   std::int64_t integer_or(const std::string& key, std::int64_t fallback, std::int64_t low, std::int64_t high);
   double number_or(const std::string& key, double fallback, double low, double high);

@@ -6,6 +6,13 @@
 #define TOML_ENABLE_UNRELEASED_FEATURES 0
 #include "base/toml.h"
 
+// Some inputs ("[$") break what the parser asserts of itself. With NDEBUG it would let the compiler assume it; here a
+// broken assertion is a refusal like any other.
+#undef NDEBUG
+#define TOML_ASSERT(...) ((__VA_ARGS__) ? void() : tandem::refuse_assertion())
+namespace tandem {
+[[noreturn]] static void refuse_assertion();
+}
 #include <toml++/toml.h>
 
 #include <cmath>
@@ -17,37 +24,77 @@ namespace tandem {
 
 namespace {
 
+struct BrokenAssertion {};
+
 [[noreturn]] void refuse(const std::string& what, std::size_t line, const std::string& why) {
   throw Error(ErrorCode::kInvalidData,
               line > 0 ? format("{}: line {}: {}", what, line, why) : format("{}: {}", what, why));
 }
 
-// How many parts the longest dotted key has, and the line of the first that has more than parts_max. The parser bounds
-// values inside values, but not the parts of a key, each of which is a table inside a table. Dots of texts and comments
-// do not count; those of numbers do, so a run ends wherever a value does.
-std::size_t line_of_long_key(std::string_view text, int parts_max) {
-  std::size_t line = 1;
-  int dots = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (c == '\n') ++line;
-    if (c == '.') {
-      if (++dots >= parts_max) return line;
-    } else if (c == '#') {
-      while (i + 1 < text.size() && text[i + 1] != '\n') ++i;
-    } else if (c == '"' || c == '\'') {
-      // A text in three quotes is an empty one, one with its middle, and an empty one: the same to us.
-      while (i + 1 < text.size() && text[i + 1] != c) {
-        if (text[++i] == '\n') ++line;
-        if (text[i] == '\\' && c == '"') ++i;
-      }
-      ++i;
-    } else if (c == '=' || c == ',' || c == '[' || c == '{' || c == '\n') {
-      dots = 0;
+// What is checked before the parser sees a text. It bounds values inside values, but not the parts of a key, each of
+// which is a table inside a table; and it is not sure of itself with characters beyond ASCII outside of texts and
+// comments, where TOML has none.
+class Scanner {
+ public:
+  Scanner(std::string_view text, const std::string& what, int parts_max)
+      : text_(text), what_(what), parts_max_(parts_max) {}
+
+  void check() {
+    for (; at_ < text_.size(); ++at_) {
+      const char c = text_[at_];
+      if (c == '#')
+        skip_comment();
+      else if (c == '"' || c == '\'')
+        skip_text(c);
+      else
+        check_plain(c);
     }
   }
-  return 0;
-}
+
+ private:
+  bool is_at(std::string_view part) const { return text_.substr(at_, part.size()) == part; }
+
+  // Dots of numbers count too, so a run ends wherever a value may end.
+  void check_plain(char c) {
+    if (static_cast<unsigned char>(c) >= 0x80)
+      refuse(what_, line_, "characters beyond ASCII belong into quotes and comments");
+    if (c == '\n') ++line_;
+    if (c == '.' && ++dots_ >= parts_max_) refuse(what_, line_, format("a key of more than {} parts", parts_max_));
+    if (c == '=' || c == ',' || c == '[' || c == '{' || c == '\n') dots_ = 0;
+  }
+
+  // Leaves the line's end to be seen.
+  void skip_comment() {
+    while (at_ + 1 < text_.size() && text_[at_ + 1] != '\n') ++at_;
+  }
+
+  // To the last of its quotes; a text without end goes to the end.
+  void skip_text(char quote) {
+    const std::string three(3, quote);
+    const bool long_text = is_at(three);
+    const std::string_view end = long_text ? std::string_view(three) : std::string_view(three).substr(2);
+    for (at_ += end.size(); at_ < text_.size(); ++at_) {
+      if (text_[at_] == '\n') {
+        ++line_;
+        if (!long_text) return;  // which the parser refuses
+      }
+      if (text_[at_] == '\\' && quote == '"') {
+        ++at_;
+      } else if (is_at(end)) {
+        at_ += end.size() - 1;
+        // The last three of up to five quotes end a long text.
+        for (int more = 0; long_text && more < 2 && at_ + 1 < text_.size() && text_[at_ + 1] == quote; ++more) ++at_;
+        return;
+      }
+    }
+  }
+
+  std::string_view text_;
+  const std::string& what_;
+  int parts_max_;
+  std::size_t at_ = 0, line_ = 1;
+  int dots_ = 0;
+};
 
 // The walk of one document, which knows how deep it is.
 class Converter {
@@ -88,16 +135,21 @@ class Converter {
 
 }  // namespace
 
+[[noreturn]] static void refuse_assertion() {
+  throw BrokenAssertion();
+}
+
 Json parse_toml(std::string_view text, const std::string& what, const TomlLimits& limits) {
   if (text.size() > limits.bytes_max)
     refuse(what, 0, format("{} bytes of TOML, limit is {}", text.size(), limits.bytes_max));
-  if (const std::size_t line = line_of_long_key(text, limits.path_parts_max); line > 0)
-    refuse(what, line, format("a key of more than {} parts", limits.path_parts_max));
+  Scanner(text, what, limits.path_parts_max).check();
   try {
     const toml::table table = toml::parse(text);
     return Converter(what, limits.depth_max).table(table, 0);
   } catch (const toml::parse_error& error) {
     refuse(what, error.source().begin.line, std::string(error.description()));
+  } catch (const BrokenAssertion&) {
+    refuse(what, 0, "no valid TOML");
   }
 }
 

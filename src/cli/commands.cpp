@@ -102,6 +102,21 @@ std::vector<Subcommand> plans() {
        "  tandem plan cost --model step3,folder/config.json --hardware h20,mine.toml --context 4K,128K --format json\n"
        "  tandem plan cost --format svg --output cost.svg",
        declare_plan_cost},
+      {"plan deploy", "how many attention and FFN servers a model needs for a time per token and a load",
+       "What was chosen, the time of every stage, the no-bubble condition, memory, link, price, what keeps it from "
+       "being "
+       "better;\n"
+       "other times per token and other contexts beside. Status 1 when there is no plan, with the nearest that there "
+       "is.\n"
+       "  tandem plan deploy --model step3 --context 8K --gpus-a h20 --gpus-f h800 --toml fleet.toml\n"
+       "  tandem plan deploy --load 50 --input-tokens 512:4096 --output-tokens 200:800 --kernels-f h800.jsonl",
+       declare_plan_deploy},
+      {"plan check", "whether a deployment file holds together and keeps what it was planned for",
+       "The verdict is the exit status.\n  tandem plan check fleet.toml", declare_plan_check},
+      {"plan sparsity", "how sparse a MoE may be before its experts' traffic is more than a link carries",
+       "The smallest share of active experts by accelerator, what each model has, and what it would have to change.\n"
+       "  tandem plan sparsity --model deepseek_v3 --hardware h800 --network-efficiency 0.8",
+       declare_plan_sparsity},
   };
 }
 

@@ -9,12 +9,17 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "engine/machine.h"
+#include "ops/cpu/machine_limits.h"
+#include "ops/cuda/bench/gpu_limits.h"
+#include "ops/cuda/device.h"
 
 namespace tandem {
 
 namespace {
 constexpr std::int64_t kTokensMax = std::int64_t{1} << 30;
-}
+constexpr double kAssumedUsd = 1, kAssumedNetwork = 3.125e9;  // of "this": USD an hour, bytes a second (25 Gb/s)
+}  // namespace
 
 std::int64_t parse_tokens(const std::string& text, const std::string& flag) {
   std::int64_t value = 0;
@@ -32,6 +37,47 @@ std::int64_t parse_tokens(const std::string& text, const std::string& flag) {
   return value * unit;
 }
 
+// Of an even spread over whole numbers, near enough: that of the line between its ends.
+double TokenRange::mean_square() const {
+  const auto a = static_cast<double>(low), b = static_cast<double>(high);
+  return (a * a + a * b + b * b) / 3;
+}
+
+TokenRange parse_token_range(const std::string& text, const std::string& flag) {
+  const std::size_t colon = text.find(':');
+  const TokenRange range{parse_tokens(text.substr(0, colon), flag),
+                         parse_tokens(colon == std::string::npos ? text : text.substr(colon + 1), flag)};
+  if (range.high < range.low) throw Error(ErrorCode::kInvalidArgument, format("{}: '{}' runs downwards", flag, text));
+  return range;
+}
+
+Hardware find_this_or_hardware(const std::string& name) {
+  if (name != "this") return find_hardware(name);
+  Hardware h{.name = "this machine", .source = "measured here", .usd_per_hour = kAssumedUsd, .gpus_per_server = 1};
+  h.network_bandwidth = kAssumedNetwork;
+  const cuda::DeviceFacts facts = cuda::look_at_device();
+  if (cuda::why_unusable(facts).empty()) {
+    const cuda::GpuLimits limits = cuda::measure_gpu_limits();
+    h.name = limits.gpu;
+    h.memory_bandwidth = limits.read_bytes_per_second;
+    h.bf16_flops = limits.bf16_flops_per_second;
+    h.fp8_flops = limits.fp8_flops_per_second;
+    h.memory_bytes = static_cast<double>(facts.bytes_total);
+  } else {
+    const MachineLimits limits = measure_machine_limits({.threads = usable_cores()});
+    h.memory_bandwidth = limits.read_bytes_per_second;
+    h.bf16_flops = limits.flops_per_second;
+    h.memory_bytes = static_cast<double>(available_memory_bytes());
+  }
+  std::fputs(
+      format("tandem: of {} memory and arithmetic are measured; its price is taken as {} USD/h, its network as {} "
+             "Gb/s: write a hardware file for others\n",
+             h.name, kAssumedUsd, kAssumedNetwork * 8e-9)
+          .c_str(),
+      stderr);
+  return h;
+}
+
 std::vector<ModelShape> find_shapes(const std::vector<std::string>& names) {
   std::vector<ModelShape> shapes;
   shapes.reserve(names.size());
@@ -42,7 +88,7 @@ std::vector<ModelShape> find_shapes(const std::vector<std::string>& names) {
 std::vector<Hardware> find_all_hardware(const std::vector<std::string>& names) {
   std::vector<Hardware> all;
   all.reserve(names.size());
-  for (const std::string& name : names) all.push_back(find_hardware(name));
+  for (const std::string& name : names) all.push_back(find_this_or_hardware(name));
   return all;
 }
 
@@ -51,7 +97,7 @@ std::string model_help() {
 }
 
 std::string hardware_help() {
-  return format("{}; or a .toml file of that kind", join(hardware_names(), ", "));
+  return format("{}; this, the machine at hand; or a .toml file of that kind", join(hardware_names(), ", "));
 }
 
 void write_output(const std::string& path, const std::string& text) {

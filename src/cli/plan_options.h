@@ -16,7 +16,19 @@ namespace tandem {
 // "8192", "8K", "1M": K is 1024 tokens. Throws Error{kInvalidArgument} for anything else, and outside 1 … 2^30.
 std::int64_t parse_tokens(const std::string& text, const std::string& flag);
 
+// "512", or evenly spread "64:1024".
+struct TokenRange {
+  std::int64_t low = 0, high = 0;
+
+  double mean() const { return (static_cast<double>(low) + static_cast<double>(high)) / 2; }
+  double mean_square() const;
+};
+TokenRange parse_token_range(const std::string& text, const std::string& flag);
+
 std::vector<ModelShape> find_shapes(const std::vector<std::string>& names);
+// As find_hardware; and "this", the machine at hand: its GPU where there is a usable one, else its cores. What cannot
+// be measured, price and network, is assumed and said on standard error.
+Hardware find_this_or_hardware(const std::string& name);
 std::vector<Hardware> find_all_hardware(const std::vector<std::string>& names);
 
 // For --help: what --model and --hardware take.

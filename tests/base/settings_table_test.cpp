@@ -11,8 +11,8 @@ namespace tandem {
 namespace {
 
 TEST(SettingsTable, ReadsWhatIsThereAndFillsInTheRest) {
-  const Json json =
-      parse_json(R"({"a": "x", "b": 3, "c": 0.5, "d": [1, 2], "e": {"f": true}, "g": [{"h": 1}]})", "json");
+  const Json json = parse_json(
+      R"({"a": "x", "b": 3, "c": 0.5, "d": [1, 2], "e": {"f": true}, "g": [{"h": 1}], "i": ["p", "q"]})", "json");
   SettingsTable table(json, "file");
   EXPECT_EQ(table.text("a"), "x");
   EXPECT_EQ(table.integer("b", 1, 3), 3);
@@ -27,6 +27,10 @@ TEST(SettingsTable, ReadsWhatIsThereAndFillsInTheRest) {
   ASSERT_EQ(g.size(), 1u);
   EXPECT_EQ(g[0].path("h"), "file: g[0].h");
   EXPECT_TRUE(table.tables("missing").empty());
+  EXPECT_EQ(table.texts("i"), (std::vector<std::string>{"p", "q"}));
+  SettingsTable other = table.table_or("missing", json);
+  EXPECT_EQ(other.path("a"), "file: missing.a");
+  EXPECT_TRUE(table.table_or("e", json).boolean_or("f", false));
   EXPECT_EQ(table.text_or("missing", "y"), "y");
   EXPECT_EQ(table.word_or("a", "y", {"x", "y"}), "x");
   table.finish();
@@ -56,6 +60,7 @@ TEST(SettingsTable, SaysWhatIsWrong) {
   EXPECT_EQ(error_of([&] { table.tables("kind"); }).message(),
             "file: kind is \"atention\", has to be a list of tables ([[kind]])");
   EXPECT_EQ(error_of([&] { table.table("list"); }).message(), "file: list is no table");
+  EXPECT_EQ(error_of([&] { table.texts("list"); }).message(), "file: list[0] is 1, has to be a text");
   EXPECT_EQ(error_of([&] { table.finish(); }).message(), "file: prot is not a known key; did you mean port?");
   EXPECT_EQ(error_of([&] { SettingsTable(json["port"], "file"); }).message(), "file is no table");
 }

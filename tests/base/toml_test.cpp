@@ -22,7 +22,9 @@ TEST(Toml, WhatIsWrongIsSaidWithItsLine) {
   EXPECT_EQ(error("a = 1979-05-27"), "file: line 1: dates and times are not used here");
   EXPECT_EQ(error("a = 1\nb = [nan]"), "file: line 2: a number has to be finite");
   EXPECT_EQ(error("a = inf"), "file: line 1: a number has to be finite");
+  EXPECT_EQ(error("[$a]"), "file: no valid TOML");
   EXPECT_TRUE(error("\xff = 1").starts_with("file: line 1: "));
+  EXPECT_TRUE(error("a = \"\xff\"").starts_with("file: line 1: "));
 }
 
 TEST(Toml, SizeAndDepthHaveLimits) {
@@ -43,6 +45,15 @@ TEST(Toml, DotsThatAreNoKeysDoNotCount) {
       "c = '''\n1.2.3.4.5.6.7.8.9'''\n",
       "file");
   EXPECT_EQ(json["b"].size(), 9u);
+}
+
+TEST(Toml, CharactersBeyondAsciiAreInQuotesAndComments) {
+  EXPECT_EQ(parse_toml("a = \"é\" # é\n\"é\" = 1\nb = \"\"\"\n\"é\" \\\"\"\"\"\"\nc = '''é''''\n", "file").dump(),
+            R"({"a":"é","b":"\"é\" \"\"","c":"é'","é":1})");
+  const auto error = [](const std::string& text) { return error_of([&] { parse_toml(text, "file"); }).message(); };
+  EXPECT_EQ(error("a = 1\né = 1"), "file: line 2: characters beyond ASCII belong into quotes and comments");
+  EXPECT_EQ(error("a = '''b'c'''\n\nb = 1ï»¼"),
+            "file: line 3: characters beyond ASCII belong into quotes and comments");
 }
 
 TEST(Toml, QuotedTextComesBack) {

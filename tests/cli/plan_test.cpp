@@ -69,5 +69,75 @@ TEST(PlanCost, SaysWhatItDoesNotKnow) {
   EXPECT_EQ(run_program({"plan"}).status, 2);
 }
 
+TEST(ParseTokenRange, HasItsMoments) {
+  EXPECT_EQ(parse_token_range("512", "--input-tokens").mean(), 512);
+  EXPECT_EQ(parse_token_range("512", "--input-tokens").mean_square(), 512.0 * 512);
+  EXPECT_EQ(parse_token_range("1K:3K", "--input-tokens").mean(), 2048);
+  EXPECT_EQ(error_of([] { parse_token_range("2:1", "--input-tokens"); }).message(),
+            "--input-tokens: '2:1' runs downwards");
+}
+
+TEST(PlanDeploy, WritesAFileThatTheCheckLikes) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("fleet.toml");
+  const ProgramResult plan = run_program({"plan", "deploy", "--context", "8K", "--toml", path, "--format", "json"});
+  ASSERT_EQ(plan.status, 0) << plan.err;
+  EXPECT_LE(parse_json(plan.out, "plan")["plan"]["tpot_ms"].get<double>(), 50);
+  const ProgramResult check = run_program({"plan", "check", path});
+  EXPECT_EQ(check.status, 0) << check.out << check.err;
+  EXPECT_THAT(check.out, HasSubstr("good   an FFN worker's weights take "));
+  std::string text;
+  {
+    std::ifstream file(path);
+    text.assign(std::istreambuf_iterator<char>(file), {});
+  }
+  const std::size_t at = text.find("tpot_ms = 50");
+  ASSERT_NE(at, std::string::npos);
+  const std::string tight = folder.write("tight.toml", text.replace(at, 12, "tpot_ms = 10"));
+  const ProgramResult refused = run_program({"plan", "check", tight});
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_THAT(refused.out, HasSubstr("planned are 10.00 ms\n"));
+}
+
+TEST(PlanDeploy, ALoadGivesTheContext) {
+  const ProgramResult result = run_program(
+      {"plan", "deploy", "--load", "20", "--input-tokens", "1000", "--output-tokens", "500", "--format", "json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const Json json = parse_json(result.out, "plan");
+  EXPECT_EQ(json["context"].get<int>(), 1250);
+  EXPECT_GE(json["plan"]["tokens_per_second"].get<double>(), 20 * 500);
+}
+
+TEST(PlanDeploy, SaysWhyThereIsNoPlan) {
+  const ProgramResult result = run_program({"plan", "deploy", "--context", "8K", "--tpot-ms", "1"});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.out, HasSubstr("no plan    time per token: 1.00 ms is asked for"));
+  EXPECT_THAT(result.out, HasSubstr("\nnearest    --tpot-ms "));
+  EXPECT_THAT(run_program({"plan", "deploy", "--tpot-ms", "-5"}).err, HasSubstr("time per token is -5 ms"));
+  EXPECT_THAT(run_program({"plan", "deploy", "--gpus-a", "h2000"}).err, HasSubstr("hardware 'h2000' is not known"));
+}
+
+TEST(PlanSparsity, ShowsThePapersBound) {
+  const ProgramResult result = run_program({"plan", "sparsity", "--hardware", "h800"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("0.082     0.058      3620  keeps up\n"));
+}
+
+TEST(PlanCheck, SaysWhatIsWrongWithAFile) {
+  const TemporaryFolder folder;
+  const ProgramResult result = run_program({"plan", "check", folder.write("x.toml", "version = 1\nnmae = \"x\"\n")});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.err, HasSubstr("x.toml: name is missing"));
+}
+
+// The machine at hand: measured, with what cannot be measured said.
+TEST(PlanCost, KnowsThisMachine) {
+  const ProgramResult result =
+      run_program({"plan", "cost", "--model", "step3", "--hardware", "this", "--context", "1K", "--format", "json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_GT(parse_json(result.out, "line")["ffn_usd"].get<double>(), 0);
+  EXPECT_THAT(result.err, HasSubstr("its price is taken as 1 USD/h"));
+}
+
 }  // namespace
 }  // namespace tandem

@@ -29,7 +29,7 @@ ONLY = {
     "text": {"base", "text"},
     "image": {"base", "text", "image"},
     "traffic": {"base", "traffic"},
-    "deploy": {"base", "deploy"},
+    "deploy": {"base", "model", "deploy"},
     "plan": {"base", "tensor", "ops", "checkpoint", "model", "deploy", "plan"},
     "synthetic": {"base", "tensor", "ops", "checkpoint", "model", "synthetic"},
     "chat_format": {"base", "text", "chat_format"},

@@ -1,0 +1,123 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// How long a decoding step of a disaggregated deployment takes (paper, sections 3, 5 and 7; spec, sections 9 and 10).
+//
+// A micro-batch has b rows on each attention GPU. In a layer it passes four stages, each a roofline over its
+// efficiency:
+//   A    max(KV bytes / bandwidth, FLOPs of the core / rate) + max(weights / bandwidth, FLOPs of projections / rate)
+//   A2F  hidden · 1 byte a row, to every FFN server;   F2A  hidden · 2 bytes a row, from every FFN server
+//   F    max(weights / bandwidth, FLOPs / rate) of the FFN GPU that holds most
+// m micro-batches keep the slowest stage busy when a round takes no longer than m of its turns (no bubble), so a layer
+// takes max(m · slowest, A + A2F + F + F2A), and a step the sum over layers and the head.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "plan/accounting.h"
+#include "plan/hardware.h"
+
+namespace tandem {
+
+// What fraction of its roofline each part reaches; 1 is ideal.
+struct Efficiency {
+  double attention = 1;   // the core: KV or its FLOPs
+  double projection = 1;  // the attention half's products
+  double ffn = 1;
+  double network = 1;
+
+  bool operator==(const Efficiency&) const = default;
+};
+
+struct DecodeSettings {
+  std::int64_t context = 0;  // positions that a row sees, on average
+  StepPrecision precision;
+  Hardware attention, ffn;
+  Efficiency efficiency;
+  double memory_fraction = 0.9;  // of an accelerator, for weights and KV
+  // GPUs of a server that share the weights of the output projection (paper, footnote 7); what they then exchange
+  // inside the server is taken to be hidden.
+  std::int32_t output_parallel = 1;
+};
+
+// A deployment as far as it decides the time of a step. Servers are whole; attention is data parallel in them, the
+// width of the experts is cut into tensor_parallel parts inside a server and the experts into ep() groups.
+struct Candidate {
+  std::int32_t attention_servers = 1, ffn_servers = 1;
+  std::int32_t micro_batches = 3;
+  std::int32_t tensor_parallel = 8;
+};
+
+enum class Stage : std::uint8_t { kAttention, kToFfn, kFfn, kToAttention, kRound };
+const char* name(Stage stage);  // kRound: all four one after the other, which is longer than m turns of the slowest
+
+// Of one layer and micro-batch, in seconds.
+struct StageTimes {
+  double attention = 0, to_ffn = 0, ffn = 0, to_attention = 0;
+
+  double slowest() const;
+  double round() const { return attention + to_ffn + ffn + to_attention; }
+  double period(std::int32_t micro_batches) const;
+  bool bubbles(std::int32_t micro_batches) const { return round() > micro_batches * slowest() * (1 + 1e-12); }
+};
+
+// A kind of layer as the times need it, for one token unless weights are meant.
+struct LayerLoad {
+  std::int32_t count = 0;
+  double kv_bytes = 0, core_flops = 0;
+  double projection_flops = 0, projection_bytes = 0;  // bytes: of the weights
+  double shared_flops = 0, shared_bytes = 0;          // of what every token uses
+  double routed_flops = 0, routed_bytes = 0;          // of all experts
+  std::int32_t experts = 0, experts_per_token = 0;
+};
+
+class DecodeModel {
+ public:
+  // Throws Error{kInvalidArgument} for settings out of range.
+  DecodeModel(const ModelShape& shape, const DecodeSettings& settings);
+
+  const ModelShape& shape() const { return shape_; }
+  const DecodeSettings& settings() const { return settings_; }
+  const std::vector<LayerLoad>& kinds() const { return kinds_; }
+
+  std::int32_t attention_gpus(const Candidate& c) const {
+    return c.attention_servers * settings_.attention.gpus_per_server;
+  }
+  std::int32_t ffn_gpus(const Candidate& c) const { return c.ffn_servers * settings_.ffn.gpus_per_server; }
+  // Groups of experts: the FFN GPUs over tensor_parallel.
+  std::int32_t expert_parallel(const Candidate& c) const { return ffn_gpus(c) / c.tensor_parallel; }
+  // Whether the experts can be cut like that: parts of a server, slices of eight, no more groups than experts.
+  bool fits_model(const Candidate& c) const;
+
+  StageTimes stages(const Candidate& c, const LayerLoad& kind, double rows) const;
+  double tpot(const Candidate& c, double rows) const;  // seconds a token
+  double head_seconds(double rows_of_step) const;
+  // The stage that a step's time is mostly made of.
+  Stage bound(const Candidate& c, double rows) const;
+
+  double tokens_per_second(const Candidate& c, double rows) const;
+  double usd_per_million(const Candidate& c, double rows) const;
+  double usd_per_hour(const Candidate& c) const;
+
+  // Bytes of one GPU.
+  double attention_weight_bytes() const { return attention_weight_bytes_; }  // projections, router, embedding and head
+  double ffn_weight_bytes(const Candidate& c) const;
+  double kv_bytes_per_sequence() const { return kv_bytes_per_sequence_; }  // of all layers, context tokens
+  double usable_bytes(const Hardware& hardware) const { return hardware.memory_bytes * settings_.memory_fraction; }
+  // Sequences whose KV fits on one attention GPU.
+  double sequences_max() const;
+  // Bits a second of one GPU's link in the busier direction while a step runs, averaged over a round.
+  double link_bits_per_second(const Candidate& c, double rows) const;
+
+ private:
+  double ffn_seconds(const Candidate& c, const LayerLoad& kind, double rows_of_micro_batch) const;
+
+  ModelShape shape_;
+  DecodeSettings settings_;
+  std::vector<LayerLoad> kinds_;
+  double core_rate_ = 0;  // FLOP/s of the attention's core
+  double head_bytes_ = 0, attention_weight_bytes_ = 0, kv_bytes_per_sequence_ = 0;
+};
+
+}  // namespace tandem

@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "plan/measured.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/format.h"
+#include "base/json.h"
+
+namespace tandem {
+
+namespace {
+
+constexpr std::size_t kLinesMax = 10'000;
+constexpr double kUsualRows = 128;  // of a micro-batch on one attention GPU (paper, section 7)
+
+double number_at(const Json& line, const char* key, double low, double high, const std::string& where) {
+  const auto value = line.find(key);
+  if (value == line.end() || !value->is_number() || !(value->get<double>() >= low && value->get<double>() <= high))
+    throw Error(ErrorCode::kInvalidData, format("{}: {} has to be a number between {} and {}", where, key, low, high));
+  return value->get<double>();
+}
+
+std::string text_at(const Json& line, const char* key, const std::string& where) {
+  const auto value = line.find(key);
+  if (value == line.end() || !value->is_string())
+    throw Error(ErrorCode::kInvalidData, format("{}: {} has to be a text", where, key));
+  return value->get<std::string>();
+}
+
+std::vector<double> numbers_in(const std::string& text) {
+  std::vector<double> numbers;
+  for (const char *at = text.data(), *end = at + text.size(); at < end;) {
+    double value = 0;
+    const auto [rest, failure] = std::from_chars(at, end, value, std::chars_format::fixed);
+    if (failure == std::errc{} && rest != at) {
+      if (value > 0 && value < 1e12) numbers.push_back(value);
+      at = rest;
+    } else {
+      ++at;
+    }
+  }
+  return numbers;
+}
+
+void read_line(const Json& line, const std::string& where, KernelMeasurements& all) {
+  if (!line.is_object()) throw Error(ErrorCode::kInvalidData, format("{}: no JSON object", where));
+  if (line.contains("gpu")) {
+    all.gpu = text_at(line, "gpu", where);
+    all.read_bytes_per_second = number_at(line, "read_bytes_per_second", 1e6, 1e18, where);
+    all.fp8_flops_per_second = number_at(line, "fp8_flops_per_second", 1e6, 1e21, where);
+    all.bf16_flops_per_second = number_at(line, "bf16_flops_per_second", 1e6, 1e21, where);
+    return;
+  }
+  MeasuredKernel k{.kernel = text_at(line, "kernel", where), .shape = numbers_in(text_at(line, "shape", where))};
+  k.microseconds = number_at(line, "microseconds", 1e-3, 1e12, where);
+  k.bytes = number_at(line, "bytes", 0, 1e18, where);
+  k.flops = number_at(line, "flops", 0, 1e24, where);
+  k.fraction_of_bandwidth = number_at(line, "fraction_of_bandwidth", 0, 2, where);
+  k.fraction_of_flops = number_at(line, "fraction_of_flops", 0, 2, where);
+  if (k.efficiency() <= 0.001)
+    throw Error(ErrorCode::kInvalidData, format("{}: both fractions are below 0.001", where));
+  all.kernels.push_back(std::move(k));
+}
+
+// Fractions above one are noise of the yardstick.
+double capped(double efficiency) {
+  return std::min(efficiency, 1.0);
+}
+
+// Among the rows of a kernel the one whose shape is nearest, by the logarithms of its numbers.
+const MeasuredKernel* nearest(const KernelMeasurements& measured, const std::string& kernel,
+                              const std::vector<double>& shape) {
+  const MeasuredKernel* best = nullptr;
+  double least = 1e300;
+  for (const MeasuredKernel& row : measured.kernels) {
+    if (row.kernel != kernel || row.shape.size() != shape.size()) continue;
+    double distance = 0;
+    for (std::size_t i = 0; i < shape.size(); ++i) distance += std::abs(std::log(row.shape[i] / shape[i]));
+    if (distance < least) {
+      least = distance;
+      best = &row;
+    }
+  }
+  return best;
+}
+
+std::string shown(const MeasuredKernel& row) {
+  return format("{} {:g}", row.kernel, join(row.shape, " x "));
+}
+
+}  // namespace
+
+KernelMeasurements parse_kernel_measurements(std::string_view lines, const std::string& what) {
+  KernelMeasurements all;
+  std::size_t number = 0;
+  while (!lines.empty()) {
+    const std::size_t end = std::min(lines.find('\n'), lines.size());
+    const std::string_view text = lines.substr(0, end);
+    lines.remove_prefix(std::min(end + 1, lines.size()));
+    if (++number > kLinesMax) throw Error(ErrorCode::kInvalidData, format("{}: more than {} lines", what, kLinesMax));
+    const std::string where = format("{}: line {}", what, number);
+    if (text.find_first_not_of(" \t\r") != std::string_view::npos) read_line(parse_json(text, where), where, all);
+  }
+  if (all.gpu.empty()) throw Error(ErrorCode::kInvalidData, format("{}: no line has gpu and its rates", what));
+  return all;
+}
+
+MeasuredEfficiency measured_efficiency(const KernelMeasurements& measured, const ModelShape& shape, DType kv,
+                                       std::int64_t context) {
+  MeasuredEfficiency out;
+  const auto take = [&](const char* part, double& efficiency, const MeasuredKernel* row) {
+    if (!row) return out.missing.emplace_back(part), void();
+    efficiency = capped(row->efficiency());
+    out.used.push_back(format("{} {:.2f} ({})", part, efficiency, shown(*row)));
+  };
+  const AttentionKind kind = shape.runs.front().layer.attention.kind;
+  const std::string core = kind == AttentionKind::kMla   ? "mla-decode"
+                           : kind == AttentionKind::kMfa ? "mfa-decode"
+                                                         : std::string(name(kind)) + "-decode";
+  take("attention", out.efficiency.attention,
+       nearest(measured, core + (kv == DType::kF8E4M3 ? "-fp8" : "-bf16"), {kUsualRows, static_cast<double>(context)}));
+  // Projections are several products: their rooflines together over their times together.
+  double roofline = 0, time = 0;
+  for (const char* kernel : {"fp8-q-down-k-v", "fp8-q-up", "fp8-o"}) {
+    if (const MeasuredKernel* row = nearest(measured, kernel, {kUsualRows})) {
+      roofline += row->microseconds * capped(row->efficiency());
+      time += row->microseconds;
+    }
+  }
+  if (time > 0) {
+    out.efficiency.projection = roofline / time;
+    out.used.push_back(format("projections {:.2f}", out.efficiency.projection));
+  } else {
+    out.missing.emplace_back("projections");
+  }
+  take("experts", out.efficiency.ffn, nearest(measured, "experts-fp8", {3, kUsualRows}));
+  return out;
+}
+
+Hardware with_measured_rates(const Hardware& hardware, const KernelMeasurements& measured) {
+  Hardware h = hardware;
+  h.name = measured.gpu;
+  h.source = "measured by tandem bench kernels";
+  h.memory_bandwidth = measured.read_bytes_per_second;
+  h.fp8_flops = measured.fp8_flops_per_second;
+  h.bf16_flops = measured.bf16_flops_per_second;
+  return h;
+}
+
+}  // namespace tandem

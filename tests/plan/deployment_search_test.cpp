@@ -1,0 +1,224 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "plan/deployment_search.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/format.h"
+#include "base/rng.h"
+#include "tests/base/error_of.h"
+
+namespace tandem {
+namespace {
+
+using testing::HasSubstr;
+
+struct Question {
+  std::string model;
+  DecodeSettings settings;
+  DeploymentGoal goal;
+};
+
+Question usual() {
+  Question q{
+      .model = "step3",
+      .settings = {.context = 8192, .precision = {}, .attention = find_hardware("h20"), .ffn = find_hardware("h800")},
+      .goal = {}};
+  q.goal.limits.attention_servers_max = 12;
+  q.goal.limits.ffn_servers_max = 6;
+  return q;
+}
+
+SearchResult ask(const Question& q) {
+  return search_deployment(DecodeModel(find_shape(q.model), q.settings), q.goal);
+}
+
+TEST(SearchDeployment, FindsWhatTryingEverythingFinds) {
+  const Question q = usual();
+  const DecodeModel model(find_shape(q.model), q.settings);
+  const SearchResult found = ask(q);
+  ASSERT_TRUE(found.best);
+  EXPECT_EQ(found.candidates, 12 * 6 * 3 * 4);
+  EXPECT_LE(found.best->tpot, q.goal.tpot);
+  double least = 1e300;
+  Candidate c;
+  for (c.attention_servers = 1; c.attention_servers <= 12; ++c.attention_servers)
+    for (c.ffn_servers = 1; c.ffn_servers <= 6; ++c.ffn_servers)
+      for (c.micro_batches = 2; c.micro_batches <= 4; ++c.micro_batches)
+        for (c.tensor_parallel = 1; c.tensor_parallel <= 8; c.tensor_parallel *= 2)
+          for (std::int64_t rows = 1; rows <= 200; ++rows)
+            if (model.fits_model(c) && model.ffn_weight_bytes(c) <= model.usable_bytes(q.settings.ffn) &&
+                static_cast<double>(rows * c.micro_batches) <= model.sequences_max() &&
+                model.tpot(c, static_cast<double>(rows)) <= q.goal.tpot)
+              least = std::min(least, model.usd_per_million(c, static_cast<double>(rows)));
+  EXPECT_NEAR(found.best->usd_per_million, least, 1e-12);
+}
+
+// Better conditions never make a plan worse. Each seed draws a question and improves it in one way.
+TEST(SearchDeployment, NothingBetterMakesAPlanWorse) {
+  const std::vector<std::string> hardware{"h800", "h20", "a800", "910b", "h100", "h200", "a100", "l20"};
+  const std::vector<std::string> models{"step3", "deepseek_v3", "qwen3_235b", "pangu_pro", "qwen3_32b"};
+  int compared = 0;
+  for (std::uint64_t seed = 1; seed <= 400; ++seed) {
+    Rng rng(seed);
+    const auto draw = [&](double low, double high) { return low + (high - low) * rng.uniform(); };
+    const auto pick = [&](const std::vector<std::string>& list) {
+      return list[std::min(list.size() - 1, static_cast<std::size_t>(draw(0, static_cast<double>(list.size()))))];
+    };
+    Question q = usual();
+    q.model = pick(models);
+    q.settings.attention = find_hardware(pick(hardware));
+    q.settings.ffn = find_hardware(pick(hardware));
+    q.settings.context = static_cast<std::int64_t>(draw(256, 40000));
+    q.settings.efficiency = {draw(0.3, 1), draw(0.3, 1), draw(0.3, 1), draw(0.3, 1)};
+    q.goal.tpot = draw(0.01, 0.2);
+    q.goal.limits.attention_servers_max = 6;
+    q.goal.limits.ffn_servers_max = 5;
+    if (seed % 3 == 0) q.goal.tokens_per_second = draw(100, 50000);
+    Question better = q;
+    const double more = draw(1.01, 3);
+    const std::vector<std::pair<const char*, std::function<void()>>> ways{
+        {"more bandwidth of attention", [&] { better.settings.attention.memory_bandwidth *= more; }},
+        {"more bandwidth of the FFN", [&] { better.settings.ffn.memory_bandwidth *= more; }},
+        {"more FLOPs of attention",
+         [&] { better.settings.attention.bf16_flops *= more, better.settings.attention.fp8_flops *= more; }},
+        {"more FLOPs of the FFN",
+         [&] { better.settings.ffn.bf16_flops *= more, better.settings.ffn.fp8_flops *= more; }},
+        {"more network",
+         [&] { better.settings.attention.network_bandwidth *= more, better.settings.ffn.network_bandwidth *= more; }},
+        {"more memory", [&] { better.settings.attention.memory_bytes *= more; }},
+        {"cheaper attention", [&] { better.settings.attention.usd_per_hour /= more; }},
+        {"cheaper FFN", [&] { better.settings.ffn.usd_per_hour /= more; }},
+        {"shorter context",
+         [&] { better.settings.context = static_cast<std::int64_t>(static_cast<double>(q.settings.context) / more); }},
+        {"looser time", [&] { better.goal.tpot *= more; }},
+        {"less load", [&] { better.goal.tokens_per_second /= more; }},
+        {"better efficiency", [&] { better.settings.efficiency = {}; }},
+        {"more servers", [&] { better.goal.limits.attention_servers_max += 2; }}};
+    const auto& [what, improve] = ways[seed % ways.size()];
+    improve();
+    const SearchResult before = ask(q), after = ask(better);
+    if (!before.best) continue;
+    ++compared;
+    ASSERT_TRUE(after.best) << "seed " << seed << ": " << what << " leaves no plan: " << after.infeasible.reason;
+    const bool by_hour = q.goal.tokens_per_second > 0;
+    const double old_price = by_hour ? before.best->usd_per_hour : before.best->usd_per_million;
+    const double new_price = by_hour ? after.best->usd_per_hour : after.best->usd_per_million;
+    EXPECT_LE(new_price, old_price * (1 + 1e-12)) << "seed " << seed << ": " << what << " makes it dearer";
+  }
+  EXPECT_GT(compared, 150);
+}
+
+TEST(SearchDeployment, ALoadIsMetByTheCheapestPerHour) {
+  Question q = usual();
+  q.goal.tokens_per_second = 20000;
+  const SearchResult some = ask(q);
+  ASSERT_TRUE(some.best);
+  EXPECT_GE(some.best->tokens_per_second, 20000);
+  q.goal.tokens_per_second = 60000;
+  const SearchResult more = ask(q);
+  ASSERT_TRUE(more.best);
+  EXPECT_GT(more.best->usd_per_hour, some.best->usd_per_hour);
+}
+
+TEST(SearchDeployment, SaysWhatLimitsTheBatch) {
+  Question q = usual();
+  q.settings.attention.memory_bytes = 30e9;
+  EXPECT_THAT(ask(q).best->limited_by, HasSubstr("KV memory: "));
+  q = usual();
+  q.goal.tpot = 0.02;
+  EXPECT_THAT(ask(q).best->limited_by, testing::StartsWith("time per token, and in it "));
+  q = usual();
+  q.goal.limits.rows_max = 3;
+  EXPECT_EQ(ask(q).best->limited_by, "rows of a micro-batch, 3 at most");
+}
+
+TEST(SearchDeployment, AnInfeasibleGoalHasAReasonAndANearestThatHolds) {
+  Question q = usual();
+  q.goal.tpot = 0.002;
+  SearchResult none = ask(q);
+  ASSERT_FALSE(none.best);
+  EXPECT_THAT(none.infeasible.reason, HasSubstr("time per token: 2.00 ms is asked for, "));
+  ASSERT_TRUE(none.infeasible.nearest.starts_with("--tpot-ms ")) << none.infeasible.nearest;
+  q.goal.tpot = std::stod(none.infeasible.nearest.substr(10)) * 1e-3;
+  EXPECT_TRUE(ask(q).best) << none.infeasible.nearest;
+  q.goal.tpot *= 0.98;
+  EXPECT_FALSE(ask(q).best) << none.infeasible.nearest;
+
+  q = usual();
+  q.goal.tokens_per_second = 1e9;
+  none = ask(q);
+  ASSERT_FALSE(none.best);
+  EXPECT_THAT(none.infeasible.reason, HasSubstr("load: 1000000000 tokens/s are asked for, "));
+  q.goal.tokens_per_second = std::stod(none.infeasible.nearest);
+  EXPECT_TRUE(ask(q).best) << none.infeasible.nearest;
+
+  q = usual();
+  q.settings.context = 4'000'000;
+  none = ask(q);
+  ASSERT_FALSE(none.best);
+  EXPECT_THAT(none.infeasible.reason, HasSubstr("memory of attention: "));
+  q.settings.context = std::stoll(none.infeasible.nearest.substr(8));
+  q.goal.tpot = 3600;
+  EXPECT_TRUE(ask(q).best) << none.infeasible.nearest;
+
+  q = usual();
+  q.settings.ffn.memory_bytes = 1e9;
+  none = ask(q);
+  ASSERT_FALSE(none.best);
+  EXPECT_THAT(none.infeasible.reason, HasSubstr("FFN weights: "));
+  EXPECT_THAT(none.infeasible.nearest, HasSubstr("FFN servers (--ffn-servers)"));
+
+  q = usual();
+  q.goal.limits.ffn_servers_min = q.goal.limits.ffn_servers_max = 49;
+  none = ask(q);
+  ASSERT_FALSE(none.best);
+  EXPECT_THAT(none.infeasible.reason, HasSubstr("cannot be cut over 49 servers of 8 GPUs"));
+}
+
+TEST(SearchDeployment, GoalsThatMakeNoSenseAreRefused) {
+  const auto error = [](auto change) {
+    Question q = usual();
+    change(q.goal);
+    return error_of([&] { ask(q); }).message();
+  };
+  EXPECT_EQ(error([](DeploymentGoal& g) { g.tpot = 0; }),
+            "time per token is 0 ms, has to be between 0.01 ms and an hour");
+  EXPECT_EQ(error([](DeploymentGoal& g) { g.tokens_per_second = -1; }),
+            "load is -1 tokens/s, has to be between 0 and 1e12");
+  EXPECT_EQ(error([](DeploymentGoal& g) { g.limits.ffn_servers_max = 0; }),
+            "FFN servers from 1 to 0: has to be a range between 1 and 4096");
+  EXPECT_EQ(error([](DeploymentGoal& g) { g.limits.micro_batches_max = 17; }),
+            "micro-batches from 2 to 17: has to be a range between 1 and 16");
+  EXPECT_EQ(error([](DeploymentGoal& g) { g.limits.attention_servers_max = g.limits.ffn_servers_max = 4096; }),
+            "201326592 candidate layouts, limit is 100000000");
+}
+
+TEST(Pareto, IsFasterOrCheaperLineByLine) {
+  const Question q = usual();
+  const std::vector<DeploymentPlan> plans = pareto(DecodeModel(find_shape(q.model), q.settings), q.goal);
+  ASSERT_GE(plans.size(), 3u);
+  for (std::size_t i = 1; i < plans.size(); ++i) {
+    EXPECT_GT(plans[i].tpot, plans[i - 1].tpot);
+    EXPECT_LT(plans[i].usd_per_million, plans[i - 1].usd_per_million);
+  }
+}
+
+// Attention where bytes are cheap, FFN where FLOPs are: cheaper than either alone (paper, section 4.2).
+TEST(SearchDeployment, TheMixedPairIsCheaperThanEitherKind) {
+  const auto price = [](const char* attention, const char* ffn) {
+    Question q = usual();
+    q.settings.context = 32768;
+    q.settings.attention = find_hardware(attention);
+    q.settings.ffn = find_hardware(ffn);
+    q.goal.limits = {};
+    return ask(q).best->usd_per_million;
+  };
+  EXPECT_LT(price("h20", "h800"), price("h800", "h800"));
+  EXPECT_LT(price("h20", "h800"), price("h20", "h20"));
+}
+
+}  // namespace
+}  // namespace tandem
