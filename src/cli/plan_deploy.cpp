@@ -3,6 +3,8 @@
 
 // tandem plan deploy: how many of what, for a time per token and a load; and tandem plan check of the file it writes.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "base/error.h"
@@ -19,7 +21,8 @@ namespace tandem {
 namespace {
 
 struct Options {
-  std::string model = "step3", attention = "h20", ffn = "h800", context, kv = "fp8", format = "text", output, toml;
+  std::vector<std::string> attention{"h20"}, ffn{"h800"};  // all pairs are looked at
+  std::string model = "step3", context, kv = "fp8", format = "text", output, toml;
   double tpot_ms = 50, requests_per_second = 0, efficiency = 1, network_efficiency = 1, memory_fraction = 0.9;
   std::string input_tokens = "1024", output_tokens = "512";
   std::string attention_kernels, ffn_kernels;
@@ -39,8 +42,7 @@ struct Load {
 Load load_of(const Options& o) {
   const TokenRange in = parse_token_range(o.input_tokens, "--input-tokens");
   const TokenRange out = parse_token_range(o.output_tokens, "--output-tokens");
-  return {o.requests_per_second * out.mean(),
-          static_cast<std::int64_t>(in.mean() + out.mean_square() / (2 * out.mean()) + 0.5)};
+  return {o.requests_per_second * out.mean(), std::llround(in.mean() + out.mean_square() / (2 * out.mean()))};
 }
 
 void take_measurements(const Options& o, const ModelShape& shape, DecodeSettings& s, std::vector<std::string>& notes) {
@@ -62,34 +64,79 @@ void take_measurements(const Options& o, const ModelShape& shape, DecodeSettings
   take(o.ffn_kernels, s.ffn, false);
 }
 
-int run(const Options& o) {
-  const Load load = load_of(o);
-  DecodeSettings s{.context = o.context.empty() ? load.context : parse_tokens(o.context, "--context"),
-                   .precision = {},
-                   .attention = find_this_or_hardware(o.attention),
-                   .ffn = find_this_or_hardware(o.ffn),
-                   .efficiency = {o.efficiency, o.efficiency, o.efficiency, o.network_efficiency},
-                   .memory_fraction = o.memory_fraction};
-  s.precision.kv = o.kv == "fp8" ? DType::kF8E4M3 : DType::kBF16;
-  if (o.share_output) s.output_parallel = s.attention.gpus_per_server;
+// One accelerator for attention and one for the FFN, and the best plan with them.
+struct Pair {
+  std::string attention, ffn;
+  DecodeModel model;
   std::vector<std::string> notes;
+  SearchResult result;
+};
+
+std::vector<Pair> search_pairs(const Options& o, const Load& load, const DeploymentGoal& goal) {
   const ModelShape shape = find_shape(o.model);
-  take_measurements(o, shape, s, notes);
-  const DecodeModel model(shape, s);
+  std::vector<Pair> pairs;
+  for (const std::string& attention : o.attention) {
+    for (const std::string& ffn : o.ffn) {
+      DecodeSettings s{.context = o.context.empty() ? load.context : parse_tokens(o.context, "--context"),
+                       .precision = {},
+                       .attention = find_this_or_hardware(attention),
+                       .ffn = find_this_or_hardware(ffn),
+                       .efficiency = {o.efficiency, o.efficiency, o.efficiency, o.network_efficiency},
+                       .memory_fraction = o.memory_fraction};
+      s.precision.kv = o.kv == "fp8" ? DType::kF8E4M3 : DType::kBF16;
+      if (o.share_output) s.output_parallel = s.attention.gpus_per_server;
+      std::vector<std::string> notes;
+      take_measurements(o, shape, s, notes);
+      const DecodeModel model(shape, s);
+      pairs.push_back({attention, ffn, model, notes, search_deployment(model, goal)});
+    }
+  }
+  return pairs;
+}
+
+// The cheapest pair; of none that has a plan the first.
+const Pair& cheapest(const std::vector<Pair>& pairs, bool by_hour) {
+  const auto price = [&](const Pair& pair) {
+    if (!pair.result.best) return 1e300;
+    return by_hour ? pair.result.best->usd_per_hour : pair.result.best->usd_per_million;
+  };
+  return *std::ranges::min_element(pairs, {}, price);
+}
+
+std::string pairs_text(const std::vector<Pair>& pairs) {
+  std::string out;
+  for (const Pair& pair : pairs)
+    out += format("pair       {} and {}: {}\n", pair.model.settings().attention.name, pair.model.settings().ffn.name,
+                  pair.result.best ? format("{}, {:.2f} ms a token, {:.4f} USD per 1M tokens, {:.2f} USD an hour",
+                                            layout_text(pair.result.best->candidate), pair.result.best->tpot * 1e3,
+                                            pair.result.best->usd_per_million, pair.result.best->usd_per_hour)
+                                   : format("no plan, {}", pair.result.infeasible.reason));
+  return out;
+}
+
+int run(const Options& o) {
+  if ((!o.attention_kernels.empty() && o.attention.size() > 1) || (!o.ffn_kernels.empty() && o.ffn.size() > 1))
+    throw UsageError("measured kernels are those of one accelerator: name one with --gpus-a or --gpus-f");
+  const Load load = load_of(o);
   DeploymentGoal goal{.tpot = o.tpot_ms * 1e-3, .tokens_per_second = load.tokens_per_second, .limits = o.limits};
   goal.limits.micro_batches_min = o.micro_batches.front();
   goal.limits.micro_batches_max = o.micro_batches.back();
-  const DeploymentAnswer answer = answer_deployment(model, goal);
-  write_output(o.output, o.format == "text" ? deployment_text(model, answer, notes) : deployment_json(model, answer));
+  const std::vector<Pair> pairs = search_pairs(o, load, goal);
+  const Pair& best = cheapest(pairs, goal.tokens_per_second > 0);
+  const DeploymentAnswer answer = answer_deployment(best.model, goal);
+  const bool text = o.format == "text";
+  write_output(o.output,
+               text ? (pairs.size() > 1 ? pairs_text(pairs) : "") + deployment_text(best.model, answer, best.notes)
+                    : deployment_json(best.model, answer));
   if (!answer.result.best) return 1;
   if (o.toml.empty()) return 0;
-  if (o.attention == "this" || o.ffn == "this")
+  if (best.attention == "this" || best.ffn == "this")
     throw Error(ErrorCode::kInvalidArgument,
                 "--toml needs hardware that a check finds again: write this machine's file");
   PlacementOptions placement = o.placement;
   if (placement.checkpoint.empty()) placement.checkpoint = o.model;
-  const DeploymentPlanned planned{o.model, o.attention, o.ffn, s.context, o.tpot_ms};
-  write_output(o.toml, to_toml(make_deployment(model, *answer.result.best, planned, placement)));
+  const DeploymentPlanned planned{o.model, best.attention, best.ffn, best.model.settings().context, o.tpot_ms};
+  write_output(o.toml, to_toml(make_deployment(best.model, *answer.result.best, planned, placement)));
   return 0;
 }
 
@@ -133,8 +180,10 @@ Action declare_plan_deploy(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   Options& o = *options;
   app.add_option("-m,--model", o.model, model_help())->capture_default_str();
-  app.add_option("--gpus-a", o.attention, "of attention: " + hardware_help())->capture_default_str();
-  app.add_option("--gpus-f", o.ffn, "of the FFN: the same")->capture_default_str();
+  app.add_option("--gpus-a", o.attention, "of attention, several to find the cheapest pair: " + hardware_help())
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--gpus-f", o.ffn, "of the FFN: the same")->delimiter(',')->capture_default_str();
   app.add_option("--context", o.context, "average tokens of context while decoding; from the lengths unless given");
   app.add_option("--tpot-ms", o.tpot_ms, "time per token, at most")->capture_default_str();
   app.add_option("--load", o.requests_per_second, "requests a second that have to be answered; 0: as many as come")

@@ -99,6 +99,18 @@ TEST(PlanDeploy, WritesAFileThatTheCheckLikes) {
   EXPECT_THAT(refused.out, HasSubstr("planned are 10.00 ms\n"));
 }
 
+TEST(PlanDeploy, TakesTheCheapestPairOfSeveral) {
+  const ProgramResult result =
+      run_program({"plan", "deploy", "--context", "32K", "--gpus-a", "h800,h20", "--gpus-f", "h800,h20"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  for (const char* pair : {"pair       H800 and H800: ", "pair       H800 and H20: ", "pair       H20 and H800: ",
+                           "pair       H20 and H20: "})
+    EXPECT_THAT(result.out, HasSubstr(pair));
+  EXPECT_THAT(result.out,
+              testing::ContainsRegex(
+                  "plan       [0-9]+A[0-9]+F: attention on [0-9]+ servers of 8 H20, FFN on [0-9]+ of 8 H800"));
+}
+
 TEST(PlanDeploy, ALoadGivesTheContext) {
   const ProgramResult result = run_program(
       {"plan", "deploy", "--load", "20", "--input-tokens", "1000", "--output-tokens", "500", "--format", "json"});
