@@ -31,6 +31,10 @@ TokenTables load_token_tables(WeightReader& reader, const ModelConfig& config, C
 
 namespace {
 
+bool multiplies_in_fp8(const Workspace& w, const Weight& weight) {
+  return w.activations == Activations::kFp8 && w.backend.has_fp8_products(weight);
+}
+
 // x itself, or rounded in scratch memory.
 Tensor rounded(const Workspace& w, const Tensor& x) {
   if (w.activations == Activations::kF32) return x;
@@ -44,6 +48,7 @@ Tensor rounded(const Workspace& w, const Tensor& x) {
 }  // namespace
 
 void run_linear(const Workspace& w, const Tensor& out, const Tensor& x, const Weight& weight, const KSlices& slices) {
+  if (multiplies_in_fp8(w, weight)) return w.backend.run(Fp8MatMul{out, x, &weight, slices});
   Arena::Scope scope(w.arena);
   w.backend.run(MatMul{out, rounded(w, x), &weight, slices});
 }
@@ -97,7 +102,11 @@ GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& na
 void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out, float limit) {
   Arena::Scope scope(w.arena);
   const Tensor gate_up = w.arena.f32(x.rows(), 2 * ffn.width), activated = w.arena.f32(x.rows(), ffn.width);
-  w.backend.run(MatMul{gate_up, x, ffn.gate_up.get(), KSlices::whole(x.shape[1])});
+  const KSlices whole = KSlices::whole(x.shape[1]);
+  if (multiplies_in_fp8(w, *ffn.gate_up))  // which rounds what is rounded already
+    w.backend.run(Fp8MatMul{gate_up, x, ffn.gate_up.get(), whole});
+  else
+    w.backend.run(MatMul{gate_up, x, ffn.gate_up.get(), whole});
   w.backend.run(SwiGlu{activated, gate_up, limit});
   run_linear(w, out, activated, *ffn.down, ffn.slices);
 }
@@ -137,6 +146,14 @@ void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const Ha
                         float limit) {
   const std::int64_t count = out.rows(), hidden = hand_over.hidden.shape[1];
   if (count == 0) return;
+  if (limit == 0 && multiplies_in_fp8(w, *layer.gate_up.front()) && multiplies_in_fp8(w, *layer.down.front()))
+    return w.backend.run(Fp8Experts{.out = out,
+                                    .x = hand_over.hidden,
+                                    .expert_ids = hand_over.expert_ids,
+                                    .expert_weights = hand_over.expert_weights,
+                                    .gate_up = layer.gate_up,
+                                    .down = layer.down,
+                                    .begin = layer.begin});
   Arena::Scope scope(w.arena);
   const auto held = static_cast<std::int64_t>(layer.experts.size());
   const GroupByExpert group{.rows = w.arena.i32(count),

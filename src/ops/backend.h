@@ -48,6 +48,9 @@ class Backend {
   // Packs a weight. Throws Error{kUnsupported} for a type it cannot hold.
   virtual std::unique_ptr<Weight> pack(const WeightSource& source) = 0;
 
+  // Whether Fp8MatMul and Fp8Experts run with this weight. Others round with QuantiseRows and multiply in f32.
+  virtual bool has_fp8_products([[maybe_unused]] const Weight& weight) const { return false; }
+
   virtual std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) = 0;
   // A block is zeroed when it is handed out, so that what an earlier owner left reaches nobody.
   virtual void zero_block(KvCache& cache, std::int32_t block) = 0;

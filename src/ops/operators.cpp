@@ -117,6 +117,19 @@ Work work_of(const WidenRows& op) {
   return {op.out.shape.elements(), bytes_of(op.codes) + bytes_of(op.scales), bytes_of(op.out)};
 }
 
+Work work_of(const Fp8MatMul& op) {
+  return work_of(MatMul{op.out, op.x, op.weight, op.slices});
+}
+
+Work work_of(const Fp8Experts& op) {
+  const std::int64_t count = op.out.rows();
+  const auto experts = std::min(count, static_cast<std::int64_t>(op.gate_up.size()));
+  if (experts == 0) return {};
+  const Weight &gate_up = *op.gate_up.front(), &down = *op.down.front();
+  return {2 * count * (gate_up.n() * gate_up.k() + down.n() * down.k()),
+          bytes_of(op.x) + experts * static_cast<std::int64_t>(gate_up.bytes() + down.bytes()), bytes_of(op.out)};
+}
+
 Work work_of(const AddRows& op) {
   return {op.sum.shape.elements(), bytes_of(op.sum) + bytes_of(op.x), bytes_of(op.sum)};
 }
@@ -146,10 +159,11 @@ Work work(const Operator& op) {
 
 std::string_view name(const Operator& op) {
   static constexpr std::string_view kNames[] = {
-      "embed_rows",      "rms_norm",    "add_rms_norm",        "matmul",          "grouped_matmul", "rope",
-      "project_heads",   "gate_heads",  "append_kv",           "paged_attention", "swiglu",         "select_experts",
-      "group_by_expert", "gather_rows", "scatter_scaled_rows", "combine_experts", "sample",         "quantise_rows",
-      "widen_rows",      "add_rows",    "add_layer_norm",      "quick_gelu",      "im2col",         "full_attention"};
+      "embed_rows",      "rms_norm",      "add_rms_norm",        "matmul",          "grouped_matmul", "rope",
+      "project_heads",   "gate_heads",    "append_kv",           "paged_attention", "swiglu",         "select_experts",
+      "group_by_expert", "gather_rows",   "scatter_scaled_rows", "combine_experts", "sample",         "quantise_rows",
+      "widen_rows",      "fp8_matmul",    "fp8_experts",         "add_rows",        "add_layer_norm", "quick_gelu",
+      "im2col",          "full_attention"};
   static_assert(std::size(kNames) == std::variant_size_v<Operator>);
   return kNames[op.index()];
 }

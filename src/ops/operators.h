@@ -200,6 +200,28 @@ struct WidenRows {
   Tensor scales;  // [rows, columns / 128, rounded up]
 };
 
+// MatMul of x rounded to E4M3, row by row as QuantiseRows does, in FP8 arithmetic: what QuantiseRows, WidenRows and
+// MatMul compute, but for sums that keep fewer bits.
+struct Fp8MatMul {
+  Tensor out;            // [rows, n]
+  Tensor x;              // [rows, k]
+  const Weight* weight;  // [n, k], for which the backend has FP8 products
+  KSlices slices;
+};
+
+// Gated FFNs of the experts that are held, [begin, begin + gate_up.size()), in FP8 arithmetic. For each slot s (place s
+// % k of row s / k) with such an expert, in order of s, out has a row
+//   weights[s] · down(round(silu(gate(round(x))) · up(round(x))))      round: as QuantiseRows and WidenRows
+struct Fp8Experts {
+  Tensor out;                              // [count, hidden]
+  Tensor x;                                // [rows, hidden]
+  Tensor expert_ids;                       // i32 [rows, k]
+  Tensor expert_weights;                   // [rows, k]
+  std::span<const Weight* const> gate_up;  // each [2·width, hidden]: gate, then up
+  std::span<const Weight* const> down;     // each [hidden, width]
+  std::int32_t begin;
+};
+
 // Chooses one token per row (sampling.h).
 struct Sample {
   Tensor logits;                    // [rows, vocab]
@@ -252,10 +274,14 @@ struct FullAttention {
   float scale;
 };
 
-using Operator =
-    std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, ProjectHeads, GateHeads, AppendKv,
-                 PagedAttention, SwiGlu, SelectExperts, GroupByExpert, GatherRows, ScatterScaledRows, CombineExperts,
-                 Sample, QuantiseRows, WidenRows, AddRows, AddLayerNorm, QuickGelu, Im2Col, FullAttention>;
+using Operator = std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, ProjectHeads, GateHeads,
+                              AppendKv, PagedAttention, SwiGlu, SelectExperts, GroupByExpert, GatherRows,
+                              ScatterScaledRows, CombineExperts, Sample, QuantiseRows, WidenRows, Fp8MatMul, Fp8Experts,
+                              AddRows, AddLayerNorm, QuickGelu, Im2Col, FullAttention>;
+
+// What needs FP8 products of the backend (Backend::has_fp8_products).
+template <class Op>
+concept Fp8Operator = std::same_as<Op, Fp8MatMul> || std::same_as<Op, Fp8Experts>;
 
 // What only vision towers run; the cuda backend refuses it by name.
 template <class Op>

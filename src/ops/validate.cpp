@@ -247,6 +247,33 @@ void check(const Context&, const WidenRows& op) {
           "widen_rows: codes are not f8_e4m3 [rows, columns] with f32 scales [rows, groups of 128]");
 }
 
+void check(const Context&, const Fp8MatMul& op) {
+  need_f32(op.x, op.x.rows(), op.weight->k(), "fp8_matmul: x is not f32 [rows, k]");
+  need_f32(op.out, op.x.rows(), op.weight->n(), "fp8_matmul: out is not f32 [rows, n]");
+  need_slices(op.slices, op.weight->k());
+}
+
+void check(const Context& c, const Fp8Experts& op) {
+  const auto experts = static_cast<std::int64_t>(op.gate_up.size());
+  need(experts > 0 && op.down.size() == op.gate_up.size(), "fp8_experts: no experts, or not as many down as gate_up");
+  const std::int64_t rows = op.x.rows(), hidden = op.x.shape[1], width = op.down.front()->k();
+  need_f32(op.x, rows, hidden, "fp8_experts: x is not f32 [rows, hidden]");
+  need_f32(op.out, op.out.rows(), hidden, "fp8_experts: out is not f32 [count, hidden]");
+  need(op.expert_ids.dtype == DType::kI32 && op.expert_ids.shape.rank == 2 && op.expert_ids.rows() == rows,
+       "fp8_experts: expert ids are not i32 [rows, k]");
+  need_f32(op.expert_weights, rows, op.expert_ids.shape[1], "fp8_experts: expert weights are not f32 [rows, k]");
+  for (std::int64_t e = 0; e < experts; ++e) {
+    need(op.gate_up[e]->n() == 2 * width && op.gate_up[e]->k() == hidden,
+         "fp8_experts: gate_up is not [2·width, hidden]");
+    need(op.down[e]->n() == hidden && op.down[e]->k() == width, "fp8_experts: down is not [hidden, width]");
+  }
+  if (!c.look()) return;
+  const auto* ids = op.expert_ids.as<const std::int32_t>();
+  need(op.out.rows() == std::count_if(ids, ids + op.expert_ids.shape.elements(),
+                                      [&](std::int32_t id) { return id >= op.begin && id < op.begin + experts; }),
+       "fp8_experts: out has not a row for each slot whose expert is held");
+}
+
 void check(const Context&, const AddRows& op) {
   need(op.x.rows() == 1 || op.x.rows() == op.sum.rows(), "add_rows: x has neither one row nor as many as the sum");
   need_f32(op.x, op.x.rows(), op.sum.shape[1], "add_rows: x is not f32 [rows or 1, columns]");

@@ -35,6 +35,7 @@ struct OperatorCase {
   Tolerance tolerance;
   std::function<BuiltCase(CaseBuilder&)> build;
   bool vision = false;  // of vision towers, which run on the CPU
+  bool fp8 = false;     // FP8 arithmetic, which the CPU has not
 };
 
 inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kBF16, DType::kF16,  DType::kF8E4M3, DType::kQ8_0,
@@ -125,7 +126,8 @@ inline void add_product_cases(std::vector<OperatorCase>& table) {
   for (const DType dtype : kWeightTypes) {
     std::vector<Size> sizes = {{0, 64, 64},    {1, 576, 576}, {2, 33, 96}, {7, 960, 576},
                                {67, 50, 1536}, {130, 32, 64}, {9, 1, 32}};
-    if (dtype == DType::kF8E4M3) sizes.insert(sizes.end(), {{3, 130, 200}, {20, 300, 129}});  // blocks cut short
+    if (dtype == DType::kF8E4M3)  // blocks cut short, and whole ones
+      sizes.insert(sizes.end(), {{3, 130, 200}, {20, 300, 129}, {5, 256, 384}, {70, 128, 1536}});
     if (!is_quantised(dtype)) sizes.insert(sizes.end(), {{1, 40, 1}, {3, 7, 31}, {20, 65, 577}});
     for (Size s : sizes) {
       s.k = whole_blocks(dtype, s.k);
@@ -441,6 +443,49 @@ inline void add_vision_cases(std::vector<OperatorCase>& all) {
   }
 }
 
+// Rows go to experts at random, to some of them often; a code that falls on the other side of a rounding border is one
+// step of E4M3 off, which decides the tolerance of what was rounded in between.
+inline void add_fp8_cases(std::vector<OperatorCase>& table) {
+  const auto add = [&](std::string name, Tolerance tolerance, std::function<BuiltCase(CaseBuilder&)> build) {
+    table.push_back({std::move(name), tolerance, std::move(build), false, true});
+  };
+  for (const auto& [rows, n, k] : {std::array{0, 128, 128},
+                                   {1, 384, 256},
+                                   {5, 128, 2048},
+                                   {64, 256, 512},
+                                   {67, 1024, 384},
+                                   {130, 512, 1024},
+                                   {300, 256, 256}}) {
+    add(format("fp8_matmul {}x{}x{}", rows, n, k), {2e-2, 2e-3}, [=](CaseBuilder& b) {
+      const Tensor wide = b.normal(rows, k + 4, 1, 3), out = b.zeros(rows, n + 4);
+      const Tensor x = wide.slice_columns(4, k), y = out.slice_columns(4, n);  // strided, as parts of a product are
+      return BuiltCase{{Fp8MatMul{y, x, b.weight(DType::kF8E4M3, n, k), KSlices::whole(k)}}, {y}};
+    });
+  }
+  for (const auto& [rows, experts, held, top_k] :
+       {std::array{1, 8, 8, 3}, {33, 8, 8, 3}, {40, 16, 5, 2}, {300, 4, 4, 2}, {7, 64, 64, 8}, {0, 4, 4, 1}}) {
+    add(format("fp8_experts {} rows, {} of {} experts", rows, held, experts), {0.2, 2e-2}, [=](CaseBuilder& b) {
+      constexpr int kHidden = 256, kWidth = 384;
+      const std::int32_t begin = (experts - held) / 2;
+      std::vector<std::int32_t> chosen;
+      for (int r = 0; r < rows; ++r)
+        for (int j = 0, e = static_cast<int>(b.rng().below(3) == 0 ? 1 : b.rng().below(experts)); j < top_k; ++j)
+          chosen.push_back((e + j) % experts);
+      const auto count =
+          std::count_if(chosen.begin(), chosen.end(), [&](std::int32_t e) { return e >= begin && e < begin + held; });
+      auto &gate_up = b.keep(std::vector<const Weight*>()), &down = b.keep(std::vector<const Weight*>());
+      for (int e = 0; e < held; ++e) {
+        gate_up.push_back(b.weight(DType::kF8E4M3, 2 * kWidth, kHidden));
+        down.push_back(b.weight(DType::kF8E4M3, kHidden, kWidth));
+      }
+      const Tensor out = b.zeros(count, kHidden);
+      return BuiltCase{{Fp8Experts{out, b.normal(rows, kHidden, 1, 3), b.ids(chosen, {rows, top_k}),
+                                   b.normal(rows, top_k, 0.5f, 0.2f), gate_up, down, begin}},
+                       {out}};
+    });
+  }
+}
+
 inline std::vector<OperatorCase> operator_cases() {
   std::vector<OperatorCase> table;
   add_row_cases(table);
@@ -451,6 +496,7 @@ inline std::vector<OperatorCase> operator_cases() {
   add_expert_cases(table);
   add_attention_cases(table);
   add_vision_cases(table);
+  add_fp8_cases(table);
   return table;
 }
 

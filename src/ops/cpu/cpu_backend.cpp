@@ -43,7 +43,14 @@ class CpuBackend final : public Backend {
     cpu::cpu_cache(cache).import_block(block, page.data() + sizeof(PageHeader));
   }
   void run(const Operator& op) override {
-    std::visit([this](const auto& o) { cpu::run(machine_, o); }, op);
+    std::visit(
+        [&]<class Op>(const Op& o) {
+          if constexpr (Fp8Operator<Op>)
+            throw Error(ErrorCode::kUnsupported, format("the cpu backend has no FP8 arithmetic: {}", name(op)));
+          else
+            cpu::run(machine_, o);
+        },
+        op);
   }
 
  private:

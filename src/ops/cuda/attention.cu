@@ -69,24 +69,68 @@ __device__ float one(__nv_bfloat16 x) {
   return __bfloat162float(x);
 }
 
-// The live tokens of a page, each dim wide; the other rows and what is left of each row are zero.
+// The live tokens of a page on their way to shared memory, each dim wide; the other rows and what is left of each row
+// are zero. Rows of whole vectors are first all asked for, then stored.
 template <class T>
-__device__ void fetch(const T* from, std::int32_t dim, const Live& live, T* to, std::int32_t stride) {
-  constexpr int kVector = 16 / sizeof(T), kHalf = kVector / 2;  // rows in shared memory begin on 8 bytes
-  const auto thread = static_cast<std::int32_t>(threadIdx.x), threads = static_cast<std::int32_t>(blockDim.x);
-  if (dim % kVector == 0) {
-    const std::int32_t vectors = dim / kVector;
-    for (std::int32_t i = thread; i < kBlockTokens * vectors; i += threads) {
-      const std::int32_t token = i / vectors, column = i % vectors * kVector;
-      const uint4 bits = live.has(token) ? __ldg(reinterpret_cast<const uint4*>(from + token * dim + column)) : uint4{};
-      *reinterpret_cast<uint2*>(to + token * stride + column) = {bits.x, bits.y};
-      *reinterpret_cast<uint2*>(to + token * stride + column + kHalf) = {bits.z, bits.w};
+struct Fetch {
+  static constexpr int kVector = 16 / sizeof(T), kHalf = kVector / 2;  // rows in shared memory begin on 8 bytes
+  static constexpr int kAtOnce = 4;
+  const T* from;
+  std::int32_t dim;
+  T* to;
+  std::int32_t stride;
+  Live live;
+
+  __device__ bool is_whole() const { return dim % kVector == 0; }
+  __device__ std::int32_t vectors() const { return kBlockTokens * (dim / kVector); }
+  __device__ static std::int32_t place(std::int32_t begin, int i) {
+    return begin + static_cast<std::int32_t>(threadIdx.x + i * blockDim.x);
+  }
+  __device__ void load(std::int32_t begin, uint4 (&bits)[kAtOnce]) const {
+    const std::int32_t in_row = dim / kVector;
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const std::int32_t at = place(begin, i);
+      bits[i] = {};
+      if (at < vectors() && live.has(at / in_row))
+        bits[i] = __ldg(reinterpret_cast<const uint4*>(from + at / in_row * dim + at % in_row * kVector));
     }
+  }
+  __device__ void store(std::int32_t begin, const uint4 (&bits)[kAtOnce]) const {
+    const std::int32_t in_row = dim / kVector;
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const std::int32_t at = place(begin, i);
+      if (at >= vectors()) continue;
+      T* row = to + at / in_row * stride + at % in_row * kVector;
+      *reinterpret_cast<uint2*>(row) = {bits[i].x, bits[i].y};
+      *reinterpret_cast<uint2*>(row + kHalf) = {bits[i].z, bits[i].w};
+    }
+  }
+  __device__ void copy_elements() const {
+    for (auto i = static_cast<std::int32_t>(threadIdx.x); i < kBlockTokens * stride;
+         i += static_cast<std::int32_t>(blockDim.x)) {
+      const std::int32_t token = i / stride, column = i % stride;
+      to[i] = live.has(token) && column < dim ? from[token * dim + column] : T(0.0f);
+    }
+  }
+};
+
+// K and V of a page together, so that one waits for memory while the other does.
+template <class T>
+__device__ void fetch(const Fetch<T>& k, const Fetch<T>& v) {
+  if (!k.is_whole() || !v.is_whole()) {
+    k.copy_elements();
+    v.copy_elements();
     return;
   }
-  for (std::int32_t i = thread; i < kBlockTokens * stride; i += threads) {
-    const std::int32_t token = i / stride, column = i % stride;
-    to[i] = live.has(token) && column < dim ? from[token * dim + column] : T(0.0f);
+  for (std::int32_t begin = 0; begin < max(k.vectors(), v.vectors());
+       begin += Fetch<T>::kAtOnce * static_cast<std::int32_t>(blockDim.x)) {
+    uint4 of_k[Fetch<T>::kAtOnce], of_v[Fetch<T>::kAtOnce];
+    k.load(begin, of_k);
+    v.load(begin, of_v);
+    k.store(begin, of_k);
+    v.store(begin, of_v);
   }
 }
 
@@ -229,8 +273,11 @@ __device__ void attend_part(const Attention& a, const Pages<T>& pages, const Sha
     const Live live{max(begin - at, 0), min(kBlockTokens, end - at)};
     const std::int32_t block = table[at / kBlockTokens];
     __syncthreads();  // the last page has been used
-    fetch(pages.k(block, kv_head), pages.k_dim, live, s.k, s.k_stride);
-    if (!pages.v_in_k) fetch(pages.v(block, kv_head), pages.v_dim, live, s.v, s.v_stride);
+    const Fetch<T> k{pages.k(block, kv_head), pages.k_dim, s.k, s.k_stride, live};
+    if (pages.v_in_k)
+      fetch(k, Fetch<T>{nullptr, 0, s.v, 0, live});
+    else
+      fetch(k, Fetch<T>{pages.v(block, kv_head), pages.v_dim, s.v, s.v_stride, live});
     __syncthreads();
     score(s, heads, live, a.scale);
     __syncthreads();

@@ -48,6 +48,8 @@ class CudaBackend final : public Backend {
   }
   std::unique_ptr<Weight> pack(const WeightSource& source) override { return cuda::CudaWeight::pack(source); }
 
+  bool has_fp8_products(const Weight& weight) const override { return cuda::of(&weight).tiles() != nullptr; }
+
   std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override {
     return std::make_unique<cuda::CudaKvCache>(spec, machine_.stream);
   }

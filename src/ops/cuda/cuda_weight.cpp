@@ -3,6 +3,7 @@
 
 #include "ops/cuda/cuda_weight.cuh"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -18,7 +19,9 @@ struct Packed {
   Store store;
   std::int64_t columns, row_bytes, scales_per_row;
   std::vector<std::byte> data;
-  std::vector<std::uint16_t> scales;
+  std::vector<std::uint16_t> scales;  // of all but tiles
+  std::vector<float> tile_scales;
+  std::int32_t scale_blocks = 0;
 };
 
 Store store_of(DType dtype) {
@@ -50,6 +53,8 @@ std::int64_t step_bytes(Store store) {
     case Store::kQ4_0:
     case Store::kQ4_1:
       return kStep / 2;
+    case Store::kF8Tiles:
+      break;  // has no rows
   }
   return 0;
 }
@@ -74,7 +79,7 @@ void pack_blocks(DType dtype, const std::byte* from, std::int64_t k, std::byte* 
   }
 }
 
-// What has no store of its own is widened to f32 here, once: E4M3 and the K types.
+// What has no store of its own is widened to f32 here, once: the K types, and E4M3 whose blocks are cut.
 void pack_row(const WeightPart& part, std::int64_t i, std::int64_t k, std::byte* to, std::uint16_t* scales) {
   if (store_of(part.dtype) == Store::kF32) return read_row(part, i, k, reinterpret_cast<float*>(to));
   const std::byte* from = part.row(part.source_row(i));
@@ -93,6 +98,43 @@ Packed pack_part(const WeightPart& part, std::int64_t k) {
   p.scales.resize(static_cast<std::size_t>(part.rows * p.scales_per_row));
   for (std::int64_t i = 0; i < part.rows; ++i)
     pack_row(part, i, k, p.data.data() + i * p.row_bytes, p.scales.data() + i * p.scales_per_row);
+  return p;
+}
+
+// Whether all of it is E4M3 in whole blocks that stand where their scales do.
+bool fills_tiles(const WeightSource& source) {
+  return source.k > 0 && source.k % kScaleBlock == 0 && std::ranges::all_of(source.parts, [](const WeightPart& part) {
+           return part.dtype == DType::kF8E4M3 && part.rows % kScaleBlock == 0 && part.row_order.empty() &&
+                  part.scales.first_row % kScaleBlock == 0;
+         });
+}
+
+// Rows [row, row + 128) of a part as column of tiles `block` of p.
+void pack_tiles(const WeightPart& part, std::int64_t row, std::int64_t block, Packed& p) {
+  constexpr std::int64_t kBytes = Fp8Tile::kWeightBytes;
+  for (std::int64_t depth = 0; depth < p.scale_blocks; ++depth) {
+    std::byte* tile = p.data.data() + depth * p.row_bytes + block * kBytes;
+    for (int r = 0; r < Fp8Tile::kWeightRows; ++r) {
+      const std::byte* from = part.row(row + r) + depth * Fp8Tile::kDepth;
+      for (int k = 0; k < Fp8Tile::kDepth; k += 16) std::memcpy(tile + Fp8Tile::offset(r, k), from + k, 16);
+    }
+    p.tile_scales[static_cast<std::size_t>(block * p.scale_blocks + depth)] =
+        part.scales.at(row, depth * Fp8Tile::kDepth);
+  }
+}
+
+Packed pack_tiles(const WeightSource& source) {
+  Packed p;
+  p.store = Store::kF8Tiles;
+  p.columns = source.n();
+  p.row_bytes = p.columns * Fp8Tile::kDepth;
+  p.scales_per_row = 0;
+  p.scale_blocks = static_cast<std::int32_t>(source.k / Fp8Tile::kDepth);
+  p.data.resize(static_cast<std::size_t>(p.columns * source.k));
+  p.tile_scales.resize(static_cast<std::size_t>(p.columns / Fp8Tile::kWeightRows * p.scale_blocks));
+  std::int64_t block = 0;
+  for (const WeightPart& part : source.parts)
+    for (std::int64_t row = 0; row < part.rows; row += Fp8Tile::kWeightRows, ++block) pack_tiles(part, row, block, p);
   return p;
 }
 
@@ -123,18 +165,26 @@ std::unique_ptr<CudaWeight> CudaWeight::pack(const WeightSource& source) {
   std::vector<Buffer> memory;
   std::size_t bytes = 0;
   std::int32_t first = 0;
-  for (const WeightPart& part : source.parts) {
-    check(part, source.k);
-    const Packed p = pack_part(part, source.k);
+  const auto add = [&](const Packed& p) {
     Segment& s = image.segment[image.segments++];
     s.store = p.store;
     s.first = first;
     s.columns = static_cast<std::int32_t>(p.columns);
     s.row_bytes = p.row_bytes;
     s.data = upload(p.data, memory);
-    s.scales = upload(p.scales, memory);
+    s.scales =
+        p.store == Store::kF8Tiles ? static_cast<const void*>(upload(p.tile_scales, memory)) : upload(p.scales, memory);
+    s.scale_blocks = p.scale_blocks;
     first += s.columns;
-    bytes += p.data.size() + 2 * p.scales.size();
+    bytes += p.data.size() + 2 * p.scales.size() + 4 * p.tile_scales.size();
+  };
+  if (fills_tiles(source)) {
+    add(pack_tiles(source));
+  } else {
+    for (const WeightPart& part : source.parts) {
+      check(part, source.k);
+      add(pack_part(part, source.k));
+    }
   }
   return std::unique_ptr<CudaWeight>(new CudaWeight(source.n(), source.k, bytes, std::move(memory), image));
 }
@@ -144,6 +194,9 @@ CudaWeight::CudaWeight(std::int64_t n, std::int64_t k, std::size_t bytes, std::v
     : Weight(n, k, bytes), memory_(std::move(memory)), image_memory_(allocate_device(sizeof image)) {
   need(cudaMemcpy(image_memory_.data(), &image, sizeof image, cudaMemcpyHostToDevice), "copying a weight");
   for (int s = 0; s < image.segments; ++s) columns_.push_back(image.segment[s].columns);
+  if (image.segments != 1 || image.segment[0].store != Store::kF8Tiles) return;
+  tiles_ = reinterpret_cast<const std::uint8_t*>(image.segment[0].data);
+  tile_scales_ = static_cast<const float*>(image.segment[0].scales);
 }
 
 std::int64_t CudaWeight::tiles(int columns) const {

@@ -4,12 +4,14 @@
 // A weight on the device: its parts as segments along the output columns, each row-major [columns, k] in the type it
 // was stored in. Rows are padded with zeros to whole steps of 32 values, so that a step is always there to be read, and
 // begin on 16 bytes. Quantised types keep values and scales apart: the values of a step in order (4 bits: the lower
-// nibble is the first of two), the scales as half [columns, k / 32] (q4_1: scale and minimum).
+// nibble is the first of two), the scales as half [columns, k / 32] (q4_1: scale and minimum). E4M3 in whole blocks of
+// 128 x 128 lies as gemm/fp8_tile.h says, in one segment, so that FP8 and f32 products read the same copy.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "ops/cuda/gemm/fp8_tile.h"
 #include "ops/cuda/machine.cuh"
 #include "ops/weight.h"
 
@@ -19,14 +21,15 @@ inline constexpr int kStep = 32;       // values of k
 inline constexpr int kLaneValues = 8;  // of a step, that one of four lanes holds
 inline constexpr int kSegmentsMax = 8;
 
-enum class Store : int { kF32, kBF16, kF16, kQ8_0, kQ4_0, kQ4_1 };
+enum class Store : int { kF32, kBF16, kF16, kQ8_0, kQ4_0, kQ4_1, kF8Tiles };
 
 struct Segment {
   Store store;
   std::int32_t first, columns;  // output columns [first, first + columns)
   const std::byte* data;
-  std::int64_t row_bytes;
-  const void* scales;  // half
+  std::int64_t row_bytes;     // of tiles: of 128 of k
+  const void* scales;         // half; of tiles f32
+  std::int32_t scale_blocks;  // of tiles: along k
 };
 
 struct WeightImage {
@@ -39,6 +42,9 @@ class CudaWeight final : public Weight {
   // Copies the source to the device. Throws Error{kUnsupported, kInvalidArgument, kOutOfResources}.
   static std::unique_ptr<CudaWeight> pack(const WeightSource& source);
 
+  // The tiles and their scales, where the whole weight is E4M3 in whole blocks; else null.
+  const std::uint8_t* tiles() const { return tiles_; }
+  const float* tile_scales() const { return tile_scales_; }
   // In device memory.
   const WeightImage* image() const { return static_cast<const WeightImage*>(image_memory_.data()); }
   // Tiles of so many columns that cover every segment.
@@ -49,6 +55,8 @@ class CudaWeight final : public Weight {
   std::vector<Buffer> memory_;
   Buffer image_memory_;
   std::vector<std::int32_t> columns_;  // of each segment
+  const std::uint8_t* tiles_ = nullptr;
+  const float* tile_scales_ = nullptr;
 };
 
 inline const CudaWeight& of(const Weight* weight) {

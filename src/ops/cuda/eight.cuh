@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include <type_traits>
 
@@ -113,6 +114,31 @@ struct Eight<Store::kQ4_1> {
   }
 };
 
+template <>
+struct Eight<Store::kF8Tiles> {
+  static constexpr int kTerms = 3;  // a scale is any f32
+  uint2 bits;
+  float scale;
+  __device__ void load(const Segment& s, std::int32_t column, std::int32_t step, int part) {
+    constexpr int kSteps = Fp8Tile::kDepth / kStep;
+    const std::int32_t block = column / Fp8Tile::kWeightRows, depth = step / kSteps;
+    const std::byte* tile = s.data + depth * s.row_bytes + static_cast<std::int64_t>(block) * Fp8Tile::kWeightBytes;
+    const int k = step % kSteps * kStep + part * kLaneValues;
+    bits = __ldg(reinterpret_cast<const uint2*>(tile + Fp8Tile::offset(column % Fp8Tile::kWeightRows, k)));
+    scale = __ldg(static_cast<const float*>(s.scales) + static_cast<std::int64_t>(block) * s.scale_blocks + depth);
+  }
+  __device__ void widen(float (&v)[8]) const {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const std::uint32_t word = i < 2 ? bits.x : bits.y;
+      const auto pair = static_cast<__nv_fp8x2_storage_t>(word >> (16 * (i % 2)));
+      const float2 two = __half22float2(__half2(__nv_cvt_fp8x2_to_halfraw2(pair, __NV_E4M3)));
+      v[2 * i] = two.x * scale;
+      v[2 * i + 1] = two.y * scale;
+    }
+  }
+};
+
 // Calls f with the segment's store as a constant.
 template <class F>
 __device__ void with_store(Store store, const F& f) {
@@ -129,6 +155,8 @@ __device__ void with_store(Store store, const F& f) {
       return f(std::integral_constant<Store, Store::kQ4_0>());
     case Store::kQ4_1:
       return f(std::integral_constant<Store, Store::kQ4_1>());
+    case Store::kF8Tiles:
+      return f(std::integral_constant<Store, Store::kF8Tiles>());
   }
 }
 

@@ -204,18 +204,20 @@ __device__ float tree_sum(const Combination& c, std::int64_t row, std::int32_t c
   return levels[kLevels - 1];
 }
 
+// A thread has one element: few rows still make many blocks.
 __global__ void combine_experts(const __grid_constant__ Combination c) {
   const std::int64_t row = blockIdx.x;
-  for (std::int32_t column = static_cast<std::int32_t>(threadIdx.x); column < c.columns; column += kThreads) {
-    float sum = 0;
-    if (c.top_k > 0) sum = c.slots[row * c.top_k][column];
-    for (std::int32_t j = 1; j < c.top_k; ++j) sum += c.slots[row * c.top_k + j][column];
-    if (c.partials > 0) {
-      const float shared = tree_sum(c, row, column);
-      sum = c.top_k > 0 ? sum + shared : shared;
-    }
-    c.out[row][column] = sum;
+  const auto column = static_cast<std::int32_t>(blockIdx.y * kThreads + threadIdx.x);
+  if (column >= c.columns) return;
+  float sum = 0;
+  if (c.top_k > 0) sum = c.slots[row * c.top_k][column];
+#pragma unroll 8
+  for (std::int32_t j = 1; j < c.top_k; ++j) sum += c.slots[row * c.top_k + j][column];
+  if (c.partials > 0) {
+    const float shared = tree_sum(c, row, column);
+    sum = c.top_k > 0 ? sum + shared : shared;
   }
+  c.out[row][column] = sum;
 }
 
 }  // namespace
@@ -285,7 +287,8 @@ void run(Machine& machine, const CombineExperts& op) {
     c.slice_count[c.partials] = op.slice_counts[c.partials];
     c.partial[c.partials++] = rows_of(partial);
   }
-  combine_experts<<<static_cast<unsigned>(op.out.rows()), kThreads, 0, machine.stream>>>(c);
+  const dim3 grid(static_cast<unsigned>(op.out.rows()), static_cast<unsigned>(divide_up(c.columns, kThreads)));
+  combine_experts<<<grid, kThreads, 0, machine.stream>>>(c);
   need(cudaGetLastError(), "starting combine_experts");
 }
 

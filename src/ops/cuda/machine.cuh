@@ -7,7 +7,10 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <map>
+#include <vector>
 
+#include "ops/cuda/gemm/fp8_gemm.h"
 #include "ops/operators.h"
 #include "tensor/tensor.h"
 
@@ -27,6 +30,19 @@ struct Machine {
   Buffer sampling;  // pinned: what a Sample's rows ask, and what was found
 
   std::size_t scratch_floats() const { return scratch.bytes() / sizeof(float); }
+  // Memory for the operator under way. It grows to the largest need; what was given before stays where it is, since
+  // recorded steps use it.
+  std::byte* workspace(std::size_t bytes);
+  // In device memory, where the FP8 tiles of these weights are. Made when they are first asked for.
+  const Fp8Weight* table_of(std::span<const Weight* const> weights);
+
+ private:
+  struct Table {
+    std::vector<Fp8Weight> places;
+    Buffer memory;
+  };
+  std::vector<Buffer> workspaces_;
+  std::map<const Weight*, Table> tables_;  // by their first
 };
 
 // A matrix as kernels see it. Columns are adjacent.
@@ -64,5 +80,7 @@ void run(Machine& machine, const CombineExperts& op);
 void run(Machine& machine, const Sample& op);
 void run(Machine& machine, const QuantiseRows& op);
 void run(Machine& machine, const WidenRows& op);
+void run(Machine& machine, const Fp8MatMul& op);
+void run(Machine& machine, const Fp8Experts& op);
 
 }  // namespace tandem::cuda

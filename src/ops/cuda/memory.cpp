@@ -1,11 +1,12 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
 #include "base/format.h"
-#include "ops/cuda/machine.cuh"
+#include "ops/cuda/cuda_weight.cuh"
 
 namespace tandem::cuda {
 
@@ -38,6 +39,25 @@ Buffer allocate_pinned(std::size_t bytes) {
   }
   std::memset(data, 0, bytes);
   return Buffer(data, bytes, [](void* p, std::size_t) { cudaFreeHost(p); });
+}
+
+std::byte* Machine::workspace(std::size_t bytes) {
+  const std::size_t had = workspaces_.empty() ? 0 : workspaces_.back().bytes();
+  if (had < bytes) workspaces_.push_back(allocate_device(std::max(bytes, 2 * had)));
+  return workspaces_.back().bytes_data();
+}
+
+const Fp8Weight* Machine::table_of(std::span<const Weight* const> weights) {
+  Table& table = tables_[weights.front()];
+  const auto is_of = [](const Fp8Weight& place, const Weight* weight) { return place.tiles == of(weight).tiles(); };
+  if (!std::ranges::equal(table.places, weights, is_of)) {
+    table.places.clear();
+    for (const Weight* weight : weights) table.places.push_back({of(weight).tiles(), of(weight).tile_scales()});
+    table.memory = allocate_device(table.places.size() * sizeof(Fp8Weight));
+    need(cudaMemcpy(table.memory.data(), table.places.data(), table.memory.bytes(), cudaMemcpyHostToDevice),
+         "copying the places of experts");
+  }
+  return static_cast<const Fp8Weight*>(table.memory.data());
 }
 
 }  // namespace tandem::cuda

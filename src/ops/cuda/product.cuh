@@ -8,13 +8,14 @@
 // of its terms; those below 2⁻²² of it are left out. The tensor cores add them; their sums are taken over into plain
 // f32 registers every four steps, before what they cut off shows.
 //
-// One order for all numbers of rows: k is walked in steps of 32. Within a slice, step i belongs to stream i mod 4; each
-// stream adds its steps in order, the slice is (s0 + s1) + (s2 + s3), slices are added over their tree. A stream is a
-// warp. A block has 16 columns for each group of four warps, and 8 rows for each tile.
+// One order for all numbers of rows: k is walked in steps of 32. Within a slice, step i belongs to stream i mod 8; each
+// stream adds its steps in order, streams are added pair by pair, slices over their tree. A stream is a warp. A block
+// has 16 columns and 8 rows for each tile.
 //
 // A row of x with an infinity gives NaN, as one with NaN does, and no other row is touched.
 //
-// Bound by memory up to about 50 rows of a bf16 weight, by the tensor cores beyond (three products for one).
+// Few rows are bound by memory and latency: weights and x of four steps are asked for before the first is used. Many
+// are bound by cutting x into terms, which every 16 columns do again.
 #pragma once
 
 #include "ops/cuda/eight.cuh"
@@ -22,9 +23,9 @@
 
 namespace tandem::cuda {
 
-inline constexpr int kStreams = 4;
+inline constexpr int kStreams = 8;
 inline constexpr int kTileRows = 8;
-inline constexpr int kGroupColumns = 16;
+inline constexpr int kTileColumns = 16;
 inline constexpr int kStepsBetweenPromotions = 4;
 inline constexpr int kTreeLevels = 4;  // of up to eight slices: 1, 2, 4, 8
 
@@ -96,48 +97,66 @@ struct Place {
   int lane_part;           // which eight values of a step are the lane's
 };
 
+// One step of the weight's two columns and, where they fit into registers, of x.
 template <Store store, int kTiles>
-__device__ void add_step(const Place<kTiles>& place, const Eight<store>& low, const Eight<store>& high,
-                         std::int32_t step, std::int32_t begin, std::int32_t end, float (&sums)[kTiles][4]) {
-  constexpr int kTerms = Eight<store>::kTerms;
-  std::uint32_t a[kTerms][4], b[kTerms][4];
-  terms_of(low, a);
-  terms_of(high, b);
+struct Step {
+  static constexpr bool kHoldsX = kTiles == 1;
+  Eight<store> low, high;
+  float x[kHoldsX ? kTiles : 1][8];
+
+  __device__ void load(const Segment& segment, const Place<kTiles>& place, std::int32_t step, std::int32_t begin,
+                       std::int32_t end) {
+    low.load(segment, place.low, step, place.lane_part);
+    high.load(segment, place.high, step, place.lane_part);
+    if constexpr (kHoldsX) {
 #pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-    float values[8];
-    load_x(place.x[tile], place.x_aligned, step * kStep + place.lane_part * kLaneValues, begin, end, values);
-    std::uint32_t x[3][4];
-    split(values, x);
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-#pragma unroll
-      for (int i = 0; i < kTerms; ++i)
-#pragma unroll
-        for (int j = 0; i + j < 3; ++j)
-          ptx::mma_m16n8k16(sums[tile], a[i][2 * half], b[i][2 * half], a[i][2 * half + 1], b[i][2 * half + 1],
-                            x[j][2 * half], x[j][2 * half + 1]);
+      for (int tile = 0; tile < kTiles; ++tile) load_x(place, tile, step, begin, end, x[tile]);
+    }
   }
-}
+  __device__ static void load_x(const Place<kTiles>& place, int tile, std::int32_t step, std::int32_t begin,
+                                std::int32_t end, float (&v)[8]) {
+    cuda::load_x(place.x[tile], place.x_aligned, step * kStep + place.lane_part * kLaneValues, begin, end, v);
+  }
+  __device__ void add(const Place<kTiles>& place, std::int32_t step, std::int32_t begin, std::int32_t end,
+                      float (&sums)[kTiles][4]) {
+    constexpr int kTerms = Eight<store>::kTerms;
+    std::uint32_t a[kTerms][4], b[kTerms][4];
+    terms_of(low, a);
+    terms_of(high, b);
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      std::uint32_t terms[3][4];
+      if constexpr (kHoldsX) {
+        split(x[tile], terms);
+      } else {
+        load_x(place, tile, step, begin, end, x[0]);
+        split(x[0], terms);
+      }
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int i = 0; i < kTerms; ++i)
+#pragma unroll
+          for (int j = 0; i + j < 3; ++j)
+            ptx::mma_m16n8k16(sums[tile], a[i][2 * half], b[i][2 * half], a[i][2 * half + 1], b[i][2 * half + 1],
+                              terms[j][2 * half], terms[j][2 * half + 1]);
+    }
+  }
+};
 
 template <Store store, int kTiles>
 __device__ void add_stream(const Segment& segment, const Place<kTiles>& place, int stream, std::int32_t begin,
                            std::int32_t end, float (&total)[kTiles][4]) {
   const std::int32_t first = begin / kStep, last = end > begin ? (end + kStep - 1) / kStep : first;
   for (std::int32_t step = first + stream; step < last; step += kStreams * kStepsBetweenPromotions) {
-    Eight<store> low[kStepsBetweenPromotions], high[kStepsBetweenPromotions];
+    Step<store, kTiles> steps[kStepsBetweenPromotions];
 #pragma unroll
-    for (int u = 0; u < kStepsBetweenPromotions; ++u) {
-      if (step + kStreams * u >= last) break;
-      low[u].load(segment, place.low, step + kStreams * u, place.lane_part);
-      high[u].load(segment, place.high, step + kStreams * u, place.lane_part);
-    }
+    for (int u = 0; u < kStepsBetweenPromotions; ++u)
+      if (step + kStreams * u < last) steps[u].load(segment, place, step + kStreams * u, begin, end);
     float sums[kTiles][4] = {};
 #pragma unroll
-    for (int u = 0; u < kStepsBetweenPromotions; ++u) {
-      if (step + kStreams * u >= last) break;
-      add_step(place, low[u], high[u], step + kStreams * u, begin, end, sums);
-    }
+    for (int u = 0; u < kStepsBetweenPromotions; ++u)
+      if (step + kStreams * u < last) steps[u].add(place, step + kStreams * u, begin, end, sums);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
@@ -149,10 +168,10 @@ __device__ void add_stream(const Segment& segment, const Place<kTiles>& place, i
 
 // The tree over slices as they come, one value of each tile per thread: like a binary counter, value i of the levels
 // that are full is carried into the next.
-template <int kTiles>
-__device__ void push(float (&levels)[kTreeLevels][kTiles], const float (&slice)[kTiles], int index) {
+template <int kMine>
+__device__ void push(float (&levels)[kTreeLevels][kMine], const float (&slice)[kMine], int index) {
 #pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
+  for (int tile = 0; tile < kMine; ++tile) {
     float value = slice[tile];
     bool carried = true;
 #pragma unroll
@@ -168,18 +187,29 @@ __device__ void push(float (&levels)[kTreeLevels][kTiles], const float (&slice)[
   }
 }
 
-// What the streams of each group have found.
-template <int kGroups, int kTiles>
-using Parts = float[kGroups][kStreams][kTiles * 128];
+// What the streams have found.
+template <int kTiles>
+using Parts = float[kStreams][kTiles * 128];
+
+template <int kValues>
+__device__ float sum_of_streams(const float (&parts)[kStreams][kValues], int at) {
+  float sums[kStreams];
+#pragma unroll
+  for (int i = 0; i < kStreams; ++i) sums[i] = parts[i][at];
+#pragma unroll
+  for (int step = 1; step < kStreams; step *= 2)
+#pragma unroll
+    for (int i = 0; i < kStreams; i += 2 * step) sums[i] += sums[i + step];
+  return sums[0];
+}
 
 // Rows [row_begin, row_end), of which the block's tiles are the first, by one tile of columns of a segment.
-template <Store store, int kGroups, int kTiles, class Arguments>
+template <Store store, int kTiles, class Arguments>
 __device__ void multiply(const Arguments& arguments, const Segment& segment, std::int32_t column_tile,
-                         std::int32_t row_begin, std::int32_t row_end, std::int32_t weight,
-                         Parts<kGroups, kTiles>& parts) {
+                         std::int32_t row_begin, std::int32_t row_end, std::int32_t weight, Parts<kTiles>& parts) {
   const std::int64_t x_shift = weight * arguments.x_shift, out_shift = weight * arguments.out_shift;
-  const int lane = threadIdx.x % 32, stream = threadIdx.x / 32 % kStreams, group = threadIdx.x / (32 * kStreams);
-  const std::int32_t column = (column_tile * kGroups + group) * kGroupColumns;
+  const int lane = threadIdx.x % 32, stream = threadIdx.x / 32;
+  const std::int32_t column = column_tile * kTileColumns;
   Place<kTiles> place;
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
@@ -191,7 +221,10 @@ __device__ void multiply(const Arguments& arguments, const Segment& segment, std
   place.high = min(column + lane / 4 + 8, segment.columns - 1);
   place.lane_part = lane % 4;
 
-  float levels[kTreeLevels][kTiles];
+  // From the second barrier on a thread has values of the tiles instead of a stream.
+  constexpr int kValues = kTiles * 128, kThreads = 32 * kStreams, kMine = kValues > kThreads ? kValues / kThreads : 1;
+  const int first = stream * 32 + lane;
+  float levels[kTreeLevels][kMine];
   for (int slice = 0; slice < arguments.slices.count; ++slice) {
     float total[kTiles][4] = {};
     add_stream<store>(segment, place, stream, arguments.slices.bounds[slice], arguments.slices.bounds[slice + 1],
@@ -200,27 +233,23 @@ __device__ void multiply(const Arguments& arguments, const Segment& segment, std
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
-      for (int i = 0; i < 4; ++i) parts[group][stream][tile * 128 + i * 32 + lane] = total[tile][i];
+      for (int i = 0; i < 4; ++i) parts[stream][tile * 128 + i * 32 + lane] = total[tile][i];
     __syncthreads();
-    // From here on a thread has register `stream` of lane `lane`, of every tile.
-    float sum[kTiles];
+    float sum[kMine];
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      const int at = tile * 128 + stream * 32 + lane;
-      sum[tile] = (parts[group][0][at] + parts[group][1][at]) + (parts[group][2][at] + parts[group][3][at]);
-    }
+    for (int m = 0; m < kMine; ++m) sum[m] = sum_of_streams(parts, (first + m * kThreads) % kValues);
     push(levels, sum, slice);
   }
-  const std::int32_t mine = column + lane / 4 + 8 * (stream / 2);
-  if (mine >= segment.columns) return;
 #pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-    const std::int32_t row = row_begin + tile * kTileRows + 2 * (lane % 4) + stream % 2;
-    if (row >= row_end) continue;
-    float value = levels[0][tile];
+  for (int m = 0; m < kMine; ++m) {
+    const int at = first + m * kThreads, tile = at / 128, in_tile = at % 128 / 32;
+    const std::int32_t mine = column + lane / 4 + 8 * (in_tile / 2);
+    const std::int32_t row = row_begin + tile * kTileRows + 2 * (lane % 4) + in_tile % 2;
+    if (tile >= kTiles || mine >= segment.columns || row >= row_end) continue;
+    float value = levels[0][m];
 #pragma unroll
     for (int level = 1; level < kTreeLevels; ++level)
-      if (arguments.slices.count >> level & 1) value = levels[level][tile];
+      if (arguments.slices.count >> level & 1) value = levels[level][m];
     arguments.out[row][out_shift + segment.first + mine] = value;
   }
 }
@@ -256,8 +285,8 @@ __device__ inline bool find_expert(const std::int32_t* offsets, std::int32_t exp
   return false;
 }
 
-template <int kGroups, int kTiles, int kExperts>
-__global__ void __launch_bounds__(32 * kStreams * kGroups)
+template <int kTiles, int kExperts>
+__global__ void __launch_bounds__(32 * kStreams, kTiles <= 4 ? 2 : 1)
     product(const __grid_constant__ ProductArguments<kExperts> arguments) {
   std::int32_t expert = 0, row_begin = static_cast<std::int32_t>(blockIdx.y) * kTiles * kTileRows,
                row_end = arguments.rows;
@@ -267,15 +296,15 @@ __global__ void __launch_bounds__(32 * kStreams * kGroups)
                      expert, row_begin, row_end))
       return;
   }
-  __shared__ Parts<kGroups, kTiles> parts;
+  __shared__ Parts<kTiles> parts;
   const WeightImage& weight = *arguments.weights[expert];
   auto tile = static_cast<std::int32_t>(blockIdx.x);
   for (std::int32_t s = 0; s < weight.segments; ++s) {
     const Segment& segment = weight.segment[s];
-    const std::int32_t tiles = (segment.columns + kGroups * kGroupColumns - 1) / (kGroups * kGroupColumns);
+    const std::int32_t tiles = (segment.columns + kTileColumns - 1) / kTileColumns;
     if (tile < tiles) {
       with_store(segment.store, [&](auto store) {
-        multiply<decltype(store)::value, kGroups, kTiles>(arguments, segment, tile, row_begin, row_end, expert, parts);
+        multiply<decltype(store)::value, kTiles>(arguments, segment, tile, row_begin, row_end, expert, parts);
       });
       return;
     }
@@ -288,18 +317,18 @@ __global__ void __launch_bounds__(32 * kStreams * kGroups)
 template <int kExperts, class ColumnTiles, class RowTiles>
 void launch_product(cudaStream_t stream, const ProductArguments<kExperts>& arguments, std::int64_t rows_each,
                     const ColumnTiles& column_tiles, const RowTiles& row_tiles) {
-  const auto launch = [&]<int kGroups, int kTiles>() {
-    const dim3 grid(static_cast<unsigned>(column_tiles(kGroups * kGroupColumns)),
+  const auto launch = [&]<int kTiles>() {
+    const dim3 grid(static_cast<unsigned>(column_tiles(kTileColumns)),
                     static_cast<unsigned>(row_tiles(kTiles * kTileRows)),
                     static_cast<unsigned>(arguments.offsets ? 1 : arguments.experts));
     if (grid.x == 0) return;  // a share of a width may be empty
-    product<kGroups, kTiles, kExperts><<<grid, 32 * kStreams * kGroups, 0, stream>>>(arguments);
+    product<kTiles, kExperts><<<grid, 32 * kStreams, 0, stream>>>(arguments);
     need(cudaGetLastError(), "starting a product");
   };
-  if (rows_each <= 8) return launch.template operator()<1, 1>();
-  if (rows_each <= 16) return launch.template operator()<1, 2>();
-  if (rows_each <= 32) return launch.template operator()<2, 4>();
-  launch.template operator()<2, 8>();
+  if (rows_each <= 8) return launch.template operator()<1>();
+  if (rows_each <= 16) return launch.template operator()<2>();
+  if (rows_each <= 32) return launch.template operator()<4>();
+  launch.template operator()<8>();
 }
 
 inline bool begins_on_16_bytes(const Tensor& x) {

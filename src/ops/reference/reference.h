@@ -65,6 +65,8 @@ void run(const CombineExperts& op);
 void run(const Sample& op);
 void run(const QuantiseRows& op);
 void run(const WidenRows& op);
+void run(const Fp8MatMul& op);
+void run(const Fp8Experts& op);
 void run(const AddRows& op);
 void run(const AddLayerNorm& op);
 void run(const QuickGelu& op);

@@ -34,6 +34,8 @@ class ReferenceBackend final : public Backend {
     return weight;
   }
 
+  bool has_fp8_products(const Weight&) const override { return true; }
+
   std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override {
     if (spec.dtype != DType::kF32 && spec.dtype != DType::kBF16)
       throw Error(ErrorCode::kUnsupported, "the reference backend keeps KV as f32 or bf16");

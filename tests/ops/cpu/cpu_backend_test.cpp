@@ -41,6 +41,20 @@ TEST(CpuBackend, AutoIsTheBestThatTheMachineHas) {
   EXPECT_EQ(make_cpu_backend({2, "auto"})->describe(), "cpu/" + best + ", 2 threads");
 }
 
+TEST(CpuBackend, RefusesFp8ArithmeticByName) {
+  const auto cpu = make_cpu_backend({});
+  CaseBuilder b(*cpu);
+  const Weight* weight = b.weight(DType::kF8E4M3, 128, 128);
+  EXPECT_FALSE(cpu->has_fp8_products(*weight));
+  try {
+    cpu->run(Fp8MatMul{b.zeros(1, 128), b.zeros(1, 128), weight, KSlices::whole(128)});
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_EQ(error.message(), "the cpu backend has no FP8 arithmetic: fp8_matmul");
+  }
+}
+
 TEST(CpuBackend, RefusesWeightsItCannotHold) {
   const auto cpu = make_cpu_backend({});
   const std::vector<std::byte> bytes(4096);

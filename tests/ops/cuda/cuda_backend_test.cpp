@@ -105,6 +105,55 @@ TEST_F(OnTheGpu, ReordersAndReadsStridedRows) {
   }
 }
 
+TEST_F(OnTheGpu, HasFp8ProductsOfWholeBlocks) {
+  CaseBuilder b(*gpu_);
+  EXPECT_TRUE(gpu_->has_fp8_products(*b.weight({{DType::kF8E4M3, 128}, {DType::kF8E4M3, 256}}, 384)));
+  EXPECT_FALSE(gpu_->has_fp8_products(*b.weight(DType::kF8E4M3, 130, 128)));
+  EXPECT_FALSE(gpu_->has_fp8_products(*b.weight(DType::kF8E4M3, 128, 200)));
+  EXPECT_FALSE(gpu_->has_fp8_products(*b.weight({{DType::kF8E4M3, 128}, {DType::kBF16, 128}}, 128)));
+}
+
+// Beside others, or with NaN in one of them; the narrow and the wide kernel, with k in one piece and in several.
+TEST_F(OnTheGpu, ARowOfAnFp8ProductIsTheSameInEveryBatch) {
+  WaitingBackend gpu(std::move(gpu_));
+  for (const auto& [n, k] : {std::pair{384, 256}, {256, 4096}, {10240, 256}}) {
+    constexpr int kRows = 300;
+    CaseBuilder b(gpu);
+    const Weight* weight = b.weight(DType::kF8E4M3, n, k);
+    const Tensor x = b.normal(kRows, k), all = b.zeros(kRows, n), alone = b.zeros(1, n);
+    x.row<float>(17)[5] = NAN;
+    gpu.run(Fp8MatMul{all, x, weight, KSlices::whole(k)});
+    for (const int r : {0, 16, 17, 63, 64, 130, 299}) {
+      gpu.run(Fp8MatMul{alone, x.slice_rows(r, 1), weight, KSlices::whole(k)});
+      if (r == 17)
+        EXPECT_TRUE(std::isnan(all.row<float>(r)[0]) && std::isnan(alone.row<float>(0)[n - 1]));
+      else
+        EXPECT_TRUE(same_bits(values_of(all.slice_rows(r, 1)), values_of(alone))) << n << " x " << k << ", row " << r;
+    }
+  }
+}
+
+TEST_F(OnTheGpu, ARowOfFp8ExpertsIsTheSameInEveryBatch) {
+  WaitingBackend gpu(std::move(gpu_));
+  constexpr int kRows = 200, kExperts = 8, kHidden = 256, kWidth = 128;
+  CaseBuilder b(gpu);
+  auto &gate_up = b.keep(std::vector<const Weight*>()), &down = b.keep(std::vector<const Weight*>());
+  for (int e = 0; e < kExperts; ++e) {
+    gate_up.push_back(b.weight(DType::kF8E4M3, 2 * kWidth, kHidden));
+    down.push_back(b.weight(DType::kF8E4M3, kHidden, kWidth));
+  }
+  const Tensor x = b.normal(kRows, kHidden), weights = b.normal(kRows, 2, 0.5f), out = b.zeros(2 * kRows, kHidden);
+  std::vector<std::int32_t> ids;
+  for (int r = 0; r < kRows; ++r) ids.insert(ids.end(), {r % 3, 3 + r % 5});
+  gpu.run(Fp8Experts{out, x, b.ids(ids, {kRows, 2}), weights, gate_up, down, 0});
+  const Tensor alone = b.zeros(2, kHidden);
+  for (const int r : {0, 1, 99, 199}) {
+    gpu.run(Fp8Experts{alone, x.slice_rows(r, 1), b.ids({ids[2 * r], ids[2 * r + 1]}, {1, 2}), weights.slice_rows(r, 1),
+                       gate_up, down, 0});
+    EXPECT_TRUE(same_bits(values_of(out.slice_rows(2 * r, 2)), values_of(alone))) << "row " << r;
+  }
+}
+
 // Long enough for several parts, alone (parts apart) and beside many rows (parts in turn): the same bits, and near the
 // reference.
 TEST_F(OnTheGpu, PartsOfAttentionAreTheSameApartAndInTurn) {

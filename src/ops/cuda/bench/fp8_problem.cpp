@@ -90,15 +90,11 @@ void Fp8Problem::fill_weight() {
     PackFp8Weight op{};
     op.packed = packed_.as<std::uint8_t>() + e * n * k;
     op.packed_scales = packed_scales_.as<float>() + e * n / 128 * k / 128;
-    op.n = options_.n / (options_.swiglu ? 2 : 1);
+    op.n = options_.n;
     op.k = options_.k;
-    op.step = options_.swiglu ? 2 : 1;
-    for (op.first = 0; op.first < op.step; ++op.first) {  // gate, then up
-      const std::size_t row = e * n + static_cast<std::size_t>(op.first * op.n);
-      op.weight = weight_.as<std::uint8_t>() + row * k;
-      op.scales = weight_scales_.as<float>() + row / 128 * k / 128;
-      cuda::run(op, nullptr);
-    }
+    op.weight = weight_.as<std::uint8_t>() + e * n * k;
+    op.scales = weight_scales_.as<float>() + e * n / 128 * k / 128;
+    cuda::run(op, nullptr);
   }
   synchronise();
 }

@@ -10,9 +10,9 @@ namespace {
 
 template <class V>
 void launch(const Fp8Gemm& op, const Fp8GemmPlan& plan, Stream stream) {
-  const int row_tiles = (op.rows_max + 127) / 128;
+  const int row_tiles = op.row_tiles ? 1 : (op.rows_max + 127) / 128;
   const dim3 grid(static_cast<unsigned>(op.n / plan.tile_columns * row_tiles * V::kSplit),
-                  static_cast<unsigned>(op.experts));
+                  static_cast<unsigned>(op.row_tiles ? op.row_tile_count : op.experts));
   launch_dependent(fp8_gemm::multiply_kernel<V>, grid, fp8_gemm::kThreads, sizeof(fp8_gemm::Shared<V>), stream, op,
                    V::kSplit);
 }
@@ -23,7 +23,7 @@ void run(const Fp8Gemm& op, Stream stream) {
   if (op.experts == 0 || op.rows_max == 0) return;
   using fp8_gemm::Variant;
   const bool swiglu = op.hidden != nullptr;
-  const Fp8GemmPlan plan = plan_fp8_gemm(op.experts, op.rows_max, op.n, op.k, swiglu);
+  const Fp8GemmPlan plan = plan_of(op);
   if (swiglu) return launch<Variant<2, 1, true>>(op, plan, stream);
   if (plan.tile_columns == 256) return launch<Variant<2, 1, false>>(op, plan, stream);
   if (plan.split == 4) return launch<Variant<1, 4, false>>(op, plan, stream);

@@ -55,7 +55,10 @@ struct alignas(1024) Shared {
 // What this block computes. Blocks with the same columns and other rows are neighbours: they read a weight tile at
 // about the same time, so it comes from memory once.
 struct Work {
+  const std::uint8_t* weight;
+  const float* weight_scales;
   int expert, column_block;  // first, of 128
+  int second_column_block;   // of a block that has two
   int row_tile;              // of 128 rows, in the expert
   int rank;                  // in the cluster
   int k_begin, k_end;        // tiles of 128
@@ -63,30 +66,44 @@ struct Work {
 
 template <class V>
 __device__ inline Work work_of_block(const Fp8Gemm& op) {
-  const int k_tiles = op.k / Fp8Tile::kDepth, row_tiles = (op.rows_max + 127) / 128;
-  const int tile = static_cast<int>(blockIdx.x) / V::kSplit;
+  const int k_tiles = op.k / Fp8Tile::kDepth, row_tiles = op.row_tiles ? 1 : (op.rows_max + 127) / 128;
+  const int tile = static_cast<int>(blockIdx.x) / V::kSplit, column_tile = tile / row_tiles;
   Work w;
   w.rank = static_cast<int>(blockIdx.x) % V::kSplit;
-  w.column_block = tile / row_tiles * V::kColumnBlocks;
+  w.column_block = V::kSwiGlu ? column_tile : column_tile * V::kColumnBlocks;
+  w.second_column_block = w.column_block + (V::kSwiGlu ? op.n / (2 * Fp8Tile::kWeightRows) : 1);
   w.row_tile = tile % row_tiles;
   w.expert = static_cast<int>(blockIdx.y);
+  if (op.row_tiles) {
+    ptx::wait_for_previous_kernel();
+    w.expert = op.row_tiles[blockIdx.y].expert;
+    w.row_tile = op.row_tiles[blockIdx.y].row_tile;
+  }
   w.k_begin = k_tiles * w.rank / V::kSplit;
   w.k_end = k_tiles * (w.rank + 1) / V::kSplit;
+  if (w.expert < 0) return w;
+  const std::size_t blocks = op.n / Fp8Tile::kWeightRows * static_cast<std::size_t>(k_tiles);
+  w.weight = op.weights ? op.weights[w.expert].tiles : op.weight + w.expert * blocks * Fp8Tile::kWeightBytes;
+  w.weight_scales = op.weights ? op.weights[w.expert].scales : op.weight_scales + w.expert * blocks;
   return w;
 }
 
 template <class V>
 __device__ inline void feed_weight(Shared<V>& s, const Fp8Gemm& op, const Work& w, int k, int stage) {
-  constexpr int kBytes = V::kColumnBlocks * Fp8Tile::kWeightBytes;
+  // Gate and up of the same columns are apart, other columns of a block are neighbours.
+  constexpr int kPieces = V::kSwiGlu ? 2 : 1, kBytes = V::kColumnBlocks * Fp8Tile::kWeightBytes;
   ptx::expect(&s.full[stage], kBytes);
-  const std::size_t tile =
-      (static_cast<std::size_t>(w.expert) * (op.k / Fp8Tile::kDepth) + k) * (op.n / Fp8Tile::kWeightRows) +
-      w.column_block;
-  const std::uint8_t* from = op.weight + tile * Fp8Tile::kWeightBytes;
-  if (op.rows_max <= 128)
-    ptx::bulk_load_once(s.weight[stage], from, kBytes, &s.full[stage]);
-  else  // the other row tiles read it as well
-    ptx::bulk_load(s.weight[stage], from, kBytes, &s.full[stage]);
+  const std::uint8_t* from =
+      w.weight + static_cast<std::size_t>(k) * (op.n / Fp8Tile::kWeightRows) * Fp8Tile::kWeightBytes;
+#pragma unroll
+  for (int piece = 0; piece < kPieces; ++piece) {
+    const std::uint8_t* tile =
+        from + static_cast<std::size_t>(piece == 0 ? w.column_block : w.second_column_block) * Fp8Tile::kWeightBytes;
+    if (op.rows_max <= 128)
+      ptx::bulk_load_once(s.weight[stage][piece], tile, kBytes / kPieces, &s.full[stage]);
+    else  // the other row tiles read it as well
+      ptx::bulk_load(s.weight[stage][piece], tile, kBytes / kPieces, &s.full[stage]);
+  }
 }
 
 template <class V>
@@ -106,6 +123,7 @@ struct RowRange {
 
 __device__ inline RowRange rows_of_block(const Fp8Gemm& op, const Work& w) {
   const int before = w.row_tile * 128;
+  if (!op.row_begin) return {before, min(op.rows_max - before, 128)};
   return {op.row_begin[w.expert] + before, min(max(op.row_count[w.expert] - before, 0), 128)};
 }
 
@@ -134,10 +152,9 @@ __device__ inline int row_of_thread() {
   return threadIdx.x % 128 / 32 * 16 + (threadIdx.x % 32 >> 2);
 }
 
-// [blocks of 128 columns][tiles of k], from this block's first columns on.
+// By tile of k, of the first columns of the block.
 __device__ inline const float* weight_scales_of(const Fp8Gemm& op, const Work& w) {
-  const std::size_t column_blocks = op.n / Fp8Tile::kWeightRows;
-  return op.weight_scales + (w.expert * column_blocks + w.column_block) * (op.k / Fp8Tile::kDepth);
+  return w.weight_scales + static_cast<std::size_t>(w.column_block) * (op.k / Fp8Tile::kDepth);
 }
 
 // A warp has read a stage.
@@ -185,14 +202,15 @@ __device__ inline void promote(const float (&t)[64], float factor0, float factor
 template <class V>
 __device__ inline void multiply_wide(Shared<V>& s, const Fp8Gemm& op, const Work& w, int group, const Turns& turns,
                                      float (&out)[128]) {
-  const int row = row_of_thread(), k_tiles = op.k / Fp8Tile::kDepth;
+  const int row = row_of_thread();
   const float* weight_scales = weight_scales_of(op, w);
-  float next[2] = {weight_scales[w.k_begin], weight_scales[k_tiles + w.k_begin]};
+  const int second = (w.second_column_block - w.column_block) * (op.k / Fp8Tile::kDepth);
+  float next[2] = {weight_scales[w.k_begin], weight_scales[second + w.k_begin]};
   for (int k = w.k_begin, i = 0; k < w.k_end; ++k, ++i) {
     const int stage = i % V::kStages;
     const float scale[2] = {next[0], next[1]};
 #pragma unroll
-    for (int b = 0; b < 2; ++b) next[b] = weight_scales[b * k_tiles + min(k + 1, w.k_end - 1)];
+    for (int b = 0; b < 2; ++b) next[b] = weight_scales[b * second + min(k + 1, w.k_end - 1)];
     ptx::wait(&s.full[stage], i / V::kStages & 1);
     const float x_scale[2] = {s.x_scales[stage][group][row], s.x_scales[stage][group][row + 8]};
 #pragma unroll
@@ -276,7 +294,7 @@ template <class V>
 __device__ inline void store_hidden(const Fp8Gemm& op, const Work& w, const RowRange& rows, int group,
                                     const float (&out)[128]) {
   const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
-  const int column = w.column_block / 2, first = rows.first + group * Fp8Tile::kRows;
+  const int column = w.column_block, first = rows.first + group * Fp8Tile::kRows;
   float h[64], largest[2] = {0, 0};
 #pragma unroll
   for (int i = 0; i < 64; ++i) {
@@ -311,6 +329,12 @@ __device__ inline void store_pair(const Fp8Gemm& op, const Work& w, const RowRan
                                   float b, float c, float d) {
   const int thread = threadIdx.x % 128, quad = thread & 3;
   const int row = group * Fp8Tile::kRows + thread / 32 * 16 + (thread % 32 >> 2);
+  if (op.out_f32) {
+    float* at = op.out_f32 + (rows.first + row) * op.out_stride + w.column_block * 128 + 8 * j + 2 * quad;
+    if (row < rows.count) *reinterpret_cast<float2*>(at) = make_float2(a, b);
+    if (row + 8 < rows.count) *reinterpret_cast<float2*>(at + 8 * op.out_stride) = make_float2(c, d);
+    return;
+  }
   std::uint16_t* at =
       op.out + static_cast<std::size_t>(rows.first + row) * op.n + w.column_block * 128 + 8 * j + 2 * quad;
   if (row < rows.count) *reinterpret_cast<__nv_bfloat162*>(at) = __floats2bfloat162_rn(a, b);
@@ -391,6 +415,7 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_cons
   }
   __syncthreads();
   const Work w = work_of_block<V>(op);
+  if (w.expert < 0) return;  // and so do all blocks of the cluster
   const int group = ptx::warpgroup();
   if (group == kRowBlocks) {
     ptx::give_registers<40>();

@@ -12,6 +12,16 @@
 
 namespace tandem::cuda {
 
+struct Fp8Weight {
+  const std::uint8_t* tiles;
+  const float* scales;
+};
+
+// Rows [row_tile · 128, …) of an expert.
+struct Fp8RowTile {
+  std::int32_t expert, row_tile;  // expert: none when negative
+};
+
 // Everything points to device memory. Expert e has row_count[e] rows from row_begin[e], a multiple of 64: experts stand
 // behind each other (contiguous) or at fixed distances with gaps (masked). An expert may have none.
 struct Fp8Gemm {
@@ -20,15 +30,25 @@ struct Fp8Gemm {
   std::int64_t x_rows;  // of all experts with their gaps, a multiple of 64
   const std::uint8_t* weight;
   const float* weight_scales;
-  const std::int32_t* row_begin;  // [experts]
+  const std::int32_t* row_begin;  // [experts]; null: one expert has rows 0 … rows_max - 1
   const std::int32_t* row_count;  // [experts]
   std::int32_t experts;
   std::int32_t rows_max;  // of an expert, known when the launch is recorded
-  std::int32_t n, k;      // multiples of 128; k of 128
+  std::int32_t n, k;      // multiples of 128
 
-  // Either bf16 rows …
-  std::uint16_t* out;  // [x_rows, n]
-  // … or, where the weight's tiles of gate and up alternate: silu(gate) · up as activations of the next product.
+  // Where experts are many and few of them have rows: who has some is listed by the kernels before this one, and
+  // weights need not stand behind each other.
+  const Fp8Weight* weights = nullptr;     // [experts]; null: weight and weight_scales
+  const Fp8RowTile* row_tiles = nullptr;  // [row_tile_count]; null: every tile of every expert
+  std::int32_t row_tile_count = 0;
+  // The order of sums depends on n and k alone: a row has the same bits beside any others.
+  bool fixed_order = false;
+
+  // Either rows …
+  std::uint16_t* out;           // bf16 [x_rows, n]
+  float* out_f32 = nullptr;     // or f32
+  std::int64_t out_stride = 0;  // of f32 rows
+  // … or, where the weight is gate, then up: silu(gate) · up as activations of the next product.
   std::uint8_t* hidden;  // n / 2 wide
   float* hidden_scales;  // [n / 256][x_rows]
 };
@@ -41,6 +61,8 @@ struct Fp8GemmPlan {
   std::string to_string() const;
 };
 Fp8GemmPlan plan_fp8_gemm(std::int32_t experts, std::int32_t rows_max, std::int32_t n, std::int32_t k, bool swiglu);
+// The plan of op, which has a fixed order of sums if it asks for one.
+Fp8GemmPlan plan_of(const Fp8Gemm& op);
 
 void run(const Fp8Gemm& op, Stream stream);
 

@@ -28,6 +28,15 @@ Fp8GemmPlan plan_fp8_gemm(std::int32_t experts, std::int32_t rows_max, std::int3
   return plan;
 }
 
+Fp8GemmPlan plan_of(const Fp8Gemm& op) {
+  const bool swiglu = op.hidden != nullptr;
+  if (!op.fixed_order) return plan_fp8_gemm(op.experts, op.rows_max, op.n, op.k, swiglu);
+  // As for one tile of rows, however many there are.
+  Fp8GemmPlan plan = plan_fp8_gemm(1, 1, op.n, op.k, swiglu);
+  plan.blocks *= op.row_tiles ? op.row_tile_count : op.experts * ((op.rows_max + 127) / 128);
+  return plan;
+}
+
 std::string Fp8GemmPlan::to_string() const {
   return format("{} blocks of 128 x {}, k in {}", blocks, tile_columns, split);
 }

@@ -24,14 +24,23 @@ __global__ void __launch_bounds__(kQuantiseThreads) quantise_tiles(const __grid_
   };
   ptx::wait_for_previous_kernel();
   ptx::let_next_kernel_start();
-  const int row = blockIdx.y, lane = threadIdx.x % 32, blocks = op.columns / Fp8Tile::kDepth;
+  const int lane = threadIdx.x % 32, blocks = op.columns / Fp8Tile::kDepth;
+  const int row = op.to ? op.to[blockIdx.y] : blockIdx.y, source = op.from ? op.from[blockIdx.y] : blockIdx.y;
+  const std::int64_t stride = op.x_stride > 0 ? op.x_stride : op.columns;
   const int first = (blockIdx.x * (kQuantiseThreads / 32) + threadIdx.x / 32) * kBlocksOfWarp;
-  const Four* from = static_cast<const Four*>(op.x) + static_cast<std::size_t>(row) * blocks * 32 + lane;
+  const T* from = static_cast<const T*>(op.x) + source * stride + 4 * lane;
+  const bool aligned = reinterpret_cast<std::uintptr_t>(op.x) % sizeof(Four) == 0 && stride % 4 == 0;
   const Fp8Rows to{op.tiles, op.scales, op.tile_rows};
   Four four[kBlocksOfWarp];
 #pragma unroll
-  for (int i = 0; i < kBlocksOfWarp; ++i)
-    if (first + i < blocks) four[i] = from[(first + i) * 32];
+  for (int i = 0; i < kBlocksOfWarp; ++i) {
+    if (first + i >= blocks) continue;
+    const T* x = from + (first + i) * Fp8Tile::kDepth;
+    if (aligned)
+      four[i] = *reinterpret_cast<const Four*>(x);
+    else
+      for (int c = 0; c < 4; ++c) four[i].x[c] = x[c];
+  }
 #pragma unroll
   for (int i = 0; i < kBlocksOfWarp; ++i) {
     const int block = first + i;
@@ -47,15 +56,14 @@ __global__ void __launch_bounds__(kQuantiseThreads) quantise_tiles(const __grid_
 __global__ void __launch_bounds__(256) pack_weight(const __grid_constant__ PackFp8Weight op) {
   ptx::wait_for_previous_kernel();
   const int k_tile = blockIdx.x, block = blockIdx.y, k_tiles = op.k / Fp8Tile::kDepth;
-  const int to_block = op.first + block * op.step, to_blocks = op.n / Fp8Tile::kWeightRows * op.step;
-  const std::size_t to = static_cast<std::size_t>(k_tile) * to_blocks + to_block;
+  const std::size_t to = static_cast<std::size_t>(k_tile) * (op.n / Fp8Tile::kWeightRows) + block;
   for (int i = threadIdx.x; i < Fp8Tile::kWeightBytes / 16; i += 256) {
     const int row = i / 8, chunk = i % 8;
     const uint4 x = *reinterpret_cast<const uint4*>(op.weight + static_cast<std::size_t>(block * 128 + row) * op.k +
                                                     k_tile * 128 + chunk * 16);
     *reinterpret_cast<uint4*>(op.packed + to * Fp8Tile::kWeightBytes + Fp8Tile::offset(row, chunk * 16)) = x;
   }
-  if (threadIdx.x == 0) op.packed_scales[to_block * k_tiles + k_tile] = op.scales[block * k_tiles + k_tile];
+  if (threadIdx.x == 0) op.packed_scales[block * k_tiles + k_tile] = op.scales[block * k_tiles + k_tile];
 }
 
 }  // namespace

@@ -14,22 +14,23 @@ namespace tandem::cuda {
 struct QuantiseTiles {
   std::uint8_t* tiles;
   float* scales;  // [columns / 128][tile_rows]
-  const void* x;  // f32, or bf16 when bf16 is set: [rows, columns]
+  const void* x;  // f32, or bf16 when bf16 is set: [rows, columns], x_stride elements apart
   bool bf16;
   std::int32_t rows, columns;  // columns a multiple of 128
   std::int64_t tile_rows;      // a multiple of 64, at least rows
+  std::int64_t x_stride = 0;   // 0: dense
+  // Row i comes from row from[i] of x, and becomes row to[i].
+  const std::int32_t *from = nullptr, *to = nullptr;  // null: i itself
 };
 void run(const QuantiseTiles& op, Stream stream);
 
-// A weight as checkpoints have it: E4M3 [n, k] with f32 scales [n / 128, k / 128]. Its 128-row block b becomes block
-// first + b · step of the packed weight: gate with first 0 and up with first 1, step 2, make their tiles alternate.
+// A weight as checkpoints have it: E4M3 [n, k] with f32 scales [n / 128, k / 128].
 struct PackFp8Weight {
   std::uint8_t* packed;  // of one expert
   float* packed_scales;
   const std::uint8_t* weight;
   const float* scales;
   std::int32_t n, k;  // multiples of 128
-  std::int32_t first = 0, step = 1;
 };
 void run(const PackFp8Weight& op, Stream stream);
 
