@@ -9,15 +9,21 @@
 // kernel merges, else one block walks through all parts and merges as it goes: the same operations in the same order,
 // so the choice shows in the time alone.
 //
-// Bound by shared memory and f32 arithmetic when many heads share a key head, by memory when few do. Prefill reads the
-// pages once per row.
+// Scores and outputs are made on the tensor cores in terms of bf16 (terms.cuh): a bf16 page is one term, queries and
+// probabilities are three, so what is computed is f32. Sums are taken over into f32 registers every 128 columns and
+// every page.
+//
+// Bound by latency where rows are few, by shared memory where many heads share a key head. Prefill reads the pages once
+// per row.
 #include <cuda_bf16.h>
 
 #include <algorithm>
 
 #include "ops/cuda/attention_parts.cuh"
 #include "ops/cuda/cuda_kv_cache.cuh"
+#include "ops/cuda/ptx/mma.cuh"
 #include "ops/cuda/reduce.cuh"
+#include "ops/cuda/terms.cuh"
 
 namespace tandem::cuda {
 
@@ -53,21 +59,6 @@ struct Live {
   std::int32_t begin, end;
   __device__ bool has(std::int32_t token) const { return token >= begin && token < end; }
 };
-
-__device__ float4 four(const float* p) {
-  return *reinterpret_cast<const float4*>(p);
-}
-__device__ float4 four(const __nv_bfloat16* p) {
-  const uint2 bits = *reinterpret_cast<const uint2*>(p);
-  return make_float4(__uint_as_float(bits.x << 16), __uint_as_float(bits.x & 0xffff0000u),
-                     __uint_as_float(bits.y << 16), __uint_as_float(bits.y & 0xffff0000u));
-}
-__device__ float one(float x) {
-  return x;
-}
-__device__ float one(__nv_bfloat16 x) {
-  return __bfloat162float(x);
-}
 
 // The live tokens of a page on their way to shared memory, each dim wide; the other rows and what is left of each row
 // are zero. Rows of whole vectors are first all asked for, then stored.
@@ -139,10 +130,9 @@ template <class T>
 struct Shared {
   std::int32_t k_stride, v_stride;
   T *k, *v;
-  __device__ std::int32_t k_width() const { return k_stride - padded_width(0); }  // rounded up to fours
-  float *q, *p;                                                                   // [heads][k_stride], [heads][64]
-  float *top, *sum, *factor;                                                      // [heads] of the part
-  float *top_merged, *sum_merged, *a, *b;                                         // [heads]
+  float *q, *p;                            // [heads][k_stride], [heads][kScoreStride]
+  float *top, *sum, *factor;               // [heads] of the part
+  float *top_merged, *sum_merged, *a, *b;  // [heads]
 
   __device__ Shared(unsigned char* memory, const Pages<T>& pages, std::int32_t heads)
       : k_stride(padded_width(pages.k_dim)), v_stride(pages.v_in_k ? k_stride : padded_width(pages.v_dim)) {
@@ -150,7 +140,7 @@ struct Shared {
     v = pages.v_in_k ? k : k + kBlockTokens * k_stride;
     q = reinterpret_cast<float*>(v + kBlockTokens * v_stride);
     p = q + heads * k_stride;
-    top = p + heads * kBlockTokens;
+    top = p + heads * kScoreStride;
     sum = top + heads;
     factor = sum + heads;
     top_merged = factor + heads;
@@ -160,32 +150,79 @@ struct Shared {
   }
 };
 
-// Scores of one page: a thread has one token and every head of its kind.
+// ---- terms of operands, two adjacent values to a register
+
 template <class T>
-__device__ void score(const Shared<T>& s, std::int32_t heads, const Live& live, float scale) {
-  constexpr int kAtOnce = 8;
-  const std::int32_t token = static_cast<std::int32_t>(threadIdx.x) % kBlockTokens;
-  const std::int32_t kind = static_cast<std::int32_t>(threadIdx.x) / kBlockTokens;
-  const std::int32_t kinds = static_cast<std::int32_t>(blockDim.x) / kBlockTokens;
-  const T* k = s.k + token * s.k_stride;
-  for (std::int32_t first = kind; first < heads; first += kinds * kAtOnce) {
-    float dot[kAtOnce] = {};
-    for (std::int32_t i = 0; i < s.k_width(); i += 4) {
-      const float4 key = four(k + i);
+inline constexpr int kTermsOf = sizeof(T) == 2 ? 1 : 3;
+
+__device__ void cut(__nv_bfloat16 low, __nv_bfloat16 high, std::uint32_t (&terms)[1]) {
+  terms[0] = __bfloat16_as_ushort(low) | static_cast<std::uint32_t>(__bfloat16_as_ushort(high)) << 16;
+}
+__device__ void cut(float low, float high, std::uint32_t (&terms)[3]) {
+  split_pair(low, high, terms);
+}
+
+// Columns at and at + 1 of a row that has count; of whole steps both are there.
+template <bool kWhole, class T>
+__device__ void cut_columns(const T* row, std::int32_t at, std::int32_t count, std::uint32_t (&terms)[kTermsOf<T>]) {
+  struct alignas(2 * sizeof(T)) Pair {
+    T low, high;
+  };
+  if constexpr (kWhole) {
+    const Pair pair = *reinterpret_cast<const Pair*>(row + at);
+    cut(pair.low, pair.high, terms);
+  } else {
+    cut(at < count ? row[at] : T(0.0f), at + 1 < count ? row[at + 1] : T(0.0f), terms);
+  }
+}
+
+// Sums of products of terms, those below 2⁻²² of the whole left out.
+template <int kA, int kB>
+__device__ void add_products(float (&sums)[4], const std::uint32_t (&a)[4][kA], const std::uint32_t (&b)[2][kB]) {
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        if (first + j * kinds >= heads) continue;
-        const float4 query = four(s.q + (first + j * kinds) * s.k_stride + i);
-        dot[j] = __fmaf_rn(query.x, key.x, dot[j]);
-        dot[j] = __fmaf_rn(query.y, key.y, dot[j]);
-        dot[j] = __fmaf_rn(query.z, key.z, dot[j]);
-        dot[j] = __fmaf_rn(query.w, key.w, dot[j]);
-      }
+  for (int i = 0; i < kA; ++i)
+#pragma unroll
+    for (int j = 0; j < kB; ++j)
+      if (i + j < 3) ptx::mma_m16n8k16(sums, a[0][i], a[1][i], a[2][i], a[3][i], b[0][j], b[1][j]);
+}
+
+// Scores of one page: a warp has tiles of 16 tokens and 8 heads.
+template <class T>
+__device__ void score(const Shared<T>& s, std::int32_t heads, std::int32_t k_dim, const Live& live, float scale) {
+  constexpr std::int32_t kTokenTiles = kBlockTokens / 16, kDepth = 128;  // between promotions
+  const std::int32_t lane = static_cast<std::int32_t>(threadIdx.x) % 32,
+                     warps = static_cast<std::int32_t>(blockDim.x) / 32;
+  const std::int32_t outer = lane / 4, inner = 2 * (lane % 4);
+  for (std::int32_t tile = static_cast<std::int32_t>(threadIdx.x) / 32; tile < kTokenTiles * ((heads + 7) / 8);
+       tile += warps) {
+    const std::int32_t token = tile % kTokenTiles * 16 + outer, head = tile / kTokenTiles * 8;
+    const T *low = s.k + token * s.k_stride, *high = low + 8 * s.k_stride;
+    const float* query = s.q + min(head + outer, heads - 1) * s.k_stride;
+    float total[4] = {};
+    for (std::int32_t begin = 0; begin < k_dim; begin += kDepth) {
+      float sums[4] = {};
+      const auto add = [&]<bool kWhole>(std::int32_t at) {
+        std::uint32_t a[4][kTermsOf<T>], b[2][3];
+        cut_columns<kWhole>(low, at, k_dim, a[0]);
+        cut_columns<kWhole>(high, at, k_dim, a[1]);
+        cut_columns<kWhole>(low, at + 8, k_dim, a[2]);
+        cut_columns<kWhole>(high, at + 8, k_dim, a[3]);
+        cut_columns<kWhole>(query, at, k_dim, b[0]);
+        cut_columns<kWhole>(query, at + 8, k_dim, b[1]);
+        add_products(sums, a, b);
+      };
+      std::int32_t at = begin;
+#pragma unroll 4
+      for (; at + 16 <= min(begin + kDepth, k_dim); at += 16) add.template operator()<true>(at + inner);
+      if (at < min(begin + kDepth, k_dim)) add.template operator()<false>(at + inner);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) total[i] += sums[i];
     }
 #pragma unroll
-    for (int j = 0; j < kAtOnce; ++j)
-      if (first + j * kinds < heads)
-        s.p[(first + j * kinds) * kBlockTokens + token] = live.has(token) ? dot[j] * scale : -INFINITY;
+    for (int i = 0; i < 4; ++i) {
+      const std::int32_t t = token + 8 * (i / 2), h = head + inner + i % 2;
+      if (h < heads) s.p[h * kScoreStride + t] = live.has(t) ? total[i] * scale : -INFINITY;
+    }
   }
 }
 
@@ -195,7 +232,7 @@ __device__ void soften(const Shared<T>& s, std::int32_t heads, const Live& live,
   const std::int32_t lane = static_cast<std::int32_t>(threadIdx.x) % 32;
   for (std::int32_t h = static_cast<std::int32_t>(threadIdx.x) / 32; h < heads;
        h += static_cast<std::int32_t>(blockDim.x) / 32) {
-    float* p = s.p + h * kBlockTokens;
+    float* p = s.p + h * kScoreStride;
     const float before = first_page ? -INFINITY : s.top[h];
     const float top = fmaxf(before, warp_max(fmaxf(p[lane], p[lane + 32])));
     const float low = live.has(lane) ? expf(p[lane] - top) : 0.0f;
@@ -212,39 +249,49 @@ __device__ void soften(const Shared<T>& s, std::int32_t heads, const Live& live,
   }
 }
 
-// The thread's columns of the output: one column of every head of its kind.
+// The thread's values of the output: those of its lane in tiles of 16 columns and 8 heads that its warp has.
+template <int kMine>
 struct Mine {
-  std::int32_t column, kind, kinds;
-  __device__ Mine(std::int32_t v_dim) {
-    const auto threads = static_cast<std::int32_t>(blockDim.x), thread = static_cast<std::int32_t>(threadIdx.x);
-    std::int32_t width = 32;
-    while (width < v_dim) width *= 2;
-    column = thread % width;
-    kind = thread / width;
-    kinds = threads / width;
+  std::int32_t first_column[kMine / 4], first_head[kMine / 4];
+  __device__ explicit Mine(std::int32_t v_dim) {
+    const std::int32_t column_tiles = (v_dim + 15) / 16, lane = static_cast<std::int32_t>(threadIdx.x) % 32;
+    std::int32_t tile = static_cast<std::int32_t>(threadIdx.x) / 32;
+#pragma unroll
+    for (int j = 0; j < kMine / 4; ++j, tile += static_cast<std::int32_t>(blockDim.x) / 32) {
+      first_column[j] = tile % column_tiles * 16 + lane / 4;
+      first_head[j] = tile / column_tiles * 8 + 2 * (lane % 4);
+    }
   }
-  __device__ std::int32_t head(int j) const { return kind + j * kinds; }
+  __device__ std::int32_t column(int i) const { return first_column[i / 4] + i % 4 / 2 * 8; }
+  __device__ std::int32_t head(int i) const { return first_head[i / 4] + i % 2; }
 };
 
 template <class T, int kMine>
-__device__ void gather(const Shared<T>& s, const Mine& mine, std::int32_t heads, std::int32_t v_dim, const Live& live,
-                       bool first_page, float (&values)[kMine]) {
-  if (mine.column >= v_dim) return;
+__device__ void gather(const Shared<T>& s, const Mine<kMine>& mine, std::int32_t heads, std::int32_t v_dim,
+                       const Live& live, bool first_page, float (&values)[kMine]) {
+  const std::int32_t lane = static_cast<std::int32_t>(threadIdx.x) % 32, inner = 2 * (lane % 4);
 #pragma unroll
-  for (int j = 0; j < kMine; ++j)
-    if (mine.head(j) < heads) values[j] = first_page ? 0.0f : values[j] * s.factor[mine.head(j)];
-  for (std::int32_t t = live.begin / 4 * 4; t < live.end; t += 4) {
-    float v[4];
+  for (int j = 0; j < kMine / 4; ++j) {
+    const std::int32_t head = mine.first_head[j] - inner;  // of the tile
+    if (head >= heads) continue;
+    const std::int32_t low = min(mine.column(4 * j), v_dim - 1), high = min(mine.column(4 * j + 2), v_dim - 1);
+    const float* p = s.p + min(head + lane / 4, heads - 1) * kScoreStride;
+    float sums[4] = {};
+    for (std::int32_t t = live.begin / 16 * 16 + inner; t < live.end + inner; t += 16) {
+      const T* v = s.v + t * s.v_stride;
+      std::uint32_t a[4][kTermsOf<T>], b[2][3];
+      cut(v[low], v[s.v_stride + low], a[0]);
+      cut(v[high], v[s.v_stride + high], a[1]);
+      cut(v[8 * s.v_stride + low], v[9 * s.v_stride + low], a[2]);
+      cut(v[8 * s.v_stride + high], v[9 * s.v_stride + high], a[3]);
+      cut(p[t], p[t + 1], b[0]);
+      cut(p[t + 8], p[t + 9], b[1]);
+      add_products(sums, a, b);
+    }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) v[i] = one(s.v[(t + i) * s.v_stride + mine.column]);
-#pragma unroll
-    for (int j = 0; j < kMine; ++j) {
-      if (mine.head(j) >= heads) continue;
-      const float4 p = four(s.p + mine.head(j) * kBlockTokens + t);
-      values[j] = __fmaf_rn(p.x, v[0], values[j]);
-      values[j] = __fmaf_rn(p.y, v[1], values[j]);
-      values[j] = __fmaf_rn(p.z, v[2], values[j]);
-      values[j] = __fmaf_rn(p.w, v[3], values[j]);
+    for (int i = 4 * j; i < 4 * j + 4; ++i) {
+      const std::int32_t h = min(mine.head(i), heads - 1);
+      values[i] = first_page ? sums[i % 4] : values[i] * s.factor[h] + sums[i % 4];
     }
   }
 }
@@ -262,7 +309,7 @@ __device__ void fetch_queries(const Attention& a, const Shared<T>& s, std::int32
 
 // One part: softmax along its pages. Leaves top and sum in shared memory, the outputs in values.
 template <class T, int kMine>
-__device__ void attend_part(const Attention& a, const Pages<T>& pages, const Shared<T>& s, const Mine& mine,
+__device__ void attend_part(const Attention& a, const Pages<T>& pages, const Shared<T>& s, const Mine<kMine>& mine,
                             std::int32_t row, std::int32_t kv_head, std::int32_t heads, std::int32_t part,
                             float (&values)[kMine]) {
   const Seen seen(a, row);
@@ -279,7 +326,7 @@ __device__ void attend_part(const Attention& a, const Pages<T>& pages, const Sha
     else
       fetch(k, Fetch<T>{pages.v(block, kv_head), pages.v_dim, s.v, s.v_stride, live});
     __syncthreads();
-    score(s, heads, live, a.scale);
+    score(s, heads, pages.k_dim, live, a.scale);
     __syncthreads();
     soften(s, heads, live, first_page);
     __syncthreads();
@@ -289,7 +336,7 @@ __device__ void attend_part(const Attention& a, const Pages<T>& pages, const Sha
 
 // Adds a part to those before it, in registers.
 template <class T, int kMine>
-__device__ void merge_here(const Shared<T>& s, const Mine& mine, std::int32_t heads, bool first,
+__device__ void merge_here(const Shared<T>& s, const Mine<kMine>& mine, std::int32_t heads, bool first,
                            const float (&values)[kMine], float (&merged)[kMine]) {
   if (static_cast<std::int32_t>(threadIdx.x) < heads) {
     const std::int32_t h = static_cast<std::int32_t>(threadIdx.x);
@@ -320,7 +367,7 @@ __global__ void __launch_bounds__(kThreadsMax)
   const auto part = static_cast<std::int32_t>(blockIdx.z);
   if (a.scratch && (part < seen.first_part() || part >= seen.end_part())) return;
   const Shared<T> s(memory, pages, a.at_once);
-  const Mine mine(pages.v_dim);
+  const Mine<kMine> mine(pages.v_dim);
   fetch_queries(a, s, row, first_head, heads, pages.k_dim);
 
   float values[kMine], merged[kMine];
@@ -331,8 +378,8 @@ __global__ void __launch_bounds__(kThreadsMax)
     const std::int64_t head_stride = static_cast<std::int64_t>(a.parts_max) * (pages.v_dim + 2);
 #pragma unroll
     for (int j = 0; j < kMine; ++j)
-      if (mine.head(j) < heads && mine.column < pages.v_dim)
-        to[mine.head(j) * head_stride + 2 + mine.column] = values[j];
+      if (mine.head(j) < heads && mine.column(j) < pages.v_dim)
+        to[mine.head(j) * head_stride + 2 + mine.column(j)] = values[j];
     const auto h = static_cast<std::int32_t>(threadIdx.x);
     if (h < heads) {
       to[h * head_stride] = s.top[h];
@@ -346,8 +393,8 @@ __global__ void __launch_bounds__(kThreadsMax)
   }
 #pragma unroll
   for (int j = 0; j < kMine; ++j)
-    if (mine.head(j) < heads && mine.column < pages.v_dim)
-      a.out[row][(first_head + mine.head(j)) * pages.v_dim + mine.column] = merged[j] / s.sum_merged[mine.head(j)];
+    if (mine.head(j) < heads && mine.column(j) < pages.v_dim)
+      a.out[row][(first_head + mine.head(j)) * pages.v_dim + mine.column(j)] = merged[j] / s.sum_merged[mine.head(j)];
 }
 
 // Grid: row, head.
@@ -380,7 +427,7 @@ void launch(const Machine& machine, const Attention& a, const PagedAttention& op
        "asking for shared memory");
   const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(pages.kv_heads * a.chunks),
                   static_cast<unsigned>(a.scratch ? a.parts_max : 1));
-  attend<T, kMine><<<grid, attention_threads(pages.v_dim), bytes, machine.stream>>>(a, pages);
+  attend<T, kMine><<<grid, attention_threads(pages.v_dim, a.at_once), bytes, machine.stream>>>(a, pages);
   need(cudaGetLastError(), "starting paged_attention");
   if (!a.scratch) return;
   merge_parts<<<dim3(static_cast<unsigned>(rows), static_cast<unsigned>(a.heads)), 128, 0, machine.stream>>>(

@@ -4,14 +4,13 @@
 #include "ops/cuda/attention_choice.h"
 
 #include <algorithm>
-#include <bit>
 
 namespace tandem::cuda {
 
 namespace {
 
-std::int32_t column_threads(std::int32_t v_dim) {
-  return std::max(32, static_cast<std::int32_t>(std::bit_ceil(static_cast<std::uint32_t>(v_dim))));
+std::int32_t output_tiles(std::int32_t v_dim, std::int32_t heads) {
+  return (v_dim + 15) / 16 * ((heads + 7) / 8);
 }
 
 }  // namespace
@@ -28,7 +27,7 @@ std::size_t attention_shared_bytes(const KvSpec& spec, std::int32_t heads) {
   const std::size_t page = padded_width(spec.k_dim) + (spec.v_in_k ? 0 : padded_width(spec.v_dim));
   constexpr std::size_t kNumbersPerHead = 7;  // largest score, sum and factors
   return element * kBlockTokens * page +
-         sizeof(float) * static_cast<std::size_t>(heads) * (padded_width(spec.k_dim) + kBlockTokens + kNumbersPerHead);
+         sizeof(float) * static_cast<std::size_t>(heads) * (padded_width(spec.k_dim) + kScoreStride + kNumbersPerHead);
 }
 
 std::int32_t attention_heads_at_once(const KvSpec& spec, std::int32_t group) {
@@ -37,13 +36,13 @@ std::int32_t attention_heads_at_once(const KvSpec& spec, std::int32_t group) {
   return 0;
 }
 
-int attention_threads(std::int32_t v_dim) {
-  return std::max(256, column_threads(v_dim));
+int attention_threads(std::int32_t v_dim, std::int32_t heads) {
+  return output_tiles(v_dim, heads) > 32 ? 512 : 256;
 }
 
 int attention_outputs_per_thread(std::int32_t v_dim, std::int32_t heads) {
-  const int kinds = attention_threads(v_dim) / column_threads(v_dim);
-  return (heads + kinds - 1) / kinds;
+  const int warps = attention_threads(v_dim, heads) / 32;
+  return (output_tiles(v_dim, heads) + warps - 1) / warps * 4;
 }
 
 }  // namespace tandem::cuda

@@ -33,13 +33,15 @@ constexpr std::int32_t padded_width(std::int32_t dim) {
   constexpr std::int32_t kPad = 4;  // elements, against bank conflicts
   return (dim + 3) / 4 * 4 + kPad;
 }
+inline constexpr std::int32_t kScoreStride = kBlockTokens + 4;  // floats of a head's probabilities, padded likewise
 std::size_t attention_shared_bytes(const KvSpec& spec, std::int32_t heads);
 // Heads that share a key head and are worked for at once: at most 32, fewer where pages are wide; 0 when a page does
 // not fit.
 std::int32_t attention_heads_at_once(const KvSpec& spec, std::int32_t group);
 
-// Threads of a block, and of the heads it has, how many columns of the output each thread gets.
-int attention_threads(std::int32_t v_dim);
+// Threads of a block that has so many heads, and how many values of the output each gets: a warp has whole tiles of 16
+// columns and 8 heads, a thread four values of each.
+int attention_threads(std::int32_t v_dim, std::int32_t heads);
 int attention_outputs_per_thread(std::int32_t v_dim, std::int32_t heads);
 
 }  // namespace tandem::cuda

@@ -20,6 +20,7 @@
 
 #include "ops/cuda/eight.cuh"
 #include "ops/cuda/ptx/mma.cuh"
+#include "ops/cuda/terms.cuh"
 
 namespace tandem::cuda {
 
@@ -45,19 +46,14 @@ struct ProductArguments {
 
 // ---- terms
 
-// v = Σ terms, two values to a word. Truncated, so that each term is exact and has the sign of v.
 template <int kTerms>
-__device__ void split(float (&v)[8], std::uint32_t (&terms)[kTerms][4]) {
+__device__ void split(const float (&v)[8], std::uint32_t (&terms)[kTerms][4]) {
 #pragma unroll
-  for (int i = 0; i < kTerms; ++i) {
+  for (int pair = 0; pair < 4; ++pair) {
+    std::uint32_t of_pair[kTerms];
+    split_pair(v[2 * pair], v[2 * pair + 1], of_pair);
 #pragma unroll
-    for (int pair = 0; pair < 4; ++pair) {
-      const std::uint32_t a = __float_as_uint(v[2 * pair]), b = __float_as_uint(v[2 * pair + 1]);
-      terms[i][pair] = __byte_perm(a, b, 0x7632);  // the upper halves
-      if (i + 1 == kTerms) continue;
-      v[2 * pair] -= __uint_as_float(a & 0xffff0000u);
-      v[2 * pair + 1] -= __uint_as_float(b & 0xffff0000u);
-    }
+    for (int i = 0; i < kTerms; ++i) terms[i][pair] = of_pair[i];
   }
 }
 
