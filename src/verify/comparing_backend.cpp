@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "base/format.h"
@@ -26,6 +27,8 @@ constexpr std::size_t kHeadsMax = 8;     // compared of a product by heads
 // length, and are some 1e-6 of its largest result at a length of ten thousand.
 constexpr double kSumLimit = 1e-4;
 constexpr double kExactLimit = 1e-6;  // of what is only widened
+// FP8 products keep some 14 bits of a sum; where a result is rounded in between, a value beside a border moves a step.
+constexpr double kFp8Limit = 1e-2, kFp8RoundedLimit = 0.1;
 
 // Rows of a tensor in memory of their own.
 struct HostRows {
@@ -93,6 +96,8 @@ class ComparingBackend final : public ForwardingBackend {
   void compare(const AddRmsNorm& op);
   void compare(const MatMul& op);
   void compare(const GroupedMatMul& op);
+  void compare(const Fp8MatMul& op);
+  void compare(const Fp8Experts& op);
   void compare(const Rope& op);
   void compare(const ProjectHeads& op);
   void compare(const GateHeads& op);
@@ -200,6 +205,49 @@ void ComparingBackend::compare(const GroupedMatMul& op) {
                     op.slices);
     ++compared;
   }
+}
+
+void ComparingBackend::compare(const Fp8MatMul& op) {
+  const HostRows x = fetch(op.x, first_of(op.x));
+  inner().run(op);
+  const HostRows out = fetch(op.out, first_of(op.out));
+  const SampledWeight sample = comparison_.sample(op.weight);
+  const HostRows measured = columns_of(out.view, sample.outputs);
+  HostRows expected = host_rows(DType::kF32, x.view.rows(), std::ssize(sample.outputs));
+  reference_->run(Fp8MatMul{expected.view, x.view, sample.weight.get(), op.slices});
+  comparison_.add("projection in fp8", kFp8Limit, relative_difference(measured.view, expected.view));
+}
+
+// The last slot whose expert is held, and some outputs of its expert.
+void ComparingBackend::compare(const Fp8Experts& op) {
+  const HostRows x = fetch_all(op.x), ids = fetch_all(op.expert_ids), weights = fetch_all(op.expert_weights);
+  inner().run(op);
+  const auto* id = ids.view.as<std::int32_t>();
+  const auto held = static_cast<std::int32_t>(op.gate_up.size());
+  std::int64_t slot = ids.view.shape.elements() - 1;
+  while (slot >= 0 && (id[slot] < op.begin || id[slot] >= op.begin + held)) --slot;
+  if (slot < 0) return;
+  const std::int32_t expert = id[slot] - op.begin;
+  std::vector<std::int32_t> all(static_cast<std::size_t>(op.gate_up[expert]->n()));
+  std::iota(all.begin(), all.end(), 0);
+  const auto gate_up = comparison_.rows_of(op.gate_up[expert], all);
+  if (!gate_up) return;
+  const SampledWeight down = comparison_.sample(op.down[expert]);
+  const Weight *gate_ups[] = {gate_up.get()}, *downs[] = {down.weight.get()};
+  const std::int64_t row = slot / ids.view.shape[1];
+  HostRows expected = host_rows(DType::kF32, 1, op.out.shape[1]);  // of which only the sampled outputs are made
+  std::int32_t first = 0;
+  reference_->run(Fp8Experts{.out = expected.view,
+                             .x = x.view.slice_rows(row, 1),
+                             .expert_ids = Tensor(&first, DType::kI32, {1, 1}),
+                             .expert_weights = Tensor(weights.view.f32() + slot, DType::kF32, {1, 1}),
+                             .gate_up = gate_ups,
+                             .down = downs,
+                             .begin = 0});
+  const HostRows out = fetch(op.out, op.out.rows() - 1);
+  comparison_.add("experts in fp8", kFp8RoundedLimit,
+                  relative_difference(columns_of(out.view, down.outputs).view,
+                                      expected.view.slice_columns(0, std::ssize(down.outputs))));
 }
 
 void ComparingBackend::compare(const Rope& op) {

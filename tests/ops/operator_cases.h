@@ -464,7 +464,7 @@ inline void add_fp8_cases(std::vector<OperatorCase>& table) {
   }
   for (const auto& [rows, experts, held, top_k] :
        {std::array{1, 8, 8, 3}, {33, 8, 8, 3}, {40, 16, 5, 2}, {300, 4, 4, 2}, {7, 64, 64, 8}, {0, 4, 4, 1}}) {
-    add(format("fp8_experts {} rows, {} of {} experts", rows, held, experts), {0.2, 2e-2}, [=](CaseBuilder& b) {
+    add(format("fp8_experts {} rows, {} of {} experts", rows, held, experts), {0.5, 2e-2}, [=](CaseBuilder& b) {
       constexpr int kHidden = 256, kWidth = 384;
       const std::int32_t begin = (experts - held) / 2;
       std::vector<std::int32_t> chosen;

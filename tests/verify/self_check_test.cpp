@@ -58,6 +58,10 @@ TEST(SelfCheck, TakesActivationsInFp8AsTheyCome) {
   EngineConfig config;
   config.activations = Activations::kFp8;
   EXPECT_TRUE(check("step3_text_fp8", config).passed());
+  config.backend = "reference";  // has FP8 products
+  const SelfCheckReport report = check("step3_text_fp8", config);
+  EXPECT_TRUE(report.passed());
+  EXPECT_THAT(names(report), testing::IsSupersetOf({"projection in fp8", "experts in fp8"}));
 }
 
 TEST(SelfCheck, WorksInAShortContext) {
@@ -66,7 +70,7 @@ TEST(SelfCheck, WorksInAShortContext) {
   EXPECT_TRUE(check("llama", config).passed());
 }
 
-// A backend with one fault: what an operator of one kind leaves is a little larger.
+// A backend with one fault: what an operator of one kind leaves is larger than it should be.
 template <class Op>
 class Faulty final : public ForwardingBackend {
  public:
@@ -83,13 +87,12 @@ class Faulty final : public ForwardingBackend {
     else
       out = mine->out;
     for (std::int64_t row = 0; row < out.rows(); ++row)
-      for (std::int64_t c = 0; c < out.shape[1]; ++c) out.row<float>(row)[c] *= 1.01f;
+      for (std::int64_t c = 0; c < out.shape[1]; ++c) out.row<float>(row)[c] *= 1.2f;
   }
 };
 
 template <class Op>
-std::vector<std::string> found_faults(const std::string& golden) {
-  EngineConfig config;
+std::vector<std::string> found_faults(const std::string& golden, EngineConfig config = {}) {
   config.wrap_backend = [](std::unique_ptr<Backend> inner) { return std::make_unique<Faulty<Op>>(std::move(inner)); };
   const SelfCheckReport report = check(golden, config);
   EXPECT_FALSE(report.passed());
@@ -113,6 +116,11 @@ TEST(SelfCheck, FindsTheOperatorThatIsWrong) {
   EXPECT_THAT(found_faults<PagedAttention>("step3p5"), ElementsAre("attention"));
   EXPECT_THAT(found_faults<SwiGlu>("llama"), ElementsAre("gated activation"));
   EXPECT_THAT(found_faults<SelectExperts>("deepseek_v3"), ElementsAre("choice of experts"));
+  EngineConfig fp8;
+  fp8.backend = "reference";
+  fp8.activations = Activations::kFp8;
+  EXPECT_THAT(found_faults<Fp8MatMul>("step3_text_fp8", fp8), ElementsAre("projection in fp8"));
+  EXPECT_THAT(found_faults<Fp8Experts>("step3_text_fp8", fp8), ElementsAre("experts in fp8"));
 }
 
 // A weight that is packed wrongly: the rows of two outputs are exchanged.
