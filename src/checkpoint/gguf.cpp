@@ -237,7 +237,7 @@ TensorInfo read_tensor(Cursor& in, std::uint64_t index) {
   for (std::uint64_t& d : dims) d = in.number<std::uint64_t>(field);
   std::ranges::reverse(dims);  // the file begins with the innermost
   if (!element_count(dims))
-    in.fail(format("{} has dimensions {}, limit is {} elements", field, dims, kTensorElementsMax));
+    in.fail(format("{} has dimensions [{}], limit is {} elements", field, join(dims, ", "), kTensorElementsMax));
   info.shape = to_shape(dims);
 
   set_type(in, in.number<std::uint32_t>(field), dims, info);

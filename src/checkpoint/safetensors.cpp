@@ -95,8 +95,8 @@ void set_type(TensorInfo& info, std::span<const std::uint64_t> dims, std::uint64
   if (type == std::end(kTypes)) return;
   // elements is at most 2^48: no overflow.
   if (info.bytes != elements * type->bytes)
-    throw Error(ErrorCode::kInvalidData, format("{}: {} of shape {} takes {} bytes, data_offsets span {}", field,
-                                                type->name, dims, elements * type->bytes, info.bytes));
+    throw Error(ErrorCode::kInvalidData, format("{}: {} of shape [{}] takes {} bytes, data_offsets span {}", field,
+                                                type->name, join(dims, ", "), elements * type->bytes, info.bytes));
   info.dtype = type->dtype;
   if (dims.size() > 4) {
     info.dtype.reset();
@@ -120,12 +120,13 @@ TensorInfo read_tensor(const std::string& key, const Json& entry, const std::str
   const auto elements = element_count(dims);
   if (!elements)
     throw Error(ErrorCode::kInvalidData,
-                format("{} has shape {}, limit is {} elements", field, dims, kTensorElementsMax));
+                format("{} has shape [{}], limit is {} elements", field, join(dims, ", "), kTensorElementsMax));
   info.shape = to_shape(dims);
 
   const auto range = read_numbers(entry, "data_offsets", 2, field);
   if (range.size() != 2 || range[0] > range[1])
-    throw Error(ErrorCode::kInvalidData, format("{} has data_offsets {}, expected a begin and an end", field, range));
+    throw Error(ErrorCode::kInvalidData,
+                format("{} has data_offsets [{}], expected a begin and an end", field, join(range, ", ")));
   info.offset = range[0];
   info.bytes = range[1] - range[0];
   set_type(info, dims, *elements, field);

@@ -90,7 +90,7 @@ const MeasuredKernel* nearest(const KernelMeasurements& measured, const std::str
 }
 
 std::string shown(const MeasuredKernel& row) {
-  return format("{} {:g}", row.kernel, join(row.shape, " x "));
+  return format("{} {}", row.kernel, join(row.shape, " x "));
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ StopMatcher::Output StopMatcher::push(std::string_view text) {
     held_ += c;
     state_ = nodes_[state_].next[static_cast<std::uint8_t>(c)];
     if (const std::size_t size = nodes_[state_].stop_size; size > 0) {
-      held_.resize(held_.size() - size);
+      held_.erase(held_.size() - size);
       stopped_ = true;
       return {.text = std::move(held_), .stopped = true};
     }
