@@ -12,3 +12,13 @@ find_path(EDIT_INCLUDE_DIR histedit.h REQUIRED)  # src/cli, line editing
 find_library(EDIT_LIBRARY edit REQUIRED)
 find_package(Boost 1.81 CONFIG REQUIRED)  # src/serve/http: Asio and Beast, headers only
 find_package(OpenSSL 3 REQUIRED)          # src/serve
+# Optional: without UCX the transport between processes (src/transport/ucx) is not built.
+find_path(UCX_INCLUDE_DIR ucp/api/ucp.h)
+find_library(UCP_LIBRARY ucp)
+find_library(UCS_LIBRARY ucs)
+if(UCX_INCLUDE_DIR AND UCP_LIBRARY AND UCS_LIBRARY)
+  set(TANDEM_UCX ON)
+else()
+  set(TANDEM_UCX OFF)
+  message(STATUS "UCX not found (libucx-dev): no transport between processes")
+endif()

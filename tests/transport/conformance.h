@@ -42,6 +42,19 @@ class TransportConformance : public testing::Test {
   }
   TestWorker& worker(PeerRank rank) { return *workers_[static_cast<std::size_t>(rank)]; }
 
+  // The first events of one worker while another polls, too, and takes none: a send may count as sent only when the
+  // other side has looked.
+  std::vector<TransportEvent> events_beside(TestWorker& waits, TestWorker& other) {
+    const RealClock clock;
+    const Nanoseconds end = clock.now() + kTestWait;
+    std::vector<TransportEvent> found;
+    while (found.empty() && clock.now() < end) {
+      EXPECT_EQ(other.transport().poll({}, 0), 0u);
+      found = waits.events(0);
+    }
+    return found;
+  }
+
  private:
   std::unique_ptr<Network> network_;
   std::vector<std::unique_ptr<TestWorker>> workers_;
@@ -141,7 +154,7 @@ TYPED_TEST_P(TransportConformance, sends_in_flight_are_bounded) {
   EXPECT_TRUE(sender.send(2, sends_max, "x")) << "another peer has its own bound";
 
   ASSERT_TRUE(this->worker(2).receive(0, 0));
-  EXPECT_THAT(sender.events(1), Contains(sent(2, sends_max)));
+  EXPECT_THAT(this->events_beside(sender, this->worker(2)), Contains(sent(2, sends_max)));
   for (std::size_t i = 0; i < sends_max; ++i) ASSERT_TRUE(this->worker(1).receive(0, i));
   EXPECT_EQ(this->worker(1).events(sends_max).size(), sends_max) << "what was refused is not delivered";
   EXPECT_EQ(sender.events(sends_max).size(), sends_max);
@@ -179,7 +192,7 @@ TYPED_TEST_P(TransportConformance, gone_peer_ends_each_operation_once) {
   ASSERT_TRUE(stays.send(1, 5, "never read"));
   ASSERT_TRUE(stays.send(1, 6, "never read"));
   ASSERT_TRUE(this->worker(1).send(0, 0, "last words"));
-  ASSERT_THAT(this->worker(1).events(1), ElementsAre(sent(0, 0)));
+  ASSERT_THAT(this->events_beside(this->worker(1), stays), ElementsAre(sent(0, 0)));
   this->worker(1).leave();
 
   const std::vector<TransportEvent> events = stays.events(5);

@@ -41,6 +41,7 @@ THIRD_PARTY = {
     "nlohmann/": "src/base",
     "toml++/": "src/base",
     "hwy/": "src/ops",
+    "ucp/": "src/transport/ucx",
     "cuda": "src/ops/cuda",  # and cuda_runtime.h, cuda_bf16.h, …
     "nv_": "src/ops/cuda",
     "tandem_text.h": "src/text",  # generated from rust/
