@@ -11,6 +11,7 @@
 #include <deque>
 
 #include "base/format.h"
+#include "ops/cuda/device.h"
 #include "ops/forwarding.h"
 #include "tests/engine/recording_engine.h"
 #include "transport/faulty/faulty.h"
@@ -140,6 +141,24 @@ TEST_P(BitEqual, WhenStepsAreReplayed) {
     const std::vector<Recorded> found = RecordingEngine(*checkpoint_, config, false).run(requests);
     for (std::size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(found[i].tokens, expected[i]) << "request " << i;
     EXPECT_GT(replays, 20);
+  }
+}
+
+// A GPU replays steps where nobody looks, and runs them operator by operator where somebody does.
+TEST_P(BitEqual, WhenAGpuReplaysSteps) {
+  if (const std::string reason = cuda::why_unusable(cuda::look_at_device()); !reason.empty()) GTEST_SKIP() << reason;
+  std::vector<Request> requests = some_requests();
+  for (Request& request : requests) {
+    request.new_tokens_max = 80;
+    request.prompt_logits = false;
+  }
+  EngineConfig config = small_engine();
+  config.backend = "cuda";
+  const std::vector<Recorded> expected = RecordingEngine(*checkpoint_, config).run(requests);
+  for (const std::int32_t micro_batches : {1, 3}) {
+    config.micro_batches = micro_batches;
+    const std::vector<Recorded> found = RecordingEngine(*checkpoint_, config, false).run(requests);
+    for (std::size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(found[i].tokens, expected[i].tokens) << "request " << i;
   }
 }
 
