@@ -50,6 +50,7 @@ Action declare_bench_grammar(CLI::App& app);
 Action declare_bench_kernels(CLI::App& app);
 Action declare_bench_layout(CLI::App& app);
 Action declare_bench_load(CLI::App& app);
+Action declare_bench_machine(CLI::App& app);
 Action declare_bench_serve(CLI::App& app);
 Action declare_plan_cost(CLI::App& app);
 Action declare_plan_deploy(CLI::App& app);

@@ -35,6 +35,14 @@ std::vector<Subcommand> measurements() {
        "model was loaded, and the peak of resident memory over the bytes of its weights as stored.\n"
        "  tandem bench load --model folder --layout local",
        declare_bench_load},
+      {"bench machine", "what this machine's memory and arithmetic can do, for plans",
+       "Of a GPU where there is a usable one, else of the processor. With --toml it prints a hardware file, which "
+       "tandem\n"
+       "plan takes wherever it takes a name; the price and the network are yours to say.\n"
+       "Examples:\n"
+       "  tandem bench machine\n"
+       "  tandem bench machine --toml --usd-per-hour 2.1 --network-gbps 400 > h200.toml",
+       declare_bench_machine},
       {"bench serve", "how fast a running server answers: any with OpenAI's interface",
        "Time to the first token, between pieces, per further token, end to end; throughput, and goodput under limits.\n"
        "  tandem bench serve --concurrency 16 --requests 200\n"

@@ -131,8 +131,9 @@ int run(const Options& o) {
   if (!answer.result.best) return 1;
   if (o.toml.empty()) return 0;
   if (best.attention == "this" || best.ffn == "this")
-    throw Error(ErrorCode::kInvalidArgument,
-                "--toml needs hardware that a check finds again: write this machine's file");
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        "--toml needs hardware that a check finds again: tandem bench machine --toml writes this machine's file");
   PlacementOptions placement = o.placement;
   if (placement.checkpoint.empty()) placement.checkpoint = o.model;
   const DeploymentPlanned planned{o.model, best.attention, best.ffn, best.model.settings().context, o.tpot_ms};

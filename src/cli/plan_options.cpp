@@ -51,10 +51,12 @@ TokenRange parse_token_range(const std::string& text, const std::string& flag) {
   return range;
 }
 
-Hardware find_this_or_hardware(const std::string& name) {
-  if (name != "this") return find_hardware(name);
-  Hardware h{.name = "this machine", .source = "measured here", .usd_per_hour = kAssumedUsd, .gpus_per_server = 1};
-  h.network_bandwidth = kAssumedNetwork;
+Hardware measure_this_machine() {
+  Hardware h{.name = "this machine",
+             .source = "tandem bench machine",
+             .usd_per_hour = kAssumedUsd,
+             .network_bandwidth = kAssumedNetwork,
+             .gpus_per_server = 1};
   const cuda::DeviceFacts facts = cuda::look_at_device();
   if (cuda::why_unusable(facts).empty()) {
     const cuda::GpuLimits limits = cuda::measure_gpu_limits();
@@ -69,9 +71,15 @@ Hardware find_this_or_hardware(const std::string& name) {
     h.bf16_flops = limits.flops_per_second;
     h.memory_bytes = static_cast<double>(available_memory_bytes());
   }
+  return h;
+}
+
+Hardware find_this_or_hardware(const std::string& name) {
+  if (name != "this") return find_hardware(name);
+  Hardware h = measure_this_machine();
   std::fputs(
       format("tandem: of {} memory and arithmetic are measured; its price is taken as {} USD/h, its network as {} "
-             "Gb/s: write a hardware file for others\n",
+             "Gb/s: tandem bench machine writes a file with others\n",
              h.name, kAssumedUsd, kAssumedNetwork * 8e-9)
           .c_str(),
       stderr);

@@ -25,9 +25,12 @@ struct TokenRange {
 };
 TokenRange parse_token_range(const std::string& text, const std::string& flag);
 
+// The machine at hand: its GPU where there is a usable one, else its cores. Price and network, which cannot be measured,
+// are assumed: 1 USD/h and 25 Gb/s.
+Hardware measure_this_machine();
+
 std::vector<ModelShape> find_shapes(const std::vector<std::string>& names);
-// As find_hardware; and "this", the machine at hand: its GPU where there is a usable one, else its cores. What cannot
-// be measured, price and network, is assumed and said on standard error.
+// As find_hardware; and "this", the machine at hand as measured, of which is said on standard error what was assumed.
 Hardware find_this_or_hardware(const std::string& name);
 std::vector<Hardware> find_all_hardware(const std::vector<std::string>& names);
 

@@ -3,6 +3,8 @@
 
 #include "plan/hardware.h"
 
+#include "base/format.h"
+#include "base/json.h"
 #include "base/settings_table.h"
 #include "base/toml.h"
 #include "plan/builtin.h"
@@ -26,6 +28,19 @@ Hardware parse_hardware(std::string_view toml, const std::string& what) {
   h.gpus_per_server = static_cast<std::int32_t>(table.integer_or("gpus_per_server", 8, 1, 1024));
   table.finish();
   return h;
+}
+
+std::string write_hardware(const Hardware& h) {
+  const auto quoted = [](const std::string& text) {
+    return Json(text).dump();
+  };  // TOML's basic strings escape as JSON's
+  std::string file = format("name = {}\nsource = {}\nusd_per_hour = {:.17g}\nbf16_flops = {:.17g}\n", quoted(h.name),
+                            quoted(h.source), h.usd_per_hour, h.bf16_flops);
+  if (h.fp8_flops > 0) file += format("fp8_flops = {:.17g}\n", h.fp8_flops);
+  return file + format(
+                    "memory_bandwidth = {:.17g}\nmemory_bytes = {:.17g}\nnetwork_bandwidth = {:.17g}\n"
+                    "gpus_per_server = {}\n",
+                    h.memory_bandwidth, h.memory_bytes, h.network_bandwidth, h.gpus_per_server);
 }
 
 Hardware find_hardware(const std::string& name_or_path) {

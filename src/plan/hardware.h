@@ -36,6 +36,9 @@ struct Hardware {
 // what names the source in messages. Throws Error{kInvalidData}.
 Hardware parse_hardware(std::string_view toml, const std::string& what);
 
+// A file that parse_hardware reads as this hardware.
+std::string write_hardware(const Hardware& hardware);
+
 // A name of a file that the program brings, or a path to one that ends in .toml. Throws Error{kInvalidArgument} listing
 // the names, {kNotFound, kInvalidData} for a file.
 Hardware find_hardware(const std::string& name_or_path);

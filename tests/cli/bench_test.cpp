@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <sstream>
 
 #include "base/json.h"
@@ -70,6 +71,19 @@ TEST(Bench, KernelsSayWhatTheGpuCanDoOrWhatIsMissing) {
     EXPECT_THAT(result.err, testing::ContainsRegex("CUDA|GPU"));
     EXPECT_EQ(result.out, "");
   }
+}
+
+TEST(Bench, MachineWritesAFileThatPlansTake) {
+  const ProgramResult toml =
+      run_program({"bench", "machine", "--toml", "--usd-per-hour", "2.5", "--network-gbps", "400"});
+  EXPECT_EQ(toml.status, 0) << toml.err;
+  const std::string path = testing::TempDir() + "tandem_bench_machine_test.toml";
+  std::ofstream(path) << toml.out;
+  EXPECT_THAT(toml.out, HasSubstr("usd_per_hour = 2.5\n"));
+  EXPECT_THAT(toml.out, HasSubstr("network_bandwidth = 50000000000\n"));
+  const ProgramResult plan = run_program({"plan", "cost", "--model", "step3", "--hardware", path, "--format", "json"});
+  EXPECT_EQ(plan.status, 0) << plan.err;
+  EXPECT_EQ(run_program({"bench", "machine", "--toml", "--json"}).status, 2);
 }
 
 TEST(Bench, AutoIsALayoutEverywhere) {

@@ -93,5 +93,24 @@ TEST(FindPlanFile, SaysWhatThereIs) {
             folder.path() + "/big.toml: more than 1048576 bytes");
 }
 
+TEST(Hardware, WhatIsWrittenIsReadAgain) {
+  Hardware h = find_hardware("H200");
+  h.name = "a \"GPU\"";
+  h.usd_per_hour = 0.1;
+  for (const double fp8 : {h.fp8_flops, 0.0}) {
+    h.fp8_flops = fp8;
+    const Hardware read = parse_hardware(write_hardware(h), "written");
+    EXPECT_EQ(read.name, h.name);
+    EXPECT_EQ(read.source, h.source);
+    EXPECT_EQ(read.usd_per_hour, h.usd_per_hour);
+    EXPECT_EQ(read.bf16_flops, h.bf16_flops);
+    EXPECT_EQ(read.fp8_flops, h.fp8_flops);
+    EXPECT_EQ(read.memory_bandwidth, h.memory_bandwidth);
+    EXPECT_EQ(read.memory_bytes, h.memory_bytes);
+    EXPECT_EQ(read.network_bandwidth, h.network_bandwidth);
+    EXPECT_EQ(read.gpus_per_server, h.gpus_per_server);
+  }
+}
+
 }  // namespace
 }  // namespace tandem
