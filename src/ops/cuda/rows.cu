@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Operators that treat each row by itself, products aside. A block has a row; all are bound by memory.
+// Operators that treat each row by itself, products aside. All are bound by memory, or by latency where rows are few: a
+// thread has one element, where elements need nothing of each other, and wide norms have many threads.
 #include <cuda_fp8.h>
 
 #include "base/scalar.h"
@@ -36,50 +37,55 @@ __global__ void embed_rows(Rows<float> out, const WeightImage* table, const std:
   }
 }
 
+// Element of a row that this thread has.
+__device__ std::int32_t my_element() {
+  return static_cast<std::int32_t>(blockIdx.y * kThreads + threadIdx.x);
+}
+
 // A block has a stretch of a row. residual += x first, where there is one.
-template <bool kAdd>
-__global__ void rms_norm(Rows<float> out, Rows<float> residual, Rows<float> x, const float* weight, std::int32_t width,
-                         float eps) {
-  __shared__ float shared[kThreads / 32];
+template <bool kAdd, int kNormThreads>
+__global__ void __launch_bounds__(kNormThreads)
+    rms_norm(Rows<float> out, Rows<float> residual, Rows<float> x, const float* weight, std::int32_t width, float eps) {
+  __shared__ float shared[kNormThreads / 32];
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.y) * width;
   const float* added = x[blockIdx.x] + begin;
   float* source = (kAdd ? residual : x)[blockIdx.x] + begin;
   float squares = 0;
-  for (std::int32_t c = static_cast<std::int32_t>(threadIdx.x); c < width; c += kThreads) {
+  for (std::int32_t c = static_cast<std::int32_t>(threadIdx.x); c < width; c += kNormThreads) {
     float value = source[c];
     if (kAdd) source[c] = value = value + added[c];
     squares += value * value;
   }
-  squares = block_sum<kThreads>(squares, shared);
+  squares = block_sum<kNormThreads>(squares, shared);
   const float scale = 1.0f / sqrtf(squares / static_cast<float>(width) + eps);
   float* to = out[blockIdx.x] + begin;
-  for (std::int32_t c = static_cast<std::int32_t>(threadIdx.x); c < width; c += kThreads)
+  for (std::int32_t c = static_cast<std::int32_t>(threadIdx.x); c < width; c += kNormThreads)
     to[c] = source[c] * scale * weight[c];
 }
 
-// A block has a row, a warp a group of its columns at a time.
+// A warp has a group of a row's columns.
 __global__ void quantise_rows(Rows<std::uint8_t> codes, Rows<float> scales, Rows<float> x, std::int32_t columns) {
   constexpr std::int32_t kGroup = static_cast<std::int32_t>(kF8Group);
   const auto lane = static_cast<std::int32_t>(threadIdx.x % 32);
   const float* from = x[blockIdx.x];
-  for (auto group = static_cast<std::int32_t>(threadIdx.x / 32); group * kGroup < columns; group += kThreads / 32) {
-    const std::int32_t end = min((group + 1) * kGroup, columns);
-    float largest = 1e-10f;
-    for (std::int32_t c = group * kGroup + lane; c < end; c += 32) largest = fmaxf(largest, fabsf(from[c]));
-    for (int step = 16; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
-    const float scale = largest / kF8E4M3Max;
-    if (lane == 0) scales[blockIdx.x][group] = scale;
-    for (std::int32_t c = group * kGroup + lane; c < end; c += 32)
-      codes[blockIdx.x][c] = __nv_cvt_float_to_fp8(from[c] / scale, __NV_SATFINITE, __NV_E4M3);
-  }
+  const auto group = static_cast<std::int32_t>(blockIdx.y * (kThreads / 32) + threadIdx.x / 32);
+  if (group * kGroup >= columns) return;
+  const std::int32_t end = min((group + 1) * kGroup, columns);
+  float largest = 1e-10f;
+  for (std::int32_t c = group * kGroup + lane; c < end; c += 32) largest = fmaxf(largest, fabsf(from[c]));
+  largest = warp_max(largest);
+  const float scale = largest / kF8E4M3Max;
+  if (lane == 0) scales[blockIdx.x][group] = scale;
+  for (std::int32_t c = group * kGroup + lane; c < end; c += 32)
+    codes[blockIdx.x][c] = __nv_cvt_float_to_fp8(from[c] / scale, __NV_SATFINITE, __NV_E4M3);
 }
 
 __global__ void widen_rows(Rows<float> out, Rows<std::uint8_t> codes, Rows<float> scales, std::int32_t columns) {
-  for (auto c = static_cast<std::int32_t>(threadIdx.x); c < columns; c += kThreads) {
-    __nv_fp8_e4m3 code;
-    code.__x = codes[blockIdx.x][c];
-    out[blockIdx.x][c] = static_cast<float>(code) * scales[blockIdx.x][c / static_cast<std::int32_t>(kF8Group)];
-  }
+  const std::int32_t c = my_element();
+  if (c >= columns) return;
+  __nv_fp8_e4m3 code;
+  code.__x = codes[blockIdx.x][c];
+  out[blockIdx.x][c] = static_cast<float>(code) * scales[blockIdx.x][c / static_cast<std::int32_t>(kF8Group)];
 }
 
 struct Rotation {
@@ -92,42 +98,59 @@ struct Rotation {
 };
 
 __global__ void rope(Rotation r) {
+  const std::int32_t i = my_element();
+  if (i >= r.pairs * r.heads) return;
   const auto position = static_cast<float>(r.positions[blockIdx.x]);
-  for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i < r.pairs * r.heads; i += kThreads) {
-    const std::int32_t m = i % r.pairs;
-    float* head = r.x[blockIdx.x] + i / r.pairs * r.head_dim + r.first;
-    float& first = head[r.interleaved ? 2 * m : m];
-    float& second = head[r.interleaved ? 2 * m + 1 : m + r.pairs];
-    float sine, cosine;
-    sincosf(position * r.inv_freq[m], &sine, &cosine);
-    sine *= r.scale;
-    cosine *= r.scale;
-    const float a = first, b = second;
-    first = a * cosine - b * sine;
-    second = b * cosine + a * sine;
-  }
+  const std::int32_t m = i % r.pairs;
+  float* head = r.x[blockIdx.x] + i / r.pairs * r.head_dim + r.first;
+  float& first = head[r.interleaved ? 2 * m : m];
+  float& second = head[r.interleaved ? 2 * m + 1 : m + r.pairs];
+  float sine, cosine;
+  sincosf(position * r.inv_freq[m], &sine, &cosine);
+  sine *= r.scale;
+  cosine *= r.scale;
+  const float a = first, b = second;
+  first = a * cosine - b * sine;
+  second = b * cosine + a * sine;
 }
 
 __global__ void swiglu(Rows<float> out, Rows<float> gate_up, std::int32_t width, float limit) {
+  const std::int32_t c = my_element();
+  if (c >= width) return;
   const float* gate = gate_up[blockIdx.x];
-  for (std::int32_t c = static_cast<std::int32_t>(threadIdx.x); c < width; c += kThreads) {
-    float activated = gate[c] / (1.0f + expf(-gate[c])), up = gate[width + c];
-    if (limit > 0) {
-      if (activated > limit) activated = limit;  // NaN stays NaN
-      if (up > limit) up = limit;
-      if (up < -limit) up = -limit;
-    }
-    out[blockIdx.x][c] = activated * up;
+  float activated = gate[c] / (1.0f + expf(-gate[c])), up = gate[width + c];
+  if (limit > 0) {
+    if (activated > limit) activated = limit;  // NaN stays NaN
+    if (up > limit) up = limit;
+    if (up < -limit) up = -limit;
   }
+  out[blockIdx.x][c] = activated * up;
 }
 
 __global__ void gate_heads(Rows<float> x, Rows<float> gates, std::int32_t columns, std::int32_t head_dim) {
-  for (std::int32_t c = static_cast<std::int32_t>(threadIdx.x); c < columns; c += kThreads)
-    x[blockIdx.x][c] *= 1.0f / (1.0f + expf(-gates[blockIdx.x][c / head_dim]));
+  const std::int32_t c = my_element();
+  if (c < columns) x[blockIdx.x][c] *= 1.0f / (1.0f + expf(-gates[blockIdx.x][c / head_dim]));
 }
 
 unsigned blocks(std::int64_t rows) {
   return static_cast<unsigned>(rows);
+}
+
+// For a thread for each of so many elements of every row.
+dim3 elements(std::int64_t rows, std::int64_t count) {
+  return dim3(blocks(rows), static_cast<unsigned>(divide_up<std::int64_t>(count, kThreads)));
+}
+
+// The width alone decides how many threads share a norm, and so the order of its sum.
+template <bool kAdd>
+void launch_norm(cudaStream_t stream, const Tensor& out, const Rows<float>& residual, const Tensor& x,
+                 const Tensor& weight, float eps) {
+  const auto width = static_cast<std::int32_t>(weight.shape[0]);
+  const dim3 grid(blocks(x.rows()), static_cast<unsigned>(x.shape[1] / width));
+  if (width < 1024)
+    rms_norm<kAdd, 256><<<grid, 256, 0, stream>>>(rows_of(out), residual, rows_of(x), weight.f32(), width, eps);
+  else
+    rms_norm<kAdd, 1024><<<grid, 1024, 0, stream>>>(rows_of(out), residual, rows_of(x), weight.f32(), width, eps);
 }
 
 }  // namespace
@@ -141,56 +164,52 @@ void run(Machine& machine, const EmbedRows& op) {
 
 void run(Machine& machine, const RmsNorm& op) {
   if (op.x.rows() == 0) return;
-  const std::int64_t width = op.weight.shape[0];
-  const dim3 grid(blocks(op.x.rows()), static_cast<unsigned>(op.x.shape[1] / width));
-  rms_norm<false><<<grid, kThreads, 0, machine.stream>>>(rows_of(op.out), {}, rows_of(op.x), op.weight.f32(),
-                                                         static_cast<std::int32_t>(width), op.eps);
+  launch_norm<false>(machine.stream, op.out, {}, op.x, op.weight, op.eps);
   need(cudaGetLastError(), "starting rms_norm");
 }
 
 void run(Machine& machine, const AddRmsNorm& op) {
   if (op.x.rows() == 0) return;
-  rms_norm<true><<<blocks(op.x.rows()), kThreads, 0, machine.stream>>>(
-      rows_of(op.out), rows_of(op.residual), rows_of(op.x), op.weight.f32(), static_cast<std::int32_t>(op.x.shape[1]),
-      op.eps);
+  launch_norm<true>(machine.stream, op.out, rows_of(op.residual), op.x, op.weight, op.eps);
   need(cudaGetLastError(), "starting add_rms_norm");
 }
 
 void run(Machine& machine, const Rope& op) {
   if (op.x.rows() == 0) return;
-  rope<<<blocks(op.x.rows()), kThreads, 0, machine.stream>>>(
-      {rows_of(op.x), op.positions.as<const std::int32_t>(), op.inv_freq.f32(),
-       static_cast<std::int32_t>(op.inv_freq.shape[0]), static_cast<std::int32_t>(op.x.shape[1] / op.head_dim),
-       op.head_dim, op.first, op.interleaved, op.scale});
+  const std::int64_t pairs = op.inv_freq.shape[0], heads = op.x.shape[1] / op.head_dim;
+  if (pairs * heads == 0) return;
+  rope<<<elements(op.x.rows(), pairs * heads), kThreads, 0, machine.stream>>>(
+      {rows_of(op.x), op.positions.as<const std::int32_t>(), op.inv_freq.f32(), static_cast<std::int32_t>(pairs),
+       static_cast<std::int32_t>(heads), op.head_dim, op.first, op.interleaved, op.scale});
   need(cudaGetLastError(), "starting rope");
 }
 
 void run(Machine& machine, const SwiGlu& op) {
-  if (op.out.rows() == 0) return;
-  swiglu<<<blocks(op.out.rows()), kThreads, 0, machine.stream>>>(rows_of(op.out), rows_of(op.gate_up),
-                                                                 static_cast<std::int32_t>(op.out.shape[1]), op.limit);
+  if (op.out.rows() == 0 || op.out.shape[1] == 0) return;  // a share of a width may be empty
+  swiglu<<<elements(op.out.rows(), op.out.shape[1]), kThreads, 0, machine.stream>>>(
+      rows_of(op.out), rows_of(op.gate_up), static_cast<std::int32_t>(op.out.shape[1]), op.limit);
   need(cudaGetLastError(), "starting swiglu");
 }
 
 void run(Machine& machine, const GateHeads& op) {
   if (op.x.rows() == 0) return;
   const auto columns = static_cast<std::int32_t>(op.x.shape[1]);
-  gate_heads<<<blocks(op.x.rows()), kThreads, 0, machine.stream>>>(
+  gate_heads<<<elements(op.x.rows(), columns), kThreads, 0, machine.stream>>>(
       rows_of(op.x), rows_of(op.gates), columns, columns / static_cast<std::int32_t>(op.gates.shape[1]));
   need(cudaGetLastError(), "starting gate_heads");
 }
 
 void run(Machine& machine, const QuantiseRows& op) {
-  if (op.x.rows() == 0) return;
-  quantise_rows<<<blocks(op.x.rows()), kThreads, 0, machine.stream>>>(
+  if (op.x.shape.elements() == 0) return;
+  quantise_rows<<<elements(op.x.rows(), f8_groups(op.x.shape[1]) * 32), kThreads, 0, machine.stream>>>(
       {op.codes.as<std::uint8_t>(), op.codes.row_stride}, rows_of(op.scales), rows_of(op.x),
       static_cast<std::int32_t>(op.x.shape[1]));
   need(cudaGetLastError(), "starting quantise_rows");
 }
 
 void run(Machine& machine, const WidenRows& op) {
-  if (op.out.rows() == 0) return;
-  widen_rows<<<blocks(op.out.rows()), kThreads, 0, machine.stream>>>(
+  if (op.out.shape.elements() == 0) return;
+  widen_rows<<<elements(op.out.rows(), op.out.shape[1]), kThreads, 0, machine.stream>>>(
       rows_of(op.out), {op.codes.as<std::uint8_t>(), op.codes.row_stride}, rows_of(op.scales),
       static_cast<std::int32_t>(op.out.shape[1]));
   need(cudaGetLastError(), "starting widen_rows");
