@@ -10,9 +10,8 @@
 // any other way is cut off. A send counts as sent when the receiver says that it is in its buffer, so a sender never
 // has more than sends_max messages with a peer, and what waits there without a receive is bounded by that.
 //
-//   set-up     every rank makes an endpoint, hands hello_for(peer) to each peer over a connection that knows its other
-//   end,
-//              connects with what it got, and waits until it is ready
+//   set-up     every rank makes an endpoint, hands hello_for(peer) to each peer over a connection that knows who is at
+//              its other end, connects with what it got, and waits until it is ready
 //   in a step  no lock and no allocation here, except the message of a refusal; a message that comes before its receive
 //              is kept in memory that grows once. UCX itself takes requests from pools.
 //   waiting    poll spins, then sleeps on UCX's event descriptor and on wake()
