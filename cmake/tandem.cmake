@@ -36,6 +36,7 @@ if(TANDEM_SANITIZE)
   endif()
 endif()
 # Half of a test's compile time is optimising what runs once.
+# With less, what is tested were slow too: of an inline function that stands in both, the linker takes the test's.
 set(TANDEM_TEST_OPTIMISATION -O1 CACHE STRING "optimisation of the tests themselves, not of what they test, in a release build")
 find_program(tandem_mold mold)
 find_program(tandem_lld ld.lld)
