@@ -45,8 +45,10 @@ LayerLoad load_of(const LayerOperators& operators, const LayerRun& run, const De
   load.projection_bytes =
       weight_bytes(load.projection_flops - output_flops * (1 - 1.0 / settings.output_parallel), weights);
   load.shared_bytes = weight_bytes(load.shared_flops, weights);
-  if (load.experts > 0)
+  if (load.experts > 0) {
     load.routed_bytes = weight_bytes(load.routed_flops, weights) / load.experts_per_token * load.experts;
+    load.log_unchosen = std::log1p(-static_cast<double>(load.experts_per_token) / load.experts);
+  }
   return load;
 }
 
@@ -113,7 +115,7 @@ double DecodeModel::ffn_seconds(const Candidate& c, const LayerLoad& kind, doubl
     const double uneven = std::ceil(kind.experts / groups) * groups / kind.experts;
     const double choice = static_cast<double>(kind.experts_per_token) / kind.experts;
     // Beyond 40 choices of an expert the rest is below a double's last bit.
-    const double hit = choice >= 1 || rows * choice > 40 ? 1 : 1 - std::exp(rows * std::log1p(-choice));
+    const double hit = choice >= 1 || rows * choice > 40 ? 1 : 1 - std::exp(rows * kind.log_unchosen);
     bytes += kind.routed_bytes * hit * uneven / gpus;
     flops += rows * kind.routed_flops * uneven / gpus;
   }

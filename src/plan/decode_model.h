@@ -70,6 +70,7 @@ struct LayerLoad {
   double shared_flops = 0, shared_bytes = 0;          // of what every token uses
   double routed_flops = 0, routed_bytes = 0;          // of all experts
   std::int32_t experts = 0, experts_per_token = 0;
+  double log_unchosen = 0;  // log of the chance that a token does not choose a given expert
 };
 
 class DecodeModel {

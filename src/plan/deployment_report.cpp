@@ -127,7 +127,7 @@ std::string layout_text(const Candidate& c) {
 DeploymentAnswer answer_deployment(const DecodeModel& model, const DeploymentGoal& goal) {
   DeploymentAnswer answer{.goal = goal, .result = search_deployment(model, goal), .pareto = {}, .contexts = {}};
   if (!answer.result.best) return answer;
-  answer.pareto = pareto(model, goal);
+  answer.pareto = pareto(model, goal, answer.result);
   DeploymentGoal same_ffn = goal;
   const Candidate& c = answer.result.best->candidate;
   same_ffn.limits.ffn_servers_min = same_ffn.limits.ffn_servers_max = c.ffn_servers;

@@ -184,12 +184,12 @@ SearchResult search_deployment(const DecodeModel& model, const DeploymentGoal& g
   return result;
 }
 
-std::vector<DeploymentPlan> pareto(const DecodeModel& model, const DeploymentGoal& goal) {
+std::vector<DeploymentPlan> pareto(const DecodeModel& model, const DeploymentGoal& goal, const SearchResult& found) {
   std::vector<DeploymentPlan> plans;
   for (const double factor : {0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0}) {
     DeploymentGoal other = goal;
     other.tpot = std::clamp(goal.tpot * factor, 1e-5, 3600.0);
-    const SearchResult result = search_deployment(model, other);
+    const SearchResult result = other.tpot == goal.tpot ? found : search_deployment(model, other);
     if (!result.best) continue;
     const auto price = [&](const DeploymentPlan& p) {
       return goal.tokens_per_second > 0 ? p.usd_per_hour : p.usd_per_million;

@@ -59,6 +59,7 @@ std::optional<DeploymentPlan> plan_candidate(const DecodeModel& model, const Dep
 DeploymentPlan plan_at(const DecodeModel& model, const Candidate& c, std::int64_t rows);
 
 // Plans for looser and tighter times per token, none of which is both slower and dearer than another; fastest first.
-std::vector<DeploymentPlan> pareto(const DecodeModel& model, const DeploymentGoal& goal);
+// found: what search_deployment found for the goal itself.
+std::vector<DeploymentPlan> pareto(const DecodeModel& model, const DeploymentGoal& goal, const SearchResult& found);
 
 }  // namespace tandem

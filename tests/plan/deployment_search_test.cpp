@@ -198,7 +198,8 @@ TEST(SearchDeployment, GoalsThatMakeNoSenseAreRefused) {
 
 TEST(Pareto, IsFasterOrCheaperLineByLine) {
   const Question q = usual();
-  const std::vector<DeploymentPlan> plans = pareto(DecodeModel(find_shape(q.model), q.settings), q.goal);
+  const DecodeModel model(find_shape(q.model), q.settings);
+  const std::vector<DeploymentPlan> plans = pareto(model, q.goal, search_deployment(model, q.goal));
   ASSERT_GE(plans.size(), 3u);
   for (std::size_t i = 1; i < plans.size(); ++i) {
     EXPECT_GT(plans[i].tpot, plans[i - 1].tpot);
