@@ -25,8 +25,8 @@ struct TokenRange {
 };
 TokenRange parse_token_range(const std::string& text, const std::string& flag);
 
-// The machine at hand: its GPU where there is a usable one, else its cores. Price and network, which cannot be measured,
-// are assumed: 1 USD/h and 25 Gb/s.
+// The machine at hand: its GPU where there is a usable one, else its cores. Price and network, which cannot be
+// measured, are assumed: 1 USD/h and 25 Gb/s.
 Hardware measure_this_machine();
 
 std::vector<ModelShape> find_shapes(const std::vector<std::string>& names);
