@@ -37,17 +37,11 @@ std::int64_t parse_tokens(const std::string& text, const std::string& flag) {
   return value * unit;
 }
 
-// Of an even spread over whole numbers, near enough: that of the line between its ends.
-double TokenRange::mean_square() const {
-  const auto a = static_cast<double>(low), b = static_cast<double>(high);
-  return (a * a + a * b + b * b) / 3;
-}
-
 TokenRange parse_token_range(const std::string& text, const std::string& flag) {
   const std::size_t colon = text.find(':');
   const TokenRange range{parse_tokens(text.substr(0, colon), flag),
                          parse_tokens(colon == std::string::npos ? text : text.substr(colon + 1), flag)};
-  if (range.high < range.low) throw Error(ErrorCode::kInvalidArgument, format("{}: '{}' runs downwards", flag, text));
+  if (range.max < range.min) throw Error(ErrorCode::kInvalidArgument, format("{}: '{}' runs downwards", flag, text));
   return range;
 }
 
@@ -76,14 +70,17 @@ Hardware measure_this_machine() {
 
 Hardware find_this_or_hardware(const std::string& name) {
   if (name != "this") return find_hardware(name);
-  Hardware h = measure_this_machine();
-  std::fputs(
-      format("tandem: of {} memory and arithmetic are measured; its price is taken as {} USD/h, its network as {} "
-             "Gb/s: tandem bench machine writes a file with others\n",
-             h.name, kAssumedUsd, kAssumedNetwork * 8e-9)
-          .c_str(),
-      stderr);
-  return h;
+  static const Hardware kMeasured = [] {  // once, for whatever asks
+    const Hardware h = measure_this_machine();
+    std::fputs(
+        format("tandem: of {} memory and arithmetic are measured; its price is taken as {} USD/h, its network as {} "
+               "Gb/s: tandem bench machine writes a file with others\n",
+               h.name, kAssumedUsd, kAssumedNetwork * 8e-9)
+            .c_str(),
+        stderr);
+    return h;
+  }();
+  return kMeasured;
 }
 
 std::vector<ModelShape> find_shapes(const std::vector<std::string>& names) {

@@ -10,19 +10,14 @@
 
 #include "plan/hardware.h"
 #include "plan/shape.h"
+#include "traffic/workload.h"
 
 namespace tandem {
 
 // "8192", "8K", "1M": K is 1024 tokens. Throws Error{kInvalidArgument} for anything else, and outside 1 … 2^30.
 std::int64_t parse_tokens(const std::string& text, const std::string& flag);
 
-// "512", or evenly spread "64:1024".
-struct TokenRange {
-  std::int64_t low = 0, high = 0;
-
-  double mean() const { return (static_cast<double>(low) + static_cast<double>(high)) / 2; }
-  double mean_square() const;
-};
+// "512", or evenly spread "64:1024", each as parse_tokens takes it.
 TokenRange parse_token_range(const std::string& text, const std::string& flag);
 
 // The machine at hand: its GPU where there is a usable one, else its cores. Price and network, which cannot be

@@ -14,6 +14,13 @@ namespace tandem {
 
 struct TokenRange {
   std::int64_t min = 0, max = 0;  // each length between is as likely
+
+  // Of an even spread over whole numbers, near enough: those of the line between its ends.
+  double mean() const { return (static_cast<double>(min) + static_cast<double>(max)) / 2; }
+  double mean_square() const {
+    const auto a = static_cast<double>(min), b = static_cast<double>(max);
+    return (a * a + a * b + b * b) / 3;
+  }
 };
 // "128" or "64:512". Throws Error.
 TokenRange parse_token_range(const std::string& text);
