@@ -45,12 +45,20 @@ Tensor rounded(const Workspace& w, const Tensor& x) {
   return out;
 }
 
+// out = x · weightᵀ where x is rounded already; to do it again changes nothing.
+void multiply_rounded(const Workspace& w, const Tensor& out, const Tensor& x, const Weight& weight,
+                      const KSlices& slices) {
+  if (multiplies_in_fp8(w, weight))
+    w.backend.run(Fp8MatMul{out, x, &weight, slices});
+  else
+    w.backend.run(MatMul{out, x, &weight, slices});
+}
+
 }  // namespace
 
 void run_linear(const Workspace& w, const Tensor& out, const Tensor& x, const Weight& weight, const KSlices& slices) {
-  if (multiplies_in_fp8(w, weight)) return w.backend.run(Fp8MatMul{out, x, &weight, slices});
   Arena::Scope scope(w.arena);
-  w.backend.run(MatMul{out, rounded(w, x), &weight, slices});
+  multiply_rounded(w, out, multiplies_in_fp8(w, weight) ? x : rounded(w, x), weight, slices);
 }
 
 std::size_t linear_scratch(std::int64_t rows, std::int64_t columns) {
@@ -102,11 +110,7 @@ GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& na
 void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out, float limit) {
   Arena::Scope scope(w.arena);
   const Tensor gate_up = w.arena.f32(x.rows(), 2 * ffn.width), activated = w.arena.f32(x.rows(), ffn.width);
-  const KSlices whole = KSlices::whole(x.shape[1]);
-  if (multiplies_in_fp8(w, *ffn.gate_up))  // which rounds what is rounded already
-    w.backend.run(Fp8MatMul{gate_up, x, ffn.gate_up.get(), whole});
-  else
-    w.backend.run(MatMul{gate_up, x, ffn.gate_up.get(), whole});
+  multiply_rounded(w, gate_up, x, *ffn.gate_up, KSlices::whole(x.shape[1]));
   w.backend.run(SwiGlu{activated, gate_up, limit});
   run_linear(w, out, activated, *ffn.down, ffn.slices);
 }

@@ -108,7 +108,10 @@ class ComparingBackend final : public ForwardingBackend {
   // The rows from first on, or all of a vector; nothing where there are no data.
   HostRows fetch(const Tensor& tensor, std::int64_t first);
   HostRows fetch_all(const Tensor& tensor) { return fetch(tensor, 0); }
-  void compare_product(const std::string& name, const Weight* weight, const Tensor& x, const Tensor& out,
+  template <class Product>
+  void compare_whole(const std::string& name, double limit, const Product& op);
+  template <class Product = MatMul>
+  void compare_product(const std::string& name, double limit, const Weight* weight, const Tensor& x, const Tensor& out,
                        std::int64_t out_column, const KSlices& slices);
   std::unique_ptr<KvCache> copy_blocks(const KvCache& cache, const Tensor& table);
   std::string product_name(const Weight& weight) const;
@@ -175,21 +178,32 @@ std::string ComparingBackend::product_name(const Weight& weight) const {
   return weight.n() == comparison_.model().experts ? "router" : "projection";
 }
 
-void ComparingBackend::compare_product(const std::string& name, const Weight* weight, const Tensor& x,
+template <class Product>
+void ComparingBackend::compare_product(const std::string& name, double limit, const Weight* weight, const Tensor& x,
                                        const Tensor& out, std::int64_t out_column, const KSlices& slices) {
   const SampledWeight sample = comparison_.sample(weight);
   const HostRows measured = columns_of(out, sample.outputs, out_column);
   HostRows expected = host_rows(DType::kF32, x.rows(), std::ssize(sample.outputs));
-  reference_->run(MatMul{expected.view, x, sample.weight.get(), slices});
-  comparison_.add(name, kSumLimit, relative_difference(measured.view, expected.view));
+  reference_->run(Product{expected.view, x, sample.weight.get(), slices});
+  comparison_.add(name, limit, relative_difference(measured.view, expected.view));
 }
 
-void ComparingBackend::compare(const MatMul& op) {
+// MatMul, or Fp8MatMul.
+template <class Product>
+void ComparingBackend::compare_whole(const std::string& name, double limit, const Product& op) {
   const HostRows x = fetch(op.x, first_of(op.x));
   inner().run(op);
   if (op.weight->n() == 0 || op.weight->k() == 0) return;
   const HostRows out = fetch(op.out, first_of(op.out));
-  compare_product(product_name(*op.weight), op.weight, x.view, out.view, 0, op.slices);
+  compare_product<Product>(name, limit, op.weight, x.view, out.view, 0, op.slices);
+}
+
+void ComparingBackend::compare(const MatMul& op) {
+  compare_whole(product_name(*op.weight), kSumLimit, op);
+}
+
+void ComparingBackend::compare(const Fp8MatMul& op) {
+  compare_whole("projection in fp8", kFp8Limit, op);
 }
 
 void ComparingBackend::compare(const GroupedMatMul& op) {
@@ -201,21 +215,10 @@ void ComparingBackend::compare(const GroupedMatMul& op) {
   for (std::size_t e = 0; e < op.experts.size() && compared < kExpertsMax; ++e) {
     const std::int64_t count = std::min<std::int64_t>(at[e + 1] - at[e], kRowsMax);
     if (count == 0 || op.experts[e]->n() == 0 || op.experts[e]->k() == 0) continue;
-    compare_product("experts", op.experts[e], x.view.slice_rows(at[e], count), out.view.slice_rows(at[e], count), 0,
-                    op.slices);
+    compare_product("experts", kSumLimit, op.experts[e], x.view.slice_rows(at[e], count),
+                    out.view.slice_rows(at[e], count), 0, op.slices);
     ++compared;
   }
-}
-
-void ComparingBackend::compare(const Fp8MatMul& op) {
-  const HostRows x = fetch(op.x, first_of(op.x));
-  inner().run(op);
-  const HostRows out = fetch(op.out, first_of(op.out));
-  const SampledWeight sample = comparison_.sample(op.weight);
-  const HostRows measured = columns_of(out.view, sample.outputs);
-  HostRows expected = host_rows(DType::kF32, x.view.rows(), std::ssize(sample.outputs));
-  reference_->run(Fp8MatMul{expected.view, x.view, sample.weight.get(), op.slices});
-  comparison_.add("projection in fp8", kFp8Limit, relative_difference(measured.view, expected.view));
 }
 
 // The last slot whose expert is held, and some outputs of its expert.
@@ -271,8 +274,9 @@ void ComparingBackend::compare(const ProjectHeads& op) {
   const std::int64_t in_columns = op.x.shape[1] / heads, out_columns = op.out.shape[1] / heads;
   for (std::size_t h = 0; h < std::min(op.weights.size(), kHeadsMax); ++h) {
     const auto head = static_cast<std::int64_t>(h);
-    compare_product("projection by heads", op.weights[h], x.view.slice_columns(head * in_columns, op.weights[h]->k()),
-                    out.view, head * out_columns, KSlices::whole(op.weights[h]->k()));
+    compare_product("projection by heads", kSumLimit, op.weights[h],
+                    x.view.slice_columns(head * in_columns, op.weights[h]->k()), out.view, head * out_columns,
+                    KSlices::whole(op.weights[h]->k()));
   }
 }
 

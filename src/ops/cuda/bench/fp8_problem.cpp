@@ -215,8 +215,7 @@ double Fp8Problem::relative_error(int step) const {
 }
 
 Fp8GemmPlan Fp8Problem::plan() const {
-  return plan_fp8_gemm(static_cast<std::int32_t>(options_.counts.size()), options_.rows_max, options_.n, options_.k,
-                       options_.swiglu);
+  return plan_of(op());
 }
 
 double Fp8Problem::bytes() const {
