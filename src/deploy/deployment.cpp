@@ -4,10 +4,10 @@
 #include "deploy/deployment.h"
 
 #include <algorithm>
-#include <fstream>
 
 #include "base/error.h"
 #include "base/format.h"
+#include "base/read_file.h"
 #include "base/settings_table.h"
 #include "base/toml.h"
 
@@ -15,7 +15,7 @@ namespace tandem {
 
 namespace {
 
-constexpr std::int64_t kFileBytesMax = 4 << 20;
+constexpr std::size_t kFileBytesMax = 4 << 20;
 constexpr std::int64_t kTokensMax = std::int64_t{1} << 40;
 constexpr std::size_t kTextMax = 1024;  // of a name, a host or a path
 constexpr std::size_t kDevicesMax = 64;
@@ -150,7 +150,7 @@ WorkerShare share_of(const Deployment& d, const WorkerPlace& ffn, std::int32_t e
 }
 
 Deployment parse_deployment(std::string_view toml, const std::string& what) {
-  const Json json = parse_toml(toml, what, {.bytes_max = static_cast<std::size_t>(kFileBytesMax)});
+  const Json json = parse_toml(toml, what, {.bytes_max = kFileBytesMax});
   SettingsTable file(json, what);
   file.integer("version", 1, 1);
   Deployment d{.name = text_of(file, "name"), .model = text_of(file, "model")};
@@ -173,13 +173,7 @@ Deployment parse_deployment(std::string_view toml, const std::string& what) {
 }
 
 Deployment read_deployment(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(ErrorCode::kNotFound, format("{}: cannot be opened", path));
-  std::string text(static_cast<std::size_t>(kFileBytesMax) + 1, '\0');
-  file.read(text.data(), kFileBytesMax + 1);
-  if (file.bad()) throw Error(ErrorCode::kNotFound, format("{}: cannot be read", path));
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  return parse_deployment(text, path);
+  return parse_deployment(read_file_start(path, kFileBytesMax), path);
 }
 
 }  // namespace tandem

@@ -41,6 +41,14 @@ class Checker {
  private:
   void add(std::string fault) { faults_.push_back(std::move(fault)); }
 
+  // The first worker that is not on this machine; null: all are.
+  const WorkerPlace* first_elsewhere() const {
+    for (const std::vector<WorkerPlace>* list : {&d_.attention, &d_.ffn})
+      for (const WorkerPlace& w : *list)
+        if (!is_loopback(w.host)) return &w;
+    return nullptr;
+  }
+
   void check_ranks() {
     if (d_.attention.empty()) add("there is no attention worker ([[attention]])");
     if (d_.primaries() == 0) add("there is no FFN worker ([[ffn]])");
@@ -109,13 +117,11 @@ class Checker {
     if (trusted && t.insecure) add("trust has insecure = true beside a secret_file or certificates");
     if (d_.link.encrypt && !trusted) add("link.encrypt needs trust.secret_file or certificates");
     if (trusted || t.insecure) return;
-    for (const std::vector<WorkerPlace>* list : {&d_.attention, &d_.ffn})
-      for (const WorkerPlace& w : *list)
-        if (!is_loopback(w.host))
-          return add(
-              format("rank {} is on {}, which is not this machine: trust needs secret_file or certificates, or "
-                     "insecure = true",
-                     w.rank, w.host));
+    if (const WorkerPlace* w = first_elsewhere())
+      add(
+          format("rank {} is on {}, which is not this machine: trust needs secret_file or certificates, or "
+                 "insecure = true",
+                 w->rank, w->host));
   }
 
   void check_engine() {
@@ -127,11 +133,8 @@ class Checker {
       add(format("engine.kv_dtype is fp8, which {} does not have", e.device));
     if (e.kv_tokens > 0 && e.context_tokens_max > e.kv_tokens)
       add(format("engine.context_tokens_max is {}, more than kv_tokens, {}", e.context_tokens_max, e.kv_tokens));
-    if (d_.link.transport == "inproc")
-      for (const std::vector<WorkerPlace>* list : {&d_.attention, &d_.ffn})
-        for (const WorkerPlace& w : *list)
-          if (!is_loopback(w.host))
-            return add(format("link.transport is inproc, and rank {} is on {}", w.rank, w.host));
+    if (const WorkerPlace* w = first_elsewhere(); w && d_.link.transport == "inproc")
+      add(format("link.transport is inproc, and rank {} is on {}", w->rank, w->host));
   }
 
   const Deployment& d_;

@@ -114,7 +114,7 @@ std::string cost_json(const CostTable& table) {
                            {"ffn_flops", e.work.ffn_flops},
                            {"attention_usd", e.cost.attention_usd},
                            {"ffn_usd", e.cost.ffn_usd}};
-    out += line.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
+    out += to_line(line) + "\n";
   }
   return out;
 }

@@ -58,18 +58,25 @@ void check_settings(const DecodeSettings& s) {
     throw Error(ErrorCode::kInvalidArgument,
                 format("output_parallel is {}, has to be between 1 and {}, the GPUs of a server", s.output_parallel,
                        s.attention.gpus_per_server));
-  const auto check = [](const char* what, double value) {
-    if (!(value >= 0.001 && value <= 1))
-      throw Error(ErrorCode::kInvalidArgument, format("{} is {}, has to be between 0.001 and 1", what, value));
-  };
-  check("efficiency of attention", s.efficiency.attention);
-  check("efficiency of projections", s.efficiency.projection);
-  check("efficiency of the FFN", s.efficiency.ffn);
-  check("efficiency of the network", s.efficiency.network);
-  check("fraction of memory", s.memory_fraction);
+  check_fraction("efficiency of attention", s.efficiency.attention);
+  check_fraction("efficiency of projections", s.efficiency.projection);
+  check_fraction("efficiency of the FFN", s.efficiency.ffn);
+  check_fraction("efficiency of the network", s.efficiency.network);
+  check_fraction("fraction of memory", s.memory_fraction);
 }
 
 }  // namespace
+
+void check_time_per_token(double seconds) {
+  if (!(seconds >= 1e-5 && seconds <= 3600))
+    throw Error(ErrorCode::kInvalidArgument,
+                format("time per token is {} ms, has to be between 0.01 ms and an hour", seconds * 1e3));
+}
+
+void check_fraction(const char* what, double value) {
+  if (!(value >= 0.001 && value <= 1))
+    throw Error(ErrorCode::kInvalidArgument, format("{} is {}, has to be between 0.001 and 1", what, value));
+}
 
 const char* name(Stage stage) {
   static constexpr const char* kNames[] = {"attention", "A to F", "FFN", "F to A", "round trip"};

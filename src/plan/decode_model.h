@@ -73,6 +73,10 @@ struct LayerLoad {
   double log_unchosen = 0;  // log of the chance that a token does not choose a given expert
 };
 
+// What goals and settings may be. Throw Error{kInvalidArgument}.
+void check_time_per_token(double seconds);            // 10 µs to an hour
+void check_fraction(const char* what, double value);  // 0.001 to 1
+
 class DecodeModel {
  public:
   // Throws Error{kInvalidArgument} for settings out of range.

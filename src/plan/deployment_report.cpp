@@ -208,7 +208,7 @@ std::string deployment_json(const DecodeModel& model, const DeploymentAnswer& an
     if (a.result.best) row["plan"] = plan_json(model, *a.result.best);
     out["contexts"].push_back(std::move(row));
   }
-  return out.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
+  return to_line(out) + "\n";
 }
 
 }  // namespace tandem

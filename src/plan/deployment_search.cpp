@@ -24,9 +24,7 @@ void check_range(const char* what, std::int64_t low, std::int64_t high, std::int
 }
 
 void check_goal(const DeploymentGoal& goal) {
-  if (!(goal.tpot >= 1e-5 && goal.tpot <= 3600))
-    throw Error(ErrorCode::kInvalidArgument,
-                format("time per token is {} ms, has to be between 0.01 ms and an hour", goal.tpot * 1e3));
+  check_time_per_token(goal.tpot);
   if (!(goal.tokens_per_second >= 0 && goal.tokens_per_second <= 1e12))
     throw Error(ErrorCode::kInvalidArgument,
                 format("load is {} tokens/s, has to be between 0 and 1e12", goal.tokens_per_second));

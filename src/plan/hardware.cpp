@@ -4,7 +4,6 @@
 #include "plan/hardware.h"
 
 #include "base/format.h"
-#include "base/json.h"
 #include "base/settings_table.h"
 #include "base/toml.h"
 #include "plan/builtin.h"
@@ -31,11 +30,8 @@ Hardware parse_hardware(std::string_view toml, const std::string& what) {
 }
 
 std::string write_hardware(const Hardware& h) {
-  const auto quoted = [](const std::string& text) {
-    return Json(text).dump();
-  };  // TOML's basic strings escape as JSON's
-  std::string file = format("name = {}\nsource = {}\nusd_per_hour = {:.17g}\nbf16_flops = {:.17g}\n", quoted(h.name),
-                            quoted(h.source), h.usd_per_hour, h.bf16_flops);
+  std::string file = format("name = {}\nsource = {}\nusd_per_hour = {:.17g}\nbf16_flops = {:.17g}\n",
+                            toml_quoted(h.name), toml_quoted(h.source), h.usd_per_hour, h.bf16_flops);
   if (h.fp8_flops > 0) file += format("fp8_flops = {:.17g}\n", h.fp8_flops);
   return file + format(
                     "memory_bandwidth = {:.17g}\nmemory_bytes = {:.17g}\nnetwork_bandwidth = {:.17g}\n"

@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <cctype>
-#include <fstream>
 
 #include "base/error.h"
 #include "base/format.h"
+#include "base/read_file.h"
 #include "base/settings_table.h"
 
 namespace tandem {
@@ -25,12 +25,7 @@ std::string lower(std::string text) {
 }  // namespace
 
 std::string read_plan_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(ErrorCode::kNotFound, format("{}: cannot be opened", path));
-  std::string text(kFileBytesMax + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) throw Error(ErrorCode::kNotFound, format("{}: cannot be read", path));
-  text.resize(static_cast<std::size_t>(file.gcount()));
+  std::string text = read_file_start(path, kFileBytesMax);
   if (text.size() > kFileBytesMax)
     throw Error(ErrorCode::kInvalidData, format("{}: more than {} bytes", path, kFileBytesMax));
   return text;

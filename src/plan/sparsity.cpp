@@ -6,22 +6,13 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/error.h"
 #include "base/format.h"
 #include "base/json.h"
+#include "plan/decode_model.h"
 
 namespace tandem {
 
 namespace {
-
-void check_question(const SparsityQuestion& q) {
-  if (!(q.tpot >= 1e-5 && q.tpot <= 3600))
-    throw Error(ErrorCode::kInvalidArgument,
-                format("time per token is {} ms, has to be between 0.01 ms and an hour", q.tpot * 1e3));
-  if (!(q.network_efficiency >= 0.001 && q.network_efficiency <= 1))
-    throw Error(ErrorCode::kInvalidArgument,
-                format("efficiency of the network is {}, has to be between 0.001 and 1", q.network_efficiency));
-}
 
 // The routed layer with the least share of active experts; a dense model's first layer.
 const FfnShape& sparsest(const ModelShape& shape) {
@@ -45,7 +36,8 @@ double dense_batch(const Hardware& hardware) {
 }
 
 double sparsity_min(const Hardware& hardware, double hidden, double layers, const SparsityQuestion& question) {
-  check_question(question);
+  check_time_per_token(question.tpot);
+  check_fraction("efficiency of the network", question.network_efficiency);
   const double network = hardware.server_network() * question.network_efficiency;
   return hidden * hardware.roofline() * layers / (network * question.tpot * 2 / 9);
 }
@@ -96,7 +88,7 @@ std::string sparsity_json(const std::vector<ModelShape>& models, const std::vect
                              {"holds", a.holds()},
                              {"active_experts_needed", a.active_needed},
                              {"all_experts_max", a.experts_max}};
-      out += line.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
+      out += to_line(line) + "\n";
     }
   }
   return out;
