@@ -31,5 +31,6 @@ OrderedJson parse_ordered_json(std::string_view text, const std::string& what, c
 
 // One line of JSON. Invalid UTF-8 is replaced, never thrown at the caller.
 std::string to_line(const Json& value);
+std::string to_line(const OrderedJson& value);
 
 }  // namespace tandem

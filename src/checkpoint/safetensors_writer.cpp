@@ -67,13 +67,13 @@ std::string header_text(std::span<const SafetensorsEntry> tensors, const std::ve
                         const SafetensorsMetadata& metadata) {
   // Objects that keep an order find each key by walking all of them; the tensors of a large model are too many for it.
   std::string text = "{";
-  if (!metadata.empty()) text += "\"__metadata__\":" + to_line(metadata);
+  if (!metadata.empty()) text += "\"__metadata__\":" + to_line(Json(metadata));
   std::uint64_t offset = 0;
   for (const std::size_t i : order) {
     const SafetensorsEntry& t = tensors[i];
     const std::vector<std::int64_t> dims(t.shape.dims.begin(), t.shape.dims.begin() + t.shape.rank);
     text += text.size() > 1 ? "," : "";
-    text += format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", to_line(t.name),
+    text += format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", to_line(Json(t.name)),
                    safetensors_name(t.dtype), join(dims, ","), offset, offset + t.bytes());
     offset += t.bytes();
   }

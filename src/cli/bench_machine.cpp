@@ -39,7 +39,7 @@ std::string as_json(const Hardware& h) {
                          {"memory_bytes", h.memory_bytes},
                          {"network_bandwidth", h.network_bandwidth},
                          {"gpus_per_server", h.gpus_per_server}};
-  return line.dump() + "\n";
+  return to_line(line) + "\n";
 }
 
 int run(const Options& options) {

@@ -86,10 +86,7 @@ int run(Options& o) {
                  format("{}, {} requests, {:.1f} output tokens per second, goodput {:.2f} requests per second",
                         o.workload.model, report.requests, report.output_tokens_per_second(), report.goodput())));
   if (o.json)
-    std::fputs((OrderedJson{{"settings", settings_json(o)}, {"result", report_json(report)}}.dump(
-                    -1, ' ', false, OrderedJson::error_handler_t::replace) +
-                "\n")
-                   .c_str(),
+    std::fputs((to_line(OrderedJson{{"settings", settings_json(o)}, {"result", report_json(report)}}) + "\n").c_str(),
                stdout);
   else
     std::fputs(report_text(report).c_str(), stdout);

@@ -62,7 +62,7 @@ OrderedJson Completion::json(const Tokenizer& tokenizer, bool token_ids) const {
 
 std::string Completion::line(const Tokenizer& tokenizer, const CompletionFormat& format) const {
   if (format.text_only && !failed()) return text_ + "\n";
-  return json(tokenizer, format.token_ids).dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
+  return to_line(json(tokenizer, format.token_ids)) + "\n";
 }
 
 }  // namespace tandem

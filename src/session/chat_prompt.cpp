@@ -120,13 +120,13 @@ std::vector<std::int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemp
   Quoting quoting(tokenizer);
   OrderedJson quoted = messages;
   quoting.apply_to_messages(quoted);
-  const std::string json = quoted.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  const std::string json = to_line(quoted);
   OrderedJson quoted_variables = variables;
   for (OrderedJson& value : quoted_variables) quoting.apply(value);
-  const std::string variables_json = quoted_variables.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  const std::string variables_json = to_line(quoted_variables);
   OrderedJson quoted_tools = tools;
   quoting.apply(quoted_tools);
-  const std::string tools_json = quoted_tools.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  const std::string tools_json = to_line(quoted_tools);
   Conversation conversation;
   conversation.messages_json = json;
   conversation.tools_json = tools_json;

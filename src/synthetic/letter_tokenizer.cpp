@@ -135,7 +135,7 @@ class Vocabulary {
     return true;
   }
   void place(const std::string& token) {
-    vocab_ += format("{}{}:{}", vocab_.empty() ? "" : ",", to_line(token), next_++);
+    vocab_ += format("{}{}:{}", vocab_.empty() ? "" : ",", to_line(Json(token)), next_++);
   }
 
   std::int64_t size_, next_ = 0;
@@ -148,7 +148,7 @@ std::string tokenizer_json(const Vocabulary& vocabulary, const Specials& special
   for (const auto& [id, token] : specials)
     added += format(
         R"({}{{"id":{},"content":{},"single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}})",
-        added.empty() ? "" : ",", id, to_line(token));
+        added.empty() ? "" : ",", id, to_line(Json(token)));
   return format(
       R"({{"version":"1.0","truncation":null,"padding":null,"added_tokens":[{}],"normalizer":null,)"
       R"("pre_tokenizer":{{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}},)"

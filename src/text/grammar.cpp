@@ -105,7 +105,7 @@ std::string schema_source(OrderedJson schema) {
   schema = enforceable_schema(std::move(schema));
   if (schema.is_object() && !schema.contains("x-guidance"))
     schema["x-guidance"] = {{"whitespace_pattern", R"([ \t\n\r]{1,40})"}};  // a new line, deeply indented
-  return schema.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  return to_line(schema);
 }
 
 std::string lark_text(std::string_view text) {

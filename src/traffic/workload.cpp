@@ -126,8 +126,7 @@ std::vector<LoadRequest> make_workload(const WorkloadConfig& config) {
     OrderedJson body = dataset.empty() ? made_up(config, texts) : dataset[static_cast<std::size_t>(i) % dataset.size()];
     complete(body, config, texts);
     if (config.rate > 0) seconds += -std::log1p(-times.uniform()) / config.rate;
-    requests.push_back({.arrival = static_cast<Nanoseconds>(seconds * 1e9),
-                        .body = body.dump(-1, ' ', false, OrderedJson::error_handler_t::replace)});
+    requests.push_back({.arrival = static_cast<Nanoseconds>(seconds * 1e9), .body = to_line(body)});
   }
   return requests;
 }

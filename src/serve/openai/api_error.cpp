@@ -58,8 +58,7 @@ std::unique_ptr<Reply> error_reply(const ApiError& error) {
   HttpHead head{.status = error.status};
   if (error.status == 401) head.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (error.status == 429 || error.status == 503) head.headers.emplace_back("Retry-After", "1");
-  return std::make_unique<WholeReply>(
-      std::move(head), error_json(error).dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n");
+  return std::make_unique<WholeReply>(std::move(head), to_line(error_json(error)) + "\n");
 }
 
 }  // namespace tandem

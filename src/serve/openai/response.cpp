@@ -152,7 +152,7 @@ OrderedJson delta_of(const AnswerEvent& event, const std::string& call_id) {
 }
 
 std::string json_text(const OrderedJson& value) {
-  return value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  return to_line(value);
 }
 
 std::string event_of(const OrderedJson& data) {

@@ -42,8 +42,7 @@ OrderedJson read_tool(const OrderedJson& tool, const std::string& field, const R
     bad_field(field + ".function.parameters", "must be a JSON schema, an object");
   if (function.contains("strict") && !function["strict"].is_null() && !function["strict"].is_boolean())
     bad_field(field + ".function.strict", "must be true or false");
-  const auto bytes =
-      static_cast<std::int64_t>(function.dump(-1, ' ', false, OrderedJson::error_handler_t::replace).size());
+  const auto bytes = static_cast<std::int64_t>(to_line(function).size());
   if (bytes > limits.tool_bytes_max)
     bad_field(field, format("has {} bytes, limit is {} (--tool-bytes-max)", bytes, limits.tool_bytes_max));
   return {{"type", "function"}, {"function", std::move(function)}};
