@@ -121,6 +121,9 @@ Deployment parse_deployment(std::string_view toml, const std::string& what);
 // Throws Error{kNotFound} for a file that cannot be read, and as above.
 Deployment read_deployment(const std::string& path);
 
+// An address of this machine alone: localhost, ::1 (also in brackets), or 127.x.y.z in four decimal octets.
+bool is_loopback(std::string_view host);
+
 // What does not go together, a sentence each; empty: nothing.
 std::vector<std::string> find_faults(const Deployment& deployment);
 

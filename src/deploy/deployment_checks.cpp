@@ -3,6 +3,7 @@
 
 // What of a deployment does not go together.
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <set>
 
@@ -14,10 +15,6 @@ namespace tandem {
 namespace {
 
 constexpr std::size_t kFaultsMax = 20;  // more are rarely about anything else
-
-bool is_loopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host == "[::1]" || host.starts_with("127.");
-}
 
 class Checker {
  public:
@@ -142,6 +139,24 @@ class Checker {
 };
 
 }  // namespace
+
+// A name that begins with 127. may be anybody's: only four decimal octets are an address.
+bool is_loopback(std::string_view host) {
+  if (host == "localhost" || host == "::1" || host == "[::1]") return true;
+  constexpr std::string_view kNetwork = "127.";
+  if (!host.starts_with(kNetwork)) return false;
+  const char *at = host.data() + kNetwork.size(), *end = host.data() + host.size();
+  for (int octet = 1; octet < 4; ++octet) {
+    int value = -1;
+    const auto [next, failure] = std::from_chars(at, end, value);
+    const bool leading_zero = next - at > 1 && *at == '0';
+    if (failure != std::errc() || value < 0 || value > 255 || leading_zero) return false;
+    if (octet == 3) return next == end;
+    if (next == end || *next != '.') return false;
+    at = next + 1;
+  }
+  return false;
+}
 
 std::vector<std::string> find_faults(const Deployment& deployment) {
   return Checker(deployment).check();

@@ -132,6 +132,17 @@ TEST(Deployment, AReplicaHoldsTheShareOfItsOriginal) {
   EXPECT_EQ(copy.width_first, original.width_first);
 }
 
+TEST(Deployment, OnlyAddressesOfThisMachineAreLoopback) {
+  for (const char* host : {"localhost", "::1", "[::1]", "127.0.0.1", "127.255.255.255", "127.0.1.1"})
+    EXPECT_TRUE(is_loopback(host)) << host;
+  for (const char* host : {"127.evil.example", "127.0.0.1.evil.example", "127.0.0", "127.0.0.", "127.0.0.1.", "127.",
+                           "127.0.0.256", "127.0.0.-1", "127.0.0.+1", "127.0.0.01", "127.0.0.1:80", "127.0.0.1 ",
+                           "127.0x0.0.1", "127..0.1", "128.0.0.1", "1127.0.0.1", "", "localhost.example", "::2"})
+    EXPECT_FALSE(is_loopback(host)) << host;
+  EXPECT_THAT(error_in(with(kTwoByTwo, "host = \"127.0.0.1\"", "host = \"127.evil.example\"")),
+              HasSubstr("rank 0 is on 127.evil.example, which is not this machine"));
+}
+
 TEST(Deployment, WhatIsNoDeploymentIsSaid) {
   EXPECT_EQ(error_in(""), "d.toml: version is missing");
   EXPECT_EQ(error_in(with(kTwoByTwo, "version = 1", "version = 2")),
