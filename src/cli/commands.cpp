@@ -49,6 +49,13 @@ std::vector<Subcommand> measurements() {
        "  tandem bench serve --rate 4 --input-tokens 64:512 --first-token-ms-max 500 --per-token-ms-max 50 --plot "
        "load.svg",
        declare_bench_serve},
+      {"bench slice", "one attention GPU and one FFN GPU of a deployment of Step-3, at full size",
+       "Random FP8 weights of all 61 layers, a full FP8 cache, hand-overs between two GPUs; each side alone and both "
+       "together,\n"
+       "beside what the GPU could do at best, and what the deployment would make per GPU.\n"
+       "  tandem bench slice --deploy 2A2F --context 4096 --tpot-ms 50\n"
+       "  tandem bench slice --deploy 2A2F,3A2F --rows 200 --routing zipf:0.5",
+       declare_bench_slice},
   };
 }
 

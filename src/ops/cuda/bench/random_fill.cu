@@ -1,8 +1,10 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <cuda_bf16.h>
 #include <cuda_fp8.h>
 
+#include "ops/cuda/attention/mfa_page.h"
 #include "ops/cuda/bench/random_fill.h"
 #include "ops/cuda/launch.cuh"
 
@@ -40,10 +42,38 @@ __global__ void fill_e4m3(const __grid_constant__ FillE4m3 op) {
     op.out[i] = __nv_fp8_e4m3(normal(static_cast<std::uint64_t>(i), op.seed) * 64.f).__x;
 }
 
+__global__ void fill_normal_bf16(const __grid_constant__ FillNormalBf16 op) {
+  for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < op.values;
+       i += std::int64_t{gridDim.x} * blockDim.x)
+    op.out[i] = __bfloat16_as_ushort(__float2bfloat16(normal(static_cast<std::uint64_t>(i), op.seed) * op.deviation));
+}
+
+// Codes have the deviation 64.
+__global__ void fill_mfa_scales(const __grid_constant__ FillMfaPages op) {
+  for (std::int64_t page = blockIdx.x; page < op.count; page += gridDim.x) {
+    float* scales = reinterpret_cast<float*>(op.pages + page * MfaPage::kBytes + MfaPage::kScalesAt);
+    const int token = static_cast<int>(threadIdx.x);
+    scales[token] = 1.f / 64;
+    scales[64 + token] = -6;
+    scales[128 + token] = 64;
+  }
+}
+
 }  // namespace
 
 void run(const FillNormal& op, Stream stream) {
   fill_normal<<<2048, 256, 0, stream>>>(op);
+  TANDEM_CUDA_CHECK(cudaGetLastError());
+}
+
+void run(const FillNormalBf16& op, Stream stream) {
+  fill_normal_bf16<<<2048, 256, 0, stream>>>(op);
+  TANDEM_CUDA_CHECK(cudaGetLastError());
+}
+
+void run(const FillMfaPages& op, Stream stream) {
+  run(FillE4m3{.out = op.pages, .bytes = op.count * MfaPage::kBytes, .seed = op.seed}, stream);
+  fill_mfa_scales<<<2048, MfaPage::kTokens, 0, stream>>>(op);
   TANDEM_CUDA_CHECK(cudaGetLastError());
 }
 

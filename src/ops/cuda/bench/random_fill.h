@@ -28,4 +28,20 @@ struct FillE4m3 {
 };
 void run(const FillE4m3& op, Stream stream);
 
+struct FillNormalBf16 {
+  std::uint16_t* out;
+  std::int64_t values;
+  float deviation = 1;
+  std::uint32_t seed = 1;
+};
+void run(const FillNormalBf16& op, Stream stream);
+
+// Pages of an FP8 cache (attention/mfa_page.h), keys and values of deviation 1.
+struct FillMfaPages {
+  std::uint8_t* pages;
+  std::int64_t count;
+  std::uint32_t seed = 1;
+};
+void run(const FillMfaPages& op, Stream stream);
+
 }  // namespace tandem::cuda

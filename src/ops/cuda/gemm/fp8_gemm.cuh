@@ -129,7 +129,9 @@ __device__ inline RowRange rows_of_block(const Fp8Gemm& op, const Work& w) {
 
 template <class V>
 __device__ inline void feed(Shared<V>& s, const Fp8Gemm& op, const Work& w) {
-  const int count = w.k_end - w.k_begin, early = min(count, V::kStages);
+  const int count = w.k_end - w.k_begin;
+  const bool likely = op.rows_usual == 0 || w.row_tile * 128 < op.rows_usual;
+  const int early = likely ? min(count, V::kStages) : 0;
   for (int i = 0; i < early; ++i) feed_weight<V>(s, op, w, w.k_begin + i, i);
   ptx::wait_for_previous_kernel();
   const RowRange rows = rows_of_block(op, w);
@@ -140,10 +142,8 @@ __device__ inline void feed(Shared<V>& s, const Fp8Gemm& op, const Work& w) {
   }
   for (int i = 0; i < count; ++i) {
     const int stage = i % V::kStages;
-    if (i >= V::kStages) {
-      ptx::wait(&s.free[stage], (i / V::kStages - 1) & 1);
-      feed_weight<V>(s, op, w, w.k_begin + i, stage);
-    }
+    if (i >= V::kStages) ptx::wait(&s.free[stage], (i / V::kStages - 1) & 1);
+    if (i >= early) feed_weight<V>(s, op, w, w.k_begin + i, stage);
     feed_x<V>(s, op, rows.first, rows.blocks(), w.k_begin + i, stage);
   }
 }

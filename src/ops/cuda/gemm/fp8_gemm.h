@@ -35,6 +35,7 @@ struct Fp8Gemm {
   std::int32_t experts;
   std::int32_t rows_max;  // of an expert, known when the launch is recorded
   std::int32_t n, k;      // multiples of 128
+  std::int32_t rows_usual = 0;  // rows an expert has at least, mostly: tiles behind them wait to see whether they exist
 
   // Where experts are many and few of them have rows: who has some is listed by the kernels before this one, and
   // weights need not stand behind each other.

@@ -29,20 +29,29 @@ struct Row {
   __device__ void load(const NormQuantise& op, int row) {
     float* residual = op.residual == nullptr ? nullptr : op.residual + static_cast<std::size_t>(row) * op.columns;
     const std::uint16_t* delta = op.delta == nullptr ? nullptr : op.delta + row * op.delta_stride;
-    uint2 bits[kBlocksOfWarp];
 #pragma unroll
     for (int i = 0; i < kBlocksOfWarp; ++i) {
-      const bool has = column(i) < op.columns;
-      x[i] = has && residual != nullptr ? *reinterpret_cast<const float4*>(residual + column(i)) : float4{};
-      bits[i] = has && delta != nullptr ? *reinterpret_cast<const uint2*>(delta + column(i)) : uint2{};
+      const bool has = column(i) < op.columns && residual != nullptr;
+      x[i] = has ? *reinterpret_cast<const float4*>(residual + column(i)) : float4{};
     }
+    if (delta == nullptr) return;
+    for (int d = 0; d < op.deltas; ++d) add(delta + d * op.delta_pitch, op.columns);
+    if (residual == nullptr) return;
+#pragma unroll
+    for (int i = 0; i < kBlocksOfWarp; ++i)
+      if (column(i) < op.columns) *reinterpret_cast<float4*>(residual + column(i)) = x[i];
+  }
+
+  __device__ void add(const std::uint16_t* delta, std::int32_t columns) {
+    uint2 bits[kBlocksOfWarp];
+#pragma unroll
+    for (int i = 0; i < kBlocksOfWarp; ++i)
+      bits[i] = column(i) < columns ? *reinterpret_cast<const uint2*>(delta + column(i)) : uint2{};
 #pragma unroll
     for (int i = 0; i < kBlocksOfWarp; ++i) {
       const float2 a = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&bits[i].x));
       const float2 b = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&bits[i].y));
       x[i] = make_float4(x[i].x + a.x, x[i].y + a.y, x[i].z + b.x, x[i].w + b.y);
-      if (column(i) < op.columns && residual != nullptr && delta != nullptr)
-        *reinterpret_cast<float4*>(residual + column(i)) = x[i];
     }
   }
 
@@ -72,9 +81,14 @@ __global__ void __launch_bounds__(kThreads) norm_quantise(const __grid_constant_
 #pragma unroll
   for (int i = 0; i < kBlocksOfWarp; ++i) {
     if (Row::column(i) >= op.columns) break;
-    to.store(row, Row::block(i),
-             make_float4(r.x[i].x * factor * gain[i].x, r.x[i].y * factor * gain[i].y, r.x[i].z * factor * gain[i].z,
-                         r.x[i].w * factor * gain[i].w));
+    const float4 y = make_float4(r.x[i].x * factor * gain[i].x, r.x[i].y * factor * gain[i].y,
+                                 r.x[i].z * factor * gain[i].z, r.x[i].w * factor * gain[i].w);
+    to.store(row, Row::block(i), y);
+    if (op.normed != nullptr) {
+      const __nv_bfloat162 pairs[] = {__floats2bfloat162_rn(y.x, y.y), __floats2bfloat162_rn(y.z, y.w)};
+      *reinterpret_cast<uint2*>(op.normed + static_cast<std::size_t>(row) * op.columns + Row::column(i)) =
+          *reinterpret_cast<const uint2*>(pairs);
+    }
   }
 }
 

@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-namespace tandem::cuda::ptx {
+namespace tandem::ptx {
 
 // d[16 × 8] += a[16 × 16] · b[16 × 8], bf16 with f32 sums. Lane 4·g + t holds, two values to a register (the lower half
 // is the first of two adjacent k):
@@ -21,4 +21,4 @@ __device__ inline void mma_m16n8k16(float (&d)[4], std::uint32_t a0, std::uint32
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-}  // namespace tandem::cuda::ptx
+}  // namespace tandem::ptx

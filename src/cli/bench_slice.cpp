@@ -1,0 +1,101 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// tandem bench slice: an attention GPU and an FFN GPU of a deployment of Step-3, at full size.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <sstream>
+
+#include "base/format.h"
+#include "cli/command.h"
+#include "ops/cuda/bench/gpu_limits.h"
+#include "slice/slice_report.h"
+
+namespace tandem {
+
+namespace {
+
+struct Options {
+  std::vector<std::string> deployments{"2A2F"};
+  std::string routing = "uniform";
+  double tpot_ms = 50;
+  SliceOptions slice;
+  bool json = false;
+};
+
+double exponent_of(const std::string& routing) {
+  if (routing == "uniform") return 0;
+  const std::string zipf = "zipf:";
+  std::istringstream number(routing.rfind(zipf, 0) == 0 ? routing.substr(zipf.size()) : "");
+  double exponent = -1;
+  if (!(number >> exponent) || !number.eof() || !(exponent >= 0 && exponent <= 3))
+    throw Error(ErrorCode::kInvalidArgument,
+                format("--routing '{}': wanted uniform or zipf:S, S from 0 to 3", routing));
+  return exponent;
+}
+
+void print(const SliceReport& report, bool json) {
+  std::fputs((json ? slice_json(report) + "\n" : slice_text(report)).c_str(), stdout);
+  std::fflush(stdout);
+}
+
+int run_slice(Options options) {
+  SliceOptions& slice = options.slice;
+  slice.zipf_exponent = exponent_of(options.routing);
+  std::vector<SliceDeployment> deployments;
+  for (const std::string& text : options.deployments) deployments.push_back(SliceDeployment::parse(text));
+  const cuda::GpuLimits limits = cuda::measure_gpu_limits();
+  if (!options.json)
+    std::fputs(format("{}: reads {:.2f} TB/s, does {:.0f} TFLOP/s in FP8\n", limits.gpu,
+                      limits.read_bytes_per_second * 1e-12, limits.fp8_flops_per_second * 1e-12)
+                   .c_str(),
+               stdout);
+  for (const SliceDeployment& deployment : deployments) {
+    slice.deployment = deployment;
+    if (slice.rows > 0) {
+      print(measure_slice(slice, limits), options.json);
+      continue;
+    }
+    SliceOptions first = slice;
+    first.rows = 128;
+    const SliceReport best = best_slice(first, options.tpot_ms * 1e3, limits,
+                                        [&](const SliceReport& report) { print(report, options.json); });
+    if (best.options.rows == 0)
+      std::fputs(format("{}: no batch keeps {} ms\n", deployment.to_string(), options.tpot_ms).c_str(), stderr);
+  }
+  return 0;
+}
+
+}  // namespace
+
+Action declare_bench_slice(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  SliceOptions& slice = options->slice;
+  app.add_option("--deploy", options->deployments, "servers of eight GPUs on each side; several to compare")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--context", slice.context, "tokens of every sequence")
+      ->check(CLI::Range(64, 65536))
+      ->capture_default_str();
+  app.add_option("--rows", slice.rows, "sequences of a micro-batch on an attention GPU; else the most within --tpot-ms")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--tpot-ms", options->tpot_ms, "time per token to keep")
+      ->check(CLI::Range(1., 10000.))
+      ->capture_default_str();
+  app.add_option("--micro-batches", slice.micro_batches, "on their way at once")
+      ->check(CLI::Range(1, 8))
+      ->capture_default_str();
+  app.add_option("--routing", options->routing, "who is chosen: uniform, or zipf:S")->capture_default_str();
+  app.add_option("--layers", slice.model.layers, "of 61; fewer for a trial")
+      ->check(CLI::Range(6, 61))
+      ->capture_default_str();
+  app.add_option("--steps", slice.steps, "measured")->check(CLI::Range(1, 1000000))->capture_default_str();
+  app.add_option("--gpu-a", slice.attention_gpu, "the attention GPU")->check(CLI::Range(0, 15))->capture_default_str();
+  app.add_option("--gpu-f", slice.ffn_gpu, "the FFN GPU; the same for one GPU in both roles")
+      ->check(CLI::Range(0, 15))
+      ->capture_default_str();
+  app.add_flag("--json", options->json, "one JSON object a line");
+  return [options] { return run_slice(*options); };
+}
+
+}  // namespace tandem

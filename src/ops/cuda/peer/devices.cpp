@@ -1,0 +1,68 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/cuda/peer/devices.h"
+
+#include <utility>
+
+#include "base/error.h"
+#include "base/format.h"
+#include "ops/cuda/launch.cuh"
+
+namespace tandem::cuda {
+
+OnDevice::OnDevice(int device) {
+  TANDEM_CUDA_CHECK(cudaGetDevice(&before_));
+  if (const cudaError_t error = cudaSetDevice(device); error != cudaSuccess)
+    throw Error(ErrorCode::kUnavailable, format("GPU {} of {}: {}", device, device_count(), cudaGetErrorString(error)));
+}
+
+OnDevice::~OnDevice() {
+  (void)cudaSetDevice(before_);
+}
+
+int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    (void)cudaGetLastError();
+    return 0;
+  }
+  return count;
+}
+
+namespace {
+
+void let_reach(int from, int to) {
+  int can = 0;
+  TANDEM_CUDA_CHECK(cudaDeviceCanAccessPeer(&can, from, to));
+  if (can == 0)
+    throw Error(ErrorCode::kUnavailable, format("GPU {} cannot reach the memory of GPU {} (no NVLink or PCIe peer "
+                                                "access between them)",
+                                                from, to));
+  const OnDevice on(from);
+  const cudaError_t enabled = cudaDeviceEnablePeerAccess(to, 0);
+  if (enabled == cudaErrorPeerAccessAlreadyEnabled)
+    (void)cudaGetLastError();
+  else
+    TANDEM_CUDA_CHECK(enabled);
+}
+
+}  // namespace
+
+void connect_devices(int a, int b) {
+  if (a == b) return;
+  let_reach(a, b);
+  let_reach(b, a);
+}
+
+WorkStream::WorkStream() {
+  TANDEM_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+}
+
+WorkStream::WorkStream(WorkStream&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
+
+WorkStream::~WorkStream() {
+  if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
+}
+
+}  // namespace tandem::cuda

@@ -1,0 +1,41 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Several GPUs of one process: which of them a thread works on, and their reach into each other's memory.
+#pragma once
+
+#include "ops/cuda/stream.h"
+
+namespace tandem::cuda {
+
+// What this thread allocates, records and launches belongs to the device while this lives.
+class OnDevice {
+ public:
+  explicit OnDevice(int device);
+  ~OnDevice();
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+int device_count();
+
+// Each may read and write the other's memory from now on. The same device twice is nothing to do. Throws
+// Error{kUnavailable} naming both where the machine has no way between them.
+void connect_devices(int a, int b);
+
+// A stream of its own on the thread's device.
+class WorkStream {
+ public:
+  WorkStream();
+  WorkStream(WorkStream&& other) noexcept;
+  ~WorkStream();
+  Stream get() const { return stream_; }
+
+ private:
+  Stream stream_ = nullptr;
+};
+
+}  // namespace tandem::cuda

@@ -1,0 +1,20 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// A slice in a program that was built without CUDA.
+#include "base/error.h"
+#include "ops/cuda/device.h"
+#include "slice/slice.h"
+
+namespace tandem {
+
+SliceReport measure_slice(const SliceOptions&, const cuda::GpuLimits&) {
+  throw Error(ErrorCode::kUnavailable, cuda::why_unusable(cuda::look_at_device()));
+}
+
+SliceReport best_slice(SliceOptions options, double, const cuda::GpuLimits& limits,
+                       const std::function<void(const SliceReport&)>&) {
+  return measure_slice(options, limits);
+}
+
+}  // namespace tandem

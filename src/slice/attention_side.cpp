@@ -1,0 +1,350 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "slice/attention_side.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <random>
+
+#include "base/error.h"
+#include "base/format.h"
+#include "ops/cuda/attention/mfa_decode.h"
+#include "ops/cuda/attention/mfa_page.h"
+#include "ops/cuda/attention/mfa_prepare.h"
+#include "ops/cuda/bench/random_fill.h"
+#include "ops/cuda/device.h"
+#include "ops/cuda/gemm/fp8_quantise.h"
+#include "ops/cuda/sampling/sample_rows.h"
+#include "ops/cuda/split/decode_step.h"
+#include "ops/cuda/split/route_rows.h"
+#include "slice/random_weights.h"
+
+namespace tandem {
+
+namespace {
+
+using cuda::DeviceMemory;
+
+constexpr std::int32_t kHidden = SliceModel::kHidden, kKeyValue = SliceModel::kHeadDim;
+constexpr std::int32_t kDown = SliceModel::kQueryRank + 2 * kKeyValue, kUp = SliceModel::kHeads * SliceModel::kHeadDim;
+constexpr float kEpsilon = 1e-5f, kRopeTheta = 500000.f;
+constexpr std::int64_t kProductsPerLayer =
+    std::int64_t{kDown} * kHidden + std::int64_t{kUp} * SliceModel::kQueryRank + std::int64_t{kUp} * kHidden;
+
+std::size_t size(std::int64_t n) {
+  return static_cast<std::size_t>(n);
+}
+
+}  // namespace
+
+std::int64_t AttentionSide::bytes_needed(const AttentionSideOptions& o) {
+  const std::int64_t pages = std::int64_t{o.model.layers} * o.micro_batches * o.rows * cuda::pages_of(o.context);
+  const std::int64_t rows = std::int64_t{o.rows} * o.micro_batches;
+  return pages * cuda::MfaPage::kBytes + o.model.layers * kProductsPerLayer +
+         std::int64_t{SliceModel::kVocabPadded} * kHidden * 3 +
+         rows * (std::int64_t{SliceModel::kVocabPadded} * 4 + kHidden * 24 + kUp * 6);
+}
+
+AttentionSide::AttentionSide(const AttentionSideOptions& options)
+    : options_(options),
+      layout_{.rows = options.rows},
+      tile_rows_(layout_.tile_rows()),
+      pages_of_sequence_(cuda::pages_of(options.context)),
+      pages_of_layer_(std::int64_t{options.micro_batches} * options.rows * pages_of_sequence_) {
+  const auto free = static_cast<std::int64_t>(cuda::look_at_device().bytes_free);
+  if (const std::int64_t needed = bytes_needed(options); needed > free)
+    throw Error(ErrorCode::kOutOfResources,
+                format("the attention GPU needs {:.1f} GB for {} x {} sequences of {} tokens and has {:.1f} GB free",
+                       static_cast<double>(needed) * 1e-9, options.micro_batches, options.rows, options.context,
+                       static_cast<double>(free) * 1e-9));
+  make_weights();
+  make_cache();
+  for (std::int32_t m = 0; m < options.micro_batches; ++m) make_batch(m);
+  cuda::synchronise();
+}
+
+void AttentionSide::make_weights() {
+  for (std::int32_t l = 0; l < options_.model.layers; ++l) {
+    const auto seed = static_cast<std::uint32_t>(10 * l + 1);
+    Layer layer;
+    layer.down = random_tiles(1, kDown, kHidden, seed);
+    layer.up = random_tiles(1, kUp, SliceModel::kQueryRank, seed + 1);
+    layer.o = random_tiles(1, kHidden, kUp, seed + 2);
+    layer.down_scales = tile_scales(1, kDown, kHidden, 1);
+    layer.up_scales = tile_scales(1, kUp, SliceModel::kQueryRank, 1);
+    layer.o_scales = tile_scales(1, kHidden, kUp, 1);
+    layer.router = random_bf16(std::int64_t{SliceModel::kExperts} * kHidden, 1.f / std::sqrt(float{kHidden}), seed + 3);
+    layers_.push_back(std::move(layer));
+  }
+  embedding_ = random_bf16(std::int64_t{SliceModel::kVocab} * kHidden, 1, 7);
+  head_ = random_tiles(1, SliceModel::kVocabPadded, kHidden, 8);
+  head_scales_ = tile_scales(1, SliceModel::kVocabPadded, kHidden, 1);
+  gain_ = repeated_f32(kHidden, 1);
+  std::vector<float> inv_freq;
+  for (int i = 0; i < kKeyValue / 2; ++i)
+    inv_freq.push_back(std::pow(kRopeTheta, -2.f * static_cast<float>(i) / static_cast<float>(kKeyValue)));
+  inv_freq_ = DeviceMemory::of(inv_freq);
+}
+
+void AttentionSide::make_cache() {
+  const std::int64_t pages = options_.model.layers * pages_of_layer_;
+  pages_ = DeviceMemory(size(pages) * cuda::MfaPage::kBytes);
+  cuda::run(cuda::FillMfaPages{.pages = pages_.as<std::uint8_t>(), .count = pages, .seed = 9}, nullptr);
+}
+
+// Sequences at all places of their last page, whose pages lie anywhere in the micro-batch's part of the pool.
+void AttentionSide::make_batch(std::int32_t m) {
+  const std::int64_t rows = options_.rows;
+  MicroBatch b;
+  b.residual = zeros(size(rows) * kHidden * 4);
+  b.x = zeros(size(tile_rows_) * kHidden);
+  b.x_scales = zeros(size(tile_rows_) * kHidden / 32);
+  b.down = zeros(size(tile_rows_) * kDown * 2);
+  b.up_x = zeros(size(tile_rows_) * SliceModel::kQueryRank);
+  b.up_x_scales = zeros(size(tile_rows_) * SliceModel::kQueryRank / 32);
+  b.q = zeros(size(tile_rows_) * kUp * 2);
+  b.q_tiles = zeros(size(rows) * 2 * cuda::MfaPage::kQueryTileBytes);
+  b.q_scales = zeros(size(rows) * SliceModel::kHeads * 4);
+  b.attention = zeros(size(rows) * kUp * 2);
+  b.o_x = zeros(size(tile_rows_) * kUp);
+  b.o_x_scales = zeros(size(tile_rows_) * kUp / 32);
+  b.o = zeros(size(tile_rows_) * kHidden * 2);
+  b.normed = zeros(size(rows) * kHidden * 2);
+  b.hand_over = zeros(layout_.bytes());
+  const std::int32_t blocks = std::max(options_.answer_blocks, options_.ffn_servers);
+  b.answer = zeros(layout_.answer_bytes(blocks));
+  b.logits = zeros(size(rows) * SliceModel::kVocabPadded * 4);
+  b.drawn = zeros(size(rows) * sizeof(cuda::SampledRow));
+  b.step = zeros(4);
+  b.mismatches = zeros(4);
+
+  std::vector<std::int32_t> table(size(rows * pages_of_sequence_)), lengths, positions, slots;
+  std::iota(table.begin(), table.end(), m * static_cast<std::int32_t>(table.size()));
+  std::shuffle(table.begin(), table.end(), std::mt19937(static_cast<std::uint32_t>(m + 1)));
+  for (std::int32_t row = 0; row < rows; ++row) {
+    lengths.push_back(options_.context - row * 37 % cuda::kDecodePageTokens);
+    positions.push_back(lengths.back() - 1);
+    slots.push_back(table[size(std::int64_t{row} * pages_of_sequence_ + positions.back() / 64)] * 64 +
+                    positions.back() % 64);
+  }
+  b.table = DeviceMemory::of(table);
+  b.lengths = DeviceMemory::of(lengths);
+  b.positions = DeviceMemory::of(positions);
+  b.slots = DeviceMemory::of(slots);
+  const std::vector<std::int32_t> longest(size(rows), options_.context);
+  b.work = cuda::ScheduledWork(longest, {.blocks = cuda::look_at_device().multiprocessors}, {});
+  batches_.push_back(std::move(b));
+}
+
+cuda::NormQuantise AttentionSide::norm(std::int32_t m) const {
+  const MicroBatch& b = batch(m);
+  cuda::NormQuantise op{};
+  op.residual = b.residual.as<float>();
+  op.gain = gain_.as<float>();
+  op.epsilon = kEpsilon;
+  op.tiles = b.x.as<std::uint8_t>();
+  op.scales = b.x_scales.as<float>();
+  op.tile_rows = tile_rows_;
+  op.rows = options_.rows;
+  op.columns = kHidden;
+  return op;
+}
+
+void AttentionSide::add_answer(std::int32_t m, cuda::NormQuantise& op) const {
+  op.delta = reinterpret_cast<const std::uint16_t*>(answer(m) + HandOverLayout::kAnswerHeader);
+  op.delta_stride = kHidden;
+  op.deltas = options_.ffn_servers;
+  op.delta_pitch = static_cast<std::int64_t>(layout_.answer_block_bytes() / 2);
+}
+
+cuda::Fp8Gemm AttentionSide::product(const DeviceMemory& x, const DeviceMemory& x_scales, const DeviceMemory& weight,
+                                     const DeviceMemory& scales, std::int32_t n, std::int32_t k) const {
+  cuda::Fp8Gemm op{};
+  op.x = x.as<std::uint8_t>();
+  op.x_scales = x_scales.as<float>();
+  op.x_rows = tile_rows_;
+  op.weight = weight.as<std::uint8_t>();
+  op.weight_scales = scales.as<float>();
+  op.experts = 1;
+  op.rows_max = options_.rows;
+  op.n = n;
+  op.k = k;
+  return op;
+}
+
+void AttentionSide::begin_step(std::int32_t m, cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
+  cuda::run(cuda::EmbedTokens{.tokens = b.drawn.as<cuda::SampledRow>(),
+                              .table = embedding_.as<std::uint16_t>(),
+                              .vocab = SliceModel::kVocab,
+                              .residual = b.residual.as<float>(),
+                              .rows = options_.rows,
+                              .columns = kHidden},
+            stream);
+}
+
+void AttentionSide::run_layer(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  const Layer& w = layers_[static_cast<std::size_t>(layer)];
+  const MicroBatch& b = batch(m);
+  cuda::NormQuantise first = norm(m);
+  if (layer > 0) add_answer(m, first);
+  cuda::run(first, stream);
+  cuda::Fp8Gemm down = product(b.x, b.x_scales, w.down, w.down_scales, kDown, kHidden);
+  down.out = b.down.as<std::uint16_t>();
+  cuda::run(down, stream);
+
+  cuda::NormQuantise inner = norm(m);
+  inner.residual = nullptr;
+  inner.delta = b.down.as<std::uint16_t>();
+  inner.delta_stride = kDown;
+  inner.columns = SliceModel::kQueryRank;
+  inner.tiles = b.up_x.as<std::uint8_t>();
+  inner.scales = b.up_x_scales.as<float>();
+  cuda::run(inner, stream);
+  cuda::Fp8Gemm up = product(b.up_x, b.up_x_scales, w.up, w.up_scales, kUp, SliceModel::kQueryRank);
+  up.out = b.q.as<std::uint16_t>();
+  cuda::run(up, stream);
+
+  attend(layer, m, stream);
+  cuda::run(cuda::QuantiseTiles{.tiles = b.o_x.as<std::uint8_t>(),
+                                .scales = b.o_x_scales.as<float>(),
+                                .x = b.attention.as<std::uint16_t>(),
+                                .bf16 = true,
+                                .rows = options_.rows,
+                                .columns = kUp,
+                                .tile_rows = tile_rows_},
+            stream);
+  cuda::Fp8Gemm o = product(b.o_x, b.o_x_scales, w.o, w.o_scales, kHidden, kUp);
+  o.out = b.o.as<std::uint16_t>();
+  cuda::run(o, stream);
+  route(layer, m, stream);
+}
+
+void AttentionSide::attend(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
+  std::uint8_t* pages = pages_.as<std::uint8_t>() + layer * pages_of_layer_ * cuda::MfaPage::kBytes;
+  const std::uint16_t* rows = b.down.as<std::uint16_t>();
+  cuda::MfaPrepare prepare{};
+  prepare.q_tiles = b.q_tiles.as<std::uint8_t>();
+  prepare.q_scales = b.q_scales.as<float>();
+  prepare.pages = pages;
+  prepare.page_stride = cuda::MfaPage::kBytes;
+  prepare.q = b.q.as<std::uint16_t>();
+  prepare.k = rows + SliceModel::kQueryRank;
+  prepare.v = rows + SliceModel::kQueryRank + kKeyValue;
+  prepare.q_stride = kUp;
+  prepare.k_stride = prepare.v_stride = kDown;
+  prepare.bf16 = true;
+  prepare.positions = b.positions.as<std::int32_t>();
+  prepare.slots = b.slots.as<std::int32_t>();
+  prepare.inv_freq = inv_freq_.as<float>();
+  prepare.rows = options_.rows;
+  cuda::run(prepare, stream);
+  cuda::MfaDecode decode{};
+  decode.out = b.attention.as<std::uint16_t>();
+  decode.q_tiles = prepare.q_tiles;
+  decode.q_scales = prepare.q_scales;
+  decode.pages = pages;
+  decode.page_stride = cuda::MfaPage::kBytes;
+  decode.block_table = b.table.as<std::int32_t>();
+  decode.blocks_max = pages_of_sequence_;
+  decode.lengths = b.lengths.as<std::int32_t>();
+  decode.scale = 1.f / 16;
+  decode.work = b.work.work();
+  decode.cache_is_settled = true;
+  cuda::run(decode, stream);
+}
+
+// Norm and router, both into the hand-over.
+void AttentionSide::route(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
+  std::byte* to = b.hand_over.as<std::byte>();
+  cuda::NormQuantise second = norm(m);
+  second.delta = b.o.as<std::uint16_t>();
+  second.delta_stride = kHidden;
+  second.tiles = reinterpret_cast<std::uint8_t*>(to);
+  second.scales = reinterpret_cast<float*>(to + layout_.scales_at());
+  second.normed = b.normed.as<std::uint16_t>();
+  cuda::run(second, stream);
+  const cuda::SealWrite seal{.seal = reinterpret_cast<cuda::Seal*>(to + layout_.seal_at()),
+                             .value = {.layer = layer, .micro_batch = m, .rows = options_.rows},
+                             .step = b.step.as<std::uint32_t>()};
+  cuda::SealCheck check;
+  if (layer > 0)
+    check = {.seal = reinterpret_cast<const cuda::Seal*>(answer(m)),
+             .expected = {.layer = layer - 1, .micro_batch = m, .rows = options_.rows},
+             .step = b.step.as<std::uint32_t>(),
+             .mismatches = b.mismatches.as<std::uint32_t>()};
+  if (options_.model.is_dense(layer)) return cuda::run(cuda::SealHandOver{.seal = seal, .answer = check}, stream);
+  cuda::run(cuda::RouteRows{.x = b.normed.as<std::uint16_t>(),
+                            .weight = layers_[static_cast<std::size_t>(layer)].router.as<std::uint16_t>(),
+                            .ids = reinterpret_cast<std::int32_t*>(to + layout_.ids_at()),
+                            .weights = reinterpret_cast<float*>(to + layout_.weights_at()),
+                            .rows = options_.rows,
+                            .hidden = kHidden,
+                            .experts = SliceModel::kExperts,
+                            .top_k = SliceModel::kTopK,
+                            .seal = seal,
+                            .answer = check},
+            stream);
+}
+
+void AttentionSide::end_step(std::int32_t m, cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
+  cuda::NormQuantise last = norm(m);
+  add_answer(m, last);
+  cuda::run(last, stream);
+  cuda::Fp8Gemm head = product(b.x, b.x_scales, head_, head_scales_, SliceModel::kVocabPadded, kHidden);
+  head.out_f32 = b.logits.as<float>();
+  head.out_stride = SliceModel::kVocabPadded;
+  cuda::run(head, stream);
+  cuda::SampleRows sample{};
+  sample.logits = b.logits.as<float>();
+  sample.stride = SliceModel::kVocabPadded;
+  sample.rows = options_.rows;
+  sample.vocab = SliceModel::kVocab;
+  sample.found = b.drawn.as<cuda::SampledRow>();
+  cuda::run(sample, stream);
+  cuda::run(cuda::GrowSequences{.lengths = b.lengths.as<std::int32_t>(),
+                                .positions = b.positions.as<std::int32_t>(),
+                                .slots = b.slots.as<std::int32_t>(),
+                                .block_table = b.table.as<std::int32_t>(),
+                                .blocks_max = pages_of_sequence_,
+                                .rows = options_.rows,
+                                .length_min = options_.context - cuda::kDecodePageTokens + 1,
+                                .length_max = options_.context,
+                                .step = b.step.as<std::uint32_t>()},
+            stream);
+}
+
+double AttentionSide::layer_bytes() const {
+  const double rows = options_.rows;
+  return static_cast<double>(kProductsPerLayer) + rows * pages_of_sequence_ * cuda::MfaPage::kBytes +
+         rows *
+             (kHidden * (4. * 4 + 2 * options_.ffn_servers + 2 + 1 + 1 + 2 + 2) + kDown * 4. + kUp * (4. + 4 + 4 + 3));
+}
+
+double AttentionSide::layer_flops() const {
+  return 2. * options_.rows * static_cast<double>(kProductsPerLayer) +
+         4. * options_.rows * options_.context * SliceModel::kHeads * SliceModel::kHeadDim;
+}
+
+std::uint32_t AttentionSide::mismatches() const {
+  std::uint32_t sum = 0;
+  for (const MicroBatch& b : batches_) sum += b.mismatches.download<std::uint32_t>()[0];
+  return sum;
+}
+
+void AttentionSide::check_tokens() const {
+  for (std::size_t m = 0; m < batches_.size(); ++m) {
+    const std::vector<cuda::SampledRow> rows = batches_[m].drawn.download<cuda::SampledRow>();
+    for (std::size_t row = 0; row < rows.size(); ++row)
+      if (rows[row].outcome != cuda::SampleOutcome::kDrawn || rows[row].id < 0 || rows[row].id >= SliceModel::kVocab)
+        throw Error(ErrorCode::kInternal,
+                    format("micro-batch {}, row {}: no token was drawn, the logits are not finite", m, row));
+  }
+}
+
+}  // namespace tandem

@@ -1,0 +1,84 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The attention GPU of a slice: embedding, 61 layers of MFA with a paged FP8 cache, routers, head and sampling, with
+// random weights at full size. One micro-batch is a chain of its own; nothing of it comes to the CPU.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "ops/cuda/bench/scheduled_work.h"
+#include "ops/cuda/device_memory.h"
+#include "ops/cuda/gemm/fp8_gemm.h"
+#include "ops/cuda/gemm/norm_quantise.h"
+#include "ops/cuda/split/seal.h"
+#include "slice/hand_over_layout.h"
+#include "slice/slice_shape.h"
+
+namespace tandem {
+
+struct AttentionSideOptions {
+  SliceModel model;
+  std::int32_t rows = 0, micro_batches = 3, context = 4096;
+  std::int32_t ffn_servers = 1;    // whose answers are added up
+  std::int32_t answer_blocks = 1;  // that come over the link, at least one
+};
+
+class AttentionSide {
+ public:
+  // On the thread's device. Throws Error{kOutOfResources} with the bytes needed and free.
+  explicit AttentionSide(const AttentionSideOptions& options);
+
+  static std::int64_t bytes_needed(const AttentionSideOptions& options);
+
+  // Layer 0 begins with the tokens drawn last, every other with the answer to the layer before.
+  void begin_step(std::int32_t micro_batch, cuda::Stream stream) const;
+  void run_layer(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
+  void end_step(std::int32_t micro_batch, cuda::Stream stream) const;
+
+  const std::byte* hand_over(std::int32_t micro_batch) const { return batch(micro_batch).hand_over.as<std::byte>(); }
+  std::byte* answer(std::int32_t micro_batch) const { return batch(micro_batch).answer.as<std::byte>(); }
+  const HandOverLayout& layout() const { return layout_; }
+
+  double layer_bytes() const;  // that a layer reads and writes for a micro-batch, at least
+  double layer_flops() const;
+  std::uint32_t mismatches() const;
+  // Throws Error{kInternal} saying which sequence has no valid token.
+  void check_tokens() const;
+
+ private:
+  struct Layer {
+    cuda::DeviceMemory down, up, o, router;
+    cuda::DeviceMemory down_scales, up_scales, o_scales;
+  };
+  struct MicroBatch {
+    cuda::DeviceMemory residual, x, x_scales, down, up_x, up_x_scales, q, q_tiles, q_scales, attention, o_x, o_x_scales,
+        o;
+    cuda::DeviceMemory normed, hand_over, answer, logits, drawn;
+    cuda::DeviceMemory table, lengths, positions, slots, step, mismatches;
+    cuda::ScheduledWork work;
+  };
+  const MicroBatch& batch(std::int32_t m) const { return batches_[static_cast<std::size_t>(m)]; }
+  cuda::NormQuantise norm(std::int32_t m) const;
+  void add_answer(std::int32_t m, cuda::NormQuantise& op) const;
+  cuda::Fp8Gemm product(const cuda::DeviceMemory& x, const cuda::DeviceMemory& x_scales,
+                        const cuda::DeviceMemory& weight, const cuda::DeviceMemory& scales, std::int32_t n,
+                        std::int32_t k) const;
+  void attend(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
+  void route(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
+  void make_weights();
+  void make_cache();
+  void make_batch(std::int32_t m);
+
+  AttentionSideOptions options_;
+  HandOverLayout layout_;
+  std::int64_t tile_rows_;
+  std::int32_t pages_of_sequence_;
+  std::int64_t pages_of_layer_;
+  std::vector<Layer> layers_;
+  std::vector<MicroBatch> batches_;
+  cuda::DeviceMemory embedding_, head_, head_scales_, gain_, inv_freq_, pages_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,293 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "slice/ffn_side.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "base/format.h"
+#include "ops/cuda/device.h"
+#include "ops/cuda/gemm/fp8_quantise.h"
+#include "ops/cuda/peer/recorded_work.h"
+#include "ops/cuda/peer/stream_flag.h"
+#include "ops/cuda/split/decode_step.h"
+#include "slice/random_weights.h"
+
+namespace tandem {
+
+namespace {
+
+using cuda::DeviceMemory;
+
+constexpr std::int32_t kHidden = SliceModel::kHidden, kWidth = SliceModel::kExpertWidth,
+                       kDense = SliceModel::kDenseWidth;
+constexpr std::int64_t kExpertBytes = std::int64_t{3} * kHidden * kWidth,
+                       kDenseBytes = std::int64_t{3} * kHidden * kDense;
+
+std::int32_t tiles_up(std::int32_t rows) {
+  return (rows + cuda::Fp8Tile::kRows - 1) / cuda::Fp8Tile::kRows * cuda::Fp8Tile::kRows;
+}
+
+std::size_t size(std::int64_t n) {
+  return static_cast<std::size_t>(n);
+}
+
+// The slice's own tokens choose as they like, so an expert may get a few rows more than the tables say.
+std::int32_t row_stride_of(const SliceLoad& load, std::int32_t expert_rows_max) {
+  return tiles_up(std::max(expert_rows_max + load.rows, load.rail_blocks * load.shared_rows));
+}
+
+}  // namespace
+
+std::int64_t FfnSide::bytes_needed(const FfnSideOptions& o) {
+  const SliceLoad load = load_of(o.deployment, o.rows);
+  const std::int64_t dense = o.model.dense_layers(), routed = o.model.layers - dense;
+  const std::int64_t rows = std::int64_t{load.experts + 1} * row_stride_of(load, 2 * load.expert_rows_mean);
+  return routed * (load.experts + 1) * kExpertBytes + dense * kDenseBytes +
+         o.micro_batches *
+             (rows * (kHidden * 6 + kDense * 2) + std::int64_t{load.rail_blocks} * load.rows * kHidden * 3 +
+              std::int64_t{load.tokens} * SliceModel::kTopK * 4 * o.model.layers);
+}
+
+FfnSide::FfnSide(const FfnSideOptions& options)
+    : options_(options), load_(load_of(options.deployment, options.rows)), layout_{.rows = options.rows} {
+  const auto free = static_cast<std::int64_t>(cuda::look_at_device().bytes_free);
+  if (const std::int64_t needed = bytes_needed(options); needed > free)
+    throw Error(ErrorCode::kOutOfResources,
+                format("the FFN GPU needs {:.1f} GB for {} experts of {} layers and has {:.1f} GB free",
+                       static_cast<double>(needed) * 1e-9, load_.experts + 1, options.model.layers,
+                       static_cast<double>(free) * 1e-9));
+  draw_routing();
+  row_stride_ = row_stride_of(load_, expert_rows_max_);
+  make_weights();
+  for (std::int32_t m = 0; m < options.micro_batches; ++m) make_batch(m);
+  tables_.clear();
+  cuda::synchronise();
+}
+
+void FfnSide::draw_routing() {
+  for (std::int32_t m = 0; m < options_.micro_batches; ++m) {
+    std::vector<RoutingTable>& of_batch = tables_.emplace_back();
+    for (std::int32_t l = 0; l < options_.model.layers; ++l) {
+      if (options_.model.is_dense(l)) {
+        of_batch.emplace_back();
+        continue;
+      }
+      of_batch.push_back(routing_table(options_.deployment, load_.tokens - load_.rows, options_.zipf_exponent,
+                                       static_cast<std::uint64_t>(1000 * m + l + 1)));
+      expert_rows_max_ = std::max(expert_rows_max_, of_batch.back().rows_max);
+    }
+  }
+}
+
+void FfnSide::make_weights() {
+  const std::int32_t experts = load_.experts + 1;
+  for (std::int32_t l = 0; l < options_.model.layers; ++l) {
+    const auto seed = static_cast<std::uint32_t>(10 * l + 5);
+    const bool dense = options_.model.is_dense(l);
+    Layer layer;
+    layer.gate_up = random_tiles(dense ? 1 : experts, 2 * (dense ? kDense : kWidth), kHidden, seed);
+    layer.down = random_tiles(dense ? 1 : experts, kHidden, dense ? kDense : kWidth, seed + 1);
+    layers_.push_back(std::move(layer));
+  }
+  gate_up_scales_ = tile_scales(experts, 2 * kWidth, kHidden, 1);
+  down_scales_ = tile_scales(experts, kHidden, kWidth, 1);
+  dense_up_scales_ = tile_scales(1, 2 * kDense, kHidden, 1);
+  dense_down_scales_ = tile_scales(1, kHidden, kDense, 1);
+}
+
+void FfnSide::make_batch(std::int32_t m) {
+  const std::int32_t experts = load_.experts + 1;
+  const std::int64_t rows = std::int64_t{experts} * row_stride_;
+  MicroBatch b;
+  b.rail = zeros(layout_.bytes() * size(load_.rail_blocks));
+  b.answer = zeros(layout_.answer_bytes(load_.rail_blocks));
+  b.arrived = random_tiles(1, rows, kHidden, static_cast<std::uint32_t>(50 + m));
+  b.arrived_scales = repeated_f32(rows * kHidden / 128, 1.f / 64);
+  b.arrived_results = zeros(size(rows) * kHidden * 2);
+  b.weights = repeated_f32(std::int64_t{load_.rail_blocks} * load_.rows * SliceModel::kTopK, .1f);
+  std::vector<std::int32_t> begin;
+  for (std::int32_t e = 0; e < experts; ++e) begin.push_back(e * row_stride_);
+  b.row_begin = DeviceMemory::of(begin);
+  b.row_count = zeros(size(experts) * 4);
+  b.source = zeros(size(rows) * 4);
+  b.place = zeros(size(load_.rail_blocks) * size(load_.rows) * (SliceModel::kTopK + 1) * 4);
+  b.x = zeros(size(rows) * kHidden);
+  b.x_scales = zeros(size(rows) * kHidden / 32);
+  b.hidden = zeros(size(std::max(rows * kWidth, std::int64_t{row_stride_} * kDense)));
+  b.hidden_scales = zeros(b.hidden.bytes() / 32);
+  b.out = zeros(size(rows) * kHidden * 2);
+  b.step = zeros(4);
+  b.mismatches = zeros(4);
+  for (const RoutingTable& table : tables_[size(m)])
+    b.routing.push_back({.ids = DeviceMemory::of(table.ids), .first = table.first});
+  fill_rail(b);
+  batches_.push_back(std::move(b));
+}
+
+// Rows of attention GPUs that are not there.
+void FfnSide::fill_rail(const MicroBatch& b) const {
+  const DeviceMemory x = random_f32(std::int64_t{load_.rows} * kHidden, 77);
+  for (std::int32_t block = 0; block < load_.rail_blocks; ++block) {
+    std::byte* at = b.rail.as<std::byte>() + size(block) * layout_.bytes();
+    cuda::run(cuda::QuantiseTiles{.tiles = reinterpret_cast<std::uint8_t*>(at),
+                                  .scales = reinterpret_cast<float*>(at + layout_.scales_at()),
+                                  .x = x.as<float>(),
+                                  .bf16 = false,
+                                  .rows = load_.rows,
+                                  .columns = kHidden,
+                                  .tile_rows = layout_.tile_rows()},
+              nullptr);
+  }
+  cuda::synchronise();
+}
+
+void FfnSide::exchange_with(const ExchangePeer& peer, std::int32_t m, cuda::Stream other) {
+  MicroBatch& b = batches_[size(m)];
+  b.peer = peer;
+  b.other = other;
+}
+
+// What goes out is whatever the last products left: the bytes count.
+void FfnSide::exchange(std::int32_t m, const std::byte* from_peer, const DeviceMemory& in, std::int64_t bytes,
+                       cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
+  if (b.peer.out == nullptr || bytes == 0) return;
+  cuda::fork_stream(stream, b.other);
+  cuda::copy_between_devices(b.peer.out, b.out.as<std::byte>(), size(bytes), stream);
+  cuda::copy_between_devices(in.as<std::byte>(), from_peer, size(bytes), b.other);
+  cuda::join_stream(stream, b.other);
+}
+
+cuda::ExpertShare FfnSide::share(std::int32_t layer, std::int32_t m) const {
+  if (options_.model.is_dense(layer)) return {.shared_rows = load_.shared_rows, .row_stride = row_stride_};
+  const std::int32_t first = batch(m).routing[size(layer)].first;
+  return {.first = first,
+          .count = load_.experts,
+          .shared_rows = load_.shared_rows,
+          .server_first = first / load_.server_experts * load_.server_experts,
+          .server_count = load_.server_experts,
+          .row_stride = row_stride_};
+}
+
+cuda::ExpertTokens FfnSide::tokens(std::int32_t layer) const {
+  const bool dense = options_.model.is_dense(layer);
+  return {.rail_blocks = load_.rail_blocks,
+          .rows = load_.rows,
+          .others = dense ? 0 : load_.tokens - load_.rail_blocks * load_.rows,
+          .top_k = dense ? 0 : SliceModel::kTopK};
+}
+
+void FfnSide::run_layer(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
+  const bool dense = options_.model.is_dense(layer);
+  const cuda::ExpertShare own = share(layer, m);
+  const cuda::ExpertTokens all = tokens(layer);
+  if (!dense) exchange(m, b.peer.rows_in, b.arrived, load_.exchange_out_bytes, stream);
+  std::byte* first = b.rail.as<std::byte>();
+  cuda::run(cuda::PlanExpertRows{.share = own,
+                                 .tokens = all,
+                                 .first_ids = reinterpret_cast<const std::int32_t*>(first + layout_.ids_at()),
+                                 .ids = b.routing[size(layer)].ids.as<std::int32_t>(),
+                                 .row_count = b.row_count.as<std::int32_t>(),
+                                 .source = b.source.as<std::int32_t>(),
+                                 .place = b.place.as<std::int32_t>(),
+                                 .arrived_rows = load_.arrived_rows,
+                                 .hand_over = {.seal = reinterpret_cast<const cuda::Seal*>(first + layout_.seal_at()),
+                                               .expected = {.layer = layer, .micro_batch = m, .rows = load_.rows},
+                                               .step = b.step.as<std::uint32_t>(),
+                                               .mismatches = b.mismatches.as<std::uint32_t>()}},
+            stream);
+  cuda::run(cuda::GatherExpertRows{.share = own,
+                                   .tokens = all,
+                                   .row_count = b.row_count.as<std::int32_t>(),
+                                   .source = b.source.as<std::int32_t>(),
+                                   .rail = b.rail.as<std::uint8_t>(),
+                                   .rail_block_bytes = static_cast<std::int64_t>(layout_.bytes()),
+                                   .arrived = {.tiles = b.arrived.as<std::uint8_t>(),
+                                               .scales = b.arrived_scales.as<float>(),
+                                               .rows = std::int64_t{load_.experts + 1} * row_stride_},
+                                   .rail_rows = layout_.tile_rows(),
+                                   .tiles = b.x.as<std::uint8_t>(),
+                                   .scales = b.x_scales.as<float>(),
+                                   .columns = kHidden},
+            stream);
+  multiply(layer, m, stream);
+  if (!dense) exchange(m, b.peer.results_in, b.arrived_results, load_.exchange_back_bytes, stream);
+  std::byte* answer = b.answer.as<std::byte>();
+  cuda::run(cuda::CombineExpertRows{.tokens = all,
+                                    .place = b.place.as<std::int32_t>(),
+                                    .first_weights = reinterpret_cast<const float*>(first + layout_.weights_at()),
+                                    .weights = b.weights.as<float>(),
+                                    .own = b.out.as<std::uint16_t>(),
+                                    .arrived = b.arrived_results.as<std::uint16_t>(),
+                                    .out = reinterpret_cast<std::uint16_t*>(answer + HandOverLayout::kAnswerHeader),
+                                    .out_block_stride = static_cast<std::int64_t>(layout_.answer_block_bytes() / 2),
+                                    .columns = kHidden,
+                                    .seal = {.seal = reinterpret_cast<cuda::Seal*>(answer),
+                                             .value = {.layer = layer, .micro_batch = m, .rows = load_.rows},
+                                             .step = b.step.as<std::uint32_t>()}},
+            stream);
+}
+
+void FfnSide::multiply(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
+  const Layer& w = layers_[size(layer)];
+  const bool dense = options_.model.is_dense(layer);
+  const std::int32_t experts = dense ? 1 : load_.experts + 1, width = dense ? kDense : kWidth;
+  cuda::Fp8Gemm up{};
+  up.x = b.x.as<std::uint8_t>();
+  up.x_scales = b.x_scales.as<float>();
+  up.x_rows = std::int64_t{experts} * row_stride_;
+  up.weight = w.gate_up.as<std::uint8_t>();
+  up.weight_scales = (dense ? dense_up_scales_ : gate_up_scales_).as<float>();
+  up.row_begin = b.row_begin.as<std::int32_t>();
+  up.row_count = b.row_count.as<std::int32_t>();
+  up.experts = experts;
+  up.rows_max = dense ? load_.rail_blocks * load_.shared_rows : row_stride_;
+  up.rows_usual = dense ? 0 : load_.expert_rows_mean;
+  up.n = 2 * width;
+  up.k = kHidden;
+  up.hidden = b.hidden.as<std::uint8_t>();
+  up.hidden_scales = b.hidden_scales.as<float>();
+  cuda::run(up, stream);
+  cuda::Fp8Gemm down = up;
+  down.x = up.hidden;
+  down.x_scales = up.hidden_scales;
+  down.weight = w.down.as<std::uint8_t>();
+  down.weight_scales = (dense ? dense_down_scales_ : down_scales_).as<float>();
+  down.n = kHidden;
+  down.k = width;
+  down.hidden = nullptr;
+  down.hidden_scales = nullptr;
+  down.out = b.out.as<std::uint16_t>();
+  cuda::run(down, stream);
+}
+
+void FfnSide::end_step(std::int32_t m, cuda::Stream stream) const {
+  cuda::count_step(batch(m).step.as<std::uint32_t>(), stream);
+}
+
+double FfnSide::layer_bytes() const {
+  const double rows = static_cast<double>(load_.experts) * load_.expert_rows_mean +
+                      static_cast<double>(load_.rail_blocks) * load_.shared_rows;
+  const double results = static_cast<double>(load_.rail_blocks) * load_.rows;
+  return static_cast<double>(kExpertBytes) * (load_.experts + 1) + rows * (kHidden * 7. + kWidth * 2.) +
+         results * kHidden * 2. + 2. * static_cast<double>(load_.exchange_out_bytes + load_.exchange_back_bytes);
+}
+
+double FfnSide::layer_flops() const {
+  const double rows = static_cast<double>(load_.experts) * load_.expert_rows_mean +
+                      static_cast<double>(load_.rail_blocks) * load_.shared_rows;
+  return 2. * rows * static_cast<double>(kExpertBytes);
+}
+
+std::uint32_t FfnSide::mismatches() const {
+  std::uint32_t sum = 0;
+  for (const MicroBatch& b : batches_) sum += b.mismatches.download<std::uint32_t>()[0];
+  return sum;
+}
+
+}  // namespace tandem

@@ -1,0 +1,95 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The FFN GPU of a slice: its routed experts of 56 layers, the shared expert and the dense layers for its part of the
+// tokens. It keeps nothing between hand-overs. Tokens of attention GPUs that are not there, and the rows that its
+// neighbours in the server would send, are in its memory from the start; who wants which expert is drawn anew for every
+// layer and micro-batch.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "ops/cuda/device_memory.h"
+#include "ops/cuda/gemm/fp8_gemm.h"
+#include "ops/cuda/split/expert_rows.h"
+#include "slice/hand_over_layout.h"
+#include "slice/slice_shape.h"
+
+namespace tandem {
+
+struct FfnSideOptions {
+  SliceModel model;
+  SliceDeployment deployment;
+  std::int32_t rows = 0, micro_batches = 3;
+  double zipf_exponent = 0;
+};
+
+// Memory of the other GPU that stands for the neighbours' during exchanges.
+struct ExchangePeer {
+  std::byte* out = nullptr;               // takes either exchange's bytes
+  const std::byte* rows_in = nullptr;     // E4M3 codes
+  const std::byte* results_in = nullptr;  // bf16
+};
+
+class FfnSide {
+ public:
+  // On the thread's device. Throws Error{kOutOfResources} with the bytes needed and free.
+  explicit FfnSide(const FfnSideOptions& options);
+
+  static std::int64_t bytes_needed(const FfnSideOptions& options);
+
+  void run_layer(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
+  void end_step(std::int32_t micro_batch, cuda::Stream stream) const;
+  // What the server's GPUs send each other, in run_layer: rows out and in before the products, results after them. Both
+  // directions at once, the second on other, a stream of this device.
+  void exchange_with(const ExchangePeer& peer, std::int32_t micro_batch, cuda::Stream other);
+
+  std::byte* hand_over(std::int32_t micro_batch) const { return batch(micro_batch).rail.as<std::byte>(); }
+  const std::byte* answer(std::int32_t micro_batch) const { return batch(micro_batch).answer.as<std::byte>(); }
+  const HandOverLayout& layout() const { return layout_; }
+  const SliceLoad& load() const { return load_; }
+
+  double layer_bytes() const;  // of a routed layer, for a micro-batch, at least
+  double layer_flops() const;
+  std::uint32_t mismatches() const;
+  // Rows of the busiest expert over all tables.
+  std::int32_t expert_rows_max() const { return expert_rows_max_; }
+
+ private:
+  struct Layer {
+    cuda::DeviceMemory gate_up, down;
+  };
+  struct Routing {
+    cuda::DeviceMemory ids;
+    std::int32_t first = 0;
+  };
+  struct MicroBatch {
+    cuda::DeviceMemory rail, answer, arrived, arrived_scales, arrived_results, weights;
+    cuda::DeviceMemory row_begin, row_count, source, place, x, x_scales, hidden, hidden_scales, out, step, mismatches;
+    std::vector<Routing> routing;  // by layer; dense ones have none
+    ExchangePeer peer;
+    cuda::Stream other = nullptr;
+  };
+  const MicroBatch& batch(std::int32_t m) const { return batches_[static_cast<std::size_t>(m)]; }
+  cuda::ExpertShare share(std::int32_t layer, std::int32_t m) const;
+  cuda::ExpertTokens tokens(std::int32_t layer) const;
+  void multiply(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
+  void exchange(std::int32_t m, const std::byte* from_peer, const cuda::DeviceMemory& in, std::int64_t bytes,
+                cuda::Stream stream) const;
+  void make_weights();
+  void draw_routing();
+  void make_batch(std::int32_t m);
+  void fill_rail(const MicroBatch& b) const;
+
+  FfnSideOptions options_;
+  SliceLoad load_;
+  HandOverLayout layout_;
+  std::int32_t expert_rows_max_ = 0, row_stride_ = 0;
+  std::vector<Layer> layers_;
+  std::vector<MicroBatch> batches_;
+  std::vector<std::vector<RoutingTable>> tables_;  // by micro-batch and layer, until they are on the device
+  cuda::DeviceMemory gate_up_scales_, down_scales_, dense_up_scales_, dense_down_scales_;
+};
+
+}  // namespace tandem

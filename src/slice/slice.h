@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// One attention GPU and one FFN GPU of a real deployment of Step-3, at full size, working together: what a deployment
+// of any number of them does per step, measured on two GPUs (or each side alone, on one).
+//
+// A micro-batch is a chain on each GPU, one CUDA graph a step, and the chains of both GPUs wait for each other by flags
+// in memory (ops/cuda/peer/stream_flag.h): no CPU and no multiprocessor is in between. Chains of different
+// micro-batches know nothing of each other, and no step waits for the others' to end.
+//
+// Measured: the time per step with both sides, and of each side with nobody to wait for. Projected: tokens/s/GPU of the
+// deployment = what this attention GPU makes · attention GPUs / all GPUs, since every GPU of a side has the same load;
+// the FFN GPU is given that of the busiest one. Not in it: the jitter of many machines and of their network.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "ops/cuda/bench/gpu_limits.h"
+#include "slice/slice_shape.h"
+
+namespace tandem {
+
+struct SliceOptions {
+  SliceModel model;
+  SliceDeployment deployment;
+  std::int32_t rows = 0;  // of a micro-batch
+  std::int32_t micro_batches = 3, context = 4096;
+  std::int32_t attention_gpu = 0, ffn_gpu = 1;  // the same: one GPU in both roles
+  std::int32_t steps = 60;                      // measured, after a few
+  double zipf_exponent = 0;                     // of how experts are chosen; 0: uniform
+};
+
+// Time from one step to the next, of a micro-batch, over all of them.
+struct StepTimes {
+  double median = 0, p99 = 0;  // microseconds
+  std::vector<double> all;
+};
+
+struct SideReport {
+  StepTimes alone;         // nobody to wait for
+  double layer_floor = 0;  // microseconds: bytes over bandwidth or operations over rate, whichever is longer
+  double gigabytes = 0;    // of memory it needs
+};
+
+struct SliceReport {
+  SliceOptions options;
+  SliceLoad load;
+  SideReport attention, ffn;
+  StepTimes together;
+  std::uint32_t mismatches = 0;  // hand-overs that were not the expected one
+  std::int32_t expert_rows_max = 0;
+
+  double tokens_per_second_of_attention_gpu() const;
+  double tokens_per_second_per_gpu() const;
+  double stage_of(const SideReport& side) const;  // microseconds of a layer and micro-batch, alone
+  // 1 - busy / elapsed of the slower side.
+  double bubbles() const;
+};
+
+// Throws Error{kUnavailable} (a GPU, a way between them) and Error{kOutOfResources} (memory), each with the numbers.
+SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& limits);
+
+// The most rows a micro-batch (a multiple of 8) whose median step stays within tpot_us; every try is told.
+SliceReport best_slice(SliceOptions options, double tpot_us, const cuda::GpuLimits& limits,
+                       const std::function<void(const SliceReport&)>& on_try);
+
+}  // namespace tandem

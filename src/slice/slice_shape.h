@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What one attention GPU and one FFN GPU of an xAyF deployment carry: servers of eight GPUs, attention data-parallel,
+// 48 routed experts spread over all FFN GPUs, the shared expert and the dense layers by tokens (paper §7.1, §7.3).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tandem {
+
+// Step-3's text model at full size; layers may be fewer for a trial.
+struct SliceModel {
+  std::int32_t layers = 61;
+  static constexpr std::int32_t kHidden = 7168, kQueryRank = 2048, kHeads = 64, kHeadDim = 256;
+  static constexpr std::int32_t kExperts = 48, kTopK = 3, kExpertWidth = 5120, kDenseWidth = 18432;
+  static constexpr std::int32_t kVocab = 128815;
+  static constexpr std::int32_t kVocabPadded = 129024;  // whole tiles of 256
+
+  bool is_dense(std::int32_t layer) const;  // the first four and the last
+  std::int32_t dense_layers() const;
+};
+
+enum class ExpertRouting : std::uint8_t { kUniform, kZipf };
+
+struct SliceDeployment {
+  std::int32_t attention_servers = 2, ffn_servers = 2;
+  static constexpr std::int32_t kGpusPerServer = 8;
+
+  // "2A2F"; throws Error{kInvalidArgument} for other text, and for servers that the experts cannot be spread over.
+  static SliceDeployment parse(const std::string& text);
+  std::string to_string() const;
+  std::int32_t attention_gpus() const { return attention_servers * kGpusPerServer; }
+  std::int32_t ffn_gpus() const { return ffn_servers * kGpusPerServer; }
+  std::int32_t gpus() const { return attention_gpus() + ffn_gpus(); }
+};
+
+struct SliceLoad {
+  std::int32_t rows = 0;         // of a micro-batch on an attention GPU
+  std::int32_t rail_blocks = 0;  // attention GPUs on an FFN GPU's rail
+  std::int32_t tokens = 0;       // of a micro-batch, that an FFN server receives
+  std::int32_t experts = 0;      // routed, on an FFN GPU
+  std::int32_t server_experts = 0;
+  std::int32_t shared_rows = 0;  // of each attention GPU's, of the shared expert and the dense layers, here
+  std::int32_t expert_rows_mean = 0;
+  std::int32_t arrived_rows = 0;         // an FFN GPU gets from its neighbours for its experts, on average
+  std::int64_t exchange_out_bytes = 0;   // of rows to the neighbours, before the products; as many come in
+  std::int64_t exchange_back_bytes = 0;  // of results, after them
+};
+SliceLoad load_of(const SliceDeployment& deployment, std::int32_t rows);
+
+// Who goes where, for tokens that are not the slice's own: ids [tokens, 3] for each layer and micro-batch. Made so that
+// this FFN GPU's experts, first … first + experts - 1, are those of the GPU that has most to do in that layer: all
+// others wait for it.
+struct RoutingTable {
+  std::vector<std::int32_t> ids;  // [tokens, kTopK]
+  std::int32_t first = 0;         // expert of this GPU
+  std::int32_t rows_max = 0;      // of one of its experts
+};
+// exponent: of zipf; 0: uniform.
+RoutingTable routing_table(const SliceDeployment& deployment, std::int32_t tokens, double exponent, std::uint64_t seed);
+
+}  // namespace tandem
