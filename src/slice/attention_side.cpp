@@ -174,20 +174,10 @@ cuda::Fp8Gemm AttentionSide::product(const DeviceMemory& x, const DeviceMemory& 
   return op;
 }
 
-void AttentionSide::begin_step(std::int32_t m, cuda::Stream stream) const {
-  const MicroBatch& b = batch(m);
-  cuda::run(cuda::EmbedTokens{.tokens = b.drawn.as<cuda::SampledRow>(),
-                              .table = embedding_.as<std::uint16_t>(),
-                              .vocab = SliceModel::kVocab,
-                              .residual = b.residual.as<float>(),
-                              .rows = options_.rows,
-                              .columns = kHidden},
-            stream);
-}
-
 void AttentionSide::run_layer(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
   const Layer& w = layers_[static_cast<std::size_t>(layer)];
   const MicroBatch& b = batch(m);
+  if (layer == 0) draw_tokens(m, stream);
   cuda::NormQuantise first = norm(m);
   if (layer > 0) add_answer(m, first);
   cuda::run(first, stream);
@@ -291,7 +281,8 @@ void AttentionSide::route(std::int32_t layer, std::int32_t m, cuda::Stream strea
             stream);
 }
 
-void AttentionSide::end_step(std::int32_t m, cuda::Stream stream) const {
+// From the last layer's answer to the rows of the next step.
+void AttentionSide::draw_tokens(std::int32_t m, cuda::Stream stream) const {
   const MicroBatch& b = batch(m);
   cuda::NormQuantise last = norm(m);
   add_answer(m, last);
@@ -317,6 +308,18 @@ void AttentionSide::end_step(std::int32_t m, cuda::Stream stream) const {
                                 .length_max = options_.context,
                                 .step = b.step.as<std::uint32_t>()},
             stream);
+  cuda::run(cuda::EmbedTokens{.tokens = b.drawn.as<cuda::SampledRow>(),
+                              .table = embedding_.as<std::uint16_t>(),
+                              .vocab = SliceModel::kVocab,
+                              .residual = b.residual.as<float>(),
+                              .rows = options_.rows,
+                              .columns = kHidden},
+            stream);
+}
+
+// Steps are counted where tokens are drawn, which is before the first layer of the first step.
+void AttentionSide::restart() const {
+  for (const MicroBatch& b : batches_) cuda::set_word(b.step.as<std::uint32_t>(), ~0u, nullptr);
 }
 
 double AttentionSide::layer_bytes() const {

@@ -32,10 +32,10 @@ class AttentionSide {
 
   static std::int64_t bytes_needed(const AttentionSideOptions& options);
 
-  // Layer 0 begins with the tokens drawn last, every other with the answer to the layer before.
-  void begin_step(std::int32_t micro_batch, cuda::Stream stream) const;
+  // Each begins with the answer to the layer before; layer 0 with that of the last step's last layer, its head and its
+  // tokens.
   void run_layer(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
-  void end_step(std::int32_t micro_batch, cuda::Stream stream) const;
+  void restart() const;  // the next step is the first
 
   const std::byte* hand_over(std::int32_t micro_batch) const { return batch(micro_batch).hand_over.as<std::byte>(); }
   std::byte* answer(std::int32_t micro_batch) const { return batch(micro_batch).answer.as<std::byte>(); }
@@ -60,6 +60,7 @@ class AttentionSide {
     cuda::ScheduledWork work;
   };
   const MicroBatch& batch(std::int32_t m) const { return batches_[static_cast<std::size_t>(m)]; }
+  void draw_tokens(std::int32_t m, cuda::Stream stream) const;
   cuda::NormQuantise norm(std::int32_t m) const;
   void add_answer(std::int32_t m, cuda::NormQuantise& op) const;
   cuda::Fp8Gemm product(const cuda::DeviceMemory& x, const cuda::DeviceMemory& x_scales,

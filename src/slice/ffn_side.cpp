@@ -144,21 +144,14 @@ void FfnSide::fill_rail(const MicroBatch& b) const {
   cuda::synchronise();
 }
 
-void FfnSide::exchange_with(const ExchangePeer& peer, std::int32_t m, cuda::Stream other) {
-  MicroBatch& b = batches_[size(m)];
-  b.peer = peer;
-  b.other = other;
-}
-
 // What goes out is whatever the last products left: the bytes count.
 void FfnSide::exchange(std::int32_t m, const std::byte* from_peer, const DeviceMemory& in, std::int64_t bytes,
-                       cuda::Stream stream) const {
-  const MicroBatch& b = batch(m);
-  if (b.peer.out == nullptr || bytes == 0) return;
-  cuda::fork_stream(stream, b.other);
-  cuda::copy_between_devices(b.peer.out, b.out.as<std::byte>(), size(bytes), stream);
-  cuda::copy_between_devices(in.as<std::byte>(), from_peer, size(bytes), b.other);
-  cuda::join_stream(stream, b.other);
+                       cuda::Stream stream, cuda::Stream beside) const {
+  if (peer_.out == nullptr || bytes == 0) return;
+  cuda::fork_stream(stream, beside);
+  cuda::copy_between_devices(peer_.out, batch(m).out.as<std::byte>(), size(bytes), stream);
+  cuda::copy_between_devices(in.as<std::byte>(), from_peer, size(bytes), beside);
+  cuda::join_stream(stream, beside);
 }
 
 cuda::ExpertShare FfnSide::share(std::int32_t layer, std::int32_t m) const {
@@ -180,12 +173,11 @@ cuda::ExpertTokens FfnSide::tokens(std::int32_t layer) const {
           .top_k = dense ? 0 : SliceModel::kTopK};
 }
 
-void FfnSide::run_layer(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+void FfnSide::gather(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const {
   const MicroBatch& b = batch(m);
-  const bool dense = options_.model.is_dense(layer);
   const cuda::ExpertShare own = share(layer, m);
   const cuda::ExpertTokens all = tokens(layer);
-  if (!dense) exchange(m, b.peer.rows_in, b.arrived, load_.exchange_out_bytes, stream);
+  if (!options_.model.is_dense(layer)) exchange(m, peer_.rows_in, b.arrived, load_.exchange_out_bytes, stream, beside);
   std::byte* first = b.rail.as<std::byte>();
   cuda::run(cuda::PlanExpertRows{.share = own,
                                  .tokens = all,
@@ -214,10 +206,15 @@ void FfnSide::run_layer(std::int32_t layer, std::int32_t m, cuda::Stream stream)
                                    .scales = b.x_scales.as<float>(),
                                    .columns = kHidden},
             stream);
-  multiply(layer, m, stream);
-  if (!dense) exchange(m, b.peer.results_in, b.arrived_results, load_.exchange_back_bytes, stream);
+}
+
+void FfnSide::combine(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const {
+  const MicroBatch& b = batch(m);
+  if (!options_.model.is_dense(layer))
+    exchange(m, peer_.results_in, b.arrived_results, load_.exchange_back_bytes, stream, beside);
+  const std::byte* first = b.rail.as<std::byte>();
   std::byte* answer = b.answer.as<std::byte>();
-  cuda::run(cuda::CombineExpertRows{.tokens = all,
+  cuda::run(cuda::CombineExpertRows{.tokens = tokens(layer),
                                     .place = b.place.as<std::int32_t>(),
                                     .first_weights = reinterpret_cast<const float*>(first + layout_.weights_at()),
                                     .weights = b.weights.as<float>(),
@@ -268,6 +265,10 @@ void FfnSide::multiply(std::int32_t layer, std::int32_t m, cuda::Stream stream) 
 
 void FfnSide::end_step(std::int32_t m, cuda::Stream stream) const {
   cuda::count_step(batch(m).step.as<std::uint32_t>(), stream);
+}
+
+void FfnSide::restart() const {
+  for (const MicroBatch& b : batches_) cuda::set_word(b.step.as<std::uint32_t>(), 0, nullptr);
 }
 
 double FfnSide::layer_bytes() const {

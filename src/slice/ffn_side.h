@@ -39,11 +39,15 @@ class FfnSide {
 
   static std::int64_t bytes_needed(const FfnSideOptions& options);
 
-  void run_layer(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
+  // A layer in three parts, so that one micro-batch's rows can be brought together and added up while another's are
+  // multiplied. What the server's GPUs send each other is in the first and last: both directions at once, one of them
+  // on beside, another stream.
+  void gather(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream, cuda::Stream beside) const;
+  void multiply(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
+  void combine(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream, cuda::Stream beside) const;
   void end_step(std::int32_t micro_batch, cuda::Stream stream) const;
-  // What the server's GPUs send each other, in run_layer: rows out and in before the products, results after them. Both
-  // directions at once, the second on other, a stream of this device.
-  void exchange_with(const ExchangePeer& peer, std::int32_t micro_batch, cuda::Stream other);
+  void exchange_with(const ExchangePeer& peer) { peer_ = peer; }
+  void restart() const;  // the next step is the first
 
   std::byte* hand_over(std::int32_t micro_batch) const { return batch(micro_batch).rail.as<std::byte>(); }
   const std::byte* answer(std::int32_t micro_batch) const { return batch(micro_batch).answer.as<std::byte>(); }
@@ -68,15 +72,12 @@ class FfnSide {
     cuda::DeviceMemory rail, answer, arrived, arrived_scales, arrived_results, weights;
     cuda::DeviceMemory row_begin, row_count, source, place, x, x_scales, hidden, hidden_scales, out, step, mismatches;
     std::vector<Routing> routing;  // by layer; dense ones have none
-    ExchangePeer peer;
-    cuda::Stream other = nullptr;
   };
   const MicroBatch& batch(std::int32_t m) const { return batches_[static_cast<std::size_t>(m)]; }
   cuda::ExpertShare share(std::int32_t layer, std::int32_t m) const;
   cuda::ExpertTokens tokens(std::int32_t layer) const;
-  void multiply(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
   void exchange(std::int32_t m, const std::byte* from_peer, const cuda::DeviceMemory& in, std::int64_t bytes,
-                cuda::Stream stream) const;
+                cuda::Stream stream, cuda::Stream beside) const;
   void make_weights();
   void draw_routing();
   void make_batch(std::int32_t m);
@@ -88,6 +89,7 @@ class FfnSide {
   std::int32_t expert_rows_max_ = 0, row_stride_ = 0;
   std::vector<Layer> layers_;
   std::vector<MicroBatch> batches_;
+  ExchangePeer peer_;
   std::vector<std::vector<RoutingTable>> tables_;  // by micro-batch and layer, until they are on the device
   cuda::DeviceMemory gate_up_scales_, down_scales_, dense_up_scales_, dense_down_scales_;
 };

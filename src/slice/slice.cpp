@@ -15,6 +15,7 @@
 #include "ops/cuda/peer/recorded_work.h"
 #include "ops/cuda/peer/step_clock.h"
 #include "ops/cuda/peer/stream_flag.h"
+#include "ops/cuda/split/decode_step.h"
 #include "slice/attention_side.h"
 #include "slice/ffn_side.h"
 #include "slice/random_weights.h"
@@ -32,13 +33,16 @@ constexpr std::chrono::seconds kPatience{20};  // for one step
 
 enum class Roles : std::uint8_t { kBoth, kAttention, kFfn };
 
-// What a micro-batch needs on one GPU besides its side's memory.
-struct Chain {
-  cuda::WorkStream stream, other;
-  DeviceMemory flag;                                           // raised by the other side
-  DeviceMemory elsewhere;                                      // where hand-overs go whose receivers are not there
-  DeviceMemory exchange_out, exchange_rows, exchange_results;  // for the other GPU
+// What a side has on its GPU besides its memory. Micro-batches take turns on work; what goes out and comes in has
+// streams of its own, so that links work while the multiprocessors do.
+struct Lanes {
+  cuda::WorkStream work, in{cuda::WorkStream::Priority::kUrgent}, in_beside, out{cuda::WorkStream::Priority::kUrgent},
+      out_beside;
+  std::vector<DeviceMemory> flags;  // of each micro-batch, raised by the other side
+  DeviceMemory elsewhere;           // where hand-overs go whose receivers are not there
   cuda::RecordedWork step;
+
+  std::uint32_t* flag(std::int32_t m) const { return flags[static_cast<std::size_t>(m)].as<std::uint32_t>(); }
 };
 
 StepTimes step_times(std::vector<double> all) {
@@ -64,39 +68,37 @@ class Slice {
  private:
   AttentionSideOptions attention_options() const;
   FfnSideOptions ffn_options() const;
-  std::vector<Chain> make_chains(std::size_t elsewhere_bytes);
+  std::unique_ptr<Lanes> make_lanes(std::size_t elsewhere_bytes) const;
   void give_exchange_memory();
-  void record(Roles roles);
-  void record_attention(std::int32_t m, bool alone);
-  void record_ffn(std::int32_t m, bool alone);
+  void restart(Roles roles);
+  void record_attention(bool alone);
+  void record_ffn(bool alone);
   void wait_for(const cuda::StepClock& clock, std::size_t mark) const;
 
   SliceOptions options_;
   SliceLoad load_;
   std::unique_ptr<AttentionSide> attention_;
   std::unique_ptr<FfnSide> ffn_;
-  std::vector<Chain> of_attention_, of_ffn_;
+  std::unique_ptr<Lanes> a_, f_;
+  DeviceMemory exchange_out_, exchange_rows_, exchange_results_;  // on the attention GPU, for the other
 };
 
 Slice::Slice(const SliceOptions& options) : options_(options), load_(load_of(options.deployment, options.rows)) {
   cuda::connect_devices(options.attention_gpu, options.ffn_gpu);
   const HandOverLayout layout{.rows = options.rows};
+  const std::size_t elsewhere = std::max(layout.answer_bytes(load_.rail_blocks), layout.bytes());
   {
     const OnDevice on(options.attention_gpu);
     attention_ = std::make_unique<AttentionSide>(attention_options());
-    of_attention_ = make_chains(std::max(layout.answer_bytes(load_.rail_blocks), layout.bytes()));
+    a_ = make_lanes(elsewhere);
     give_exchange_memory();
   }
   const OnDevice on(options.ffn_gpu);
   ffn_ = std::make_unique<FfnSide>(ffn_options());
-  of_ffn_ = make_chains(std::max(layout.answer_bytes(load_.rail_blocks), layout.bytes()));
-  for (std::int32_t m = 0; m < options.micro_batches; ++m) {
-    const Chain& theirs = of_attention_[static_cast<std::size_t>(m)];
-    ffn_->exchange_with({.out = theirs.exchange_out.as<std::byte>(),
-                         .rows_in = theirs.exchange_rows.as<std::byte>(),
-                         .results_in = theirs.exchange_results.as<std::byte>()},
-                        m, of_ffn_[static_cast<std::size_t>(m)].other.get());
-  }
+  f_ = make_lanes(elsewhere);
+  ffn_->exchange_with({.out = exchange_out_.as<std::byte>(),
+                       .rows_in = exchange_rows_.as<std::byte>(),
+                       .results_in = exchange_results_.as<std::byte>()});
 }
 
 AttentionSideOptions Slice::attention_options() const {
@@ -116,72 +118,78 @@ FfnSideOptions Slice::ffn_options() const {
           .zipf_exponent = options_.zipf_exponent};
 }
 
-std::vector<Chain> Slice::make_chains(std::size_t elsewhere_bytes) {
-  std::vector<Chain> chains;
-  for (std::int32_t m = 0; m < options_.micro_batches; ++m) {
-    Chain chain;
-    chain.flag = zeros(sizeof(std::uint32_t));
-    chain.elsewhere = DeviceMemory(elsewhere_bytes);
-    chains.push_back(std::move(chain));
-  }
-  return chains;
+std::unique_ptr<Lanes> Slice::make_lanes(std::size_t elsewhere_bytes) const {
+  auto lanes = std::make_unique<Lanes>();
+  for (std::int32_t m = 0; m < options_.micro_batches; ++m) lanes->flags.push_back(zeros(sizeof(std::uint32_t)));
+  lanes->elsewhere = DeviceMemory(elsewhere_bytes);
+  return lanes;
 }
 
 void Slice::give_exchange_memory() {
-  for (Chain& chain : of_attention_) {
-    chain.exchange_out =
-        DeviceMemory(static_cast<std::size_t>(std::max(load_.exchange_out_bytes, load_.exchange_back_bytes)));
-    chain.exchange_rows = random_tiles(1, 1, std::max<std::int64_t>(load_.exchange_out_bytes, 1), 5);
-    chain.exchange_results = random_bf16(std::max<std::int64_t>(load_.exchange_back_bytes / 2, 1), 1, 6);
-  }
+  exchange_out_ = DeviceMemory(static_cast<std::size_t>(std::max(load_.exchange_out_bytes, load_.exchange_back_bytes)));
+  exchange_rows_ = random_tiles(1, 1, std::max<std::int64_t>(load_.exchange_out_bytes, 1), 5);
+  exchange_results_ = random_bf16(std::max<std::int64_t>(load_.exchange_back_bytes / 2, 1), 1, 6);
   cuda::synchronise();
 }
 
-void Slice::record(Roles roles) {
-  for (std::int32_t m = 0; m < options_.micro_batches; ++m) {
-    if (roles != Roles::kFfn) record_attention(m, roles == Roles::kAttention);
-    if (roles != Roles::kAttention) record_ffn(m, roles == Roles::kFfn);
+// The attention side's first step begins with an answer that was never asked for. A side alone answers itself, so that
+// there, too, as many micro-batches are on their way as it has.
+void Slice::restart(Roles roles) {
+  {
+    const OnDevice on(options_.attention_gpu);
+    attention_->restart();
+    for (std::int32_t m = 0; m < options_.micro_batches; ++m) cuda::set_word(a_->flag(m), 1, nullptr);
+    if (roles != Roles::kFfn) record_attention(roles == Roles::kAttention);
+    cuda::synchronise();
   }
+  const OnDevice on(options_.ffn_gpu);
+  ffn_->restart();
+  for (std::int32_t m = 0; m < options_.micro_batches; ++m)
+    cuda::set_word(f_->flag(m), roles == Roles::kFfn ? 1 : 0, nullptr);
+  if (roles != Roles::kAttention) record_ffn(roles == Roles::kFfn);
+  cuda::synchronise();
 }
 
 // To every FFN server goes a copy of the rows; the first is the slice's.
-void Slice::record_attention(std::int32_t m, bool alone) {
-  const OnDevice on(options_.attention_gpu);
-  Chain& own = of_attention_[static_cast<std::size_t>(m)];
-  const Chain& theirs = of_ffn_[static_cast<std::size_t>(m)];
-  const Stream stream = own.stream.get();
+void Slice::record_attention(bool alone) {
+  const Stream work = a_->work.get(), out = a_->out.get();
   const std::size_t bytes = attention_->layout().bytes();
-  own.step = cuda::RecordedWork(stream, [&] {
-    attention_->begin_step(m, stream);
-    for (std::int32_t layer = 0; layer < options_.model.layers; ++layer) {
-      attention_->run_layer(layer, m, stream);
-      std::byte* to = alone ? own.elsewhere.as<std::byte>() : ffn_->hand_over(m);
-      cuda::copy_between_devices(to, attention_->hand_over(m), bytes, stream);
-      if (!alone) cuda::raise_flag(theirs.flag.as<std::uint32_t>(), stream);
-      for (std::int32_t server = 1; server < options_.deployment.ffn_servers; ++server)
-        cuda::copy_between_devices((alone ? own : theirs).elsewhere.as<std::byte>(), attention_->hand_over(m), bytes,
-                                   stream);
-      if (!alone) cuda::wait_and_lower_flag(own.flag.as<std::uint32_t>(), stream);
-    }
-    attention_->end_step(m, stream);
+  std::byte* elsewhere = (alone ? a_ : f_)->elsewhere.as<std::byte>();
+  a_->step = cuda::RecordedWork(work, [&] {
+    cuda::fork_stream(work, out);
+    for (std::int32_t layer = 0; layer < options_.model.layers; ++layer)
+      for (std::int32_t m = 0; m < options_.micro_batches; ++m) {
+        cuda::wait_and_lower_flag(a_->flag(m), work);
+        attention_->run_layer(layer, m, work);
+        cuda::fork_stream(work, out);
+        cuda::copy_between_devices(alone ? elsewhere : ffn_->hand_over(m), attention_->hand_over(m), bytes, out);
+        cuda::raise_flag((alone ? a_ : f_)->flag(m), out);
+        for (std::int32_t server = 1; server < options_.deployment.ffn_servers; ++server)
+          cuda::copy_between_devices(elsewhere, attention_->hand_over(m), bytes, out);
+      }
+    cuda::join_stream(work, out);
   });
 }
 
-void Slice::record_ffn(std::int32_t m, bool alone) {
-  const OnDevice on(options_.ffn_gpu);
-  Chain& own = of_ffn_[static_cast<std::size_t>(m)];
-  const Chain& theirs = of_attention_[static_cast<std::size_t>(m)];
-  const Stream stream = own.stream.get();
+void Slice::record_ffn(bool alone) {
+  const Stream work = f_->work.get(), in = f_->in.get(), out = f_->out.get();
   const std::size_t bytes = ffn_->layout().answer_bytes(load_.rail_blocks);
-  own.step = cuda::RecordedWork(stream, [&] {
-    for (std::int32_t layer = 0; layer < options_.model.layers; ++layer) {
-      if (!alone) cuda::wait_and_lower_flag(own.flag.as<std::uint32_t>(), stream);
-      ffn_->run_layer(layer, m, stream);
-      cuda::copy_between_devices(alone ? own.elsewhere.as<std::byte>() : attention_->answer(m), ffn_->answer(m), bytes,
-                                 stream);
-      if (!alone) cuda::raise_flag(theirs.flag.as<std::uint32_t>(), stream);
-    }
-    ffn_->end_step(m, stream);
+  f_->step = cuda::RecordedWork(work, [&] {
+    cuda::fork_stream(work, in);
+    for (std::int32_t layer = 0; layer < options_.model.layers; ++layer)
+      for (std::int32_t m = 0; m < options_.micro_batches; ++m) {
+        cuda::wait_and_lower_flag(f_->flag(m), in);
+        ffn_->gather(layer, m, in, f_->in_beside.get());
+        cuda::fork_stream(in, work);
+        ffn_->multiply(layer, m, work);
+        cuda::fork_stream(work, out);
+        ffn_->combine(layer, m, out, f_->out_beside.get());
+        cuda::copy_between_devices(alone ? f_->elsewhere.as<std::byte>() : attention_->answer(m), ffn_->answer(m),
+                                   bytes, out);
+        cuda::raise_flag((alone ? f_ : a_)->flag(m), out);
+      }
+    cuda::join_stream(work, out);
+    for (std::int32_t m = 0; m < options_.micro_batches; ++m) ffn_->end_step(m, work);
   });
 }
 
@@ -196,35 +204,28 @@ void Slice::wait_for(const cuda::StepClock& clock, std::size_t mark) const {
 }
 
 StepTimes Slice::measure(Roles roles) {
-  record(roles);
+  restart(roles);
   const bool has_attention = roles != Roles::kFfn;
-  std::vector<Chain>& timed = has_attention ? of_attention_ : of_ffn_;
-  const int timed_gpu = has_attention ? options_.attention_gpu : options_.ffn_gpu;
-  std::vector<cuda::StepClock> clocks(timed.size());
+  const Lanes& timed = has_attention ? *a_ : *f_;
+  const OnDevice on(has_attention ? options_.attention_gpu : options_.ffn_gpu);
+  cuda::StepClock clock;
   for (std::size_t step = 0; step < static_cast<std::size_t>(options_.steps + kWarmUpSteps); ++step) {
-    for (std::size_t m = 0; m < timed.size(); ++m) {
-      if (roles == Roles::kBoth) {
-        const OnDevice on(options_.ffn_gpu);
-        of_ffn_[m].step.launch(of_ffn_[m].stream.get());
-      }
-      const OnDevice on(timed_gpu);
-      timed[m].step.launch(timed[m].stream.get());
-      clocks[m].mark(timed[m].stream.get());
+    if (roles == Roles::kBoth) {
+      const OnDevice there(options_.ffn_gpu);
+      f_->step.launch(f_->work.get());
     }
-    if (step >= kStepsAhead) wait_for(clocks[0], step - kStepsAhead);
+    timed.step.launch(timed.work.get());
+    clock.mark(timed.work.get());
+    if (step >= kStepsAhead) wait_for(clock, step - kStepsAhead);
   }
-  std::vector<double> all;
-  for (std::size_t m = 0; m < timed.size(); ++m) {
-    wait_for(clocks[m], clocks[m].marks() - 1);
-    const std::vector<double> times = clocks[m].microseconds();
-    all.insert(all.end(), times.begin() + kWarmUpSteps, times.end());
-  }
+  wait_for(clock, clock.marks() - 1);
   for (const int gpu : {options_.attention_gpu, options_.ffn_gpu}) {
-    const OnDevice on(gpu);
-    cuda::synchronise();
+    const OnDevice there(gpu);
+    cuda::synchronise_device();
   }
   if (has_attention) attention_->check_tokens();
-  return step_times(std::move(all));
+  const std::vector<double> times = clock.microseconds();
+  return step_times({times.begin() + kWarmUpSteps - 1, times.end()});
 }
 
 std::uint32_t Slice::mismatches() const {

@@ -55,8 +55,15 @@ void connect_devices(int a, int b) {
   let_reach(b, a);
 }
 
-WorkStream::WorkStream() {
-  TANDEM_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+void synchronise_device() {
+  TANDEM_CUDA_CHECK(cudaDeviceSynchronize());
+}
+
+WorkStream::WorkStream(Priority priority) {
+  int least = 0, greatest = 0;
+  TANDEM_CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+  TANDEM_CUDA_CHECK(
+      cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, priority == Priority::kUrgent ? greatest : least));
 }
 
 WorkStream::WorkStream(WorkStream&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}

@@ -4,6 +4,8 @@
 // Several GPUs of one process: which of them a thread works on, and their reach into each other's memory.
 #pragma once
 
+#include <cstdint>
+
 #include "ops/cuda/stream.h"
 
 namespace tandem::cuda {
@@ -26,10 +28,13 @@ int device_count();
 // Error{kUnavailable} naming both where the machine has no way between them.
 void connect_devices(int a, int b);
 
-// A stream of its own on the thread's device.
+void synchronise_device();  // until everything on the thread's device has ended
+
+// A stream of its own on the thread's device. Kernels of an urgent one get the multiprocessors that others leave first.
 class WorkStream {
  public:
-  WorkStream();
+  enum class Priority : std::uint8_t { kUsual, kUrgent };
+  explicit WorkStream(Priority priority = Priority::kUsual);
   WorkStream(WorkStream&& other) noexcept;
   ~WorkStream();
   Stream get() const { return stream_; }

@@ -46,6 +46,10 @@ __global__ void add_one(std::uint32_t* step) {
   *step += 1;
 }
 
+__global__ void write_word(std::uint32_t* word, std::uint32_t value) {
+  *word = value;
+}
+
 }  // namespace
 
 void run(const EmbedTokens& op, Stream stream) {
@@ -59,6 +63,11 @@ void run(const GrowSequences& op, Stream stream) {
 
 void count_step(std::uint32_t* step, Stream stream) {
   add_one<<<1, 1, 0, stream>>>(step);
+  TANDEM_CUDA_CHECK(cudaGetLastError());
+}
+
+void set_word(std::uint32_t* word, std::uint32_t value, Stream stream) {
+  write_word<<<1, 1, 0, stream>>>(word, value);
   TANDEM_CUDA_CHECK(cudaGetLastError());
 }
 

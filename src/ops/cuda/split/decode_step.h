@@ -36,5 +36,6 @@ void run(const GrowSequences& op, Stream stream);
 
 // *step += 1, where nothing grows.
 void count_step(std::uint32_t* step, Stream stream);
+void set_word(std::uint32_t* word, std::uint32_t value, Stream stream);
 
 }  // namespace tandem::cuda
