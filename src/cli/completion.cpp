@@ -16,7 +16,7 @@ OrderedJson token_json(const Tokenizer& tokenizer, std::int32_t id, float logpro
 
 }  // namespace
 
-void Completion::add(const TextNews& news) {
+void PromptCompletion::add(const TextNews& news) {
   text_ += news.text;
   tokens_.insert(tokens_.end(), news.tokens.begin(), news.tokens.end());
   finish_ = news.finish;
@@ -26,12 +26,12 @@ void Completion::add(const TextNews& news) {
   answer_tokens_ = news.answer_tokens;
 }
 
-void Completion::fail(const Error& error) {
+void PromptCompletion::fail(const Error& error) {
   finish_ = FinishReason::kError;
   status_ = Status(error.code(), error.message());
 }
 
-OrderedJson Completion::json(const Tokenizer& tokenizer, bool token_ids) const {
+OrderedJson PromptCompletion::json(const Tokenizer& tokenizer, bool token_ids) const {
   OrderedJson line;
   if (!id_.is_null()) line["id"] = id_;
   if (failed()) {
@@ -60,7 +60,7 @@ OrderedJson Completion::json(const Tokenizer& tokenizer, bool token_ids) const {
   return line;
 }
 
-std::string Completion::line(const Tokenizer& tokenizer, const CompletionFormat& format) const {
+std::string PromptCompletion::line(const Tokenizer& tokenizer, const CompletionFormat& format) const {
   if (format.text_only && !failed()) return text_ + "\n";
   return to_line(json(tokenizer, format.token_ids)) + "\n";
 }

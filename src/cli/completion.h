@@ -16,10 +16,10 @@ struct CompletionFormat {
   bool text_only = false;  // no JSON: the text as it is
 };
 
-class Completion {
+class PromptCompletion {
  public:
   // id is what the client calls it; logprobs: whether tokens are listed with theirs.
-  explicit Completion(OrderedJson id, bool logprobs = false) : id_(std::move(id)), logprobs_(logprobs) {}
+  explicit PromptCompletion(OrderedJson id, bool logprobs = false) : id_(std::move(id)), logprobs_(logprobs) {}
 
   void add(const TextNews& news);
   void fail(const Error& error);

@@ -127,14 +127,15 @@ class Generation {
       parse_json(line, format("line {}", line_number_));
       object = OrderedJson::parse(line);  // again for the order of keys, which shows in prompts
     } catch (const Error& error) {
-      open_.emplace(taken_++, Completion(nullptr)).first->second.fail(error);
+      open_.emplace(taken_++, PromptCompletion(nullptr)).first->second.fail(error);
       return;
     }
     submit(object);
   }
 
   void submit(const OrderedJson& object) {
-    Completion completion(request_id(object), options_.request.sampling.logprobs >= 0 || asks_for_logprobs(object));
+    PromptCompletion completion(request_id(object),
+                                options_.request.sampling.logprobs >= 0 || asks_for_logprobs(object));
     const std::int64_t place = taken_++;
     try {
       JsonRequest read = read_request(object, model_, options_.request, options_.chat);
@@ -175,7 +176,7 @@ class Generation {
     std::fflush(stdout);
   }
 
-  void write(const Completion& completion) {
+  void write(const PromptCompletion& completion) {
     if (completion.failed()) ++failures_;
     if (completion.failed() && options_.format.text_only) throw completion.status().error();
     const std::string line = completion.line(model_.tokenizer, options_.format);
@@ -192,7 +193,7 @@ class Generation {
   std::deque<OrderedJson> given_;
   std::optional<LineSource> lines_;
   std::int64_t line_number_ = 0, taken_ = 0, failures_ = 0;
-  std::map<std::int64_t, Completion> open_;  // by place in the input: read and not yet written
+  std::map<std::int64_t, PromptCompletion> open_;  // by place in the input: read and not yet written
   std::map<RequestId, std::int64_t> place_;
 };
 

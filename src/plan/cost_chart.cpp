@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/format.h"
+#include "base/svg_text.h"
 #include "plan/cost_report.h"
 
 namespace tandem {
@@ -17,23 +18,6 @@ constexpr double kBarWidth = 11, kBarGap = 2, kGroupGap = 18, kLeft = 56, kTop =
 // Attention in the full colour, FFN above it in a lighter one. Told apart by people who see fewer colours, too.
 constexpr std::array<const char*, 6> kColours{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"};
 constexpr const char* kSplitColour = "#333333";
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&')
-      out += "&amp;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else if (c == '"')
-      out += "&quot;";
-    else
-      out += c;
-  }
-  return out;
-}
 
 // The round number of the kind 1, 2 or 5 that cuts most into four to ten.
 double round_step(double most) {
@@ -67,7 +51,7 @@ class Chart {
   double height_of(double usd) const { return usd / most_ * kPanelHeight; }
 
   void text(double x, double y, const char* anchor, const std::string& what) {
-    out_ += format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\">{}</text>\n", x, y, anchor, escaped(what));
+    out_ += format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\">{}</text>\n", x, y, anchor, svg_text(what));
   }
 
   void bar(double x, double foot, const TokenCost& cost, const char* colour, const std::string& title) {
@@ -79,7 +63,7 @@ class Chart {
     out_ += "<g>";
     part(foot - attention, attention, 1);
     part(foot - attention - ffn, ffn, 0.45);
-    out_ += format("<title>{}: attention {:.3f}, FFN {:.3f}</title></g>\n", escaped(title), cost.attention_usd,
+    out_ += format("<title>{}: attention {:.3f}, FFN {:.3f}</title></g>\n", svg_text(title), cost.attention_usd,
                    cost.ffn_usd);
   }
 

@@ -43,7 +43,7 @@ float matrix_deviation(const ListedTensor& tensor, bool tied) {
 }
 
 // before: the tensor in front, which block scales belong to.
-Spread spread_of(const ListedTensor& tensor, const ListedTensor* before, bool tied) {
+NormalSpread spread_of(const ListedTensor& tensor, const ListedTensor* before, bool tied) {
   if (WeightReader::is_scale(tensor.name)) {
     const float scale = matrix_deviation(*before, tied) / kCodeDeviation;
     return {scale, scale * kScaleVariation};

@@ -26,7 +26,7 @@ inline constexpr std::uint64_t kShardBytes = 5'000'000'000;
 struct CheckpointPlan {
   OrderedJson config;
   std::vector<ListedTensor> tensors;
-  std::vector<Spread> spreads;                   // of tensors, one by one
+  std::vector<NormalSpread> spreads;             // of tensors, one by one
   std::vector<std::vector<std::size_t>> shards;  // indices of tensors, file by file
   std::uint64_t bytes = 0;                       // of all tensors
 };

@@ -73,7 +73,7 @@ void fill_elements(std::uint64_t seed, const std::array<std::uint32_t, 256>& ent
 
 }  // namespace
 
-WeightValues::WeightValues(std::uint64_t seed, std::string_view name, DType dtype, const Spread& spread)
+WeightValues::WeightValues(std::uint64_t seed, std::string_view name, DType dtype, const NormalSpread& spread)
     : seed_(mix64(seed + kStep)), dtype_(dtype) {
   for (const char c : name) seed_ = mix64(seed_ + kStep + static_cast<unsigned char>(c));
   for (std::size_t i = 0; i < table_.size(); ++i)

@@ -18,7 +18,7 @@
 
 namespace tandem {
 
-struct Spread {
+struct NormalSpread {
   float mean = 0;
   float deviation = 1;
 };
@@ -26,7 +26,7 @@ struct Spread {
 class WeightValues {
  public:
   // dtype is one of f32, bf16, f8_e4m3.
-  WeightValues(std::uint64_t seed, std::string_view name, DType dtype, const Spread& spread);
+  WeightValues(std::uint64_t seed, std::string_view name, DType dtype, const NormalSpread& spread);
   // The bytes from offset on; offset is a multiple of eight elements.
   void fill(std::uint64_t offset, std::span<std::byte> out) const;
 

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/format.h"
+#include "base/svg_text.h"
 
 namespace tandem {
 
@@ -20,19 +21,6 @@ struct Panel {
   std::vector<double> values;  // milliseconds
   double limit;
 };
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '<')
-      out += "&lt;";
-    else if (c == '&')
-      out += "&amp;";
-    else if (static_cast<unsigned char>(c) >= ' ')
-      out += c;
-  }
-  return out;
-}
 
 // The next of 1, 2, 5, 10, 20 … that is not below value.
 double round_up(double value) {
@@ -100,7 +88,7 @@ std::string plot_svg(std::span<const LoadRecord> records, const LatencyLimits& l
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{:g}\" height=\"{:g}\" font-family=\"sans-serif\" "
       "font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
       width, height);
-  svg += text_at(kLeft, 24, "start", escaped(title));
+  svg += text_at(kLeft, 24, "start", svg_text(title));
   double left = kLeft;
   for (Panel& panel : panels) {
     svg += panel_svg(std::move(panel), left);

@@ -10,9 +10,9 @@
 namespace tandem {
 namespace {
 
-TEST(Completion, BecomesOneLineOfJson) {
+TEST(PromptCompletion, BecomesOneLineOfJson) {
   const OpenModel model = open_model("tests/goldens/llama");
-  Completion completion(7, true);
+  PromptCompletion completion(7, true);
   TextNews news;
   news.text = "a\n";
   news.tokens = {{.id = 40, .logprob = -1, .top_logprobs = {{40, -1.f}, {41, -2.f}}}};
@@ -37,9 +37,9 @@ TEST(Completion, BecomesOneLineOfJson) {
   EXPECT_EQ(completion.line(model.tokenizer, {.text_only = true}), "a\nb\n");
 }
 
-TEST(Completion, AnErrorTakesThePlaceOfTheText) {
+TEST(PromptCompletion, AnErrorTakesThePlaceOfTheText) {
   const OpenModel model = open_model("tests/goldens/llama");
-  Completion completion(nullptr);
+  PromptCompletion completion(nullptr);
   completion.fail(Error(ErrorCode::kInvalidArgument, "no"));
   EXPECT_TRUE(completion.failed());
   EXPECT_EQ(completion.line(model.tokenizer, {}),

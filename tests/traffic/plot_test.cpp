@@ -25,7 +25,7 @@ TEST(Plot, has_a_curve_for_each_latency_and_a_line_for_each_limit) {
   const std::string svg = plot_svg(records, {.first_token_ms = 500}, "a < b & \"c\"");
   EXPECT_EQ(count_of(svg, "<polyline"), 3U);
   EXPECT_EQ(count_of(svg, "stroke-dasharray"), 1U);
-  EXPECT_THAT(svg, HasSubstr("a &lt; b &amp; \"c\""));
+  EXPECT_THAT(svg, HasSubstr("a &lt; b &amp; &quot;c&quot;"));
   EXPECT_THAT(svg, HasSubstr(">2000<")) << "the first axis ends where the values do";
   EXPECT_TRUE(svg.ends_with("</svg>\n"));
   EXPECT_LT(svg.size(), 40'000U) << "a curve has only so many points";

@@ -6,7 +6,7 @@
 #include <gmock/gmock.h>
 
 #include "base/format.h"
-#include "serve/openai/fields.h"
+#include "tests/serve/openai/step3_requests.h"
 #include "tests/text/grammar_walk.h"
 
 namespace tandem {
@@ -14,44 +14,19 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class Structured : public ::testing::Test {
+class Structured : public Step3Requests {
  protected:
-  static const OpenModel& model() {
-    static const OpenModel open = open_model("tests/goldens/step3_text_bf16");
-    return open;
-  }
-  static const GrammarVocabulary& grammars() {
-    static const GrammarVocabulary made(model().tokenizer, model().stop_ids);
-    return made;
-  }
-  CompletionRequest read(const char* fields) const {
+  static OrderedJson body(const char* fields) {
     OrderedJson body{{"messages", {{{"role", "user"}, {"content", "a"}}}}};
     body.update(OrderedJson::parse(fields));
-    return read_completion_request(body.dump(), Endpoint::kChat, scope_);
+    return body;
   }
+  CompletionRequest read(const char* fields) const { return Step3Requests::read(body(fields)); }
+  ApiError error(const char* fields) const { return Step3Requests::error(body(fields)); }
   bool takes(const char* fields, std::string_view text) const {
     const CompletionRequest request = read(fields);
     return request.grammar && follows(*request.grammar, model().tokenizer, model().stop_ids.front(), text);
   }
-  ApiError error(const char* fields) const {
-    try {
-      read(fields);
-    } catch (const ApiError& error) {
-      return error;
-    }
-    ADD_FAILURE() << "no error for " << fields;
-    return {0, "none"};
-  }
-
-  RequestLimits limits_;
-  RequestScope scope_{.model = model(),
-                      .limits = limits_,
-                      .grammars = grammars(),
-                      .model_name = "step3",
-                      .vocab = 512,
-                      .context_tokens_max = 4096,
-                      .kv_tokens = 8192,
-                      .format = find_chat_format(model().tokenizer, model().template_source)};
 };
 
 TEST_F(Structured, every_way_of_asking) {

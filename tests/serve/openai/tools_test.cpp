@@ -6,57 +6,27 @@
 #include <gmock/gmock.h>
 
 #include "base/format.h"
-#include "serve/openai/fields.h"
+#include "tests/serve/openai/step3_requests.h"
 
 namespace tandem {
 namespace {
 
 using ::testing::HasSubstr;
 
-class Tools : public ::testing::Test {
+class Tools : public Step3Requests {
  protected:
-  static const OpenModel& model() {
-    static const OpenModel open = open_model("tests/goldens/step3_text_bf16");
-    return open;
-  }
-  static const GrammarVocabulary& grammars() {
-    static const GrammarVocabulary made(model().tokenizer, model().stop_ids);
-    return made;
-  }
-  static CompletionRequest read(const OrderedJson& body, const RequestScope& scope) {
-    return read_completion_request(body.dump(), Endpoint::kChat, scope);
-  }
   static OrderedJson body() {
     return {{"messages", {{{"role", "user"}, {"content", "Weather in Rome?"}}}},
             {"tools", OrderedJson::parse(R"([{"type": "function", "function": {"name": "weather", "strict": true,
                "description": "d", "parameters": {"type": "object", "properties": {"days": {"type": "integer"}}}}}])")}};
   }
-  ApiError error(const OrderedJson& body) const {
-    try {
-      read(body, scope_);
-    } catch (const ApiError& error) {
-      return error;
-    }
-    ADD_FAILURE() << "no error for " << body;
-    return {0, "none"};
-  }
   std::string prompt(const CompletionRequest& request) const {
     return model().tokenizer.decode(request.prompts.front().ids);
   }
-
-  RequestLimits limits_;
-  RequestScope scope_{.model = model(),
-                      .limits = limits_,
-                      .grammars = grammars(),
-                      .model_name = "step3",
-                      .vocab = 512,
-                      .context_tokens_max = 4096,
-                      .kv_tokens = 8192,
-                      .format = find_chat_format(model().tokenizer, model().template_source)};
 };
 
 TEST_F(Tools, go_to_the_template_and_to_who_reads_the_answer) {
-  const CompletionRequest request = read(body(), scope_);
+  const CompletionRequest request = read(body());
   EXPECT_THAT(prompt(request), HasSubstr(R"({"type": "function", "function": {"name": "weather", "description": "d", )"
                                          R"("parameters": {"type": "object")"))
       << "without what is for the server, in the order of the client";
@@ -69,11 +39,11 @@ TEST_F(Tools, go_to_the_template_and_to_who_reads_the_answer) {
 TEST_F(Tools, that_may_not_be_called_are_not_shown) {
   OrderedJson none = body();
   none["tool_choice"] = "none";
-  EXPECT_EQ(read(none, scope_).calls, nullptr);
-  EXPECT_EQ(prompt(read(none, scope_)).find("weather"), std::string::npos);
+  EXPECT_EQ(read(none).calls, nullptr);
+  EXPECT_EQ(prompt(read(none)).find("weather"), std::string::npos);
   OrderedJson without = body();
   without["tools"] = OrderedJson::array();
-  EXPECT_EQ(read(without, scope_).calls, nullptr);
+  EXPECT_EQ(read(without).calls, nullptr);
 }
 
 TEST_F(Tools, refuse_what_does_not_hold_together) {
@@ -130,7 +100,7 @@ TEST_F(Tools, calls_of_earlier_messages_go_through_the_template) {
     {"role": "assistant", "content": null, "tool_calls": [{"id": "call_1", "type": "function",
       "function": {"name": "weather", "arguments": "{\"z\": \"<|EOT|>\", \"a\": 2}"}}]},
     {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}])");
-  const CompletionRequest read_request = read(request, scope_);
+  const CompletionRequest read_request = read(request);
   EXPECT_THAT(prompt(read_request),
               HasSubstr("<steptml:invoke name=\"weather\"><steptml:parameter name=\"z\"><|EOT|></steptml:parameter>"
                         "<steptml:parameter name=\"a\">2</steptml:parameter></steptml:invoke>"));
