@@ -11,8 +11,12 @@ endif()
 
 find_program(tandem_ccache ccache)
 if(tandem_ccache AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_C_COMPILER_LAUNCHER ${tandem_ccache})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${tandem_ccache})
+  set(tandem_launcher ${tandem_ccache})
+  if(TANDEM_PRECOMPILE)  # without these ccache finds nothing again that was compiled with a precompiled header
+    set(tandem_launcher env CCACHE_SLOPPINESS=pch_defines,time_macros ${tandem_ccache})
+  endif()
+  set(CMAKE_C_COMPILER_LAUNCHER ${tandem_launcher})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${tandem_launcher})
 endif()
 
 add_library(tandem_flags INTERFACE)
@@ -46,6 +50,34 @@ elseif(tandem_lld)
   target_link_options(tandem_flags INTERFACE -fuse-ld=lld)
 endif()
 
+# Headers that most files take are compiled once for all libraries, and once for all tests, where TANDEM_PRECOMPILE is on: with
+# clang, which it spares a quarter of the time. g++ would gain a tenth and warn of its own library. A release build goes without, and
+# so shows whether each file includes what it uses.
+set(tandem_headers <algorithm> <array> <filesystem> <fstream> <functional> <map> <memory> <optional> <set> <span> <sstream> <string>
+  <string_view> <thread> <unordered_map> <variant> <vector> ${PROJECT_SOURCE_DIR}/src/base/format.h ${PROJECT_SOURCE_DIR}/src/base/json.h)
+
+# tandem_precompile(TARGET library|test): the first target of a kind brings its headers into being, the others take them.
+function(tandem_precompile target kind)
+  if(NOT TANDEM_PRECOMPILE)
+    return()
+  endif()
+  set(owner tandem_${kind}_headers)
+  if(NOT TARGET ${owner})
+    set(source ${PROJECT_BINARY_DIR}/${owner}.cpp)
+    file(CONFIGURE OUTPUT ${source} CONTENT "")
+    add_library(${owner} OBJECT ${source})
+    target_include_directories(${owner} SYSTEM PRIVATE $<TARGET_PROPERTY:fmt::fmt-header-only,INTERFACE_INCLUDE_DIRECTORIES>)
+    target_link_libraries(${owner} PRIVATE tandem_flags nlohmann_json::nlohmann_json)
+    target_precompile_headers(${owner} PRIVATE ${tandem_headers})
+    target_compile_options(${owner} PRIVATE "SHELL:-Xclang -fno-pch-timestamp")  # the same bytes each time, for ccache
+    if(kind STREQUAL test)
+      target_link_libraries(${owner} PRIVATE GTest::gtest_main GTest::gmock)
+      target_precompile_headers(${owner} PRIVATE <gmock/gmock.h> <gtest/gtest.h>)
+    endif()
+  endif()
+  target_precompile_headers(${target} REUSE_FROM ${owner})
+endfunction()
+
 # tandem_library(kv SOURCES block_pool.cpp … DEPS ops): the static library tandem_kv of src/kv.
 # PRIVATE_DEPS names third-party targets whose headers stay inside the folder.
 function(tandem_library name)
@@ -53,6 +85,7 @@ function(tandem_library name)
   add_library(tandem_${name} STATIC ${arg_SOURCES})
   list(TRANSFORM arg_DEPS PREPEND tandem_)
   target_link_libraries(tandem_${name} PUBLIC tandem_flags ${arg_DEPS} PRIVATE ${arg_PRIVATE_DEPS})
+  tandem_precompile(tandem_${name} library)
 endfunction()
 
 # tandem_test(kv SOURCES block_pool_test.cpp … DEPS kv [LABELS slow]): the executable kv_test, one ctest entry.
@@ -64,6 +97,7 @@ function(tandem_test name)
   target_link_libraries(${name}_test PRIVATE tandem_flags ${arg_DEPS} ${arg_PRIVATE_DEPS} GTest::gtest_main GTest::gmock)
   target_include_directories(${name}_test PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_options(${name}_test PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:${TANDEM_TEST_OPTIMISATION}>)
+  tandem_precompile(${name}_test test)
   add_test(NAME ${name} COMMAND ${name}_test WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   if(NOT arg_LABELS)
     set(arg_LABELS fast)
@@ -78,4 +112,5 @@ function(tandem_fuzz name)
   list(TRANSFORM arg_DEPS PREPEND tandem_)
   target_link_libraries(${name}_fuzz PRIVATE tandem_flags ${arg_DEPS})
   target_link_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
+  tandem_precompile(${name}_fuzz library)
 endfunction()

@@ -11,7 +11,7 @@ Installs what is missing, configures and builds build/PRESET. Presets:
   release   optimised, warnings are errors (the default); the program is build/release/tandem
   debug     no optimisation
   asan      address and undefined-behaviour sanitizers, with clang; the libFuzzer targets, too
-  tsan      thread sanitizer
+  tsan      thread sanitizer, with clang
   cuda      release with the CUDA backend, for Hopper GPUs; needs no GPU, fetches the CUDA compiler where none is
 
 The Rust part is shared by all presets (build/rust) and is the first thing ninja starts.
@@ -22,8 +22,8 @@ cmd_build() {
   local preset=${1:-release}
   [ $# -gt 0 ] && shift
   case $preset in
-    release | debug | tsan) setup base ;;
-    asan) setup base lint ;;
+    release | debug) setup base ;;
+    asan | tsan) setup base lint ;;
     cuda) setup base cuda ;;
     *) die "build: unknown preset '$preset' (see ./dev build --help)" ;;
   esac

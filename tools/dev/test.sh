@@ -171,7 +171,7 @@ build_tsan() {
   build tsan $(printf '%s_test ' $names)
 }
 
-# The thread sanitizer of g++ 12 cannot map its shadow under some kernels' address randomisation; setarch turns that off.
+# Under some kernels' address randomisation the thread sanitizer cannot map its shadow; setarch turns that off.
 test_tsan() {
   local suite_under=()
   setarch -R true 2>/dev/null && suite_under=(setarch -R)
