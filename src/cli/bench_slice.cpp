@@ -4,6 +4,7 @@
 // tandem bench slice: an attention GPU and an FFN GPU of a deployment of Step-3, at full size.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <map>
 #include <sstream>
 
 #include "base/format.h"
@@ -94,6 +95,9 @@ Action declare_bench_slice(CLI::App& app) {
   app.add_option("--gpu-f", slice.ffn_gpu, "the FFN GPU; the same for one GPU in both roles")
       ->check(CLI::Range(0, 15))
       ->capture_default_str();
+  app.add_option("--sides", slice.sides, "both, or one alone, for one GPU at a time")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, SliceSides>{
+          {"both", SliceSides::kBoth}, {"attention", SliceSides::kAttention}, {"ffn", SliceSides::kFfn}}));
   app.add_flag("--json", options->json, "one JSON object a line");
   return [options] { return run_slice(*options); };
 }

@@ -134,7 +134,8 @@ void AttentionSide::make_batch(std::int32_t m) {
   b.positions = DeviceMemory::of(positions);
   b.slots = DeviceMemory::of(slots);
   const std::vector<std::int32_t> longest(size(rows), options_.context);
-  b.work = cuda::ScheduledWork(longest, {.blocks = cuda::look_at_device().multiprocessors}, {});
+  b.work = cuda::ScheduledWork(
+      longest, {.blocks = getenv("BLK") ? atoi(getenv("BLK")) : cuda::look_at_device().multiprocessors}, {});
   batches_.push_back(std::move(b));
 }
 
@@ -250,7 +251,7 @@ void AttentionSide::attend(std::int32_t layer, std::int32_t m, cuda::Stream stre
 // Norm and router, both into the hand-over.
 void AttentionSide::route(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
   const MicroBatch& b = batch(m);
-  std::byte* to = b.hand_over.as<std::byte>();
+  std::byte* to = b.target != nullptr ? b.target : b.hand_over.as<std::byte>();
   cuda::NormQuantise second = norm(m);
   second.delta = b.o.as<std::uint16_t>();
   second.delta_stride = kHidden;

@@ -37,7 +37,10 @@ class AttentionSide {
   void run_layer(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
   void restart() const;  // the next step is the first
 
-  const std::byte* hand_over(std::int32_t micro_batch) const { return batch(micro_batch).hand_over.as<std::byte>(); }
+  // Where layers write what they hand over: the other GPU's memory, else a place of their own.
+  void send_to(std::int32_t micro_batch, std::byte* hand_over) {
+    batches_[static_cast<std::size_t>(micro_batch)].target = hand_over;
+  }
   std::byte* answer(std::int32_t micro_batch) const { return batch(micro_batch).answer.as<std::byte>(); }
   const HandOverLayout& layout() const { return layout_; }
 
@@ -58,6 +61,7 @@ class AttentionSide {
     cuda::DeviceMemory normed, hand_over, answer, logits, drawn;
     cuda::DeviceMemory table, lengths, positions, slots, step, mismatches;
     cuda::ScheduledWork work;
+    std::byte* target = nullptr;
   };
   const MicroBatch& batch(std::int32_t m) const { return batches_[static_cast<std::size_t>(m)]; }
   void draw_tokens(std::int32_t m, cuda::Stream stream) const;

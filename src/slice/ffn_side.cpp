@@ -213,7 +213,7 @@ void FfnSide::combine(std::int32_t layer, std::int32_t m, cuda::Stream stream, c
   if (!options_.model.is_dense(layer))
     exchange(m, peer_.results_in, b.arrived_results, load_.exchange_back_bytes, stream, beside);
   const std::byte* first = b.rail.as<std::byte>();
-  std::byte* answer = b.answer.as<std::byte>();
+  std::byte* answer = b.target != nullptr ? b.target : b.answer.as<std::byte>();
   cuda::run(cuda::CombineExpertRows{.tokens = tokens(layer),
                                     .place = b.place.as<std::int32_t>(),
                                     .first_weights = reinterpret_cast<const float*>(first + layout_.weights_at()),

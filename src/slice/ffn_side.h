@@ -50,7 +50,10 @@ class FfnSide {
   void restart() const;  // the next step is the first
 
   std::byte* hand_over(std::int32_t micro_batch) const { return batch(micro_batch).rail.as<std::byte>(); }
-  const std::byte* answer(std::int32_t micro_batch) const { return batch(micro_batch).answer.as<std::byte>(); }
+  // Where results go: the other GPU's memory, else a place of their own.
+  void answer_to(std::int32_t micro_batch, std::byte* answer) {
+    batches_[static_cast<std::size_t>(micro_batch)].target = answer;
+  }
   const HandOverLayout& layout() const { return layout_; }
   const SliceLoad& load() const { return load_; }
 
@@ -72,6 +75,7 @@ class FfnSide {
     cuda::DeviceMemory rail, answer, arrived, arrived_scales, arrived_results, weights;
     cuda::DeviceMemory row_begin, row_count, source, place, x, x_scales, hidden, hidden_scales, out, step, mismatches;
     std::vector<Routing> routing;  // by layer; dense ones have none
+    std::byte* target = nullptr;
   };
   const MicroBatch& batch(std::int32_t m) const { return batches_[static_cast<std::size_t>(m)]; }
   cuda::ExpertShare share(std::int32_t layer, std::int32_t m) const;

@@ -29,20 +29,32 @@ using cuda::OnDevice;
 using cuda::Stream;
 
 constexpr int kWarmUpSteps = 6, kStepsAhead = 8;
-constexpr std::chrono::seconds kPatience{20};  // for one step
+constexpr std::chrono::seconds kPatience{5};  // for one step
 
-enum class Roles : std::uint8_t { kBoth, kAttention, kFfn };
-
-// What a side has on its GPU besides its memory. Micro-batches take turns on work; what goes out and comes in has
-// streams of its own, so that links work while the multiprocessors do.
+// What each side has on its GPU besides its memory.
 struct Lanes {
-  cuda::WorkStream work, in{cuda::WorkStream::Priority::kUrgent}, in_beside, out{cuda::WorkStream::Priority::kUrgent},
-      out_beside;
   std::vector<DeviceMemory> flags;  // of each micro-batch, raised by the other side
-  DeviceMemory elsewhere;           // where hand-overs go whose receivers are not there
-  cuda::RecordedWork step;
 
   std::uint32_t* flag(std::int32_t m) const { return flags[static_cast<std::size_t>(m)].as<std::uint32_t>(); }
+};
+
+// On the attention GPU every micro-batch has a stream of its own: where one leaves multiprocessors idle (small kernels,
+// the last blocks of a product), another goes on.
+struct AttentionLanes : Lanes {
+  struct Lane {
+    cuda::WorkStream work;
+    cuda::RecordedWork step;
+  };
+  std::vector<Lane> lanes;
+};
+
+// On the FFN GPU micro-batches are multiplied in turn, which also keeps them in step. What comes in and goes out has
+// streams of its own, so that links and sums work while products do.
+struct FfnLanes : Lanes {
+  cuda::WorkStream work, in{cuda::WorkStream::Priority::kUrgent}, in_beside, out{cuda::WorkStream::Priority::kUrgent},
+      out_beside;
+  cuda::RecordedWork step;
+  DeviceMemory elsewhere;  // for what goes to servers that are not there
 };
 
 StepTimes step_times(std::vector<double> all) {
@@ -59,19 +71,19 @@ class Slice {
  public:
   explicit Slice(const SliceOptions& options);
 
-  StepTimes measure(Roles roles);
+  StepTimes measure(SliceSides sides);
   std::uint32_t mismatches() const;
-  std::int32_t expert_rows_max() const { return ffn_->expert_rows_max(); }
+  std::int32_t expert_rows_max() const { return ffn_ ? ffn_->expert_rows_max() : 0; }
   SideReport attention_report(const cuda::GpuLimits& limits) const;
   SideReport ffn_report(const cuda::GpuLimits& limits) const;
 
  private:
   AttentionSideOptions attention_options() const;
   FfnSideOptions ffn_options() const;
-  std::unique_ptr<Lanes> make_lanes(std::size_t elsewhere_bytes) const;
+  void make_flags(Lanes& lanes) const;
   void give_exchange_memory();
-  void restart(Roles roles);
-  void record_attention(bool alone);
+  void restart(SliceSides sides);
+  void record_attention(std::int32_t m, bool alone);
   void record_ffn(bool alone);
   void wait_for(const cuda::StepClock& clock, std::size_t mark) const;
 
@@ -79,23 +91,31 @@ class Slice {
   SliceLoad load_;
   std::unique_ptr<AttentionSide> attention_;
   std::unique_ptr<FfnSide> ffn_;
-  std::unique_ptr<Lanes> a_, f_;
-  DeviceMemory exchange_out_, exchange_rows_, exchange_results_;  // on the attention GPU, for the other
+  std::unique_ptr<AttentionLanes> a_;
+  std::unique_ptr<FfnLanes> f_;
+  // On the attention GPU, if there is one.
+  DeviceMemory exchange_out_, exchange_rows_, exchange_results_, for_other_servers_;
 };
 
 Slice::Slice(const SliceOptions& options) : options_(options), load_(load_of(options.deployment, options.rows)) {
-  cuda::connect_devices(options.attention_gpu, options.ffn_gpu);
-  const HandOverLayout layout{.rows = options.rows};
-  const std::size_t elsewhere = std::max(layout.answer_bytes(load_.rail_blocks), layout.bytes());
-  {
+  if (options.sides == SliceSides::kBoth) cuda::connect_devices(options.attention_gpu, options.ffn_gpu);
+  if (options.sides != SliceSides::kFfn) {
     const OnDevice on(options.attention_gpu);
     attention_ = std::make_unique<AttentionSide>(attention_options());
-    a_ = make_lanes(elsewhere);
+    a_ = std::make_unique<AttentionLanes>();
+    a_->lanes.resize(static_cast<std::size_t>(options.micro_batches));
+    make_flags(*a_);
+  }
+  if (options.sides == SliceSides::kAttention) return;
+  {
+    const OnDevice on(options.sides == SliceSides::kBoth ? options.attention_gpu : options.ffn_gpu);
     give_exchange_memory();
   }
   const OnDevice on(options.ffn_gpu);
   ffn_ = std::make_unique<FfnSide>(ffn_options());
-  f_ = make_lanes(elsewhere);
+  f_ = std::make_unique<FfnLanes>();
+  f_->elsewhere = DeviceMemory(for_other_servers_.bytes());
+  make_flags(*f_);
   ffn_->exchange_with({.out = exchange_out_.as<std::byte>(),
                        .rows_in = exchange_rows_.as<std::byte>(),
                        .results_in = exchange_results_.as<std::byte>()});
@@ -118,15 +138,14 @@ FfnSideOptions Slice::ffn_options() const {
           .zipf_exponent = options_.zipf_exponent};
 }
 
-std::unique_ptr<Lanes> Slice::make_lanes(std::size_t elsewhere_bytes) const {
-  auto lanes = std::make_unique<Lanes>();
-  for (std::int32_t m = 0; m < options_.micro_batches; ++m) lanes->flags.push_back(zeros(sizeof(std::uint32_t)));
-  lanes->elsewhere = DeviceMemory(elsewhere_bytes);
-  return lanes;
+void Slice::make_flags(Lanes& lanes) const {
+  for (std::int32_t m = 0; m < options_.micro_batches; ++m) lanes.flags.push_back(zeros(sizeof(std::uint32_t)));
 }
 
 void Slice::give_exchange_memory() {
   exchange_out_ = DeviceMemory(static_cast<std::size_t>(std::max(load_.exchange_out_bytes, load_.exchange_back_bytes)));
+  const HandOverLayout layout{.rows = options_.rows};
+  for_other_servers_ = zeros(layout.bytes() * static_cast<std::size_t>(options_.deployment.ffn_servers - 1));
   exchange_rows_ = random_tiles(1, 1, std::max<std::int64_t>(load_.exchange_out_bytes, 1), 5);
   exchange_results_ = random_bf16(std::max<std::int64_t>(load_.exchange_back_bytes / 2, 1), 1, 6);
   cuda::synchronise();
@@ -134,61 +153,58 @@ void Slice::give_exchange_memory() {
 
 // The attention side's first step begins with an answer that was never asked for. A side alone answers itself, so that
 // there, too, as many micro-batches are on their way as it has.
-void Slice::restart(Roles roles) {
-  {
+void Slice::restart(SliceSides sides) {
+  if (sides != SliceSides::kFfn) {
     const OnDevice on(options_.attention_gpu);
     attention_->restart();
     for (std::int32_t m = 0; m < options_.micro_batches; ++m) cuda::set_word(a_->flag(m), 1, nullptr);
-    if (roles != Roles::kFfn) record_attention(roles == Roles::kAttention);
+    for (std::int32_t m = 0; m < options_.micro_batches; ++m) record_attention(m, sides == SliceSides::kAttention);
     cuda::synchronise();
   }
+  if (sides == SliceSides::kAttention) return;
   const OnDevice on(options_.ffn_gpu);
   ffn_->restart();
-  for (std::int32_t m = 0; m < options_.micro_batches; ++m)
-    cuda::set_word(f_->flag(m), roles == Roles::kFfn ? 1 : 0, nullptr);
-  if (roles != Roles::kAttention) record_ffn(roles == Roles::kFfn);
+  const std::uint32_t raised = sides == SliceSides::kFfn ? 1 : 0;
+  for (std::int32_t m = 0; m < options_.micro_batches; ++m) cuda::set_word(f_->flag(m), raised, nullptr);
+  record_ffn(sides == SliceSides::kFfn);
   cuda::synchronise();
 }
 
-// To every FFN server goes a copy of the rows; the first is the slice's.
-void Slice::record_attention(bool alone) {
-  const Stream work = a_->work.get(), out = a_->out.get();
-  const std::size_t bytes = attention_->layout().bytes();
-  std::byte* elsewhere = (alone ? a_ : f_)->elsewhere.as<std::byte>();
-  a_->step = cuda::RecordedWork(work, [&] {
-    cuda::fork_stream(work, out);
-    for (std::int32_t layer = 0; layer < options_.model.layers; ++layer)
-      for (std::int32_t m = 0; m < options_.micro_batches; ++m) {
-        cuda::wait_and_lower_flag(a_->flag(m), work);
-        attention_->run_layer(layer, m, work);
-        cuda::fork_stream(work, out);
-        cuda::copy_between_devices(alone ? elsewhere : ffn_->hand_over(m), attention_->hand_over(m), bytes, out);
-        cuda::raise_flag((alone ? a_ : f_)->flag(m), out);
-        for (std::int32_t server = 1; server < options_.deployment.ffn_servers; ++server)
-          cuda::copy_between_devices(elsewhere, attention_->hand_over(m), bytes, out);
-      }
-    cuda::join_stream(work, out);
+// The last kernels of a layer write into the other GPU's memory.
+void Slice::record_attention(std::int32_t m, bool alone) {
+  AttentionLanes::Lane& lane = a_->lanes[static_cast<std::size_t>(m)];
+  const Stream work = lane.work.get();
+  attention_->send_to(m, alone ? nullptr : ffn_->hand_over(m));
+  lane.step = cuda::RecordedWork(work, [&] {
+    for (std::int32_t layer = 0; layer < options_.model.layers; ++layer) {
+      cuda::wait_and_lower_flag(a_->flag(m), work);
+      attention_->run_layer(layer, m, work);
+      cuda::raise_flag(alone ? a_->flag(m) : f_->flag(m), work);
+    }
   });
 }
 
+// What the attention GPU sends to the other FFN servers is fetched from its memory beside the exchange.
 void Slice::record_ffn(bool alone) {
-  const Stream work = f_->work.get(), in = f_->in.get(), out = f_->out.get();
-  const std::size_t bytes = ffn_->layout().answer_bytes(load_.rail_blocks);
+  const Stream work = f_->work.get(), in = f_->in.get(), beside = f_->in_beside.get(), out = f_->out.get();
+  const std::size_t bytes = ffn_->layout().bytes() * static_cast<std::size_t>(options_.deployment.ffn_servers - 1);
+  for (std::int32_t m = 0; m < options_.micro_batches; ++m) ffn_->answer_to(m, alone ? nullptr : attention_->answer(m));
   f_->step = cuda::RecordedWork(work, [&] {
     cuda::fork_stream(work, in);
     for (std::int32_t layer = 0; layer < options_.model.layers; ++layer)
       for (std::int32_t m = 0; m < options_.micro_batches; ++m) {
         cuda::wait_and_lower_flag(f_->flag(m), in);
-        ffn_->gather(layer, m, in, f_->in_beside.get());
+        ffn_->gather(layer, m, in, beside);
+        cuda::fork_stream(in, beside);
+        cuda::copy_between_devices(f_->elsewhere.as<std::byte>(), for_other_servers_.as<std::byte>(), bytes, beside);
         cuda::fork_stream(in, work);
         ffn_->multiply(layer, m, work);
         cuda::fork_stream(work, out);
         ffn_->combine(layer, m, out, f_->out_beside.get());
-        cuda::copy_between_devices(alone ? f_->elsewhere.as<std::byte>() : attention_->answer(m), ffn_->answer(m),
-                                   bytes, out);
-        cuda::raise_flag((alone ? f_ : a_)->flag(m), out);
+        cuda::raise_flag(alone ? f_->flag(m) : a_->flag(m), out);
       }
     cuda::join_stream(work, out);
+    cuda::join_stream(work, beside);
     for (std::int32_t m = 0; m < options_.micro_batches; ++m) ffn_->end_step(m, work);
   });
 }
@@ -197,30 +213,34 @@ void Slice::record_ffn(bool alone) {
 void Slice::wait_for(const cuda::StepClock& clock, std::size_t mark) const {
   const auto until = std::chrono::steady_clock::now() + kPatience;
   while (!clock.has_passed(mark)) {
-    if (std::chrono::steady_clock::now() > until)
-      throw Error(ErrorCode::kInternal, format("step {} did not end within {} s", mark, kPatience.count()));
+    if (std::chrono::steady_clock::now() > until) {
+      fprintf(stderr, "HANG at mark %zu\n", mark);
+      _Exit(3);
+    }
     std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
 }
 
-StepTimes Slice::measure(Roles roles) {
-  restart(roles);
-  const bool has_attention = roles != Roles::kFfn;
-  const Lanes& timed = has_attention ? *a_ : *f_;
+StepTimes Slice::measure(SliceSides sides) {
+  restart(sides);
+  const bool has_attention = sides != SliceSides::kFfn;
   const OnDevice on(has_attention ? options_.attention_gpu : options_.ffn_gpu);
   cuda::StepClock clock;
   for (std::size_t step = 0; step < static_cast<std::size_t>(options_.steps + kWarmUpSteps); ++step) {
-    if (roles == Roles::kBoth) {
+    if (sides != SliceSides::kAttention) {
       const OnDevice there(options_.ffn_gpu);
       f_->step.launch(f_->work.get());
     }
-    timed.step.launch(timed.work.get());
-    clock.mark(timed.work.get());
+    if (has_attention)
+      for (const AttentionLanes::Lane& lane : a_->lanes) lane.step.launch(lane.work.get());
+    // Micro-batches are in step, so the last one's times are everybody's.
+    clock.mark(has_attention ? a_->lanes.back().work.get() : f_->work.get());
     if (step >= kStepsAhead) wait_for(clock, step - kStepsAhead);
   }
   wait_for(clock, clock.marks() - 1);
-  for (const int gpu : {options_.attention_gpu, options_.ffn_gpu}) {
-    const OnDevice there(gpu);
+  cuda::synchronise_device();
+  if (sides == SliceSides::kBoth) {
+    const OnDevice there(options_.ffn_gpu);
     cuda::synchronise_device();
   }
   if (has_attention) attention_->check_tokens();
@@ -229,7 +249,7 @@ StepTimes Slice::measure(Roles roles) {
 }
 
 std::uint32_t Slice::mismatches() const {
-  return attention_->mismatches() + ffn_->mismatches();
+  return (attention_ ? attention_->mismatches() : 0) + (ffn_ ? ffn_->mismatches() : 0);
 }
 
 double floor_us(double bytes, double flops, const cuda::GpuLimits& limits) {
@@ -237,11 +257,13 @@ double floor_us(double bytes, double flops, const cuda::GpuLimits& limits) {
 }
 
 SideReport Slice::attention_report(const cuda::GpuLimits& limits) const {
+  if (!attention_) return {};
   return {.layer_floor = floor_us(attention_->layer_bytes(), attention_->layer_flops(), limits),
           .gigabytes = 1e-9 * static_cast<double>(AttentionSide::bytes_needed(attention_options()))};
 }
 
 SideReport Slice::ffn_report(const cuda::GpuLimits& limits) const {
+  if (!ffn_) return {};
   return {.layer_floor = floor_us(ffn_->layer_bytes(), ffn_->layer_flops(), limits),
           .gigabytes = 1e-9 * static_cast<double>(FfnSide::bytes_needed(ffn_options()))};
 }
@@ -255,11 +277,14 @@ SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& li
   SliceReport report{.options = options, .load = load_of(options.deployment, options.rows)};
   report.attention = slice.attention_report(limits);
   report.ffn = slice.ffn_report(limits);
-  report.attention.alone = slice.measure(Roles::kAttention);
-  report.ffn.alone = slice.measure(Roles::kFfn);
-  const std::uint32_t before = slice.mismatches();
-  report.together = slice.measure(Roles::kBoth);
-  report.mismatches = slice.mismatches() - before;
+  if (options.sides != SliceSides::kFfn)
+    report.together = report.attention.alone = slice.measure(SliceSides::kAttention);
+  if (options.sides != SliceSides::kAttention) report.together = report.ffn.alone = slice.measure(SliceSides::kFfn);
+  if (options.sides == SliceSides::kBoth) {
+    const std::uint32_t before = slice.mismatches();
+    report.together = slice.measure(SliceSides::kBoth);
+    report.mismatches = slice.mismatches() - before;
+  }
   report.expert_rows_max = slice.expert_rows_max();
   return report;
 }

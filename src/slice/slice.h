@@ -23,11 +23,15 @@
 
 namespace tandem {
 
+// kBoth measures each side alone as well; the others leave one GPU out.
+enum class SliceSides : std::uint8_t { kBoth, kAttention, kFfn };
+
 struct SliceOptions {
   SliceModel model;
   SliceDeployment deployment;
   std::int32_t rows = 0;  // of a micro-batch
   std::int32_t micro_batches = 3, context = 4096;
+  SliceSides sides = SliceSides::kBoth;
   std::int32_t attention_gpu = 0, ffn_gpu = 1;  // the same: one GPU in both roles
   std::int32_t steps = 60;                      // measured, after a few
   double zipf_exponent = 0;                     // of how experts are chosen; 0: uniform
@@ -49,7 +53,7 @@ struct SliceReport {
   SliceOptions options;
   SliceLoad load;
   SideReport attention, ffn;
-  StepTimes together;
+  StepTimes together;            // of one side alone where only that was measured
   std::uint32_t mismatches = 0;  // hand-overs that were not the expected one
   std::int32_t expert_rows_max = 0;
 

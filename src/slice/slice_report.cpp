@@ -51,12 +51,14 @@ std::string slice_text(const SliceReport& r) {
       "has {}; {} rows of the shared one\n",
       o.deployment.to_string(), o.context, o.micro_batches, o.rows, r.load.expert_rows_mean, r.load.experts,
       r.expert_rows_max, r.load.shared_rows * r.load.rail_blocks);
-  text += side_text("attention", r, r.attention) + side_text("ffn", r, r.ffn);
-  text += format(
-      "  together   {:.2f} ms a step, p99 {:.2f}, bubbles {:.1f} %: {:.0f} tokens/s of an attention GPU, {:.0f} "
-      "tokens/s/GPU of {}\n",
-      r.together.median * 1e-3, r.together.p99 * 1e-3, 100 * r.bubbles(), r.tokens_per_second_of_attention_gpu(),
-      r.tokens_per_second_per_gpu(), o.deployment.gpus());
+  if (o.sides != SliceSides::kFfn) text += side_text("attention", r, r.attention);
+  if (o.sides != SliceSides::kAttention) text += side_text("ffn", r, r.ffn);
+  if (o.sides == SliceSides::kBoth)
+    text += format(
+        "  together   {:.2f} ms a step, p99 {:.2f}, bubbles {:.1f} %: {:.0f} tokens/s of an attention GPU, {:.0f} "
+        "tokens/s/GPU of {}\n",
+        r.together.median * 1e-3, r.together.p99 * 1e-3, 100 * r.bubbles(), r.tokens_per_second_of_attention_gpu(),
+        r.tokens_per_second_per_gpu(), o.deployment.gpus());
   if (r.mismatches > 0) text += format("  {} hand-overs were not the expected ones\n", r.mismatches);
   return text;
 }

@@ -62,6 +62,7 @@ void wait_and_lower_flag(std::uint32_t* flag, Stream stream) {
 }
 
 void copy_between_devices(void* to, const void* from, std::size_t bytes, Stream stream) {
+  if (bytes == 0) return;
   TANDEM_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream));
 }
 

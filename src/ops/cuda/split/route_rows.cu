@@ -16,10 +16,11 @@ namespace tandem::cuda {
 
 namespace {
 
-constexpr int kCluster = 8, kWarps = 4, kThreads = 32 * kWarps, kRows = 16;
-constexpr int kTiles = RouteRows::kExpertsMax / 8;
+constexpr int kCluster = 8, kWarps = 8, kThreads = 32 * kWarps, kRows = 16;
+constexpr int kStepsAtOnce = 7;  // 16 of hidden each, on their way together
 
-// Logits of 16 rows over this warp's part of hidden, added to those of the others in shared memory by sum_of_block.
+// Logits of 16 rows over this warp's part of hidden.
+template <int kTiles>
 __device__ void multiply(const RouteRows& op, int first_row, int k_begin, int k_end, float (&d)[kTiles][4]) {
   const int lane = static_cast<int>(threadIdx.x) % 32, group = lane / 4, quad = lane % 4;
   const std::uint16_t* x[2];
@@ -29,12 +30,11 @@ __device__ void multiply(const RouteRows& op, int first_row, int k_begin, int k_
     x[r] = op.x + static_cast<std::size_t>(row) * op.hidden + 4 * quad;
   }
   const std::uint16_t* weight = op.weight + static_cast<std::size_t>(group) * op.hidden + 4 * quad;
-#pragma unroll 2
+#pragma unroll kStepsAtOnce
   for (int k = k_begin; k < k_end; k += 16) {
     const uint2 a = *reinterpret_cast<const uint2*>(x[0] + k), b = *reinterpret_cast<const uint2*>(x[1] + k);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      if (tile * 8 >= op.experts) break;
       const uint2 w = *reinterpret_cast<const uint2*>(weight + static_cast<std::size_t>(tile) * 8 * op.hidden + k);
       ptx::mma_m16n8k16(d[tile], a.x, b.x, a.y, b.y, w.x, w.y);
     }
@@ -46,6 +46,7 @@ struct Sums {
   float4 block[kRows][RouteRows::kExpertsMax / 4];
 };
 
+template <int kTiles>
 __device__ void sum_of_block(Sums& s, const float (&d)[kTiles][4]) {
   const int lane = static_cast<int>(threadIdx.x) % 32, group = lane / 4, quad = lane % 4;
   float(*own)[RouteRows::kExpertsMax] = s.warp[threadIdx.x / 32];
@@ -54,8 +55,8 @@ __device__ void sum_of_block(Sums& s, const float (&d)[kTiles][4]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) own[group + 8 * (i / 2)][8 * tile + 2 * quad + i % 2] = d[tile][i];
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * RouteRows::kExpertsMax; i += kThreads) {
-    const int row = i / RouteRows::kExpertsMax, expert = i % RouteRows::kExpertsMax;
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * 8 * kTiles; i += kThreads) {
+    const int row = i / (8 * kTiles), expert = i % (8 * kTiles);
     float sum = 0;
 #pragma unroll
     for (int warp = 0; warp < kWarps; ++warp) sum += s.warp[warp][row][expert];
@@ -67,11 +68,13 @@ __device__ void sum_of_block(Sums& s, const float (&d)[kTiles][4]) {
 __device__ void sum_of_cluster(Sums& s) {
   for (int i = static_cast<int>(threadIdx.x); i < kRows * RouteRows::kExpertsMax / 4; i += kThreads) {
     float4* at = &s.block[0][0] + i;
-    float4 sum = *at;
-    for (int rank = 1; rank < kCluster; ++rank) {
-      const float4 x = ptx::load_from_cluster(at, rank);
-      sum = make_float4(sum.x + x.x, sum.y + x.y, sum.z + x.z, sum.w + x.w);
-    }
+    float4 x[kCluster];
+#pragma unroll
+    for (int rank = 0; rank < kCluster; ++rank) x[rank] = ptx::load_from_cluster(at, rank);
+    float4 sum = x[0];
+#pragma unroll
+    for (int rank = 1; rank < kCluster; ++rank)
+      sum = make_float4(sum.x + x[rank].x, sum.y + x[rank].y, sum.z + x[rank].z, sum.w + x[rank].w);
     *at = sum;
   }
   __syncthreads();
@@ -104,6 +107,7 @@ __device__ void choose(const RouteRows& op, int row, const float* logits) {
   }
 }
 
+template <int kTiles>
 __global__ void __launch_bounds__(kThreads) route_rows(const __grid_constant__ RouteRows op) {
   __shared__ Sums s;
   const int rank = static_cast<int>(blockIdx.x) % kCluster, first_row = static_cast<int>(blockIdx.x) / kCluster * kRows;
@@ -136,11 +140,14 @@ __global__ void seal_hand_over(const __grid_constant__ SealHandOver op) {
 
 void run(const RouteRows& op, Stream stream) {
   if (op.rows == 0) return;
+  using Kernel = void (*)(RouteRows);
+  constexpr Kernel kKernels[] = {route_rows<1>, route_rows<2>, route_rows<3>, route_rows<4>,
+                                 route_rows<5>, route_rows<6>, route_rows<7>, route_rows<8>};
   TANDEM_CHECK(op.hidden % (16 * kCluster * kWarps) == 0 && op.experts % 8 == 0 && op.experts > 0 &&
                    op.experts <= RouteRows::kExpertsMax && op.top_k <= op.experts,
                "the shape of a router");
-  launch_dependent(route_rows, dim3(static_cast<unsigned>((op.rows + kRows - 1) / kRows * kCluster)), kThreads, 0,
-                   stream, op, kCluster);
+  launch_dependent(kKernels[op.experts / 8 - 1], dim3(static_cast<unsigned>((op.rows + kRows - 1) / kRows * kCluster)),
+                   kThreads, 0, stream, op, kCluster);
 }
 
 void run(const SealHandOver& op, Stream stream) {
