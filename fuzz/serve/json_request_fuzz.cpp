@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "sched/admission.h"
 #include "serve/openai/request.h"
 #include "serve/openai/tokens.h"
 

@@ -63,10 +63,10 @@ std::string stats_text(Engine& engine, const AnswerStats& answer) {
         answer.cached_tokens);
   const bool local = engine.config().layout.local();
   int index = 0;
-  for (const AttentionWorker* worker : engine.attention_workers())
+  for (const RequestTaker* worker : engine.workers().takers())
     text += worker_line(local ? "A and F" : format("A{}", index++), worker->stats());
   index = 0;
-  for (const FfnWorker* worker : engine.ffn_workers()) text += worker_line(format("F{}", index++), worker->stats());
+  for (const WorkerStats* stats : engine.workers().ffn_stats()) text += worker_line(format("F{}", index++), *stats);
   return text + format("memory    {} MiB resident\n", resident_memory_bytes() >> 20);
 }
 

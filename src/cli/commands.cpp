@@ -81,8 +81,22 @@ std::vector<Subcommand> all_but_measurements() {
        "Flags, their environment variables (--port is TANDEM_PORT) and the keys of the TOML file of --config are the "
        "same.\n"
        "docs/serving.md lists routes, fields, limits and metrics.\n"
-       "  tandem serve --model model.gguf --port 8000",
+       "With a deployment file it is the front of that deployment, whose workers run as processes.\n"
+       "  tandem serve --model model.gguf --port 8000\n  tandem serve fleet.toml",
        declare_serve},
+      {"attention", "an attention worker of a deployment, as a process",
+       "Loads its share of the weights and waits for the front (tandem serve FILE). docs/deploying.md tells more.\n"
+       "  tandem attention fleet.toml --rank 0",
+       declare_attention},
+      {"ffn", "an FFN worker of a deployment, as a process",
+       "Loads its experts and waits for the front. Ranks count attention workers first.\n"
+       "  tandem ffn fleet.toml --rank 1",
+       declare_ffn},
+      {"up", "all processes of a deployment on this machine, until Ctrl-C",
+       "Shows what each says, who is ready, and how one ended; then all others end too, unless --restart.\n"
+       "  tandem up fleet.toml\n"
+       "  tandem up --workers-only fleet.toml &\n  tandem generate --deployment fleet.toml --text 'Once upon a time'",
+       declare_up},
       {"inspect", "what is in a checkpoint, whether it is supported, what memory it takes",
        "A config.json without weights is enough to count parameters and memory, in bf16 and in fp8.\n"
        "  tandem inspect model.gguf\n  tandem inspect --layout 2A2F folder/config.json\n  tandem inspect --json "

@@ -9,9 +9,12 @@
 
 #include "base/format.h"
 #include "cli/command.h"
+#include "cli/end_signals.h"
 #include "cli/progress_bar.h"
 #include "engine/auto_layout.h"
 #include "engine/machine.h"
+#include "roles/deployment_engine.h"
+#include "roles/front.h"
 
 namespace tandem {
 
@@ -86,13 +89,17 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
   option("--picture-cache-mib", c.picture_cache_mib, "of pictures' rows, kept for prompts that bring them again");
   option("--pictures-pending-mib", c.pictures_pending_mib, "of decoded pictures that wait to be seen");
   option("--trace", o.trace_file, "file to write a Chrome/Perfetto trace to");
+  option("--deployment", o.deployment_file,
+         "a deployment file: its workers, which run as processes, compute; their settings are in the file");
+  app.add_flag("--insecure", o.insecure, "connect to workers elsewhere, where nobody is kept out")->group(group);
   app.add_flag("!--no-prefix-cache", c.prefix_cache, "compute every prompt from its start")->group(group);
   app.add_flag("!--no-vision", c.vision, "load a model that sees pictures without its eyes")->group(group);
   app.add_flag("--check", c.checked, "validate every operator before it runs")->group(group);
   app.add_flag("-q,--quiet", o.quiet, "say nothing but errors on standard error")->group(group);
 }
 
-const std::string& model_path(const EngineOptions& options) {
+std::string model_path(const EngineOptions& options) {
+  if (options.model.empty() && !options.deployment_file.empty()) return read_deployment(options.deployment_file).model;
   if (options.model.empty()) throw UsageError("--model is required");
   return options.model;
 }
@@ -107,6 +114,18 @@ EngineConfig engine_config(const EngineOptions& options) {
 
 RunningEngine::RunningEngine(const Checkpoint& checkpoint, const EngineOptions& options)
     : trace_file_(options.trace_file) {
+  const RealClock clock;
+  const Nanoseconds begin = clock.now();
+  if (options.deployment_file.empty())
+    start_workers(checkpoint, options);
+  else
+    connect(checkpoint, options);
+  load_seconds_ = static_cast<double>(clock.now() - begin) * 1e-9;
+  const char* what = deployment_ ? "connected" : "loaded";
+  if (!options.quiet) say(describe(*engine_) + format("{:<9} in {:.2f} s\n", what, load_seconds_));
+}
+
+void RunningEngine::start_workers(const Checkpoint& checkpoint, const EngineOptions& options) {
   EngineConfig config = engine_config(options);
   if (!trace_file_.empty()) {
     check_writable(trace_file_);
@@ -114,14 +133,21 @@ RunningEngine::RunningEngine(const Checkpoint& checkpoint, const EngineOptions& 
   }
   config.layout = chosen_layout(checkpoint, options, config);
   config.trace = trace_.get();
-  const RealClock clock;
-  const Nanoseconds begin = clock.now();
-  {
-    ProgressBar bar("loading", options.quiet);
-    engine_ = Engine::start(checkpoint, config, [&](const LoadProgress& p) { bar.show(p.bytes_done, p.bytes_total); });
-  }
-  load_seconds_ = static_cast<double>(clock.now() - begin) * 1e-9;
-  if (!options.quiet) say(describe(*engine_) + format("loaded    in {:.2f} s\n", load_seconds_));
+  ProgressBar bar("loading", options.quiet);
+  engine_ = Engine::start(checkpoint, config, [&](const LoadProgress& p) { bar.show(p.bytes_done, p.bytes_total); });
+}
+
+void RunningEngine::connect(const Checkpoint& checkpoint, const EngineOptions& options) {
+  if (!options.layout.empty()) throw UsageError("--layout and --deployment: the file says how workers are laid out");
+  if (!trace_file_.empty()) throw UsageError("--trace and --deployment: what workers do elsewhere is not recorded");
+  deployment_ = std::make_unique<Deployment>(read_deployment(options.deployment_file));
+  FrontOptions front_options{.insecure = options.insecure, .give_up = end_signal_waits};
+  if (!options.quiet) front_options.say = [](const std::string& line) { say(line + "\n"); };
+  std::unique_ptr<Front> front = Front::connect(*deployment_, identity_of(*deployment_, checkpoint), front_options);
+  const ModelConfig model = read_config(checkpoint);
+  EngineConfig config = engine_config(*deployment_, 0);
+  config.kv_tokens = front->kv_tokens();
+  engine_ = Engine::over(std::move(front), resolve_limits(std::move(config), model), model);
 }
 
 void RunningEngine::finish() {

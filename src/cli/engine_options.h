@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "deploy/deployment.h"
 #include "engine/engine.h"
 #include "engine/trace.h"
 
@@ -23,15 +24,18 @@ struct EngineOptions {
   std::string layout;  // or "auto"; empty: 1A1F, on cuda local
   std::string kv_dtype = "bf16";
   std::string activations = "f32";
-  std::string trace_file;  // empty: no trace
+  std::string trace_file;       // empty: no trace
+  std::string deployment_file;  // its workers run as processes; empty: they are threads of this one
+  bool insecure = false;        // also where they are elsewhere, and nobody is kept out
   bool quiet = false;
 };
 
 // --model too. options must live until the command line has been read.
 void declare_engine_options(CLI::App& app, EngineOptions& options);
 
-// What --model names. Throws UsageError when it is missing: asked for late, so that a misspelt option is told as such.
-const std::string& model_path(const EngineOptions& options);
+// What --model names, or without it the deployment file. Throws UsageError when it is missing: asked for late, so that
+// a misspelt option is told as such.
+std::string model_path(const EngineOptions& options);
 
 // The configuration that the options say; the layout of "auto" is left local.
 EngineConfig engine_config(const EngineOptions& options);
@@ -49,8 +53,12 @@ class RunningEngine {
   void finish();
 
  private:
+  void start_workers(const Checkpoint& checkpoint, const EngineOptions& options);
+  void connect(const Checkpoint& checkpoint, const EngineOptions& options);
+
   std::string trace_file_;
   std::unique_ptr<Trace> trace_;
+  std::unique_ptr<Deployment> deployment_;
   std::unique_ptr<Engine> engine_;
   double load_seconds_ = 0;
 };

@@ -65,6 +65,7 @@ std::string to_toml(const Deployment& d) {
       "streams "
       "wait for a lost worker\n",
       toml_quoted(d.link.transport), d.link.encrypt, d.link.heartbeat_ms, d.link.lost_after_ms, d.link.repair_ms_max);
+  if (!d.link.ucx_transports.empty()) out += format("ucx_transports = {}\n", toml_quoted(d.link.ucx_transports));
   out += trust_toml(d.trust);
   out += format("\n[front]\nhost = {}\nport = {}\n", toml_quoted(d.front.host), d.front.port);
   if (d.planned)

@@ -24,6 +24,7 @@
 #include "engine/step_inputs.h"
 #include "engine/trace.h"
 #include "engine/worker_config.h"
+#include "engine/workers.h"
 #include "sched/scheduler.h"
 
 namespace tandem {
@@ -32,7 +33,7 @@ namespace tandem {
 // layers, where the model has some and positions after the prefix see into the block.
 using Pages = std::vector<std::vector<std::byte>>;
 
-class AttentionWorker {
+class AttentionWorker final : public RequestTaker {
  public:
   struct Parts {
     WorkerConfig config;
@@ -49,15 +50,15 @@ class AttentionWorker {
     Observer* observer = nullptr;
   };
   explicit AttentionWorker(Parts parts);
-  ~AttentionWorker();
+  ~AttentionWorker() override;
 
   // The worker's thread: works until stop().
   void run();
 
   // Any thread.
   void stop();
-  void submit(Request request, std::shared_ptr<EventStream> events);
-  void cancel(RequestId id);
+  void submit(Request request, std::shared_ptr<EventStream> events) override;
+  void cancel(RequestId id) override;
   // Runs action on the worker's thread between two steps and waits for it. False when the worker has stopped.
   bool between_steps(const std::function<void()>& action);
 
@@ -68,10 +69,9 @@ class AttentionWorker {
   // Puts pages into the cache as the KV of the first tokens; false when there is no room. Throws Error{kInvalidData}.
   bool import_pages(std::uint64_t salt, std::span<const std::int32_t> tokens, const Pages& pages);
 
-  const WorkerStats& stats() const { return stats_; }
-  // Requests given to this worker that have not ended.
-  std::int64_t outstanding() const { return outstanding_; }
-  Scheduler::Load load() const;  // as of the last step
+  const WorkerStats& stats() const override { return stats_; }
+  std::int64_t outstanding() const override { return outstanding_; }
+  Scheduler::Load load() const override;
 
  private:
   struct State {  // one micro-batch under way

@@ -382,6 +382,7 @@ void FfnWorker::seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows
   FrameHeader header;
   header.kind = FrameKind::kReturn;
   header.deployment = config_.deployment;
+  header.epoch = config_.epoch;
   header.source = transport_->rank();
   header.step = step;
   header.layer = layer;

@@ -116,6 +116,7 @@ void HandOverLink::send_control(bool to_peers) {
   FrameHeader header;
   header.kind = FrameKind::kControl;
   header.deployment = config_.deployment;
+  header.epoch = config_.epoch;
   header.source = transport_.rank();
   header.step = step_;
   const std::span<std::byte> message = free->frame.first(bytes);
@@ -148,6 +149,7 @@ void HandOverLink::send(std::int32_t m, std::int32_t layer, std::span<const std:
   FrameHeader header;
   header.kind = FrameKind::kHandOver;
   header.deployment = config_.deployment;
+  header.epoch = config_.epoch;
   header.source = transport_.rank();
   header.step = step_;
   header.layer = layer;

@@ -7,8 +7,9 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "engine/backends.h"
-#include "engine/engine.h"
+#include "engine/engine_config.h"
 #include "engine/machine.h"
+#include "kv/kv_space.h"
 
 namespace tandem {
 
@@ -27,8 +28,9 @@ std::string mebibytes(std::int64_t bytes) {
 // KV for as many tokens as all sequences could need, but no more than an eighth of what is left beside the weights (a
 // laptop does other things too; a GPU does not, so three quarters of it), or half of it where one whole context needs
 // that.
-std::int64_t fitting_kv_tokens(const EngineConfig& c, std::int64_t token_bytes, std::int64_t room) {
-  const std::int64_t worker_room = room / c.layout.attention_workers;
+std::int64_t fitting_kv_tokens(const EngineConfig& c, std::int64_t token_bytes, std::int64_t room,
+                               std::int32_t attention_workers) {
+  const std::int64_t worker_room = room / attention_workers;
   const std::int64_t least = (c.context_tokens_max + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
   const std::int64_t wanted = std::max(c.sequences_max * c.context_tokens_max, least);
   if (least * token_bytes > worker_room / 2)
@@ -52,7 +54,7 @@ std::int64_t window_kv_bytes(const EngineConfig& c, const ModelConfig& model) {
   return window_blocks(c, model) * static_cast<std::int64_t>(model.window_kv_spec(c.kv_dtype, 0).block_bytes());
 }
 
-EngineConfig resolve(EngineConfig c, const ModelConfig& model, std::int64_t weight_bytes) {
+EngineConfig resolve_limits(EngineConfig c, const ModelConfig& model) {
   if (c.threads == 0) c.threads = std::max(usable_cores(), c.layout.workers());
   need_range("thread count", c.threads, 1, 1024, "--threads");
   if (c.micro_batches == 0) c.micro_batches = c.layout.local() ? 1 : 3;
@@ -81,6 +83,13 @@ EngineConfig resolve(EngineConfig c, const ModelConfig& model, std::int64_t weig
         ErrorCode::kInvalidArgument,
         format("layout {} has more FFN workers than the 8 slices of a dense FFN (--layout)", to_string(c.layout)));
 
+  return c;
+}
+
+EngineConfig resolve(EngineConfig given, const ModelConfig& model, std::int64_t weight_bytes,
+                     std::int32_t attention_workers) {
+  EngineConfig c = resolve_limits(std::move(given), model);
+  if (attention_workers == 0) attention_workers = c.layout.attention_workers;
   const auto token_bytes = static_cast<std::int64_t>(model.kv_spec(c.kv_dtype, 0).token_bytes());
   const std::int64_t available = backend_memory_bytes(c.backend);
   const std::int64_t room = available - weight_bytes;
@@ -88,19 +97,20 @@ EngineConfig resolve(EngineConfig c, const ModelConfig& model, std::int64_t weig
     throw Error(ErrorCode::kOutOfResources,
                 format("the weights take {}, the machine has {}", mebibytes(weight_bytes), mebibytes(available)));
   if (c.kv_tokens == 0)
-    c.kv_tokens = available > 0
-                      ? fitting_kv_tokens(c, token_bytes, room - window_kv_bytes(c, model) * c.layout.attention_workers)
-                      : c.context_tokens_max;
+    c.kv_tokens =
+        available > 0
+            ? fitting_kv_tokens(c, token_bytes, room - window_kv_bytes(c, model) * attention_workers, attention_workers)
+            : c.context_tokens_max;
   need_range("KV size in tokens", c.kv_tokens, 1, std::int64_t{1} << 40, "--kv-tokens");
   c.kv_tokens = (c.kv_tokens + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
   if (const double bytes = (static_cast<double>(c.kv_tokens) * static_cast<double>(token_bytes) +
                             static_cast<double>(window_kv_bytes(c, model))) *
-                           c.layout.attention_workers;
+                           attention_workers;
       available > 0 && bytes > static_cast<double>(room))
     throw Error(ErrorCode::kOutOfResources,
                 format("KV for {} tokens on {} attention workers takes {:.0f} MiB, the machine has {} left beside the "
                        "weights (--kv-tokens)",
-                       c.kv_tokens, c.layout.attention_workers, bytes / (1 << 20), mebibytes(room)));
+                       c.kv_tokens, attention_workers, bytes / (1 << 20), mebibytes(room)));
   return c;
 }
 

@@ -23,18 +23,20 @@ struct WorkerConfig {
   std::int64_t rows_max = 512;  // of one micro-batch of one attention worker
   Activations activations = Activations::kF32;
   std::uint64_t deployment = 0;               // identifies model and layout in frames
+  std::uint32_t epoch = 0;                    // of the deployment, in frames
   Nanoseconds resend_after = 10'000'000'000;  // a hand-over unanswered for this long is sent again
   std::int32_t resends_max = 3;               // then its requests fail
 
   std::vector<FfnShare> shares(const ModelConfig& model) const {
     std::vector<FfnShare> shares;
     const std::int32_t count = layout.local() ? 1 : layout.ffn_workers;
+    shares.reserve(static_cast<std::size_t>(count));
     for (std::int32_t f = 0; f < count; ++f) shares.push_back(ffn_share(f, count, model.experts));
     return shares;
   }
   FrameLimits frame_limits(const ModelConfig& model) const {
     return {.deployment = deployment,
-            .epoch = 0,
+            .epoch = epoch,
             .ranks = layout.workers(),
             .layers = model.layers,
             .micro_batches = micro_batches,

@@ -5,12 +5,20 @@
 
 #include <algorithm>
 #include <limits>
+#include <span>
 
 #include "base/format.h"
 
 namespace tandem {
 
 namespace {
+
+constexpr std::int32_t kTopLogprobsMax = 32;
+constexpr std::size_t kLogitBiasMax = 1024;
+
+Status out_of_range(const char* what, double value, const char* allowed) {
+  return {ErrorCode::kInvalidArgument, format("{} is {}, allowed are {}", what, value, allowed)};
+}
 
 void check_at_least(std::string_view flag, std::int64_t value, std::int64_t limit) {
   if (value < limit) {
@@ -34,6 +42,24 @@ Status check_embedded(const Request& request, std::int32_t hidden) {
     end = span.end();
   }
   return Status::ok();
+}
+
+Status check_tokens(const char* what, std::span<const std::int32_t> tokens, std::int32_t vocab) {
+  const auto unknown = std::ranges::find_if(tokens, [&](std::int32_t id) { return id < 0 || id >= vocab; });
+  if (unknown == tokens.end()) return Status::ok();
+  return {ErrorCode::kInvalidArgument,
+          format("{} token {} is {}, vocabulary has {}", what, unknown - tokens.begin(), *unknown, vocab)};
+}
+
+// An answer that is gone on with: one token at least is left to be drawn.
+Status check_answer(const Request& request, const SchedulerConfig& config) {
+  const std::int64_t answer = std::ssize(request.answer), prompt = std::ssize(request.prompt);
+  if (answer == 0) return Status::ok();
+  const std::int64_t limit = std::min<std::int64_t>(request.new_tokens_max, config.context_tokens_max - prompt) - 1;
+  if (answer > limit)
+    return {ErrorCode::kInvalidArgument, format("answer has {} tokens, limit is {} to go on with", answer, limit)};
+  if (request.constraint) return {ErrorCode::kUnsupported, "an answer within a constraint cannot be gone on with"};
+  return check_tokens("answer", request.answer, config.vocab);
 }
 
 }  // namespace
@@ -76,18 +102,35 @@ Status check_request(const Request& request, const SchedulerConfig& config, std:
     return {ErrorCode::kInvalidArgument, format("answer may have {} tokens, must be 1 to {} (--context-tokens-max)",
                                                 request.new_tokens_max, context)};
   }
-  const auto unknown =
-      std::ranges::find_if(request.prompt, [&](std::int32_t id) { return id < 0 || id >= config.vocab; });
-  if (unknown != request.prompt.end()) {
-    return {ErrorCode::kInvalidArgument, format("prompt token {} is {}, vocabulary has {}",
-                                                unknown - request.prompt.begin(), *unknown, config.vocab)};
-  }
+  if (Status status = check_tokens("prompt", request.prompt, config.vocab); !status) return status;
+  if (Status status = check_answer(request, config); !status) return status;
   if (Status status = check_embedded(request, config.embedded_hidden); !status) return status;
   // The last token is never computed.
   const std::int64_t positions = std::min(prompt_tokens + request.new_tokens_max, context) - 1;
   if (positions > kv_blocks * kBlockTokens) {
     return {ErrorCode::kOutOfResources, format("prompt and answer need KV for {} tokens, limit is {} (--kv-tokens)",
                                                positions, kv_blocks * kBlockTokens)};
+  }
+  return Status::ok();
+}
+
+Status check_sampling(const SamplingParams& s, std::int32_t vocab) {
+  const auto within = [](double value, double low, double high) { return value >= low && value <= high; };
+  if (!within(s.temperature, 0, 100)) return out_of_range("temperature", s.temperature, "0 … 100");
+  if (s.top_k < 0) return out_of_range("top_k", s.top_k, "0 (off) and above");
+  if (!within(s.top_p, 0, 1) || s.top_p == 0) return out_of_range("top_p", s.top_p, "above 0 up to 1");
+  if (!within(s.min_p, 0, 1)) return out_of_range("min_p", s.min_p, "0 … 1");
+  if (!within(s.repetition_penalty, 0.01, 100))
+    return out_of_range("repetition_penalty", s.repetition_penalty, "0.01 … 100");
+  if (!within(s.presence_penalty, -100, 100)) return out_of_range("presence_penalty", s.presence_penalty, "-100 … 100");
+  if (!within(s.frequency_penalty, -100, 100))
+    return out_of_range("frequency_penalty", s.frequency_penalty, "-100 … 100");
+  if (s.logprobs < -1 || s.logprobs > kTopLogprobsMax) return out_of_range("logprobs", s.logprobs, "0 … 32");
+  if (s.logit_bias.size() > kLogitBiasMax)
+    return out_of_range("number of logit_bias entries", static_cast<double>(s.logit_bias.size()), "up to 1024");
+  for (const auto& [id, bias] : s.logit_bias) {
+    if (id < 0 || id >= vocab) return out_of_range("token of logit_bias", id, format("0 … {}", vocab - 1).c_str());
+    if (!within(bias, -1e4, 1e4)) return out_of_range("logit_bias", bias, "-10000 … 10000");
   }
   return Status::ok();
 }

@@ -11,6 +11,10 @@ namespace tandem {
 
 // Throws Error.
 void check_config(const SchedulerConfig& config, const KvSpace::Config& kv);
+// A request may bring tokens of its answer, which are checked like those of its prompt.
 Status check_request(const Request& request, const SchedulerConfig& config, std::int64_t kv_blocks);
+
+// Refuses sampling parameters that mean nothing: NaN, probabilities outside their range, ids outside the vocabulary.
+Status check_sampling(const SamplingParams& sampling, std::int32_t vocab);
 
 }  // namespace tandem

@@ -24,6 +24,7 @@ using RequestId = std::uint64_t;
 struct Request {
   RequestId id = 0;
   std::vector<std::int32_t> prompt;    // at least one token
+  std::vector<std::int32_t> answer;    // what was drawn elsewhere, and told; the answer goes on after it
   std::vector<EmbeddedSpan> embedded;  // ascending, within the prompt
   std::int32_t new_tokens_max = 256;
   std::vector<std::int32_t> stop_ids;  // a token of these ends the answer; it is reported and counted

@@ -16,6 +16,8 @@ Sequence::Sequence(Request from, std::int64_t context_tokens_max, ContentIds& co
       prompt_tokens(size()),
       tokens_max(std::min(context_tokens_max, prompt_tokens + request.new_tokens_max)) {
   request.prompt.clear();
+  tokens.insert(tokens.end(), request.answer.begin(), request.answer.end());
+  request.answer.clear();
   if (!request.embedded.empty()) spell_prefix(content_ids);
 }
 

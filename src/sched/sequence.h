@@ -24,7 +24,7 @@ namespace tandem {
 struct Sequence {
   Sequence(Request request, std::int64_t context_tokens_max, ContentIds& content_ids);
 
-  Request request;                   // its prompt has moved to tokens
+  Request request;                   // its prompt and answer have moved to tokens
   std::vector<std::int32_t> tokens;  // prompt, then answer; drafts are not in it
   std::int64_t prompt_tokens;
   std::int64_t tokens_max;    // prompt and answer; reaching it ends the request

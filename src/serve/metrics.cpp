@@ -87,16 +87,16 @@ template <class Value>
 void per_worker(Page& page, const Engine& engine, std::string_view name, Value value) {
   page.begin(name);
   int index = 0;
-  for (const AttentionWorker* worker : engine.attention_workers())
+  for (const RequestTaker* worker : engine.workers().takers())
     page.labelled(name, "worker", format("A{}", index++), value(worker->stats()));
   index = 0;
-  for (const FfnWorker* worker : engine.ffn_workers())
-    page.labelled(name, "worker", format("F{}", index++), value(worker->stats()));
+  for (const WorkerStats* stats : engine.workers().ffn_stats())
+    page.labelled(name, "worker", format("F{}", index++), value(*stats));
 }
 
 void write_load(Page& page, const Engine& engine) {
   std::int64_t running = 0, waiting = 0, preemptions = 0;
-  for (const AttentionWorker* worker : engine.attention_workers()) {
+  for (const RequestTaker* worker : engine.workers().takers()) {
     const Scheduler::Load load = worker->load();
     running += load.running;
     waiting += load.waiting;
@@ -106,7 +106,7 @@ void write_load(Page& page, const Engine& engine) {
   page.value("tandem:num_requests_waiting", waiting);
   page.begin("tandem:kv_cache_usage_perc");
   int index = 0;
-  for (const AttentionWorker* worker : engine.attention_workers()) {
+  for (const RequestTaker* worker : engine.workers().takers()) {
     const KvSpace::Usage kv = worker->load().kv;
     page.labelled("tandem:kv_cache_usage_perc", "worker", format("A{}", index++),
                   static_cast<double>(kv.held) / static_cast<double>(std::max<std::int64_t>(kv.blocks, 1)));
@@ -116,7 +116,7 @@ void write_load(Page& page, const Engine& engine) {
 
 void write_prefix_cache(Page& page, const Engine& engine) {
   std::int64_t lookups = 0, hits = 0;
-  for (const AttentionWorker* worker : engine.attention_workers()) {
+  for (const RequestTaker* worker : engine.workers().takers()) {
     const KvSpace::Usage kv = worker->load().kv;
     lookups += kv.lookup_tokens;
     hits += kv.hit_tokens;

@@ -4,45 +4,12 @@
 #include "session/text_session.h"
 
 #include <algorithm>
-#include <cmath>
 
-#include "base/format.h"
+#include "sched/admission.h"
 #include "text/detokenizer.h"
 #include "text/stop_matcher.h"
 
 namespace tandem {
-
-namespace {
-
-constexpr std::int32_t kTopLogprobsMax = 32;
-constexpr std::size_t kLogitBiasMax = 1024;
-
-Status out_of_range(const char* what, double value, const char* allowed) {
-  return {ErrorCode::kInvalidArgument, format("{} is {}, allowed are {}", what, value, allowed)};
-}
-
-}  // namespace
-
-Status check_sampling(const SamplingParams& s, std::int32_t vocab) {
-  const auto within = [](double value, double low, double high) { return value >= low && value <= high; };
-  if (!within(s.temperature, 0, 100)) return out_of_range("temperature", s.temperature, "0 … 100");
-  if (s.top_k < 0) return out_of_range("top_k", s.top_k, "0 (off) and above");
-  if (!within(s.top_p, 0, 1) || s.top_p == 0) return out_of_range("top_p", s.top_p, "above 0 up to 1");
-  if (!within(s.min_p, 0, 1)) return out_of_range("min_p", s.min_p, "0 … 1");
-  if (!within(s.repetition_penalty, 0.01, 100))
-    return out_of_range("repetition_penalty", s.repetition_penalty, "0.01 … 100");
-  if (!within(s.presence_penalty, -100, 100)) return out_of_range("presence_penalty", s.presence_penalty, "-100 … 100");
-  if (!within(s.frequency_penalty, -100, 100))
-    return out_of_range("frequency_penalty", s.frequency_penalty, "-100 … 100");
-  if (s.logprobs < -1 || s.logprobs > kTopLogprobsMax) return out_of_range("logprobs", s.logprobs, "0 … 32");
-  if (s.logit_bias.size() > kLogitBiasMax)
-    return out_of_range("number of logit_bias entries", static_cast<double>(s.logit_bias.size()), "up to 1024");
-  for (const auto& [id, bias] : s.logit_bias) {
-    if (id < 0 || id >= vocab) return out_of_range("token of logit_bias", id, format("0 … {}", vocab - 1).c_str());
-    if (!within(bias, -1e4, 1e4)) return out_of_range("logit_bias", bias, "-10000 … 10000");
-  }
-  return Status::ok();
-}
 
 struct TextSession::Answer {
   Answer(const Tokenizer& tokenizer, const TextRequest& request)

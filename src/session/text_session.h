@@ -48,9 +48,6 @@ struct TextNews {
   std::int64_t answer_tokens = 0;  // so far, the one that ended the answer included
 };
 
-// Refuses sampling parameters that mean nothing: NaN, probabilities outside their range, ids outside the vocabulary.
-Status check_sampling(const SamplingParams& sampling, std::int32_t vocab);
-
 class TextSession {
  public:
   // on_news, when there is one, is called as EventStream::listen says: for who cannot wait in next().

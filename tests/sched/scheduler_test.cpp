@@ -233,6 +233,20 @@ TEST(Scheduler, APreemptedSequenceIsComputedAgainAndRepeatsNothing) {
   EXPECT_EQ(house.last[1].cached_tokens, 0);
 }
 
+TEST(Scheduler, AnAnswerBegunElsewhereIsGoneOnWith) {
+  House house({.prefill_chunk = 100});
+  Request request = request_of(1, 120, 20);
+  const std::vector<std::int32_t> whole = FakeModel::answer_alone(request, kContext, kVocab);
+  request.answer.assign(whole.begin(), whole.begin() + 7);
+  ASSERT_TRUE(house.scheduler.submit(request));
+  EXPECT_EQ(shape_of(house.step()), (Shape{{1, 0, 100}}));
+  EXPECT_EQ(shape_of(house.step()), (Shape{{1, 100, 27}}));  // what is left of the prompt, and the answer so far
+  house.run();
+  EXPECT_EQ(house.answers[1], (std::vector<std::int32_t>(whole.begin() + 7, whole.end())));
+  EXPECT_EQ(house.last[1].finish, FinishReason::kLength);
+  EXPECT_EQ(house.last[1].prompt_tokens, 120);
+}
+
 TEST(Scheduler, WhenBlocksRunOutTheYoungestGivesWay) {
   House house({}, 6);
   const Request old = request_of(1, 60, 250), young = request_of(2, 60, 250);

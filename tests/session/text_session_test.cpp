@@ -127,29 +127,5 @@ TEST_F(TextSessionTest, RefusesStopStringsThatCannotBe) {
   EXPECT_EQ(session_.running(), 0u);
 }
 
-TEST(CheckSampling, NamesWhatIsOutOfRange) {
-  const auto fault = [](auto change) {
-    SamplingParams s;
-    change(s);
-    const Status status = check_sampling(s, 100);
-    return status ? std::string() : status.error().message();
-  };
-  EXPECT_EQ(fault([](SamplingParams&) {}), "");
-  const float nan = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_THAT(fault([](auto& s) { s.temperature = -1; }), HasSubstr("temperature is -1"));
-  EXPECT_THAT(fault([&](auto& s) { s.temperature = nan; }), HasSubstr("temperature"));
-  EXPECT_THAT(fault([](auto& s) { s.top_p = 0; }), HasSubstr("top_p is 0"));
-  EXPECT_THAT(fault([&](auto& s) { s.top_p = nan; }), HasSubstr("top_p"));
-  EXPECT_THAT(fault([](auto& s) { s.top_k = -1; }), HasSubstr("top_k"));
-  EXPECT_THAT(fault([](auto& s) { s.min_p = 1.5f; }), HasSubstr("min_p"));
-  EXPECT_THAT(fault([](auto& s) { s.repetition_penalty = 0; }), HasSubstr("repetition_penalty"));
-  EXPECT_THAT(fault([](auto& s) { s.presence_penalty = 1e9f; }), HasSubstr("presence_penalty"));
-  EXPECT_THAT(fault([](auto& s) { s.frequency_penalty = -1e9f; }), HasSubstr("frequency_penalty"));
-  EXPECT_THAT(fault([](auto& s) { s.logprobs = 33; }), HasSubstr("logprobs is 33"));
-  EXPECT_THAT(fault([](auto& s) { s.logit_bias = {{100, 0.f}}; }), HasSubstr("0 … 99"));
-  EXPECT_THAT(fault([&](auto& s) { s.logit_bias = {{1, nan}}; }), HasSubstr("logit_bias"));
-  EXPECT_THAT(fault([](auto& s) { s.logit_bias.resize(1025); }), HasSubstr("1025"));
-}
-
 }  // namespace
 }  // namespace tandem

@@ -18,7 +18,7 @@ ORDER = (
     ("kv", "model", "chat_format"),
     ("sched", "synthetic", "deploy"),
     ("engine",),
-    ("session",),
+    ("roles", "session"),
     ("sim", "plan", "serve", "traffic", "verify"),
     ("cli",),
 )

@@ -222,16 +222,4 @@ std::unique_ptr<UcxTransport> UcxTransport::make(PeerRank rank, std::int32_t pee
   return std::make_unique<UcxEndpoint>(rank, peers, config);
 }
 
-Status UcxTransport::wait_until_ready(Nanoseconds time) {
-  const RealClock clock;
-  const Nanoseconds end = clock.now() + time;
-  while (!ready()) {
-    if (clock.now() >= end)
-      return {ErrorCode::kUnavailable, format("ucx transport: rank {} has not heard of rank {} in {} ms", rank(),
-                                              not_ready(), time / 1'000'000)};
-    std::this_thread::yield();
-  }
-  return Status::ok();
-}
-
 }  // namespace tandem

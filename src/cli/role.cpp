@@ -1,0 +1,54 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// tandem attention, tandem ffn: one worker of a deployment as a process. All that it does is roles/role.h.
+#include "roles/role.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+
+#include "base/format.h"
+#include "cli/command.h"
+#include "cli/end_signals.h"
+
+namespace tandem {
+
+namespace {
+
+struct Options {
+  std::string file;
+  std::int32_t rank = 0;
+  bool insecure = false;
+};
+
+int run(RoleKind kind, const Options& options) {
+  const EndSignals signals;
+  const Deployment deployment = read_deployment(options.file);
+  run_role(
+      kind, deployment,
+      {.rank = options.rank, .insecure = options.insecure, .stop = signals.fd(), .say = [](const std::string& line) {
+         std::fputs(format("{}\n", line).c_str(), stderr);
+       }});
+  return 0;
+}
+
+Action declare_role(CLI::App& app, RoleKind kind) {
+  const auto options = std::make_shared<Options>();
+  app.add_option("file", options->file, "the deployment file")->required();
+  app.add_option("--rank", options->rank, "of this worker in it")->required();
+  app.add_flag("--insecure", options->insecure, "serve addresses that are not loopback, where nobody is kept out");
+  return [kind, options] { return run(kind, *options); };
+}
+
+}  // namespace
+
+Action declare_attention(CLI::App& app) {
+  return declare_role(app, RoleKind::kAttention);
+}
+
+Action declare_ffn(CLI::App& app) {
+  return declare_role(app, RoleKind::kFfn);
+}
+
+}  // namespace tandem

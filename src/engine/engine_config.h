@@ -1,0 +1,66 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The settings of an engine: one structure for the command line, the deployment file and tests.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "engine/layout.h"
+#include "engine/observer.h"
+#include "engine/trace.h"
+#include "model/config.h"
+#include "ops/backend.h"
+#include "transport/transport.h"
+
+namespace tandem {
+
+// 0 or empty means: fit to the machine and model. resolve() fills these in; what was chosen is printed at start.
+struct EngineConfig {
+  Layout layout;
+  std::int32_t micro_batches = 0;               // --micro-batches
+  std::string backend = "cpu";                  // --device: cpu, cuda, reference
+  std::string variant = "auto";                 // --cpu-variant
+  std::int32_t threads = 0;                     // --threads, over all workers
+  DType kv_dtype = DType::kBF16;                // --kv-dtype
+  Activations activations = Activations::kF32;  // --activations
+  std::int64_t kv_tokens = 0;                   // --kv-tokens, of each attention worker
+  std::int64_t context_tokens_max = 0;          // --context-tokens-max
+  std::int64_t sequences_max = 64;              // --sequences-max
+  std::int64_t rows_per_step_max = 0;           // --rows-per-step-max
+  std::int64_t prefill_chunk = 0;               // --prefill-chunk
+  std::int64_t queue_max = 1024;                // --queue-max
+  bool prefix_cache = true;                     // --no-prefix-cache
+  bool checked = false;                         // --check: validate every operator before it runs
+  std::int64_t resend_after_ms = 10'000;        // --resend-after-ms
+  std::int32_t resends_max = 3;                 // --resends-max
+  bool vision = true;                           // --no-vision: a model that sees is loaded without its tower
+  std::int64_t picture_cache_mib = 256;         // --picture-cache-mib, of encoded rows
+  std::int64_t pictures_pending_mib = 512;      // --pictures-pending-mib, of decoded pictures that wait
+  // Of workers in processes of their own: what frames have to show. 0: made of model and layout.
+  std::uint64_t deployment = 0;
+  std::uint32_t epoch = 0;
+  // Decorators and windows; not settings.
+  Trace* trace = nullptr;
+  Observer* observer = nullptr;
+  std::function<std::unique_ptr<Transport>(std::unique_ptr<Transport>, PeerRank)> wrap_transport;
+  std::function<std::unique_ptr<Backend>(std::unique_ptr<Backend>)> wrap_backend;
+};
+
+inline constexpr std::int32_t kMicroBatchesMax = 4;
+
+// Fills what is 0 and checks every size against model and machine. weight_bytes and attention_workers are those of this
+// machine; the latter 0: all of the layout. Throws Error{kInvalidArgument, kOutOfResources}.
+EngineConfig resolve(EngineConfig config, const ModelConfig& model, std::int64_t weight_bytes,
+                     std::int32_t attention_workers = 0);
+// All of it that does not ask for this machine's memory: KV may be left 0.
+EngineConfig resolve_limits(EngineConfig config, const ModelConfig& model);
+
+// Blocks for windowed layers, of each attention worker: what all sequences of a step can see, and no more.
+std::int64_t window_blocks(const EngineConfig& config, const ModelConfig& model);
+std::int64_t window_kv_bytes(const EngineConfig& config, const ModelConfig& model);
+
+}  // namespace tandem

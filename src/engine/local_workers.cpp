@@ -1,0 +1,82 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "engine/local_workers.h"
+
+#include <utility>
+
+#include "engine/worker_parts.h"
+#include "transport/inproc/inproc.h"
+
+namespace tandem {
+
+LocalWorkers::LocalWorkers(const Checkpoint& checkpoint, const EngineConfig& config, const ModelConfig& model,
+                           const LoadListener& count)
+    : config_(config), clock_(std::make_unique<RealClock>()) {
+  for (std::int32_t i = 0; i < config.layout.workers(); ++i) backends_.push_back(make_worker_backend(config));
+  backend_description_ = backends_.front()->describe();
+  const std::vector<ModelShare> all = shares(config.layout, model.experts);
+  // The attention workers share one copy of their half.
+  attention_model_ = load_model(checkpoint, all[0], *backends_.front(), count);
+  weight_bytes_ = attention_model_->weight_bytes();
+  for (std::int32_t f = 0; f < config.layout.ffn_workers; ++f) {
+    ffn_models_.push_back(load_model(checkpoint, all[f + 1], *backends_[config.layout.ffn_rank(f)], count));
+    weight_bytes_ += ffn_models_.back()->weight_bytes();
+  }
+  make_workers(model);
+}
+
+LocalWorkers::~LocalWorkers() {
+  stop();
+}
+
+void LocalWorkers::make_workers(const ModelConfig& model) {
+  const Layout& layout = config_.layout;
+  InprocNetwork network(layout.workers());
+  const auto parts = [&](std::int32_t index, PeerRank rank, const std::shared_ptr<const Model>& half) {
+    std::unique_ptr<Transport> transport = network.endpoint(rank);
+    if (config_.wrap_transport && !layout.local()) transport = config_.wrap_transport(std::move(transport), rank);
+    return WorkerParts{.worker = worker_config(config_, model),
+                       .index = index,
+                       .model = half,
+                       .backend = std::move(backends_[rank]),
+                       .transport = std::move(transport),
+                       .clock = clock_.get()};
+  };
+  for (std::int32_t a = 0; a < layout.attention_workers; ++a)
+    attention_.push_back(make_attention_worker(config_, parts(a, layout.attention_rank(a), attention_model_)));
+  for (std::int32_t f = 0; f < layout.ffn_workers; ++f)
+    ffn_.push_back(make_ffn_worker(config_, parts(f, layout.ffn_rank(f), ffn_models_[f])));
+}
+
+void LocalWorkers::start() {
+  for (const auto& worker : ffn_) threads_.emplace_back([w = worker.get()] { w->run(); });
+  for (const auto& worker : attention_) threads_.emplace_back([w = worker.get()] { w->run(); });
+}
+
+// Attention workers end first, so that none waits for an FFN worker that is gone. Their threads were started last.
+void LocalWorkers::stop() {
+  if (threads_.empty()) return;
+  const auto attention_threads = threads_.begin() + static_cast<std::ptrdiff_t>(ffn_.size());
+  for (const auto& worker : attention_) worker->stop();
+  for (auto thread = attention_threads; thread != threads_.end(); ++thread) thread->join();
+  for (const auto& worker : ffn_) worker->stop();
+  for (auto thread = threads_.begin(); thread != attention_threads; ++thread) thread->join();
+  threads_.clear();
+}
+
+std::vector<RequestTaker*> LocalWorkers::takers() const {
+  std::vector<RequestTaker*> takers;
+  takers.reserve(attention_.size());
+  for (const auto& worker : attention_) takers.push_back(worker.get());
+  return takers;
+}
+
+std::vector<const WorkerStats*> LocalWorkers::ffn_stats() const {
+  std::vector<const WorkerStats*> stats;
+  stats.reserve(ffn_.size());
+  for (const auto& worker : ffn_) stats.push_back(&worker->stats());
+  return stats;
+}
+
+}  // namespace tandem

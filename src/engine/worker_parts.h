@@ -1,0 +1,34 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// How workers are made of a configuration: the same for threads of one process and for processes of their own. Who
+// calls these chooses the transport.
+#pragma once
+
+#include <memory>
+
+#include "engine/attention_worker.h"
+#include "engine/engine_config.h"
+#include "engine/ffn_worker.h"
+
+namespace tandem {
+
+// config as resolve() leaves it.
+WorkerConfig worker_config(const EngineConfig& config, const ModelConfig& model);
+
+// With this worker's part of the threads.
+std::unique_ptr<Backend> make_worker_backend(const EngineConfig& config);
+
+struct WorkerParts {
+  WorkerConfig worker;
+  std::int32_t index = 0;  // of its kind
+  std::shared_ptr<const Model> model;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Transport> transport;
+  const Clock* clock = nullptr;
+};
+
+std::unique_ptr<AttentionWorker> make_attention_worker(const EngineConfig& config, WorkerParts parts);
+std::unique_ptr<FfnWorker> make_ffn_worker(const EngineConfig& config, WorkerParts parts);
+
+}  // namespace tandem

@@ -1,0 +1,194 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "roles/control_connection.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include "base/format.h"
+
+namespace tandem {
+namespace {
+
+constexpr std::size_t kUnreadMax = 256 << 20;  // that the peer leaves lying
+constexpr std::size_t kReadBytes = 64 << 10;
+
+struct FreeAddresses {
+  void operator()(addrinfo* list) const { freeaddrinfo(list); }
+};
+using HostAddresses = std::unique_ptr<addrinfo, FreeAddresses>;
+
+// Of a host as the deployment file names it, with or without brackets. Empty, with why, when it has none.
+HostAddresses look_up(std::string host, std::int32_t port, std::string& why) {
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV;
+  addrinfo* list = nullptr;
+  const int failure = getaddrinfo(host.c_str(), format("{}", port).c_str(), &hints, &list);
+  if (failure != 0) why = format("{} has no address: {}", host, gai_strerror(failure));
+  return HostAddresses(failure == 0 ? list : nullptr);
+}
+
+Descriptor open_socket(const addrinfo& address) {
+  return Descriptor(socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+}
+
+void send_at_once(const Descriptor& socket) {
+  const int on = 1;
+  setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+}  // namespace
+
+Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
+  if (this != &other) {
+    reset();
+    fd_ = other.release();
+  }
+  return *this;
+}
+
+int Descriptor::release() {
+  return std::exchange(fd_, -1);
+}
+
+void Descriptor::reset() {
+  if (fd_ >= 0) close(fd_);
+  fd_ = -1;
+}
+
+WakePipe::WakePipe() : event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+  if (!event_)
+    throw Error(ErrorCode::kOutOfResources,
+                format("cannot make an eventfd: {}", std::generic_category().message(errno)));
+}
+
+void WakePipe::wake() const {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t put = write(event_.get(), &one, sizeof one);
+}
+
+void WakePipe::drain() const {
+  std::uint64_t count = 0;
+  [[maybe_unused]] const ssize_t got = read(event_.get(), &count, sizeof count);
+}
+
+Descriptor listen_on(const std::string& host, std::int32_t port) {
+  std::string why;
+  const HostAddresses addresses = look_up(host, port, why);
+  if (!addresses) throw Error(ErrorCode::kInvalidArgument, why);
+  Descriptor socket = open_socket(*addresses);
+  const int on = 1;
+  if (socket) setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (!socket || bind(socket.get(), addresses->ai_addr, addresses->ai_addrlen) != 0 || listen(socket.get(), 16) != 0)
+    throw Error(ErrorCode::kUnavailable,
+                format("cannot listen on {}:{}: {}", host, port, std::generic_category().message(errno)));
+  return socket;
+}
+
+Descriptor begin_connect(const std::string& host, std::int32_t port, std::string& why) {
+  const HostAddresses addresses = look_up(host, port, why);
+  if (!addresses) return Descriptor();
+  Descriptor socket = open_socket(*addresses);
+  if (!socket || (connect(socket.get(), addresses->ai_addr, addresses->ai_addrlen) != 0 && errno != EINPROGRESS)) {
+    why = std::generic_category().message(errno);
+    return Descriptor();
+  }
+  send_at_once(socket);
+  return socket;
+}
+
+std::string connect_failure(const Descriptor& socket) {
+  int failure = 0;
+  socklen_t size = sizeof failure;
+  if (getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &failure, &size) != 0) failure = errno;
+  return failure == 0 ? std::string() : std::generic_category().message(failure);
+}
+
+Descriptor accept_from(const Descriptor& listener) {
+  Descriptor socket(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (socket) send_at_once(socket);
+  return socket;
+}
+
+void ControlConnection::post(const ControlMessage& message) {
+  const std::vector<std::byte> bytes = to_bytes(message);
+  if (out_.size() - written_ + bytes.size() > kUnreadMax) overflown_ = true;
+  if (overflown_) return;
+  out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(written_));
+  written_ = 0;
+  out_.insert(out_.end(), bytes.begin(), bytes.end());
+}
+
+Status ControlConnection::write_some() {
+  if (overflown_) return {ErrorCode::kOutOfResources, format("it leaves more than {} bytes unread", kUnreadMax)};
+  while (wants_to_write()) {
+    const ssize_t count = send(fd(), out_.data() + written_, out_.size() - written_, MSG_NOSIGNAL);
+    if (count >= 0) {
+      written_ += static_cast<std::size_t>(count);
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      break;
+    } else if (errno != EINTR) {
+      return {ErrorCode::kUnavailable, format("cannot write to it: {}", std::generic_category().message(errno))};
+    }
+  }
+  return Status::ok();
+}
+
+Status ControlConnection::read_some(bool& ended) {
+  while (true) {
+    const std::size_t had = in_.size();
+    in_.resize(had + kReadBytes);
+    const ssize_t count = recv(fd(), in_.data() + had, kReadBytes, 0);
+    in_.resize(had + static_cast<std::size_t>(std::max<ssize_t>(count, 0)));
+    if (count == 0) {
+      ended = true;
+      return Status::ok();
+    }
+    if (count > 0 && in_.size() > kControlBytesMax + kControlHeaderBytes) return Status::ok();  // the rest another time
+    if (count > 0 || errno == EINTR) continue;
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return Status::ok();
+    return {ErrorCode::kUnavailable, format("cannot read from it: {}", std::generic_category().message(errno))};
+  }
+}
+
+Status ControlConnection::take_messages(std::vector<ControlMessage>& came) {
+  std::size_t at = 0;
+  while (true) {
+    const std::span<const std::byte> rest = std::span<const std::byte>(in_).subspan(at);
+    Result<std::size_t> length = control_message_bytes(rest);
+    if (!length) return {length.error().code(), length.error().message()};
+    if (length.value() == 0 || length.value() > rest.size()) break;
+    Result<ControlMessage> message = parse_control(rest.first(length.value()));
+    if (!message) return {message.error().code(), message.error().message()};
+    came.push_back(std::move(message.value()));
+    at += length.value();
+  }
+  in_.erase(in_.begin(), in_.begin() + static_cast<std::ptrdiff_t>(at));
+  return Status::ok();
+}
+
+Status ControlConnection::move(std::vector<ControlMessage>& came) {
+  Status written = write_some();
+  bool ended = false;
+  // What a peer said before it left is heard.
+  if (Status read = read_some(ended); !read) return read;
+  if (Status taken = take_messages(came); !taken) return taken;
+  if (ended) return {ErrorCode::kUnavailable, "it has closed the connection"};
+  return written;
+}
+
+}  // namespace tandem

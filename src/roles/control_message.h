@@ -1,0 +1,128 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What the front and the workers of a deployment say to each other over their control connection: who they are, how a
+// deployment is formed, requests and their news. Hand-overs do not pass here.
+//
+//   front                         worker
+//   Greeting            →                                 who I am, and which rank I mean
+//                       ←   Welcome or Refusal            the same of the worker, or why not
+//   Prepare             →                                 epoch, and who takes part: whatever ran before is dropped
+//                       ←   Addresses                     what each peer has to get (transport/ucx/hello.h)
+//   Connect             →                                 those of the peers
+//                       ←   Ready
+//   Submit, Cancel      →                                 to attention workers
+//                       ←   News
+//   Dissolve            →                                 somebody is gone: drop what runs
+//   Beat                →   ← Report                      at least every heartbeat_ms
+//
+// On the wire: a header of 16 bytes (magic, kind, length), then the fields in order, little-endian; lists and texts
+// with their length before them. parse_control takes bytes from outside: every length is checked before memory is
+// taken.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "sched/request.h"
+
+namespace tandem {
+
+inline constexpr std::uint32_t kControlVersion = 1;
+inline constexpr std::size_t kControlHeaderBytes = 16;
+inline constexpr std::size_t kControlBytesMax = 64 << 20;  // of one message without its header
+
+// What all processes of a deployment have in common. Two that differ refuse each other.
+struct Identity {
+  std::uint32_t version = kControlVersion;
+  std::string deployment;      // its name
+  std::string layout;          // 2A1F
+  std::string numbers;         // types of KV and activations
+  std::uint64_t settings = 0;  // checksum of all that the deployment file says
+  std::uint64_t model = 0;     // fingerprint of the checkpoint
+
+  bool operator==(const Identity&) const = default;
+};
+
+struct Greeting {
+  Identity identity;
+  std::int32_t rank = 0;  // that the front means
+  bool operator==(const Greeting&) const = default;
+};
+struct Welcome {
+  Identity identity;
+  std::int32_t rank = 0;
+  std::int64_t process = 0;
+  std::int64_t weight_bytes = 0;
+  std::int64_t kv_tokens = 0;  // attention workers
+  std::string backend;
+  bool operator==(const Welcome&) const = default;
+};
+struct Refusal {
+  ErrorCode code = ErrorCode::kInternal;
+  std::string why;
+  bool operator==(const Refusal&) const = default;
+};
+struct Prepare {
+  std::uint32_t epoch = 0;
+  std::vector<std::uint8_t> present;  // by rank: 1 takes part
+  bool operator==(const Prepare&) const = default;
+};
+struct Addresses {
+  std::uint32_t epoch = 0;
+  std::vector<std::vector<std::byte>> hellos;  // by rank of who gets it; empty: nobody
+  bool operator==(const Addresses&) const = default;
+};
+struct Connect {
+  std::uint32_t epoch = 0;
+  std::vector<std::vector<std::byte>> hellos;  // by rank of who it is from; empty: nobody
+  bool operator==(const Connect&) const = default;
+};
+struct Ready {
+  std::uint32_t epoch = 0;
+  bool operator==(const Ready&) const = default;
+};
+struct Dissolve {
+  bool operator==(const Dissolve&) const = default;
+};
+// Rows made elsewhere and constraints stay where they are: a request that has any cannot be sent.
+struct Submit {
+  Request request;
+};
+struct Cancel {
+  RequestId id = 0;
+  bool operator==(const Cancel&) const = default;
+};
+struct News {
+  std::uint32_t epoch = 0;
+  RequestEvent event;
+};
+// Counters of a worker (WorkerStats, Scheduler::Load).
+struct Report {
+  std::int64_t steps = 0, rows = 0, busy_ns = 0, wait_ns = 0, resends = 0, frames_refused = 0;
+  std::int64_t waiting = 0, running = 0, preemptions = 0;
+  std::int64_t kv_blocks = 0, kv_held = 0, kv_cached = 0, lookup_tokens = 0, hit_tokens = 0;
+  bool operator==(const Report&) const = default;
+};
+struct Beat {
+  bool operator==(const Beat&) const = default;
+};
+
+using ControlMessage = std::variant<Greeting, Welcome, Refusal, Prepare, Addresses, Connect, Ready, Dissolve, Submit,
+                                    Cancel, News, Report, Beat>;
+
+// With its header.
+std::vector<std::byte> to_bytes(const ControlMessage& message);
+
+// The length of the message that begins with these bytes, header included; 0 when there are too few to tell. Refuses a
+// wrong magic and a length above the limit.
+Result<std::size_t> control_message_bytes(std::span<const std::byte> bytes);
+// Of one whole message. Refuses an unknown kind, a length that is not the message's, values outside their range.
+Result<ControlMessage> parse_control(std::span<const std::byte> bytes);
+
+}  // namespace tandem

@@ -1,0 +1,152 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "roles/deployment_engine.h"
+
+#include <algorithm>
+#include <span>
+#include <string_view>
+
+#include "base/format.h"
+#include "checkpoint/checkpoint.h"
+#include "engine/hand_over_frame.h"
+#include "engine/machine.h"
+#include "transport/frame.h"
+
+namespace tandem {
+namespace {
+
+constexpr std::size_t kSampledTensorsMax = 64;
+constexpr std::size_t kSampledBytes = 256;
+constexpr std::int32_t kSendsMax = 32;  // a queue of UCX's shared memory has 64 places
+
+template <class Each>
+void each_worker(const Deployment& d, Each each) {
+  for (const auto* list : {&d.attention, &d.ffn})
+    for (const WorkerPlace& worker : *list) each(worker);
+}
+
+const WorkerPlace* first_elsewhere(const Deployment& d) {
+  const WorkerPlace* found = nullptr;
+  each_worker(d, [&](const WorkerPlace& w) {
+    if (!found && !is_loopback(w.host)) found = &w;
+  });
+  return found;
+}
+
+std::uint64_t add_text(std::string_view text, std::uint64_t sum) {
+  return checksum(std::as_bytes(std::span(text)), sum);
+}
+
+// Bytes in the middle of some tensors, spread evenly over the file: other weights in the same shapes differ there.
+std::uint64_t add_samples(const Checkpoint& checkpoint, std::uint64_t sum) {
+  const auto& tensors = checkpoint.tensors();
+  const std::size_t stride = std::max<std::size_t>(1, tensors.size() / kSampledTensorsMax);
+  for (std::size_t i = 0; i < tensors.size(); i += stride) {
+    if (!tensors[i].dtype) continue;
+    const std::span<const std::byte> bytes = checkpoint.data(tensors[i]);
+    const std::size_t count = std::min(bytes.size(), kSampledBytes);
+    sum = checksum(bytes.subspan((bytes.size() - count) / 2, count), sum);
+  }
+  return sum;
+}
+
+std::uint64_t fingerprint(const Checkpoint& checkpoint) {
+  std::uint64_t sum = add_text(checkpoint.config().dump(-1, ' ', true, Json::error_handler_t::replace), 0);
+  for (const TensorInfo& tensor : checkpoint.tensors())
+    sum = add_text(format("{} {} {}", tensor.name, tensor.type_name, tensor.bytes), sum);
+  return add_samples(checkpoint, sum);
+}
+
+}  // namespace
+
+void check_supported(const Deployment& d, bool insecure) {
+  const auto refuse = [&](const std::string& what) {
+    throw Error(ErrorCode::kUnsupported, format("deployment {}: {}", d.name, what));
+  };
+  if (d.link.transport != "ucx")
+    refuse(format("link.transport is {}, processes need ucx (tandem serve --layout runs workers as threads)",
+                  d.link.transport));
+  if (d.primaries() != static_cast<std::int32_t>(d.ffn.size())) refuse("replicas of FFN workers are not run yet");
+  if (d.split.width != 1) refuse(format("split.width is {}; experts are not cut by width yet", d.split.width));
+  if (d.link.encrypt) refuse("link.encrypt is not done yet");
+  if (!d.trust.secret_file.empty() || !d.trust.certificate_file.empty())
+    refuse("trust.secret_file and certificates are not used yet");
+  if (layout_of(d).attention_workers > kWorkersMax || layout_of(d).ffn_workers > kWorkersMax)
+    refuse(format("{} workers, limit is {} of each kind", to_string(layout_of(d)), kWorkersMax));
+  const WorkerPlace* elsewhere = first_elsewhere(d);
+  if (elsewhere && !insecure && !d.trust.insecure)
+    throw Error(ErrorCode::kPermissionDenied,
+                format("deployment {}: rank {} is on {}, and nobody on the way there is kept out: links have no "
+                       "authentication yet (--insecure takes that risk)",
+                       d.name, elsewhere->rank, elsewhere->host));
+}
+
+Layout layout_of(const Deployment& d) {
+  return {static_cast<std::int32_t>(d.attention.size()), d.primaries()};
+}
+
+std::string worker_name(const Deployment& d, std::int32_t rank) {
+  const auto attention = static_cast<std::int32_t>(d.attention.size());
+  return rank < attention ? format("A{}", rank) : format("F{}", rank - attention);
+}
+
+EngineConfig engine_config(const Deployment& d, std::int32_t rank) {
+  EngineConfig c;
+  c.layout = layout_of(d);
+  c.micro_batches = d.engine.micro_batches;
+  c.backend = d.engine.device;
+  c.kv_dtype = d.engine.kv_dtype == "f32" ? DType::kF32 : DType::kBF16;
+  if (d.engine.kv_dtype == "fp8")
+    throw Error(ErrorCode::kUnsupported, format("deployment {}: engine.kv_dtype fp8 is not run yet", d.name));
+  c.activations = d.engine.activations == "fp8" ? Activations::kFp8 : Activations::kF32;
+  c.rows_per_step_max = d.engine.rows_per_micro_batch_max * d.engine.micro_batches;
+  c.sequences_max = d.engine.sequences_max;
+  c.context_tokens_max = d.engine.context_tokens_max;
+  c.kv_tokens = d.engine.kv_tokens;
+  c.vision = false;
+  const WorkerPlace* self = d.find(rank);
+  std::int32_t here = 0;
+  each_worker(d, [&](const WorkerPlace& w) { here += self && w.host == self->host; });
+  c.threads = c.layout.workers() * std::max(1, usable_cores() / std::max(1, here));
+  return c;
+}
+
+Identity identity_of(const Deployment& d, const Checkpoint& checkpoint) {
+  return {.deployment = d.name,
+          .layout = to_string(layout_of(d)),
+          .numbers = format("kv {}, activations {}", d.engine.kv_dtype, d.engine.activations),
+          .settings = add_text(to_toml(d), 0),
+          .model = fingerprint(checkpoint)};
+}
+
+std::string difference(const Identity& mine, const Identity& other) {
+  const auto differ = [](const char* what, const auto& a, const auto& b) {
+    return format("{} is {}, the other has {}", what, a, b);
+  };
+  if (mine.version != other.version) return differ("version of the control protocol", mine.version, other.version);
+  if (mine.deployment != other.deployment) return differ("deployment", mine.deployment, other.deployment);
+  if (mine.layout != other.layout) return differ("layout", mine.layout, other.layout);
+  if (mine.numbers != other.numbers) return differ("types of numbers", mine.numbers, other.numbers);
+  if (mine.model != other.model)
+    return format("the model is another: its fingerprint is {:016x}, the other has {:016x}", mine.model, other.model);
+  if (mine.settings != other.settings) return "the deployment files differ in what they say";
+  return {};
+}
+
+UcxConfig ucx_config(const Deployment& d, std::int32_t rank, const EngineConfig& c, const ModelConfig& model) {
+  UcxConfig u;
+  u.sends_max = kSendsMax;
+  const std::int64_t rows = c.rows_per_step_max, k = model.experts_per_token;
+  u.message_bytes_max = sizeof(FrameHeader) + std::max(hand_over_bytes(rows, model.hidden, k, c.activations),
+                                                       return_bytes(rows * k, rows, model.hidden));
+  u.transports = d.link.ucx_transports;
+  if (u.transports.empty() && !first_elsewhere(d)) u.transports = "shm,self";
+  // Where shared memory is in use UCX cannot tell; the front tells of a process that is gone anyhow.
+  u.notice_dead_peers = !u.transports.empty() && u.transports.find("shm") == std::string::npos;
+  if (u.transports.empty()) u.notice_dead_peers = true;
+  if (const WorkerPlace* self = d.find(rank)) u.devices = join(self->network_devices, ",");
+  return u;
+}
+
+}  // namespace tandem

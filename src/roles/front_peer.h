@@ -1,0 +1,74 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// A worker as the front sees it: its place, the connection to it, and what it said last. The front's thread alone uses
+// it, but for what RequestTaker and the counters promise.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deploy/deployment.h"
+#include "engine/workers.h"
+#include "roles/control_connection.h"
+
+namespace tandem {
+
+class FrontPeer {
+ public:
+  enum class State { kAway, kConnecting, kGreeting, kPresent };
+
+  FrontPeer(const WorkerPlace& place, std::string name) : place_(place), name_(std::move(name)) {}
+
+  const WorkerPlace& place() const { return place_; }
+  // "F1 (rank 2, 127.0.0.1:7002)"
+  std::string title() const;
+  State state() const { return state_; }
+  bool present() const { return state_ == State::kPresent; }
+  int fd() const;
+  short events() const;  // to poll for
+
+  // Begins to connect where the time has come to try again.
+  void dial(Nanoseconds now);
+  // After poll has said that something may be done: appends messages; an error: it is gone, and why.
+  Status move(const Greeting& greeting, Nanoseconds now, std::vector<ControlMessage>& came);
+  void welcome(const Welcome& welcome);
+  void post(const ControlMessage& message) { connection_->post(message); }
+  void beat(Nanoseconds now, Nanoseconds every);
+  void report(const Report& report);
+  // Tried again after a while.
+  void lose(Nanoseconds now, std::string why);
+
+  Nanoseconds heard() const { return heard_; }
+  const std::string& why_away() const { return why_away_; }
+
+  // Of the epoch that is being formed.
+  bool takes_part = false, ready = false;
+  std::optional<Addresses> addresses;
+
+  // Any thread.
+  Welcome last_welcome() const;
+  bool available() const { return available_; }
+  const WorkerStats& stats() const { return stats_; }
+  Scheduler::Load load() const;
+
+ private:
+  const WorkerPlace& place_;
+  const std::string name_;
+  State state_ = State::kAway;
+  Descriptor connecting_;
+  std::optional<ControlConnection> connection_;
+  Nanoseconds next_dial_ = 0, heard_ = 0, beaten_ = 0;
+  std::string why_away_ = "it does not listen";
+  std::atomic<bool> available_ = false;
+  WorkerStats stats_;
+  mutable std::mutex mutex_;  // guards what follows
+  Welcome welcome_;
+  Scheduler::Load load_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,64 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The requests a front has taken and that have not ended, with what of their answers has been told. Any thread.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "engine/event_stream.h"
+#include "sched/request.h"
+
+namespace tandem {
+
+class PendingRequests {
+ public:
+  static constexpr std::int32_t kNobody = -1;
+  static constexpr std::int32_t kRetriesMax = 3;
+
+  void add(Request request, std::int32_t rank, std::shared_ptr<EventStream> events);
+  // Which attention worker has the request; kNobody: none has, or there is no such request.
+  std::int32_t worker_of(RequestId id) const;
+  // Requests meant for the worker.
+  std::int64_t count_of(std::int32_t rank) const;
+  bool empty() const;
+
+  // Those that no worker has, each now taken to be with the worker it is meant for, or where that is not present with
+  // the present one that has the fewest.
+  struct Sending {
+    std::int32_t rank;
+    Request request;
+  };
+  std::vector<Sending> take_unsent(const std::vector<bool>& present);
+  // Nobody has any of them any more.
+  void unsend_all();
+
+  // Passes news on and remembers what they told. False for news of a link that failed: the request is held back until
+  // unsend_all, at most kRetriesMax times, and then ends with them.
+  bool pass_on(RequestEvent event);
+  // Ends requests with what they have.
+  void end(RequestId id, FinishReason finish, const Status& status);
+  void end_all(FinishReason finish, const Status& status);
+
+ private:
+  struct Pending {
+    Request request;  // answer: what has been told
+    std::shared_ptr<EventStream> events;
+    std::int32_t meant_for = 0;
+    bool sent = false;
+    bool held_back = false;
+    std::int32_t retries = 0;
+  };
+
+  std::int32_t choose(const Pending& pending, const std::vector<bool>& present) const;
+  static void push_end(const Pending& pending, FinishReason finish, const Status& status);
+
+  mutable std::mutex mutex_;
+  std::map<RequestId, Pending> pending_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,77 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The worker inside a role's process: its share of the model, loaded once, and for each epoch of the deployment an
+// endpoint, a worker and its thread. One thread calls it; the worker has its own.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "deploy/deployment.h"
+#include "engine/worker_parts.h"
+#include "roles/control_connection.h"
+#include "roles/control_message.h"
+#include "transport/ucx/ucx.h"
+
+namespace tandem {
+
+class WorkerHost {
+ public:
+  // Loads. Throws Error.
+  WorkerHost(const Deployment& deployment, std::int32_t rank, Observer* observer);
+  ~WorkerHost();
+
+  Welcome welcome() const;
+  const Identity& identity() const { return identity_; }
+  bool is_attention() const { return rank_ < config_.layout.attention_workers; }
+
+  // Drops what ran and makes an endpoint for an epoch. Throws Error.
+  Addresses prepare(const Prepare& prepare);
+  // Throws Error for what is no hello of a peer.
+  void connect(const Connect& connect);
+  // True once: when every peer has been heard, the worker runs.
+  bool try_start();
+  bool joining() const { return endpoint_ != nullptr && connected_; }
+  void dissolve();
+  std::uint32_t epoch() const { return config_.epoch; }
+
+  // Of a running attention worker; without one a request ends at once as unavailable.
+  void submit(Request request);
+  void cancel(RequestId id);
+  // News since the last call.
+  std::vector<RequestEvent> take_news();
+  Report report() const;
+  // Readable when there are news, or when the worker has failed.
+  const WakePipe& wake() const { return wake_; }
+  // Why the worker has stopped by itself; ok: it has not.
+  Status failure() const;
+
+ private:
+  template <class Worker>
+  void start(Worker& worker);
+
+  const Deployment& deployment_;
+  const std::int32_t rank_;
+  std::unique_ptr<Checkpoint> checkpoint_;
+  Identity identity_;
+  EngineConfig config_;
+  std::shared_ptr<const Model> model_;
+  std::string backend_;
+  RealClock clock_;
+  WakePipe wake_;
+  std::shared_ptr<EventStream> events_;
+  std::unique_ptr<UcxTransport> endpoint_;  // until the worker has it
+  bool connected_ = false;
+  std::unique_ptr<AttentionWorker> attention_;
+  std::unique_ptr<FfnWorker> ffn_;
+  std::thread thread_;
+  mutable std::mutex mutex_;  // guards failure_
+  Status failure_;
+};
+
+}  // namespace tandem

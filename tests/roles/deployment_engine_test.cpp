@@ -1,0 +1,98 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "roles/deployment_engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "checkpoint/checkpoint.h"
+#include "tests/base/error_of.h"
+
+namespace tandem {
+namespace {
+
+using testing::HasSubstr;
+
+Deployment local_deployment() {
+  Deployment d{.name = "fleet", .model = "tests/goldens/llama"};
+  d.engine.device = "cpu";
+  d.attention = {{.rank = 0, .host = "127.0.0.1", .port = 7000, .devices = {}}};
+  d.ffn = {{.rank = 1, .host = "127.0.0.1", .port = 7001, .devices = {}}};
+  return d;
+}
+
+TEST(DeploymentEngine, WhatIsNotDoneYetIsRefusedByName) {
+  const auto refusal = [](auto change) {
+    Deployment d = local_deployment();
+    change(d);
+    return error_of([&] { check_supported(d, false); }).message();
+  };
+  check_supported(local_deployment(), false);
+  EXPECT_THAT(refusal([](auto& d) { d.link.transport = "inproc"; }), HasSubstr("link.transport is inproc"));
+  EXPECT_THAT(refusal([](auto& d) { d.link.encrypt = true; }), HasSubstr("link.encrypt"));
+  EXPECT_THAT(refusal([](auto& d) { d.trust.secret_file = "s"; }), HasSubstr("trust.secret_file"));
+  EXPECT_THAT(refusal([](auto& d) { d.split.width = 2; }), HasSubstr("split.width is 2"));
+  EXPECT_THAT(
+      refusal([](auto& d) { d.ffn.push_back({.rank = 2, .host = "::1", .port = 1, .devices = {}, .replica_of = 1}); }),
+      HasSubstr("replicas"));
+}
+
+TEST(DeploymentEngine, WorkersElsewhereNeedInsecure) {
+  Deployment d = local_deployment();
+  d.ffn[0].host = "127.evil.example";
+  const Error error = error_of([&] { check_supported(d, false); });
+  EXPECT_EQ(error.code(), ErrorCode::kPermissionDenied);
+  EXPECT_THAT(error.message(), HasSubstr("rank 1 is on 127.evil.example"));
+  check_supported(d, true);
+  d.trust.insecure = true;
+  check_supported(d, false);
+}
+
+TEST(DeploymentEngine, SettingsAreThoseOfTheFile) {
+  Deployment d = local_deployment();
+  d.engine.rows_per_micro_batch_max = 32;
+  d.engine.micro_batches = 2;
+  d.engine.kv_dtype = "f32";
+  const EngineConfig c = engine_config(d, 0);
+  EXPECT_EQ(to_string(c.layout), "1A1F");
+  EXPECT_EQ(c.rows_per_step_max, 64);
+  EXPECT_EQ(c.kv_dtype, DType::kF32);
+  EXPECT_EQ(worker_name(d, 0), "A0");
+  EXPECT_EQ(worker_name(d, 1), "F0");
+  d.engine.kv_dtype = "fp8";
+  EXPECT_THAT(error_of([&] { engine_config(d, 0); }).message(), HasSubstr("kv_dtype fp8"));
+}
+
+TEST(DeploymentEngine, SharedMemoryIsForWorkersOfOneMachine) {
+  Deployment d = local_deployment();
+  ModelConfig model;
+  model.hidden = 64;
+  EngineConfig config = engine_config(d, 0);
+  EXPECT_EQ(ucx_config(d, 0, config, model).transports, "shm,self");
+  EXPECT_FALSE(ucx_config(d, 0, config, model).notice_dead_peers);
+  d.link.ucx_transports = "tcp";
+  d.ffn[0].network_devices = {"eth0", "eth1"};
+  EXPECT_EQ(ucx_config(d, 1, config, model).transports, "tcp");
+  EXPECT_EQ(ucx_config(d, 1, config, model).devices, "eth0,eth1");
+  EXPECT_TRUE(ucx_config(d, 0, config, model).notice_dead_peers);
+  d.link.ucx_transports.clear();
+  d.ffn[0].host = "far.example";
+  EXPECT_EQ(ucx_config(d, 0, config, model).transports, "");
+  EXPECT_TRUE(ucx_config(d, 0, config, model).notice_dead_peers);
+}
+
+TEST(DeploymentEngine, IdentitiesDifferByModelAndSettings) {
+  Deployment d = local_deployment();
+  const auto llama = Checkpoint::open("tests/goldens/llama"), qwen = Checkpoint::open("tests/goldens/qwen3");
+  const Identity mine = identity_of(d, *llama);
+  EXPECT_EQ(difference(mine, identity_of(d, *llama)), "");
+  EXPECT_THAT(difference(mine, identity_of(d, *qwen)), HasSubstr("the model is another"));
+  d.engine.sequences_max = 3;
+  EXPECT_EQ(difference(mine, identity_of(d, *llama)), "the deployment files differ in what they say");
+  d.name = "other";
+  EXPECT_EQ(difference(mine, identity_of(d, *llama)), "deployment is fleet, the other has other");
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,165 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "tests/roles/deployment_run.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <utility>
+
+#include "base/format.h"
+#include "roles/deployment_engine.h"
+
+namespace tandem {
+
+namespace {
+
+constexpr Nanoseconds kPatience = 60'000'000'000;
+
+// Below the ports that connections of this machine take by themselves; several tests may run at once.
+std::int32_t free_port() {
+  static std::int32_t next = 12000 + getpid() % 1000 * 20;
+  for (int tries = 0; tries < 1000; ++tries) {
+    try {
+      listen_on("127.0.0.1", ++next);
+      return next;
+    } catch (const Error&) {
+      continue;  // taken
+    }
+  }
+  ADD_FAILURE() << "no free port";
+  return 0;
+}
+
+}  // namespace
+
+Deployment small_deployment(const std::string& model, std::int32_t attention, std::int32_t ffn) {
+  Deployment d{.name = "test", .model = "tests/goldens/" + model};
+  d.engine = {.device = "cpu",
+              .kv_dtype = "f32",
+              .micro_batches = 2,
+              .rows_per_micro_batch_max = 32,
+              .sequences_max = 8,
+              .context_tokens_max = 256,
+              .kv_tokens = 2048};
+  d.split.experts = ffn;
+  d.link.heartbeat_ms = 100;
+  d.link.repair_ms_max = 30'000;
+  d.front.port = free_port();
+  for (std::int32_t rank = 0; rank < attention + ffn; ++rank)
+    (rank < attention ? d.attention : d.ffn)
+        .push_back({.rank = rank, .host = "127.0.0.1", .port = free_port(), .devices = {}});
+  return d;
+}
+
+DeploymentRun::DeploymentRun(Deployment deployment)
+    : deployment_(std::move(deployment)), file_(folder_.path() + "/deployment.toml") {
+  std::ofstream(file_) << to_toml(deployment_);
+  const auto workers = static_cast<std::int32_t>(deployment_.attention.size() + deployment_.ffn.size());
+  for (std::int32_t rank = 0; rank < workers; ++rank) start(rank);
+}
+
+DeploymentRun::~DeploymentRun() {
+  engine_.reset();
+  processes_.stop(10'000);
+}
+
+Identity DeploymentRun::identity() const {
+  return identity_of(deployment_, *Checkpoint::open(deployment_.model));
+}
+
+void DeploymentRun::connect() {
+  std::unique_ptr<Front> front = Front::connect(deployment_, identity(), {.patience = kPatience});
+  front_ = front.get();
+  const ModelConfig model = read_config(*Checkpoint::open(deployment_.model));
+  EngineConfig config = engine_config(deployment_, 0);
+  config.kv_tokens = front->kv_tokens();
+  engine_ = Engine::over(std::move(front), resolve_limits(config, model), model);
+}
+
+std::string DeploymentRun::logit_file(std::int32_t rank) const {
+  return format("{}/logits-{}", folder_.path(), rank);
+}
+
+void DeploymentRun::start(std::int32_t rank) {
+  const bool attention = rank < static_cast<std::int32_t>(deployment_.attention.size());
+  processes_.start(worker_name(deployment_, rank),
+                   {ROLE_PROGRAM, attention ? "attention" : "ffn", file_, format("{}", rank), logit_file(rank)});
+}
+
+void DeploymentRun::signal(std::int32_t rank, int signal) {
+  const pid_t process = processes_.process(worker_name(deployment_, rank));
+  ASSERT_GT(process, 0);
+  kill(process, signal);
+}
+
+void DeploymentRun::kill_and_reap(std::int32_t rank) {
+  signal(rank, SIGKILL);
+  const std::string name = worker_name(deployment_, rank);
+  while (processes_.process(name) != 0) processes_.wait(-1, 20);
+}
+
+void DeploymentRun::wait_for_line(std::int32_t rank, const std::string& text) {
+  const std::string name = worker_name(deployment_, rank);
+  const RealClock clock;
+  const Nanoseconds end = clock.now() + kPatience;
+  while (said_[name].find(text) == std::string::npos) {
+    ASSERT_LT(clock.now(), end) << name << " said: " << said_[name];
+    for (const Processes::Event& event : processes_.wait(-1, 50)) said_[event.name] += event.line + "\n";
+  }
+}
+
+RequestId DeploymentRun::submit(Request request) {
+  request.id = engine_->next_id();
+  const RequestId id = request.id;
+  answers_[id] = {};
+  const Status submitted = engine_->submit(std::move(request), events_);
+  EXPECT_TRUE(submitted);
+  running_ += submitted.is_ok();
+  return id;
+}
+
+std::vector<RequestId> DeploymentRun::submit_all(const std::vector<Request>& requests) {
+  std::vector<RequestId> ids;
+  ids.reserve(requests.size());
+  for (const Request& request : requests) ids.push_back(submit(request));
+  return ids;
+}
+
+bool DeploymentRun::hear() {
+  std::optional<RequestEvent> event = events_->pop(kPatience);
+  if (!event) {
+    ADD_FAILURE() << running_ << " requests do not end";
+    running_ = 0;
+    return false;
+  }
+  Answer& answer = answers_.at(event->id);
+  EXPECT_EQ(answer.end.finish, FinishReason::kNone) << "news after the end";
+  for (const SampledToken& token : event->tokens) answer.tokens.push_back(token.id);
+  running_ -= event->finish != FinishReason::kNone;
+  answer.end = std::move(*event);
+  return true;
+}
+
+void DeploymentRun::wait_for_tokens(RequestId id, std::size_t count) {
+  while (running_ > 0 && answers_.at(id).end.finish == FinishReason::kNone && answers_.at(id).tokens.size() < count &&
+         hear()) {
+  }
+}
+
+void DeploymentRun::wait() {
+  while (running_ > 0 && hear()) {
+  }
+}
+
+LogitRows DeploymentRun::logits() const {
+  LogitRows rows;
+  for (const WorkerPlace& worker : deployment_.attention) read_logits(logit_file(worker.rank), rows);
+  return rows;
+}
+
+}  // namespace tandem

@@ -1,0 +1,77 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// A deployment of real processes on free ports of this machine, with an engine over it in this one.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "deploy/deployment.h"
+#include "engine/engine.h"
+#include "roles/front.h"
+#include "roles/processes.h"
+#include "tests/checkpoint/temporary_folder.h"
+#include "tests/roles/logit_file.h"
+
+namespace tandem {
+
+// Small sizes for the checkpoints of tests/goldens, as small_engine() has.
+Deployment small_deployment(const std::string& model, std::int32_t attention, std::int32_t ffn);
+
+struct Answer {
+  std::vector<std::int32_t> tokens;
+  RequestEvent end;
+  bool operator==(const Answer& other) const { return tokens == other.tokens; }
+};
+
+class DeploymentRun {
+ public:
+  // Starts all workers. Nobody is connected yet.
+  explicit DeploymentRun(Deployment deployment);
+  ~DeploymentRun();
+
+  const Deployment& deployment() const { return deployment_; }
+  Identity identity() const;
+  // Makes the engine; the front's lines are kept.
+  void connect();
+  Engine& engine() { return *engine_; }
+  Front& front() { return *front_; }
+  // As if the front had been killed: its workers hear no word of farewell but the end of the connection.
+  void disconnect() { engine_.reset(); }
+
+  void start(std::int32_t rank);
+  void signal(std::int32_t rank, int signal);
+  void kill_and_reap(std::int32_t rank);
+  // Waits until the worker has said a line that contains text.
+  void wait_for_line(std::int32_t rank, const std::string& text);
+
+  RequestId submit(Request request);
+  std::vector<RequestId> submit_all(const std::vector<Request>& requests);
+  // Waits until the request has so many tokens, or has ended.
+  void wait_for_tokens(RequestId id, std::size_t count);
+  // Waits for everything submitted. The test fails when nothing happens for a minute.
+  void wait();
+  const Answer& answer(RequestId id) const { return answers_.at(id); }
+  // All rows that attention workers have computed so far.
+  LogitRows logits() const;
+
+ private:
+  std::string logit_file(std::int32_t rank) const;
+  bool hear();
+
+  Deployment deployment_;
+  TemporaryFolder folder_;
+  std::string file_;
+  Processes processes_;
+  std::map<std::string, std::string> said_;
+  Front* front_ = nullptr;
+  std::unique_ptr<Engine> engine_;
+  std::shared_ptr<EventStream> events_ = std::make_shared<EventStream>();
+  std::map<RequestId, Answer> answers_;
+  std::size_t running_ = 0;
+};
+
+}  // namespace tandem

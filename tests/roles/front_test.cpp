@@ -1,0 +1,260 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Whole deployments of real processes: the tokens and logits of one process, whatever ends in between.
+#include "roles/front.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "base/format.h"
+#include "roles/deployment_engine.h"
+#include "tests/base/error_of.h"
+#include "tests/engine/recording_engine.h"
+#include "tests/roles/deployment_run.h"
+
+namespace tandem {
+namespace {
+
+using testing::HasSubstr;
+
+std::vector<Request> some_requests(std::int32_t new_tokens = 12) {
+  std::vector<Request> requests;
+  for (std::uint64_t i = 0; i < 6; ++i) {
+    Request request;
+    request.prompt = random_prompt(static_cast<std::int64_t>(5 + 17 * i), i + 1);
+    request.new_tokens_max = new_tokens;
+    request.sampling.temperature = i % 2 == 0 ? 0.f : 0.9f;
+    request.sampling.seed = 100 + i;
+    request.prompt_logits = true;
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+// The same in one process and one worker.
+std::vector<Recorded> expected_of(const std::string& model, const std::vector<Request>& requests) {
+  EngineConfig config = small_engine();
+  config.kv_dtype = DType::kF32;
+  return RecordingEngine(*Checkpoint::open("tests/goldens/" + model), config).run(requests);
+}
+
+void expect_same_rows(const Recorded& expected, const LogitRows& rows, RequestId id) {
+  std::size_t compared = 0;
+  for (const auto& [position, row] : expected.logits) {
+    const auto found = rows.find({id, position});
+    if (found == rows.end()) continue;
+    ASSERT_EQ(found->second.size(), row.size());
+    ASSERT_EQ(std::memcmp(found->second.data(), row.data(), row.size() * sizeof(float)), 0) << "position " << position;
+    ++compared;
+  }
+  EXPECT_EQ(compared, expected.logits.size()) << "rows of request " << id;
+}
+
+struct Case {
+  const char* model;
+  std::int32_t attention, ffn;
+  const char* transports;
+};
+
+class FrontProcesses : public testing::TestWithParam<Case> {};
+
+TEST_P(FrontProcesses, HaveTheTokensAndLogitsOfOneProcess) {
+  const Case& c = GetParam();
+  const std::vector<Request> requests = some_requests();
+  const std::vector<Recorded> expected = expected_of(c.model, requests);
+  Deployment deployment = small_deployment(c.model, c.attention, c.ffn);
+  deployment.link.ucx_transports = c.transports;
+  DeploymentRun run(std::move(deployment));
+  run.connect();
+  const std::vector<RequestId> ids = run.submit_all(requests);
+  run.wait();
+  const LogitRows rows = run.logits();
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
+    EXPECT_EQ(run.answer(ids[i]).end.finish, expected[i].end.finish);
+    EXPECT_EQ(run.answer(ids[i]).end.prompt_tokens, std::ssize(requests[i].prompt));
+    expect_same_rows(expected[i], rows, ids[i]);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, FrontProcesses,
+                         testing::Values(Case{"qwen3_moe", 1, 1, ""}, Case{"qwen3_moe", 2, 2, ""},
+                                         Case{"qwen3_moe", 3, 2, "tcp"}, Case{"qwen3_moe", 1, 3, ""},
+                                         Case{"llama", 1, 1, "tcp"}, Case{"llama", 2, 2, ""}, Case{"llama", 3, 2, ""},
+                                         Case{"llama", 1, 3, ""}, Case{"deepseek_v3", 2, 2, ""},
+                                         Case{"step3_text_bf16", 1, 3, ""}),
+                         [](const auto& info) {
+                           return format("{}_{}A{}F{}{}", info.param.model, info.param.attention, info.param.ffn,
+                                         *info.param.transports == 0 ? "" : "_", info.param.transports);
+                         });
+
+TEST(Front, EachWorkerLoadsItsShareAndNoMore) {
+  DeploymentRun run(small_deployment("qwen3_moe", 1, 3));
+  run.connect();
+  const auto checkpoint = Checkpoint::open(run.deployment().model);
+  EngineConfig config = small_engine();
+  const std::int64_t whole = Engine::start(*checkpoint, config)->weight_bytes();
+  const std::int64_t attention = run.front().welcome(0).weight_bytes;
+  std::int64_t sum = attention;
+  for (std::int32_t rank = 1; rank <= 3; ++rank) {
+    const std::int64_t mine = run.front().welcome(rank).weight_bytes;
+    EXPECT_GT(mine, 0);
+    EXPECT_LT(mine, (whole - attention) / 2);  // three shares: about a third of the experts each
+    sum += mine;
+  }
+  EXPECT_EQ(sum, whole);
+}
+
+// Kills a worker in the middle of answers, starts it again, and expects every stream to go on as if nothing had been.
+void expect_survival(std::int32_t victim, bool restart) {
+  const std::vector<Request> requests = some_requests(60);
+  const std::vector<Recorded> expected = expected_of("qwen3_moe", requests);
+  DeploymentRun run(small_deployment("qwen3_moe", 2, 2));
+  run.connect();
+  const std::vector<RequestId> ids = run.submit_all(requests);
+  run.wait_for_tokens(ids.front(), 5);
+  run.kill_and_reap(victim);
+  if (restart) run.start(victim);
+  run.wait();
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    EXPECT_TRUE(run.answer(ids[i]).end.status) << run.answer(ids[i]).end.status.error().message();
+    EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
+  }
+  EXPECT_GE(run.front().epoch(), 2u);
+}
+
+TEST(Front, AnFfnWorkerThatIsKilledAndComesBackChangesNoToken) {
+  expect_survival(3, true);
+}
+
+TEST(Front, AnAttentionWorkerThatIsKilledIsReplacedByTheOthers) {
+  expect_survival(0, false);
+}
+
+TEST(Front, AnAttentionWorkerComesBack) {
+  expect_survival(1, true);
+}
+
+TEST(Front, WithoutAnFfnWorkerRequestsEndWithItsNameAndNobodyHangs) {
+  Deployment deployment = small_deployment("llama", 2, 2);
+  deployment.link.repair_ms_max = 100;
+  DeploymentRun run(std::move(deployment));
+  run.connect();
+  const std::vector<RequestId> ids = run.submit_all(some_requests(150));
+  run.wait_for_tokens(ids.front(), 2);
+  run.kill_and_reap(2);
+  run.wait();
+  const std::string name = format("F0 (rank 2, 127.0.0.1:{}) is missing", run.deployment().ffn[0].port);
+  std::size_t failed = 0;
+  for (const RequestId id : ids) {
+    const RequestEvent& end = run.answer(id).end;
+    if (end.finish != FinishReason::kError) continue;
+    ++failed;
+    EXPECT_EQ(end.status.error().code(), ErrorCode::kUnavailable);
+    EXPECT_THAT(end.status.error().message(), HasSubstr(name));
+  }
+  EXPECT_GT(failed, 0u);
+  const RequestId later = run.submit(some_requests().front());
+  run.wait();
+  EXPECT_THAT(run.answer(later).end.status.error().message(), HasSubstr(name));
+  // Others go on as soon as it is back.
+  run.start(2);
+  for (FinishReason finish = FinishReason::kError; finish == FinishReason::kError;) {
+    const RequestId again = run.submit(some_requests().front());
+    run.wait();
+    finish = run.answer(again).end.finish;
+  }
+}
+
+TEST(Front, AWorkerThatIsStoppedIsFoundBySilenceAndComesBack) {
+  const std::vector<Request> requests = some_requests(60);
+  const std::vector<Recorded> expected = expected_of("llama", requests);
+  Deployment deployment = small_deployment("llama", 1, 2);
+  deployment.link.lost_after_ms = 1000;
+  DeploymentRun run(std::move(deployment));
+  run.connect();
+  const std::vector<RequestId> ids = run.submit_all(requests);
+  run.wait_for_tokens(ids.front(), 3);
+  run.signal(2, SIGSTOP);
+  while (run.front().epoch() == 1) {  // until it is missed and has been let on
+    usleep(1'500'000);
+    run.signal(2, SIGCONT);
+    if (run.answer(ids.back()).end.finish != FinishReason::kNone) break;
+    usleep(200'000);
+  }
+  run.wait();
+  for (std::size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
+  EXPECT_GE(run.front().epoch(), 2u);
+}
+
+TEST(Front, WorkersOutliveTheFrontAndServeTheNext) {
+  DeploymentRun run(small_deployment("llama", 1, 1));
+  run.connect();
+  const RequestId first = run.submit(some_requests(200).front());
+  run.wait_for_tokens(first, 1);
+  run.disconnect();
+  run.wait();
+  EXPECT_EQ(run.answer(first).end.finish, FinishReason::kCancelled);
+  run.connect();
+  const RequestId second = run.submit(some_requests().front());
+  run.wait();
+  EXPECT_EQ(run.answer(second).tokens, expected_of("llama", some_requests()).front().tokens);
+}
+
+TEST(Front, ACancelledRequestEnds) {
+  DeploymentRun run(small_deployment("llama", 1, 1));
+  run.connect();
+  const RequestId id = run.submit(some_requests(200).front());
+  run.wait_for_tokens(id, 2);
+  run.engine().cancel(id);
+  run.wait();
+  EXPECT_EQ(run.answer(id).end.finish, FinishReason::kCancelled);
+}
+
+TEST(Front, RefusesWhatProcessesDoNotDo) {
+  DeploymentRun run(small_deployment("llama", 1, 1));
+  run.connect();
+  Request pictures = some_requests().front();
+  pictures.embedded.push_back({0, 0, 1, nullptr});
+  const RequestId id = run.submit(pictures);
+  run.wait();
+  EXPECT_THAT(run.answer(id).end.status.error().message(), HasSubstr("pictures are not seen by processes yet"));
+  Request hot = some_requests().front();
+  hot.sampling.temperature = 1000;
+  const RequestId other = run.submit(hot);
+  run.wait();
+  EXPECT_THAT(run.answer(other).end.status.error().message(), HasSubstr("temperature is 1000"));
+}
+
+TEST(Front, AnotherDeploymentIsRefusedWithTheReason) {
+  DeploymentRun run(small_deployment("llama", 1, 1));
+  const auto refusal = [&](auto change) {
+    Identity other = run.identity();
+    change(other);
+    return error_of([&] { Front::connect(run.deployment(), other, {}); }).message();
+  };
+  EXPECT_THAT(refusal([](Identity& i) { i.model ^= 1; }), HasSubstr("the model is another"));
+  EXPECT_THAT(refusal([](Identity& i) { ++i.version; }),
+              HasSubstr("version of the control protocol is 1, the other has 2"));
+  EXPECT_THAT(refusal([](Identity& i) { i.numbers = "kv bf16"; }), HasSubstr("types of numbers"));
+  EXPECT_THAT(refusal([](Identity& i) { i.layout = "2A1F"; }), HasSubstr("layout is 1A1F, the other has 2A1F"));
+  EXPECT_THAT(refusal([](Identity& i) { ++i.settings; }), HasSubstr("the deployment files differ"));
+  run.connect();  // and none of that keeps the right one out
+}
+
+TEST(Front, SaysWhoIsMissing) {
+  Deployment deployment = small_deployment("llama", 1, 1);
+  const Identity identity = identity_of(deployment, *Checkpoint::open(deployment.model));
+  const Error error = error_of([&] { Front::connect(deployment, identity, {.patience = 200'000'000}); });
+  EXPECT_EQ(error.code(), ErrorCode::kUnavailable);
+  EXPECT_THAT(error.message(), HasSubstr("A0 (rank 0, 127.0.0.1:"));
+  EXPECT_THAT(error.message(), HasSubstr("Connection refused"));
+}
+
+}  // namespace
+}  // namespace tandem
