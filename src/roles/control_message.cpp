@@ -327,7 +327,7 @@ Result<std::size_t> control_message_bytes(std::span<const std::byte> bytes) {
 Result<ControlMessage> parse_control(std::span<const std::byte> bytes) {
   Result<std::size_t> length = control_message_bytes(bytes);
   if (!length) return {length.error().code(), length.error().message()};
-  if (length.value() != bytes.size())
+  if (length.value() == 0 || length.value() != bytes.size())
     return {ErrorCode::kInvalidData, refused(format("{} bytes of {}", bytes.size(), length.value()))};
   Header header;
   std::memcpy(&header, bytes.data(), sizeof header);

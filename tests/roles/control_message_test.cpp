@@ -124,6 +124,8 @@ TEST(ControlMessage, RefusalsSayWhy) {
   bytes = to_bytes(Refusal{ErrorCode::kInternal, ""});
   bytes[16] = std::byte{99};  // no such code
   EXPECT_THAT(refusal(bytes), HasSubstr("do not fit"));
+  EXPECT_EQ(refusal({}), "control message: 0 bytes of 0");
+  EXPECT_EQ(refusal(std::vector<std::byte>(15)), "control message: 15 bytes of 0");
   EXPECT_EQ(control_message_bytes(std::vector<std::byte>(15)).value(), 0u);
 }
 
