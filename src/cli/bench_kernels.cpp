@@ -1,13 +1,21 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// tandem bench kernels: single kernels of a GPU at the shapes that models have.
+// tandem bench kernels: single kernels of a GPU at the shapes that models have, or the operators of a model on the
+// processor, each beside what the machine could do at best.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 
 #include "base/format.h"
 #include "base/json.h"
 #include "cli/command.h"
+#include "cli/engine_options.h"
+#include "cli/operator_times.h"
+#include "engine/machine.h"
+#include "engine/speed.h"
+#include "kv/kv_space.h"
+#include "ops/cpu/machine_limits.h"
 #include "ops/cuda/bench/kernel_bench.h"
 
 namespace tandem {
@@ -18,6 +26,10 @@ struct Options {
   cuda::KernelBenchOptions bench;
   std::string device = "cuda";
   bool json = false;
+  EngineOptions engine{.layout = "local", .quiet = true};  // of the processor
+  std::vector<std::int64_t> batches{1, 16, 64};
+  std::int64_t prompt_tokens = 128;
+  std::int32_t new_tokens = 16;
 };
 
 void print_limits(const cuda::GpuLimits& limits, bool json) {
@@ -74,17 +86,110 @@ int run_kernels(const Options& options) {
   return 0;
 }
 
+void print_operator(const OperatorTime& t, const std::string& phase, std::int64_t batch, double seconds_of_all,
+                    const MachineLimits& limits, bool json) {
+  const double bytes = t.bytes / t.seconds, flops = t.flops / t.seconds;
+  if (json) {
+    const OrderedJson line{{"phase", phase},
+                           {"batch", batch},
+                           {"operator", t.name},
+                           {"shape", t.shape},
+                           {"calls", t.calls},
+                           {"microseconds", t.seconds * 1e6},
+                           {"fraction_of_time", t.seconds_total / seconds_of_all},
+                           {"bytes", t.bytes},
+                           {"flops", t.flops},
+                           {"fraction_of_bandwidth", bytes / limits.read_bytes_per_second},
+                           {"fraction_of_flops", flops / limits.flops_per_second}};
+    std::fputs((line.dump() + "\n").c_str(), stdout);
+  } else {
+    std::fputs(format("{:<8} {:>3} {:<20} {:<24} {:>6} x {:>9.1f} us {:>4.0f} % {:>7.2f} GB/s {:>4.0f} % of bandwidth "
+                      "{:>7.1f} GFLOP/s {:>4.0f} %\n",
+                      phase, batch, t.name, t.shape, t.calls, t.seconds * 1e6, 100 * t.seconds_total / seconds_of_all,
+                      bytes * 1e-9, 100 * bytes / limits.read_bytes_per_second, flops * 1e-9,
+                      100 * flops / limits.flops_per_second)
+                   .c_str(),
+               stdout);
+  }
+  std::fflush(stdout);
+}
+
+// What was timed since the last call; of decoding the steps of the whole batch, not those on the way there.
+void print_operators(OperatorTimes& times, const std::string& phase, std::int64_t batch, const Options& options,
+                     const MachineLimits& limits) {
+  std::vector<OperatorTime> taken = times.take();
+  if (phase == "decode") std::erase_if(taken, [&](const OperatorTime& t) { return t.rows != batch; });
+  double seconds = 0;
+  for (const OperatorTime& t : taken) seconds += t.seconds_total;
+  for (const OperatorTime& t : taken)
+    if ((t.name + " " + t.shape).find(options.bench.pattern) != std::string::npos)
+      print_operator(t, phase, batch, seconds, limits, options.json);
+}
+
+// The operators of a whole model, timed one by one while it works: their shapes are those that matter, and each finds
+// in the caches what the one before has left there.
+int run_operators(Options& options) {
+  const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(model_path(options.engine));
+  EngineConfig& config = options.engine.config;
+  const RealClock clock;
+  OperatorTimes times;
+  config.backend = "cpu";
+  config.sequences_max = std::ranges::max(options.batches);
+  config.context_tokens_max = options.prompt_tokens + options.new_tokens + 1;
+  config.kv_tokens = config.sequences_max * (config.context_tokens_max + kBlockTokens);
+  config.wrap_backend = [&](std::unique_ptr<Backend> backend) {
+    return make_traced_backend(std::move(backend), clock, [&](const OperatorTrace& trace) { times.add(trace); });
+  };
+  const std::int32_t threads = config.threads > 0 ? config.threads : usable_cores();
+  const MachineLimits limits = measure_machine_limits({.threads = threads, .variant = config.variant});
+  std::fputs(format("machine   {} threads read {:.1f} GB/s and do {:.0f} GFLOP/s\n", threads,
+                    limits.read_bytes_per_second * 1e-9, limits.flops_per_second * 1e-9)
+                 .c_str(),
+             stderr);
+  RunningEngine engine(*checkpoint, options.engine);
+  const ModelConfig& model = engine->model();
+  measure_decode(*engine, random_prompts(model, 1, options.prompt_tokens, 0), options.new_tokens);  // warm
+  times.take();
+  for (const std::int64_t batch : options.batches) {
+    const Prompts prompts = random_prompts(model, batch, options.prompt_tokens, static_cast<std::uint64_t>(batch));
+    measure_prefill(*engine, prompts);
+    print_operators(times, "prefill", batch, options, limits);
+    measure_decode(*engine, prompts, options.new_tokens);
+    print_operators(times, "decode", batch, options, limits);
+  }
+  engine.finish();
+  return 0;
+}
+
 }  // namespace
 
 Action declare_bench_kernels(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  app.add_option("--device", options->device, "whose kernels")->check(CLI::IsMember({"cuda"}))->capture_default_str();
+  EngineConfig& config = options->engine.config;
+  app.add_option("--device,--backend", options->device, "whose kernels")
+      ->check(CLI::IsMember({"cuda", "cpu"}))
+      ->capture_default_str();
   app.add_option("--only", options->bench.pattern, "rows with this in their name or shape");
-  app.add_option("--samples", options->bench.samples, "the median of so many")
+  app.add_option("--samples", options->bench.samples, "of cuda: the median of so many")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
   app.add_flag("--json", options->json, "one JSON object a line");
-  return [options] { return run_kernels(*options); };
+  const char* cpu = "Of cpu";
+  app.add_option("-m,--model", options->engine.model, "whose operators: a GGUF file, or a folder")->group(cpu);
+  app.add_option("--batch", options->batches, "sequences at once")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str()
+      ->group(cpu);
+  app.add_option("--prompt-tokens", options->prompt_tokens, "of each sequence")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str()
+      ->group(cpu);
+  app.add_option("--threads", config.threads, "0: one for each core")->check(CLI::Range(0, 1024))->group(cpu);
+  app.add_option("--cpu-variant", config.variant, "instruction set; --version lists them")
+      ->capture_default_str()
+      ->group(cpu);
+  return [options] { return options->device == "cpu" ? run_operators(*options) : run_kernels(*options); };
 }
 
 }  // namespace tandem

@@ -21,12 +21,12 @@ std::vector<Subcommand> measurements() {
        "token.\n"
        "  tandem bench grammar --model model.gguf\n  tandem bench grammar --model model.gguf --schema order.json",
        declare_bench_grammar},
-      {"bench kernels", "a GPU's kernels, one by one, beside what the GPU could do at best",
-       "One line per kernel and shape: time, bytes and FLOPs per second as fractions of what the same run measured, "
-       "and "
-       "the\n"
-       "relative error against f64.\n"
-       "  tandem bench kernels --device cuda --only mfa",
+      {"bench kernels", "single kernels or operators, beside what the machine could do at best",
+       "One line per kernel and shape: time, bytes and FLOPs per second as fractions of what the same run measured. "
+       "Of a GPU\n"
+       "the kernels and their relative error against f64; of the processor the operators of a model while it works.\n"
+       "  tandem bench kernels --device cuda --only mfa\n"
+       "  tandem bench kernels --device cpu --model model.gguf --batch 1,16",
        declare_bench_kernels},
       {"bench layout", "what --layout auto measures and takes", "", declare_bench_layout},
       {"bench load", "how fast a model is loaded, and the most memory that takes",

@@ -9,6 +9,22 @@ namespace tandem {
 
 namespace {
 
+// The weight that an operator multiplies by, the first of several; null where there is none.
+const Weight* weight_of(const Operator& op) {
+  return std::visit(
+      []<class Op>(const Op& o) -> const Weight* {
+        if constexpr (std::same_as<Op, MatMul> || std::same_as<Op, Fp8MatMul>)
+          return o.weight;
+        else if constexpr (std::same_as<Op, GroupedMatMul>)
+          return o.experts.empty() ? nullptr : o.experts.front();
+        else if constexpr (std::same_as<Op, ProjectHeads>)
+          return o.weights.front();
+        else
+          return nullptr;
+      },
+      op);
+}
+
 class TracedBackend final : public ForwardingBackend {
  public:
   TracedBackend(std::unique_ptr<Backend> inner, const Clock& clock, TraceSink sink)
@@ -18,7 +34,9 @@ class TracedBackend final : public ForwardingBackend {
     const Nanoseconds begin = clock_.now();
     ForwardingBackend::run(op);
     ForwardingBackend::synchronise();
-    sink_({name(op), rows(op), work(op), begin, clock_.now()});
+    const Nanoseconds end = clock_.now();
+    const Weight* weight = weight_of(op);
+    sink_({name(op), rows(op), weight ? weight->n() : 0, weight ? weight->k() : 0, work(op), begin, end});
   }
 
  private:

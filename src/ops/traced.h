@@ -16,6 +16,7 @@ namespace tandem {
 struct OperatorTrace {
   std::string_view name;
   std::int64_t rows;
+  std::int64_t n = 0, k = 0;  // of the weight, or of each of several; 0 where there is none
   Work work;
   Nanoseconds begin, end;
 };

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "base/json.h"
@@ -71,6 +72,23 @@ TEST(Bench, KernelsSayWhatTheGpuCanDoOrWhatIsMissing) {
     EXPECT_THAT(result.err, testing::ContainsRegex("CUDA|GPU"));
     EXPECT_EQ(result.out, "");
   }
+}
+
+TEST(Bench, OperatorsOfAModelEachHaveALine) {
+  const ProgramResult result = run_program({"bench", "kernels", "--device", "cpu", "--model", "tests/goldens/llama",
+                                            "--batch", "3", "--prompt-tokens", "20", "--json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  std::set<std::string> decode;
+  std::istringstream lines(result.out);
+  for (std::string text; std::getline(lines, text);) {
+    const Json line = parse_json(text, "output");
+    EXPECT_EQ(line["batch"], 3);
+    for (const char* number : {"calls", "microseconds", "fraction_of_time"}) EXPECT_GT(line[number], 0) << text;
+    if (line["phase"] == "decode" && line["shape"].get<std::string>().starts_with("3 rows"))
+      decode.insert(line["operator"].get<std::string>());
+  }
+  for (const char* op : {"matmul", "paged_attention", "add_rms_norm", "swiglu", "sample"})
+    EXPECT_TRUE(decode.contains(op)) << op;
 }
 
 TEST(Bench, MachineWritesAFileThatPlansTake) {

@@ -23,9 +23,12 @@ TEST(TracedBackend, TellsWhatRan) {
   ASSERT_EQ(traces.size(), 2u);
   EXPECT_EQ(traces[0].name, "matmul");
   EXPECT_EQ(traces[0].rows, 3);
+  EXPECT_EQ(traces[0].n, 40);
+  EXPECT_EQ(traces[0].k, 64);
   EXPECT_EQ(traces[0].work.flops, 2 * 3 * 40 * 64);
   EXPECT_EQ(traces[0].begin, 0);
   EXPECT_EQ(traces[1].name, "gather_rows");
+  EXPECT_EQ(traces[1].n, 0) << "no weight";
   EXPECT_EQ(traces[1].begin, 10);
 }
 
