@@ -27,14 +27,15 @@ Element rounded(float value) {
 // Columns [begin, end) of K for all rows: neighbouring tokens share cache lines, so threads divide columns, not rows.
 template <class Element>
 void append_k(const AppendKv& op, const CpuKvCache& cache, std::int64_t begin, std::int64_t end) {
-  const std::int32_t dim = cache.spec().k_dim;
-  const auto* slots = op.slots.as<const std::int32_t>();
-  for (std::int64_t c = begin; c < end; ++c) {
-    const std::byte* first = cache.k(0, op.layer, static_cast<std::int32_t>(c) / dim);
-    for (std::int64_t i = 0; i < op.k.rows(); ++i) {
-      const std::size_t block = static_cast<std::size_t>(slots[i] / kBlockTokens) * cache.block_stride();
-      auto* row = reinterpret_cast<Element*>(const_cast<std::byte*>(first) + block) + c % dim * kBlockTokens;
-      row[slots[i] % kBlockTokens] = rounded<Element>(op.k.row<float>(i)[c]);
+  const std::int64_t dim = cache.spec().k_dim;
+  for (std::int64_t i = 0; i < op.k.rows(); ++i) {
+    const std::int32_t slot = op.slots.as<const std::int32_t>()[i];
+    const float* in = op.k.row<float>(i);
+    for (std::int64_t c = begin; c < end;) {  // head after head
+      const std::int64_t head = c / dim, head_end = std::min(end, (head + 1) * dim);
+      auto* out = reinterpret_cast<Element*>(cache.k(slot / kBlockTokens, op.layer, static_cast<std::int32_t>(head))) +
+                  slot % kBlockTokens;
+      for (; c < head_end; ++c) out[(c - head * dim) * kBlockTokens] = rounded<Element>(in[c]);
     }
   }
 }
