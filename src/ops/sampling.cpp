@@ -5,7 +5,10 @@
 #include "ops/sampling.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 
@@ -16,6 +19,28 @@ namespace tandem {
 namespace {
 
 constexpr float kOut = -std::numeric_limits<float>::infinity();
+
+// Without an early end, which would keep a compiler from looking at several at once. Not finite: all exponent bits set.
+bool all_finite(std::span<const float> values) {
+  constexpr std::uint32_t kExponent = 0x7f800000u;
+  std::uint32_t found = 0;
+  for (const float value : values) found |= (std::bit_cast<std::uint32_t>(value) & kExponent) == kExponent;
+  return found == 0;
+}
+
+// The first of the largest values, which is looked for once it is known: a maximum has no place to carry along, and is
+// taken in independent chains.
+std::int32_t first_largest(std::span<const float> values) {
+  constexpr std::size_t kChains = 16;
+  std::array<float, kChains> largest;
+  largest.fill(kOut);
+  std::size_t i = 0;
+  for (; i + kChains <= values.size(); i += kChains)
+    for (std::size_t j = 0; j < kChains; ++j) largest[j] = largest[j] < values[i + j] ? values[i + j] : largest[j];
+  for (; i < values.size(); ++i) largest[0] = std::max(largest[0], values[i]);
+  const float most = *std::ranges::max_element(largest);
+  return static_cast<std::int32_t>(std::ranges::find(values, most) - values.begin());
+}
 
 void apply_allowed(std::span<const std::uint32_t> allowed, std::span<float> logits) {
   if (allowed.empty()) return;
@@ -128,7 +153,7 @@ void filter_logits(const SampleRow& row, std::span<float> logits) {
 SampledToken sample_row(const SampleRow& row, std::span<const float> logits, std::vector<float>& scratch) {
   const SamplingParams& p = *row.params;
   SampledToken token;
-  if (!std::all_of(logits.begin(), logits.end(), [](float value) { return std::isfinite(value); })) {
+  if (!all_finite(logits)) {
     token.failed = true;
     return token;
   }
@@ -143,7 +168,7 @@ SampledToken sample_row(const SampleRow& row, std::span<const float> logits, std
     apply_temperature_and_filters(p, scratch);
     token.id = draw(scratch, random_at(p.seed, row.position));
   } else {
-    token.id = static_cast<std::int32_t>(std::max_element(scratch.begin(), scratch.end()) - scratch.begin());
+    token.id = first_largest(scratch);
   }
   if (p.logprobs >= 0) {
     const float top = *std::max_element(logits.begin(), logits.end());

@@ -93,6 +93,17 @@ TEST(Sampling, GreedyTakesTheLowestIdOnATie) {
   EXPECT_EQ(draw(row_of(greedy), std::vector<float>{1, 3, 3, 2}), 1);
 }
 
+TEST(Sampling, GreedyFindsTheLargestWhereverItIs) {
+  const SamplingParams greedy{.temperature = 0};
+  for (const std::size_t size : {1, 2, 15, 16, 17, 31, 32, 33, 100}) {
+    for (std::size_t place = 0; place < size; ++place) {
+      std::vector<float> logits(size, -3.5f);
+      for (std::size_t i = place; i < size; i += 7) logits[i] = 2;  // others of the same size come after it
+      EXPECT_EQ(draw(row_of(greedy), logits), static_cast<std::int32_t>(place)) << size;
+    }
+  }
+}
+
 TEST(Sampling, PenaltiesAndBiasApplyToGreedyToo) {
   const std::vector<float> logits = {3, 2.5f, 2, -1};
   const std::vector<std::int32_t> seen = {0, 0};
