@@ -50,6 +50,7 @@ Action declare_verify(CLI::App& app);
 Action declare_make_checkpoint(CLI::App& app);
 Action declare_bench_model(CLI::App& app);
 Action declare_bench_grammar(CLI::App& app);
+Action declare_bench_hand_over(CLI::App& app);
 Action declare_bench_kernels(CLI::App& app);
 Action declare_bench_layout(CLI::App& app);
 Action declare_bench_load(CLI::App& app);

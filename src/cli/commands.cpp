@@ -21,6 +21,12 @@ std::vector<Subcommand> measurements() {
        "token.\n"
        "  tandem bench grammar --model model.gguf\n  tandem bench grammar --model model.gguf --schema order.json",
        declare_bench_grammar},
+      {"bench hand-over", "how long a hand-over takes between two processes of this machine",
+       "One way, median, by transport and size: the message alone; with the frame's checksum made and checked; and "
+       "what\n"
+       "ucx_perftest (Debian's ucx-utils) says of UCX alone where it is installed. ratio: message over ucx_perftest.\n"
+       "  tandem bench hand-over --transports tcp --kib 8,2048",
+       declare_bench_hand_over},
       {"bench kernels", "single kernels or operators, beside what the machine could do at best",
        "One line per kernel and shape: time, bytes and FLOPs per second as fractions of what the same run measured. "
        "Of a GPU\n"
