@@ -92,10 +92,8 @@ Action declare_bench_slice(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--steps", slice.steps, "measured")->check(CLI::Range(1, 1000000))->capture_default_str();
   app.add_option("--gpu-a", slice.attention_gpu, "the attention GPU")->check(CLI::Range(0, 15))->capture_default_str();
-  app.add_option("--gpu-f", slice.ffn_gpu, "the FFN GPU; the same for one GPU in both roles")
-      ->check(CLI::Range(0, 15))
-      ->capture_default_str();
-  app.add_option("--sides", slice.sides, "both, or one alone, for one GPU at a time")
+  app.add_option("--gpu-f", slice.ffn_gpu, "the FFN GPU")->check(CLI::Range(0, 15))->capture_default_str();
+  app.add_option("--sides", slice.sides, "both, or one of them where there is one GPU")
       ->transform(CLI::CheckedTransformer(std::map<std::string, SliceSides>{
           {"both", SliceSides::kBoth}, {"attention", SliceSides::kAttention}, {"ffn", SliceSides::kFfn}}));
   app.add_flag("--json", options->json, "one JSON object a line");

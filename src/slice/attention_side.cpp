@@ -134,8 +134,7 @@ void AttentionSide::make_batch(std::int32_t m) {
   b.positions = DeviceMemory::of(positions);
   b.slots = DeviceMemory::of(slots);
   const std::vector<std::int32_t> longest(size(rows), options_.context);
-  b.work = cuda::ScheduledWork(
-      longest, {.blocks = getenv("BLK") ? atoi(getenv("BLK")) : cuda::look_at_device().multiprocessors}, {});
+  b.work = cuda::ScheduledWork(longest, {.blocks = cuda::look_at_device().multiprocessors}, {});
   batches_.push_back(std::move(b));
 }
 

@@ -96,6 +96,7 @@ void FfnSide::make_weights() {
   down_scales_ = tile_scales(experts, kHidden, kWidth, 1);
   dense_up_scales_ = tile_scales(1, 2 * kDense, kHidden, 1);
   dense_down_scales_ = tile_scales(1, kHidden, kDense, 1);
+  scratch_ = zeros(cuda::Fp8Gemm::kScratchBytes);
 }
 
 void FfnSide::make_batch(std::int32_t m) {
@@ -245,6 +246,7 @@ void FfnSide::multiply(std::int32_t layer, std::int32_t m, cuda::Stream stream) 
   up.experts = experts;
   up.rows_max = dense ? load_.rail_blocks * load_.shared_rows : row_stride_;
   up.rows_usual = dense ? 0 : load_.expert_rows_mean;
+  up.scratch = scratch_.as<std::byte>();
   up.n = 2 * width;
   up.k = kHidden;
   up.hidden = b.hidden.as<std::uint8_t>();

@@ -95,7 +95,7 @@ class FfnSide {
   std::vector<MicroBatch> batches_;
   ExchangePeer peer_;
   std::vector<std::vector<RoutingTable>> tables_;  // by micro-batch and layer, until they are on the device
-  cuda::DeviceMemory gate_up_scales_, down_scales_, dense_up_scales_, dense_down_scales_;
+  cuda::DeviceMemory gate_up_scales_, down_scales_, dense_up_scales_, dense_down_scales_, scratch_;
 };
 
 }  // namespace tandem

@@ -28,8 +28,8 @@ using cuda::DeviceMemory;
 using cuda::OnDevice;
 using cuda::Stream;
 
-constexpr int kWarmUpSteps = 6, kStepsAhead = 8;
-constexpr std::chrono::seconds kPatience{5};  // for one step
+constexpr int kWarmUpStepsMin = 6, kStepsAhead = 8;
+constexpr std::chrono::seconds kPatience{20};  // for one step
 
 // What each side has on its GPU besides its memory.
 struct Lanes {
@@ -86,6 +86,7 @@ class Slice {
   void record_attention(std::int32_t m, bool alone);
   void record_ffn(bool alone);
   void wait_for(const cuda::StepClock& clock, std::size_t mark) const;
+  void free_waiters(const cuda::StepClock& clock) const;
 
   SliceOptions options_;
   SliceLoad load_;
@@ -185,14 +186,19 @@ void Slice::record_attention(std::int32_t m, bool alone) {
 }
 
 // What the attention GPU sends to the other FFN servers is fetched from its memory beside the exchange.
+//
+// A graph's branches may share a hardware queue, in any order that the graph allows. So it must say that a wait comes
+// after the answer without which nobody will raise its flag.
 void Slice::record_ffn(bool alone) {
   const Stream work = f_->work.get(), in = f_->in.get(), beside = f_->in_beside.get(), out = f_->out.get();
   const std::size_t bytes = ffn_->layout().bytes() * static_cast<std::size_t>(options_.deployment.ffn_servers - 1);
   for (std::int32_t m = 0; m < options_.micro_batches; ++m) ffn_->answer_to(m, alone ? nullptr : attention_->answer(m));
+  const std::vector<cuda::StreamPoint> answered(static_cast<std::size_t>(options_.micro_batches));
   f_->step = cuda::RecordedWork(work, [&] {
     cuda::fork_stream(work, in);
     for (std::int32_t layer = 0; layer < options_.model.layers; ++layer)
       for (std::int32_t m = 0; m < options_.micro_batches; ++m) {
+        if (layer > 0) answered[static_cast<std::size_t>(m)].wait_for(in);
         cuda::wait_and_lower_flag(f_->flag(m), in);
         ffn_->gather(layer, m, in, beside);
         cuda::fork_stream(in, beside);
@@ -202,6 +208,7 @@ void Slice::record_ffn(bool alone) {
         cuda::fork_stream(work, out);
         ffn_->combine(layer, m, out, f_->out_beside.get());
         cuda::raise_flag(alone ? f_->flag(m) : a_->flag(m), out);
+        answered[static_cast<std::size_t>(m)].reach(out);
       }
     cuda::join_stream(work, out);
     cuda::join_stream(work, beside);
@@ -214,19 +221,38 @@ void Slice::wait_for(const cuda::StepClock& clock, std::size_t mark) const {
   const auto until = std::chrono::steady_clock::now() + kPatience;
   while (!clock.has_passed(mark)) {
     if (std::chrono::steady_clock::now() > until) {
-      fprintf(stderr, "HANG at mark %zu\n", mark);
-      _Exit(3);
+      free_waiters(clock);
+      throw Error(ErrorCode::kInternal, format("step {} of a slice did not end within {} s", mark, kPatience.count()));
     }
     std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
 }
 
+// Raises every flag until what was launched has run to its end, on whatever is in memory: the steps are lost, the GPUs
+// are not.
+void Slice::free_waiters(const cuda::StepClock& clock) const {
+  const auto until = std::chrono::steady_clock::now() + kPatience;
+  const auto raise = [this](int gpu, const Lanes* lanes) {
+    if (lanes == nullptr) return;
+    const OnDevice on(gpu);
+    for (std::int32_t m = 0; m < options_.micro_batches; ++m) cuda::set_word(lanes->flag(m), 1, nullptr);
+    cuda::synchronise();
+  };
+  while (!clock.has_passed(clock.marks() - 1)) {
+    TANDEM_CHECK(std::chrono::steady_clock::now() < until, "a GPU does not come back");
+    raise(options_.attention_gpu, a_.get());
+    raise(options_.ffn_gpu, f_.get());
+  }
+}
+
 StepTimes Slice::measure(SliceSides sides) {
   restart(sides);
+  // The clocks come down to what the power limit allows before anything is measured.
+  const int warm_up = std::max(kWarmUpStepsMin, options_.steps / 3);
   const bool has_attention = sides != SliceSides::kFfn;
   const OnDevice on(has_attention ? options_.attention_gpu : options_.ffn_gpu);
   cuda::StepClock clock;
-  for (std::size_t step = 0; step < static_cast<std::size_t>(options_.steps + kWarmUpSteps); ++step) {
+  for (std::size_t step = 0; step < static_cast<std::size_t>(options_.steps + warm_up); ++step) {
     if (sides != SliceSides::kAttention) {
       const OnDevice there(options_.ffn_gpu);
       f_->step.launch(f_->work.get());
@@ -245,7 +271,7 @@ StepTimes Slice::measure(SliceSides sides) {
   }
   if (has_attention) attention_->check_tokens();
   const std::vector<double> times = clock.microseconds();
-  return step_times({times.begin() + kWarmUpSteps - 1, times.end()});
+  return step_times({times.begin() + warm_up - 1, times.end()});
 }
 
 std::uint32_t Slice::mismatches() const {
@@ -273,6 +299,10 @@ SideReport Slice::ffn_report(const cuda::GpuLimits& limits) const {
 SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& limits) {
   if (const std::string missing = cuda::why_unusable(cuda::look_at_device()); !missing.empty())
     throw Error(ErrorCode::kUnavailable, missing);
+  if (options.sides == SliceSides::kBoth && options.attention_gpu == options.ffn_gpu)
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        format("GPU {} for both sides at once: a slice takes two, or one side at a time", options.attention_gpu));
   Slice slice(options);
   SliceReport report{.options = options, .load = load_of(options.deployment, options.rows)};
   report.attention = slice.attention_report(limits);

@@ -32,9 +32,9 @@ struct SliceOptions {
   std::int32_t rows = 0;  // of a micro-batch
   std::int32_t micro_batches = 3, context = 4096;
   SliceSides sides = SliceSides::kBoth;
-  std::int32_t attention_gpu = 0, ffn_gpu = 1;  // the same: one GPU in both roles
-  std::int32_t steps = 60;                      // measured, after a few
-  double zipf_exponent = 0;                     // of how experts are chosen; 0: uniform
+  std::int32_t attention_gpu = 0, ffn_gpu = 1;
+  std::int32_t steps = 60;   // measured, after a few
+  double zipf_exponent = 0;  // of how experts are chosen; 0: uniform
 };
 
 // Time from one step to the next, of a micro-batch, over all of them.
@@ -64,7 +64,9 @@ struct SliceReport {
   double bubbles() const;
 };
 
-// Throws Error{kUnavailable} (a GPU, a way between them) and Error{kOutOfResources} (memory), each with the numbers.
+// Throws Error{kUnavailable} (a GPU, a way between them), Error{kInvalidArgument} (both sides on one GPU: branches of
+// their graphs would share its queues, in which one's wait may stand before what the other waits for) and
+// Error{kOutOfResources} (memory), each with the numbers.
 SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& limits);
 
 // The most rows a micro-batch (a multiple of 8) whose median step stays within tpot_us; every try is told.

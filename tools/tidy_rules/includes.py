@@ -19,7 +19,7 @@ ORDER = (
     ("sched", "synthetic", "deploy"),
     ("engine",),
     ("roles", "session"),
-    ("sim", "plan", "serve", "traffic", "verify"),
+    ("sim", "plan", "serve", "slice", "traffic", "verify"),
     ("cli",),
 )
 RANK = {folder: rank for rank, row in enumerate(ORDER) for folder in row}
@@ -28,6 +28,7 @@ RANK = {folder: rank for rank, row in enumerate(ORDER) for folder in row}
 ONLY = {
     "text": {"base", "text"},
     "image": {"base", "text", "image"},
+    "slice": {"base", "ops", "slice"},
     "traffic": {"base", "traffic"},
     "deploy": {"base", "model", "deploy"},
     "plan": {"base", "tensor", "ops", "checkpoint", "model", "deploy", "plan"},

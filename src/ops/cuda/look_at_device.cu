@@ -3,11 +3,15 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdlib>
+
 #include "ops/cuda/device.h"
 
 namespace tandem::cuda {
 
 DeviceFacts look_at_device() {
+  // Streams that wait for each other must not share one of the hardware's queues. CUDA reads this when it starts.
+  (void)setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
   DeviceFacts facts;
   facts.built = true;
   if (cudaDriverGetVersion(&facts.driver_version) != cudaSuccess) facts.driver_version = 0;

@@ -125,6 +125,8 @@ void Fp8Problem::make_outputs() {
   } else {
     out_ = DeviceMemory(values * 2);
   }
+  scratch_ = DeviceMemory(Fp8Gemm::kScratchBytes);
+  scratch_.fill(0);
   poison_output();
 }
 
@@ -147,6 +149,8 @@ Fp8Gemm Fp8Problem::op() const {
   op.row_count = count_memory_.as<std::int32_t>();
   op.experts = static_cast<std::int32_t>(options_.counts.size());
   op.rows_max = options_.rows_max;
+  op.rows_usual = options_.rows_usual;
+  op.scratch = scratch_.as<std::byte>();
   op.n = options_.n;
   op.k = options_.k;
   if (options_.swiglu) {

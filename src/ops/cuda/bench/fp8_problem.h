@@ -15,6 +15,7 @@ namespace tandem::cuda {
 struct Fp8ProblemOptions {
   std::vector<std::int32_t> counts;  // rows of each expert
   std::int32_t rows_max = 0;         // 0: the most of counts
+  std::int32_t rows_usual = 0;       // of Fp8Gemm
   std::int32_t n = 0, k = 0;
   bool swiglu = false;      // n is gate and up together
   bool contiguous = false;  // experts behind each other; else rows_max apart
@@ -55,7 +56,7 @@ class Fp8Problem {
   std::vector<std::int32_t> begins_;
   std::int64_t rows_ = 0;
   DeviceMemory weight_, weight_scales_, packed_, packed_scales_, x_, x_scales_, begin_memory_, count_memory_;
-  DeviceMemory out_, hidden_, hidden_scales_;
+  DeviceMemory out_, hidden_, hidden_scales_, scratch_;
   const DeviceMemory* x_memory_ = nullptr;
   const DeviceMemory* x_scales_memory_ = nullptr;
 };

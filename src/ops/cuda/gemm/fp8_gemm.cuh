@@ -129,9 +129,7 @@ __device__ inline RowRange rows_of_block(const Fp8Gemm& op, const Work& w) {
 
 template <class V>
 __device__ inline void feed(Shared<V>& s, const Fp8Gemm& op, const Work& w) {
-  const int count = w.k_end - w.k_begin;
-  const bool likely = op.rows_usual == 0 || w.row_tile * 128 < op.rows_usual;
-  const int early = likely ? min(count, V::kStages) : 0;
+  const int count = w.k_end - w.k_begin, early = min(count, V::kStages);
   for (int i = 0; i < early; ++i) feed_weight<V>(s, op, w, w.k_begin + i, i);
   ptx::wait_for_previous_kernel();
   const RowRange rows = rows_of_block(op, w);
@@ -200,13 +198,13 @@ __device__ inline void promote(const float (&t)[64], float factor0, float factor
 
 // 64 rows x 256 columns; accumulators as in ptx/wgmma.cuh, column block after column block. The groups take turns.
 template <class V>
-__device__ inline void multiply_wide(Shared<V>& s, const Fp8Gemm& op, const Work& w, int group, const Turns& turns,
-                                     float (&out)[128]) {
+__device__ inline void multiply_wide(Shared<V>& s, const Fp8Gemm& op, const Work& w, int step, int group,
+                                     const Turns& turns, float (&out)[128]) {
   const int row = row_of_thread();
   const float* weight_scales = weight_scales_of(op, w);
   const int second = (w.second_column_block - w.column_block) * (op.k / Fp8Tile::kDepth);
   float next[2] = {weight_scales[w.k_begin], weight_scales[second + w.k_begin]};
-  for (int k = w.k_begin, i = 0; k < w.k_end; ++k, ++i) {
+  for (int k = w.k_begin, i = step; k < w.k_end; ++k, ++i) {
     const int stage = i % V::kStages;
     const float scale[2] = {next[0], next[1]};
 #pragma unroll
@@ -233,17 +231,18 @@ template <class V>
 struct Narrow {
   Shared<V>& s;
   const float* weight_scales;
+  int step;  // of the ring, where this begins
   int group, row;
   float (&out)[64];
 
   __device__ void begin(int i, float (&t)[64]) const {
-    ptx::wait(&s.full[i % V::kStages], i / V::kStages & 1);
-    issue<V>(s, i % V::kStages, group, 0, t);
+    ptx::wait(&s.full[(step + i) % V::kStages], (step + i) / V::kStages & 1);
+    issue<V>(s, (step + i) % V::kStages, group, 0, t);
   }
   // kInFlight: products begun after those of stage i.
   template <int kInFlight>
   __device__ void end(int i, float (&t)[64]) const {
-    const int stage = i % V::kStages;
+    const int stage = (step + i) % V::kStages;
     const float scale = weight_scales[i];
     const float x_scale[2] = {s.x_scales[stage][group][row], s.x_scales[stage][group][row + 8]};
     ptx::wgmma_wait<kInFlight>();
@@ -254,8 +253,9 @@ struct Narrow {
 };
 
 template <class V>
-__device__ inline void multiply_narrow(Shared<V>& s, const Fp8Gemm& op, const Work& w, int group, float (&out)[64]) {
-  const Narrow<V> n{s, weight_scales_of(op, w) + w.k_begin, group, row_of_thread(), out};
+__device__ inline void multiply_narrow(Shared<V>& s, const Fp8Gemm& op, const Work& w, int step, int group,
+                                       float (&out)[64]) {
+  const Narrow<V> n{s, weight_scales_of(op, w) + w.k_begin, step, group, row_of_thread(), out};
   const int count = w.k_end - w.k_begin;
   float even[64], odd[64];
   int i = 0;
@@ -278,8 +278,8 @@ __device__ inline void multiply_narrow(Shared<V>& s, const Fp8Gemm& op, const Wo
 
 // A group without rows only lets the stages go.
 template <class V>
-__device__ inline void pass_stages(Shared<V>& s, const Work& w) {
-  for (int i = 0; i < w.k_end - w.k_begin; ++i) {
+__device__ inline void pass_stages(Shared<V>& s, const Work& w, int step) {
+  for (int i = step; i < step + w.k_end - w.k_begin; ++i) {
     ptx::wait(&s.full[i % V::kStages], i / V::kStages & 1);
     release(&s.free[i % V::kStages]);
   }
@@ -368,6 +368,37 @@ __device__ inline void store_sum_of_cluster(Shared<V>& s, const Fp8Gemm& op, con
   }
 }
 
+// A tile's sums over [w.k_begin, w.k_end), from ring position step on. A group without rows has zeros.
+template <class V>
+__device__ inline void multiply_tile(Shared<V>& s, const Fp8Gemm& op, const Work& w, const RowRange& rows, int step,
+                                     int group, float (&out)[64 * V::kColumnBlocks]) {
+#pragma unroll
+  for (int i = 0; i < 64 * V::kColumnBlocks; ++i) out[i] = 0;
+  if (group >= rows.blocks()) {
+    pass_stages(s, w, step);
+  } else if constexpr (V::kColumnBlocks == 2) {
+    const Turns turns{.group = group, .shared = rows.blocks() == kRowBlocks};
+    if (group == 1) turns.pass();  // the first turn is the other's
+    multiply_wide<V>(s, op, w, step, group, turns, out);
+    if (group == 0) turns.wait();  // takes the last turn that was passed
+  } else {
+    multiply_narrow<V>(s, op, w, step, group, out);
+  }
+}
+
+template <class V>
+__device__ inline void store_tile(const Fp8Gemm& op, const Work& w, const RowRange& rows, int group,
+                                  const float (&out)[64 * V::kColumnBlocks]) {
+  if (group >= rows.blocks()) return;
+  if constexpr (V::kSwiGlu) {
+    store_hidden<V>(op, w, rows, group, out);
+  } else {
+#pragma unroll
+    for (int j = 0; j < 16 * V::kColumnBlocks; ++j)
+      store_pair(op, w, rows, group, j, out[4 * j], out[4 * j + 1], out[4 * j + 2], out[4 * j + 3]);
+  }
+}
+
 template <class V>
 __device__ inline void compute(Shared<V>& s, const Fp8Gemm& op, const Work& w, int group) {
   const RowRange rows = rows_of_block(op, w);
@@ -376,36 +407,16 @@ __device__ inline void compute(Shared<V>& s, const Fp8Gemm& op, const Work& w, i
     return;
   }
   float out[64 * V::kColumnBlocks];
-#pragma unroll
-  for (int i = 0; i < 64 * V::kColumnBlocks; ++i) out[i] = 0;
-  const bool active = group < rows.blocks();
-  if (!active) {
-    pass_stages(s, w);
-  } else if constexpr (V::kColumnBlocks == 2) {
-    const Turns turns{.group = group, .shared = rows.blocks() == kRowBlocks};
-    if (group == 1) turns.pass();  // the first turn is the other's
-    multiply_wide<V>(s, op, w, group, turns, out);
-    if (group == 0) turns.wait();  // takes the last turn that was passed
-  } else {
-    multiply_narrow<V>(s, op, w, group, out);
-  }
-  if constexpr (V::kSplit > 1) {
+  multiply_tile<V>(s, op, w, rows, 0, group, out);
+  if constexpr (V::kSplit > 1)
     store_sum_of_cluster<V>(s, op, w, rows, group, out);
-  } else if (active) {
-    if constexpr (V::kSwiGlu) {
-      store_hidden<V>(op, w, rows, group, out);
-    } else {
-#pragma unroll
-      for (int j = 0; j < 16 * V::kColumnBlocks; ++j)
-        store_pair(op, w, rows, group, j, out[4 * j], out[4 * j + 1], out[4 * j + 2], out[4 * j + 3]);
-    }
-  }
+  else
+    store_tile<V>(op, w, rows, group, out);
 }
 
+// Barriers for full and free stages.
 template <class V>
-__global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_constant__ Fp8Gemm op) {
-  // Blocks of a cluster find each other's sums at the same place: dynamic memory begins alike in all of them.
-  Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
+__device__ inline void init_ring(Shared<V>& s) {
   if (threadIdx.x == 0) {
     for (int i = 0; i < V::kStages; ++i) {
       ptx::init_barrier(&s.full[i], 1);
@@ -414,6 +425,13 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_cons
     ptx::publish_barriers();
   }
   __syncthreads();
+}
+
+template <class V>
+__global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_constant__ Fp8Gemm op) {
+  // Blocks of a cluster find each other's sums at the same place: dynamic memory begins alike in all of them.
+  Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
+  init_ring(s);
   const Work w = work_of_block<V>(op);
   if (w.expert < 0) return;  // and so do all blocks of the cluster
   const int group = ptx::warpgroup();

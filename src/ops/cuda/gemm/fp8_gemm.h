@@ -5,6 +5,7 @@
 // or for experts, each with rows of its own. Operands lie as fp8_tile.h says.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -35,7 +36,8 @@ struct Fp8Gemm {
   std::int32_t experts;
   std::int32_t rows_max;  // of an expert, known when the launch is recorded
   std::int32_t n, k;      // multiples of 128
-  std::int32_t rows_usual = 0;  // rows an expert has at least, mostly: tiles behind them wait to see whether they exist
+  // Where rows_max is far more than experts mostly have, what they mostly have. Else 0.
+  std::int32_t rows_usual = 0;
 
   // Where experts are many and few of them have rows: who has some is listed by the kernels before this one, and
   // weights need not stand behind each other.
@@ -44,6 +46,11 @@ struct Fp8Gemm {
   std::int32_t row_tile_count = 0;
   // The order of sums depends on n and k alone: a row has the same bits beside any others.
   bool fixed_order = false;
+
+  // With rows_usual, where the order of sums is free: lets tiles be dealt out when it is known how many there are.
+  // Zeros before the first use, and nobody else's meanwhile. null: none.
+  std::byte* scratch = nullptr;
+  static constexpr std::size_t kScratchBytes = std::size_t{1024} + std::size_t{100} * 128 * 1024;
 
   // Either rows …
   std::uint16_t* out;           // bf16 [x_rows, n]
@@ -54,11 +61,14 @@ struct Fp8Gemm {
   float* hidden_scales;  // [n / 256][x_rows]
 };
 
+inline constexpr int kGemmMultiprocessors = 132;
+
 // How the product is cut; chosen by shape on the host.
 struct Fp8GemmPlan {
   int tile_columns = 0;  // 128 or 256
   int split = 1;         // thread blocks that share the k of one tile
   int blocks = 0;
+  bool dealt = false;  // in rounds to one block a multiprocessor
   std::string to_string() const;
 };
 Fp8GemmPlan plan_fp8_gemm(std::int32_t experts, std::int32_t rows_max, std::int32_t n, std::int32_t k, bool swiglu);

@@ -12,7 +12,8 @@ namespace tandem::cuda {
 Fp8GemmPlan plan_fp8_gemm(std::int32_t experts, std::int32_t rows_max, std::int32_t n, std::int32_t k, bool swiglu) {
   TANDEM_CHECK(n > 0 && n % (swiglu ? 256 : 128) == 0 && k > 0 && k % 128 == 0,
                format("FP8 product with n = {} and k = {}", n, k));
-  constexpr int kMultiprocessors = 132, kEnough = 80;  // so many blocks draw the memory's whole bandwidth
+  constexpr int kMultiprocessors = kGemmMultiprocessors,
+                kEnough = 80;  // so many blocks draw the memory's whole bandwidth
   const auto rounds = [](int blocks) { return (blocks + kMultiprocessors - 1) / kMultiprocessors; };
   const int row_tiles = experts * ((rows_max + 127) / 128);
   const int narrow_blocks = row_tiles * (n / 128), wide_blocks = row_tiles * (n / 256);
@@ -30,7 +31,11 @@ Fp8GemmPlan plan_fp8_gemm(std::int32_t experts, std::int32_t rows_max, std::int3
 
 Fp8GemmPlan plan_of(const Fp8Gemm& op) {
   const bool swiglu = op.hidden != nullptr;
-  if (!op.fixed_order) return plan_fp8_gemm(op.experts, op.rows_max, op.n, op.k, swiglu);
+  if (!op.fixed_order) {
+    Fp8GemmPlan plan = plan_fp8_gemm(op.experts, op.rows_max, op.n, op.k, swiglu);
+    plan.dealt = op.scratch != nullptr && op.rows_usual > 0 && plan.split == 1 && op.row_tiles == nullptr;
+    return plan;
+  }
   // As for one tile of rows, however many there are.
   Fp8GemmPlan plan = plan_fp8_gemm(1, 1, op.n, op.k, swiglu);
   plan.blocks *= op.row_tiles ? op.row_tile_count : op.experts * ((op.rows_max + 127) / 128);
@@ -38,7 +43,7 @@ Fp8GemmPlan plan_of(const Fp8Gemm& op) {
 }
 
 std::string Fp8GemmPlan::to_string() const {
-  return format("{} blocks of 128 x {}, k in {}", blocks, tile_columns, split);
+  return format("{} blocks of 128 x {}, k in {}{}", blocks, tile_columns, split, dealt ? ", dealt in rounds" : "");
 }
 
 }  // namespace tandem::cuda

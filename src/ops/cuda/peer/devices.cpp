@@ -13,8 +13,10 @@ namespace tandem::cuda {
 
 OnDevice::OnDevice(int device) {
   TANDEM_CUDA_CHECK(cudaGetDevice(&before_));
-  if (const cudaError_t error = cudaSetDevice(device); error != cudaSuccess)
+  if (const cudaError_t error = cudaSetDevice(device); error != cudaSuccess) {
+    (void)cudaGetLastError();  // told here, not by the next call
     throw Error(ErrorCode::kUnavailable, format("GPU {} of {}: {}", device, device_count(), cudaGetErrorString(error)));
+  }
 }
 
 OnDevice::~OnDevice() {

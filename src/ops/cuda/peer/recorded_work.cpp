@@ -34,12 +34,26 @@ void RecordedWork::launch(Stream stream) const {
   TANDEM_CUDA_CHECK(cudaGraphLaunch(graph_, stream));
 }
 
+StreamPoint::StreamPoint() {
+  TANDEM_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));
+}
+
+StreamPoint::~StreamPoint() {
+  (void)cudaEventDestroy(event_);
+}
+
+void StreamPoint::reach(Stream stream) const {
+  TANDEM_CUDA_CHECK(cudaEventRecord(event_, stream));
+}
+
+void StreamPoint::wait_for(Stream stream) const {
+  TANDEM_CUDA_CHECK(cudaStreamWaitEvent(stream, event_, 0));
+}
+
 void fork_stream(Stream stream, Stream other) {
-  cudaEvent_t event = nullptr;
-  TANDEM_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-  TANDEM_CUDA_CHECK(cudaEventRecord(event, stream));
-  TANDEM_CUDA_CHECK(cudaStreamWaitEvent(other, event, 0));
-  TANDEM_CUDA_CHECK(cudaEventDestroy(event));
+  const StreamPoint point;
+  point.reach(stream);
+  point.wait_for(other);
 }
 
 }  // namespace tandem::cuda

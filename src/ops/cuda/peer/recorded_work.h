@@ -8,6 +8,7 @@
 
 #include "ops/cuda/stream.h"
 
+struct CUevent_st;
 struct CUgraphExec_st;
 
 namespace tandem::cuda {
@@ -25,6 +26,21 @@ class RecordedWork {
 
  private:
   CUgraphExec_st* graph_ = nullptr;
+};
+
+// A place in one stream that another waits for, also while both are recorded.
+class StreamPoint {
+ public:
+  StreamPoint();
+  StreamPoint(const StreamPoint&) = delete;
+  StreamPoint& operator=(const StreamPoint&) = delete;
+  ~StreamPoint();
+
+  void reach(Stream stream) const;     // behind what is in stream so far
+  void wait_for(Stream stream) const;  // what comes next in stream is after the place reached last
+
+ private:
+  CUevent_st* event_ = nullptr;
 };
 
 // other goes on after what is in stream so far; and join_stream back.

@@ -52,6 +52,15 @@ std::vector<Case> cases() {
       {"two row tiles, experts with one and none", {.counts = {256, 129, 3, 0}, .n = 512, .k = 1152}, 16},
       {"three row tiles", {.counts = {300, 0, 150}, .n = 512, .k = 256, .contiguous = true}, 16},
       {"odd columns, three row tiles", {.counts = {300}, .n = 128, .k = 256}, 16},
+      {"dealt, all left-over tiles whole",
+       {.counts = {256, 129, 3, 0, 70}, .rows_usual = 100, .n = 4480, .k = 640},
+       32},
+      {"dealt, left-over tiles in four", {.counts = {256, 129, 3, 0, 70}, .rows_usual = 100, .n = 3072, .k = 896}, 32},
+      {"dealt, three parts of two tiles of k",
+       {.counts = {256, 129, 3, 0, 70}, .rows_usual = 100, .n = 3072, .k = 256},
+       32},
+      {"dealt, nobody has rows", {.counts = {0, 0, 0}, .rows_max = 256, .rows_usual = 100, .n = 3072, .k = 256}},
+      {"dealt, wide tiles", {.counts = {256, 256, 129}, .rows_usual = 100, .n = 10240, .k = 384}, 32},
   };
 }
 
@@ -90,14 +99,29 @@ TEST_F(Fp8GemmTest, GateUpAndDownOfExperts) {
   struct {
     std::vector<std::int32_t> counts;
     bool contiguous;
-  } const rounds[] = {{{128, 3, 0, 77}, false}, {{200, 256, 1}, false}, {{64, 0, 100, 1}, true}};
+    std::int32_t width = 512, rows_usual = 0;
+  } const rounds[] = {{{128, 3, 0, 77}, false},
+                      {{200, 256, 1}, false},
+                      {{64, 0, 100, 1}, true},
+                      {{200, 256, 1, 130}, false, 2560, 150}};
   for (const auto& round : rounds) {
-    const Fp8Problem first(
-        {.counts = round.counts, .n = 1024, .k = 768, .swiglu = true, .contiguous = round.contiguous});
-    const Fp8Problem second({.counts = round.counts, .n = 768, .k = 512, .contiguous = round.contiguous, .seed = 5},
+    const Fp8Problem first({.counts = round.counts,
+                            .rows_usual = round.rows_usual,
+                            .n = 2 * round.width,
+                            .k = 768,
+                            .swiglu = true,
+                            .contiguous = round.contiguous});
+    const Fp8Problem second({.counts = round.counts,
+                             .rows_usual = round.rows_usual,
+                             .n = 768,
+                             .k = round.width,
+                             .contiguous = round.contiguous,
+                             .seed = 5},
                             first);
-    first.run(nullptr);
-    second.run(nullptr);
+    for (int again = 0; again < 2; ++again) {
+      first.run(nullptr);
+      second.run(nullptr);
+    }
     synchronise();
     EXPECT_LE(first.relative_error(5), 3e-2);  // E4M3 itself
     EXPECT_LE(second.relative_error(5), 2.5e-3);
