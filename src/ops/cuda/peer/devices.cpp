@@ -52,6 +52,7 @@ void let_reach(int from, int to) {
 }  // namespace
 
 void connect_devices(int a, int b) {
+  for (const int device : {a, b}) const OnDevice exists(device);
   if (a == b) return;
   let_reach(a, b);
   let_reach(b, a);
