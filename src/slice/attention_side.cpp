@@ -113,8 +113,8 @@ void AttentionSide::make_batch(std::int32_t m) {
   b.o = zeros(size(tile_rows_) * kHidden * 2);
   b.normed = zeros(size(rows) * kHidden * 2);
   b.hand_over = zeros(layout_.bytes());
-  const std::int32_t blocks = std::max(options_.answer_blocks, options_.ffn_servers);
-  b.answer = zeros(layout_.answer_bytes(blocks));
+  const std::int32_t blocks = std::max(options_.return_blocks, options_.ffn_servers);
+  b.returned = zeros(layout_.return_bytes(blocks));
   b.logits = zeros(size(rows) * SliceModel::kVocabPadded * 4);
   b.drawn = zeros(size(rows) * sizeof(cuda::SampledRow));
   b.step = zeros(4);
@@ -152,11 +152,11 @@ cuda::NormQuantise AttentionSide::norm(std::int32_t m) const {
   return op;
 }
 
-void AttentionSide::add_answer(std::int32_t m, cuda::NormQuantise& op) const {
-  op.delta = reinterpret_cast<const std::uint16_t*>(answer(m) + HandOverLayout::kAnswerHeader);
+void AttentionSide::add_returns(std::int32_t m, cuda::NormQuantise& op) const {
+  op.delta = reinterpret_cast<const std::uint16_t*>(returned(m) + HandOverLayout::kReturnHeader);
   op.delta_stride = kHidden;
   op.deltas = options_.ffn_servers;
-  op.delta_pitch = static_cast<std::int64_t>(layout_.answer_block_bytes() / 2);
+  op.delta_pitch = static_cast<std::int64_t>(layout_.return_block_bytes() / 2);
 }
 
 cuda::Fp8Gemm AttentionSide::product(const DeviceMemory& x, const DeviceMemory& x_scales, const DeviceMemory& weight,
@@ -179,7 +179,7 @@ void AttentionSide::run_layer(std::int32_t layer, std::int32_t m, cuda::Stream s
   const MicroBatch& b = batch(m);
   if (layer == 0) draw_tokens(m, stream);
   cuda::NormQuantise first = norm(m);
-  if (layer > 0) add_answer(m, first);
+  if (layer > 0) add_returns(m, first);
   cuda::run(first, stream);
   cuda::Fp8Gemm down = product(b.x, b.x_scales, w.down, w.down_scales, kDown, kHidden);
   down.out = b.down.as<std::uint16_t>();
@@ -263,11 +263,11 @@ void AttentionSide::route(std::int32_t layer, std::int32_t m, cuda::Stream strea
                              .step = b.step.as<std::uint32_t>()};
   cuda::SealCheck check;
   if (layer > 0)
-    check = {.seal = reinterpret_cast<const cuda::Seal*>(answer(m)),
+    check = {.seal = reinterpret_cast<const cuda::Seal*>(returned(m)),
              .expected = {.layer = layer - 1, .micro_batch = m, .rows = options_.rows},
              .step = b.step.as<std::uint32_t>(),
              .mismatches = b.mismatches.as<std::uint32_t>()};
-  if (options_.model.is_dense(layer)) return cuda::run(cuda::SealHandOver{.seal = seal, .answer = check}, stream);
+  if (options_.model.is_dense(layer)) return cuda::run(cuda::SealHandOver{.seal = seal, .returned = check}, stream);
   cuda::run(cuda::RouteRows{.x = b.normed.as<std::uint16_t>(),
                             .weight = layers_[static_cast<std::size_t>(layer)].router.as<std::uint16_t>(),
                             .ids = reinterpret_cast<std::int32_t*>(to + layout_.ids_at()),
@@ -277,15 +277,15 @@ void AttentionSide::route(std::int32_t layer, std::int32_t m, cuda::Stream strea
                             .experts = SliceModel::kExperts,
                             .top_k = SliceModel::kTopK,
                             .seal = seal,
-                            .answer = check},
+                            .returned = check},
             stream);
 }
 
-// From the last layer's answer to the rows of the next step.
+// From the last layer's return to the rows of the next step.
 void AttentionSide::draw_tokens(std::int32_t m, cuda::Stream stream) const {
   const MicroBatch& b = batch(m);
   cuda::NormQuantise last = norm(m);
-  add_answer(m, last);
+  add_returns(m, last);
   cuda::run(last, stream);
   cuda::Fp8Gemm head = product(b.x, b.x_scales, head_, head_scales_, SliceModel::kVocabPadded, kHidden);
   head.out_f32 = b.logits.as<float>();

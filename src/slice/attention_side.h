@@ -21,8 +21,8 @@ namespace tandem {
 struct AttentionSideOptions {
   SliceModel model;
   std::int32_t rows = 0, micro_batches = 3, context = 4096;
-  std::int32_t ffn_servers = 1;    // whose answers are added up
-  std::int32_t answer_blocks = 1;  // that come over the link, at least one
+  std::int32_t ffn_servers = 1;    // whose returns are added up
+  std::int32_t return_blocks = 1;  // that come over the link, at least one
 };
 
 class AttentionSide {
@@ -32,7 +32,7 @@ class AttentionSide {
 
   static std::int64_t bytes_needed(const AttentionSideOptions& options);
 
-  // Each begins with the answer to the layer before; layer 0 with that of the last step's last layer, its head and its
+  // Each begins with the return of the layer before; layer 0 with that of the last step's last layer, its head and its
   // tokens.
   void run_layer(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
   void restart() const;  // the next step is the first
@@ -41,7 +41,7 @@ class AttentionSide {
   void send_to(std::int32_t micro_batch, std::byte* hand_over) {
     batches_[static_cast<std::size_t>(micro_batch)].target = hand_over;
   }
-  std::byte* answer(std::int32_t micro_batch) const { return batch(micro_batch).answer.as<std::byte>(); }
+  std::byte* returned(std::int32_t micro_batch) const { return batch(micro_batch).returned.as<std::byte>(); }
   const HandOverLayout& layout() const { return layout_; }
 
   double layer_bytes() const;  // that a layer reads and writes for a micro-batch, at least
@@ -58,7 +58,7 @@ class AttentionSide {
   struct MicroBatch {
     cuda::DeviceMemory residual, x, x_scales, down, up_x, up_x_scales, q, q_tiles, q_scales, attention, o_x, o_x_scales,
         o;
-    cuda::DeviceMemory normed, hand_over, answer, logits, drawn;
+    cuda::DeviceMemory normed, hand_over, returned, logits, drawn;
     cuda::DeviceMemory table, lengths, positions, slots, step, mismatches;
     cuda::ScheduledWork work;
     std::byte* target = nullptr;
@@ -66,7 +66,7 @@ class AttentionSide {
   const MicroBatch& batch(std::int32_t m) const { return batches_[static_cast<std::size_t>(m)]; }
   void draw_tokens(std::int32_t m, cuda::Stream stream) const;
   cuda::NormQuantise norm(std::int32_t m) const;
-  void add_answer(std::int32_t m, cuda::NormQuantise& op) const;
+  void add_returns(std::int32_t m, cuda::NormQuantise& op) const;
   cuda::Fp8Gemm product(const cuda::DeviceMemory& x, const cuda::DeviceMemory& x_scales,
                         const cuda::DeviceMemory& weight, const cuda::DeviceMemory& scales, std::int32_t n,
                         std::int32_t k) const;

@@ -104,7 +104,7 @@ void FfnSide::make_batch(std::int32_t m) {
   const std::int64_t rows = std::int64_t{experts} * row_stride_;
   MicroBatch b;
   b.rail = zeros(layout_.bytes() * size(load_.rail_blocks));
-  b.answer = zeros(layout_.answer_bytes(load_.rail_blocks));
+  b.returned = zeros(layout_.return_bytes(load_.rail_blocks));
   b.arrived = random_tiles(1, rows, kHidden, static_cast<std::uint32_t>(50 + m));
   b.arrived_scales = repeated_f32(rows * kHidden / 128, 1.f / 64);
   b.arrived_results = zeros(size(rows) * kHidden * 2);
@@ -214,17 +214,17 @@ void FfnSide::combine(std::int32_t layer, std::int32_t m, cuda::Stream stream, c
   if (!options_.model.is_dense(layer))
     exchange(m, peer_.results_in, b.arrived_results, load_.exchange_back_bytes, stream, beside);
   const std::byte* first = b.rail.as<std::byte>();
-  std::byte* answer = b.target != nullptr ? b.target : b.answer.as<std::byte>();
+  std::byte* returned = b.target != nullptr ? b.target : b.returned.as<std::byte>();
   cuda::run(cuda::CombineExpertRows{.tokens = tokens(layer),
                                     .place = b.place.as<std::int32_t>(),
                                     .first_weights = reinterpret_cast<const float*>(first + layout_.weights_at()),
                                     .weights = b.weights.as<float>(),
                                     .own = b.out.as<std::uint16_t>(),
                                     .arrived = b.arrived_results.as<std::uint16_t>(),
-                                    .out = reinterpret_cast<std::uint16_t*>(answer + HandOverLayout::kAnswerHeader),
-                                    .out_block_stride = static_cast<std::int64_t>(layout_.answer_block_bytes() / 2),
+                                    .out = reinterpret_cast<std::uint16_t*>(returned + HandOverLayout::kReturnHeader),
+                                    .out_block_stride = static_cast<std::int64_t>(layout_.return_block_bytes() / 2),
                                     .columns = kHidden,
-                                    .seal = {.seal = reinterpret_cast<cuda::Seal*>(answer),
+                                    .seal = {.seal = reinterpret_cast<cuda::Seal*>(returned),
                                              .value = {.layer = layer, .micro_batch = m, .rows = load_.rows},
                                              .step = b.step.as<std::uint32_t>()}},
             stream);

@@ -51,8 +51,8 @@ class FfnSide {
 
   std::byte* hand_over(std::int32_t micro_batch) const { return batch(micro_batch).rail.as<std::byte>(); }
   // Where results go: the other GPU's memory, else a place of their own.
-  void answer_to(std::int32_t micro_batch, std::byte* answer) {
-    batches_[static_cast<std::size_t>(micro_batch)].target = answer;
+  void return_to(std::int32_t micro_batch, std::byte* returned) {
+    batches_[static_cast<std::size_t>(micro_batch)].target = returned;
   }
   const HandOverLayout& layout() const { return layout_; }
   const SliceLoad& load() const { return load_; }
@@ -72,7 +72,7 @@ class FfnSide {
     std::int32_t first = 0;
   };
   struct MicroBatch {
-    cuda::DeviceMemory rail, answer, arrived, arrived_scales, arrived_results, weights;
+    cuda::DeviceMemory rail, returned, arrived, arrived_scales, arrived_results, weights;
     cuda::DeviceMemory row_begin, row_count, source, place, x, x_scales, hidden, hidden_scales, out, step, mismatches;
     std::vector<Routing> routing;  // by layer; dense ones have none
     std::byte* target = nullptr;

@@ -30,10 +30,10 @@ struct HandOverLayout {
   std::size_t seal_at() const { return weights_at() + chosen_bytes(); }
   std::size_t bytes() const { return round_up(seal_at() + sizeof(cuda::Seal)); }
 
-  static constexpr std::size_t kAnswerHeader = 256;
-  std::size_t answer_block_bytes() const { return static_cast<std::size_t>(rows) * SliceModel::kHidden * 2; }
-  std::size_t answer_bytes(std::int32_t blocks) const {
-    return kAnswerHeader + static_cast<std::size_t>(blocks) * answer_block_bytes();
+  static constexpr std::size_t kReturnHeader = 256;
+  std::size_t return_block_bytes() const { return static_cast<std::size_t>(rows) * SliceModel::kHidden * 2; }
+  std::size_t return_bytes(std::int32_t blocks) const {
+    return kReturnHeader + static_cast<std::size_t>(blocks) * return_block_bytes();
   }
 
  private:

@@ -128,7 +128,7 @@ AttentionSideOptions Slice::attention_options() const {
           .micro_batches = options_.micro_batches,
           .context = options_.context,
           .ffn_servers = options_.deployment.ffn_servers,
-          .answer_blocks = load_.rail_blocks};
+          .return_blocks = load_.rail_blocks};
 }
 
 FfnSideOptions Slice::ffn_options() const {
@@ -152,7 +152,7 @@ void Slice::give_exchange_memory() {
   cuda::synchronise();
 }
 
-// The attention side's first step begins with an answer that was never asked for. A side alone answers itself, so that
+// The attention side's first step begins with a return of nothing. A side alone returns to itself, so that
 // there, too, as many micro-batches are on their way as it has.
 void Slice::restart(SliceSides sides) {
   if (sides != SliceSides::kFfn) {
@@ -188,17 +188,18 @@ void Slice::record_attention(std::int32_t m, bool alone) {
 // What the attention GPU sends to the other FFN servers is fetched from its memory beside the exchange.
 //
 // A graph's branches may share a hardware queue, in any order that the graph allows. So it must say that a wait comes
-// after the answer without which nobody will raise its flag.
+// after the return without which nobody will raise its flag.
 void Slice::record_ffn(bool alone) {
   const Stream work = f_->work.get(), in = f_->in.get(), beside = f_->in_beside.get(), out = f_->out.get();
   const std::size_t bytes = ffn_->layout().bytes() * static_cast<std::size_t>(options_.deployment.ffn_servers - 1);
-  for (std::int32_t m = 0; m < options_.micro_batches; ++m) ffn_->answer_to(m, alone ? nullptr : attention_->answer(m));
-  const std::vector<cuda::StreamPoint> answered(static_cast<std::size_t>(options_.micro_batches));
+  for (std::int32_t m = 0; m < options_.micro_batches; ++m)
+    ffn_->return_to(m, alone ? nullptr : attention_->returned(m));
+  const std::vector<cuda::StreamPoint> returned(static_cast<std::size_t>(options_.micro_batches));
   f_->step = cuda::RecordedWork(work, [&] {
     cuda::fork_stream(work, in);
     for (std::int32_t layer = 0; layer < options_.model.layers; ++layer)
       for (std::int32_t m = 0; m < options_.micro_batches; ++m) {
-        if (layer > 0) answered[static_cast<std::size_t>(m)].wait_for(in);
+        if (layer > 0) returned[static_cast<std::size_t>(m)].wait_for(in);
         cuda::wait_and_lower_flag(f_->flag(m), in);
         ffn_->gather(layer, m, in, beside);
         cuda::fork_stream(in, beside);
@@ -208,7 +209,7 @@ void Slice::record_ffn(bool alone) {
         cuda::fork_stream(work, out);
         ffn_->combine(layer, m, out, f_->out_beside.get());
         cuda::raise_flag(alone ? f_->flag(m) : a_->flag(m), out);
-        answered[static_cast<std::size_t>(m)].reach(out);
+        returned[static_cast<std::size_t>(m)].reach(out);
       }
     cuda::join_stream(work, out);
     cuda::join_stream(work, beside);

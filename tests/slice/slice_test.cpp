@@ -58,7 +58,7 @@ TEST_P(SliceOnTheGpu, EveryHandOverIsTheExpectedOne) {
   EXPECT_GT(report.expert_rows_max, report.load.expert_rows_mean);
 }
 
-TEST_P(SliceOnTheGpu, ASideAloneAnswersItself) {
+TEST_P(SliceOnTheGpu, ASideAloneReturnsToItself) {
   for (const SliceSides sides : {SliceSides::kAttention, SliceSides::kFfn}) {
     SliceOptions options = small(sides);
     options.deployment = SliceDeployment::parse(GetParam());

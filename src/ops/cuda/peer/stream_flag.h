@@ -5,7 +5,7 @@
 // front ends do both, so that no multiprocessor spins and no CPU is asked; both can be recorded into CUDA graphs.
 //
 // Who waits lowers the flag. So the same recorded step can be launched again, as long as nobody raises a flag twice
-// before it was waited for: in a hand-over the answer is what makes sure of it.
+// before it was waited for: a hand-over is not made before the last one's return, which makes sure of it.
 #pragma once
 
 #include <cstddef>

@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kThreads) route_rows(const __grid_constant__ R
     for (int row = static_cast<int>(threadIdx.x) / 32; row < kRows; row += kWarps)
       if (first_row + row < op.rows) choose(op, first_row + row, reinterpret_cast<const float*>(s.block[row]));
   } else if (blockIdx.x == 1 && threadIdx.x == 0) {
-    check_seal(op.answer);
+    check_seal(op.returned);
     write_seal(op.seal);
   }
   ptx::sync_cluster();  // nobody ends while the first reads
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kThreads) route_rows(const __grid_constant__ R
 __global__ void seal_hand_over(const __grid_constant__ SealHandOver op) {
   ptx::wait_for_previous_kernel();
   ptx::let_next_kernel_start();
-  check_seal(op.answer);
+  check_seal(op.returned);
   write_seal(op.seal);
 }
 

@@ -22,9 +22,9 @@ struct RouteRows {
   std::int32_t experts;         // a multiple of 8, at most kExpertsMax
   std::int32_t top_k;           // at most experts
 
-  // Of the hand-over that this completes, and of the answer before it.
+  // Of the hand-over that this completes, and of the return before it.
   SealWrite seal{};
-  SealCheck answer{};
+  SealCheck returned{};
 
   static constexpr std::int32_t kExpertsMax = 64;
 };
@@ -33,7 +33,7 @@ void run(const RouteRows& op, Stream stream);
 // The same for a layer without a router.
 struct SealHandOver {
   SealWrite seal{};
-  SealCheck answer{};
+  SealCheck returned{};
 };
 void run(const SealHandOver& op, Stream stream);
 

@@ -96,16 +96,16 @@ TEST_F(SealTest, WhatIsNotExpectedIsCounted) {
                   .expected = {.layer = 3, .micro_batch = 1, .rows = 5},
                   .step = step.as<std::uint32_t>(),
                   .mismatches = mismatches.as<std::uint32_t>()};
-  run(SealHandOver{.answer = check}, nullptr);
+  run(SealHandOver{.returned = check}, nullptr);
   synchronise();
   EXPECT_EQ(mismatches.download<std::uint32_t>()[0], 0u);
   for (std::int32_t Seal::* field : {&Seal::layer, &Seal::micro_batch, &Seal::rows}) {
     SealCheck wrong = check;
     wrong.expected.*field += 1;
-    run(SealHandOver{.answer = wrong}, nullptr);
+    run(SealHandOver{.returned = wrong}, nullptr);
   }
   check.steps_ago = 1;
-  run(SealHandOver{.answer = check}, nullptr);
+  run(SealHandOver{.returned = check}, nullptr);
   synchronise();
   EXPECT_EQ(mismatches.download<std::uint32_t>()[0], 4u);
 }
