@@ -57,9 +57,7 @@ int run_slice(Options options) {
       print(measure_slice(slice, limits), options.json);
       continue;
     }
-    SliceOptions first = slice;
-    first.rows = 128;
-    const SliceReport best = best_slice(first, options.tpot_ms * 1e3, limits,
+    const SliceReport best = best_slice(slice, options.tpot_ms * 1e3, limits,
                                         [&](const SliceReport& report) { print(report, options.json); });
     if (best.options.rows == 0)
       std::fputs(format("{}: no batch keeps {} ms\n", deployment.to_string(), options.tpot_ms).c_str(), stderr);

@@ -12,7 +12,7 @@ SliceReport measure_slice(const SliceOptions&, const cuda::GpuLimits&) {
   throw Error(ErrorCode::kUnavailable, cuda::why_unusable(cuda::look_at_device()));
 }
 
-SliceReport best_slice(SliceOptions options, double, const cuda::GpuLimits& limits,
+SliceReport best_slice(const SliceOptions& options, double, const cuda::GpuLimits& limits,
                        const std::function<void(const SliceReport&)>&) {
   return measure_slice(options, limits);
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "base/error.h"
@@ -19,6 +20,7 @@
 #include "slice/attention_side.h"
 #include "slice/ffn_side.h"
 #include "slice/random_weights.h"
+#include "slice/row_search.h"
 
 namespace tandem {
 
@@ -320,24 +322,25 @@ SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& li
   return report;
 }
 
-SliceReport best_slice(SliceOptions options, double tpot_us, const cuda::GpuLimits& limits,
+SliceReport best_slice(const SliceOptions& options, double tpot_us, const cuda::GpuLimits& limits,
                        const std::function<void(const SliceReport&)>& on_try) {
-  constexpr std::int32_t kStep = 8;
   SliceReport best;
-  std::int32_t too_many = 1 << 20;
-  for (int tries = 0; tries < 5; ++tries) {
-    SliceReport report = measure_slice(options, limits);
-    on_try(report);
-    const bool fits = report.together.median <= tpot_us;
-    if (fits && options.rows > best.options.rows) best = report;
-    if (!fits) too_many = std::min(too_many, options.rows);
-    // Time grows by less than rows do.
-    const double wanted = options.rows * tpot_us / report.together.median;
-    std::int32_t next = static_cast<std::int32_t>(wanted) / kStep * kStep;
-    next = std::clamp(next, best.options.rows + (best.options.rows > 0 ? kStep : 0), too_many - kStep);
-    if (next <= best.options.rows || next == options.rows || next < kStep) break;
-    options.rows = next;
-  }
+  const auto step_us = [&](std::int32_t rows) -> std::optional<double> {
+    SliceOptions tried = options;
+    tried.rows = rows;
+    try {
+      SliceReport report = measure_slice(tried, limits);
+      on_try(report);
+      const double us = report.together.median;
+      if (us <= tpot_us && rows > best.options.rows) best = std::move(report);
+      return us;
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kOutOfResources) throw;
+      return std::nullopt;
+    }
+  };
+  // As many tokens of context to begin with as 128 sequences of 4,096 have.
+  (void)most_rows(128 * 4096 / options.context, tpot_us, step_us);
   return best;
 }
 

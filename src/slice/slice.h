@@ -69,8 +69,9 @@ struct SliceReport {
 // Error{kOutOfResources} (memory), each with the numbers.
 SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& limits);
 
-// The most rows a micro-batch (a multiple of 8) whose median step stays within tpot_us; every try is told.
-SliceReport best_slice(SliceOptions options, double tpot_us, const cuda::GpuLimits& limits,
+// The most rows a micro-batch (row_search.h) whose median step stays within tpot_us, whatever options.rows says; none:
+// a report without rows. Every try is told.
+SliceReport best_slice(const SliceOptions& options, double tpot_us, const cuda::GpuLimits& limits,
                        const std::function<void(const SliceReport&)>& on_try);
 
 }  // namespace tandem

@@ -1,0 +1,61 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "slice/row_search.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace tandem {
+namespace {
+
+using Time = std::optional<double>;
+
+struct Search {
+  std::vector<std::int32_t> tried;
+  std::int32_t found = 0;
+
+  template <class TimeOf>
+  Search(std::int32_t first, double most, TimeOf time_of) {
+    found = most_rows(first, most, [&](std::int32_t rows) -> Time {
+      tried.push_back(rows);
+      return time_of(rows);
+    });
+  }
+};
+
+TEST(RowSearch, FindsTheLastMultipleThatKeepsTheTime) {
+  // 10 ms and 0.25 ms a row: 160 rows are 50 ms.
+  for (const std::int32_t first : {8, 128, 160, 168, 400}) {
+    const Search search(first, 50'000, [](std::int32_t rows) -> Time { return 10'000 + 250. * rows; });
+    EXPECT_GE(search.found, 144) << first;
+    EXPECT_LE(search.found, 160) << first;
+    EXPECT_LE(search.tried.size(), static_cast<std::size_t>(kRowTriesMax));
+    for (const std::int32_t rows : search.tried) EXPECT_EQ(rows % kRowStep, 0);
+  }
+}
+
+TEST(RowSearch, TriesNothingTwice) {
+  const Search search(128, 50'000, [](std::int32_t rows) -> Time { return 49'000 + 9. * rows; });
+  for (std::size_t i = 0; i < search.tried.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j) EXPECT_NE(search.tried[i], search.tried[j]);
+}
+
+TEST(RowSearch, WhatHasNoRoomIsTooMany) {
+  const Search search(512, 50'000, [](std::int32_t rows) -> Time {
+    if (rows > 100) return std::nullopt;
+    return 100. * rows;
+  });
+  EXPECT_GE(search.found, 64);
+  EXPECT_LE(search.found, 100);
+}
+
+TEST(RowSearch, NoneWhereEvenTheFewestAreTooSlow) {
+  const Search search(64, 50'000, [](std::int32_t) -> Time { return 60'000; });
+  EXPECT_EQ(search.found, 0);
+  EXPECT_EQ(Search(1, 50'000, [](std::int32_t) -> Time { return std::nullopt; }).found, 0);
+}
+
+}  // namespace
+}  // namespace tandem
