@@ -11,7 +11,7 @@
 namespace tandem {
 namespace {
 
-constexpr cuda::GpuLimits kLimits{.read_bytes_per_second = 4e12, .fp8_flops_per_second = 1e15};
+const cuda::GpuLimits kLimits{.read_bytes_per_second = 4e12, .fp8_flops_per_second = 1e15};
 
 // Full width, few layers and rows. Where there is one GPU, its sides are alone.
 SliceOptions small(SliceSides sides) {
