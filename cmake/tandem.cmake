@@ -88,6 +88,10 @@ function(tandem_library name)
   tandem_precompile(tandem_${name} library)
 endfunction()
 
+# Of every test, since whatever is linked with UCX needs it: the address sanitizer is already where UCX would watch the system's memory
+# calls, while it is loaded, before main.
+set(tandem_test_environment UCX_MEM_EVENTS=n)
+
 # tandem_test(kv SOURCES block_pool_test.cpp … DEPS kv [LABELS slow]): the executable kv_test, one ctest entry.
 # Tests run in the source root, so that tests/goldens is found by the same path everywhere.
 function(tandem_test name)
@@ -102,7 +106,7 @@ function(tandem_test name)
   if(NOT arg_LABELS)
     set(arg_LABELS fast)
   endif()
-  set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 1500)
+  set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 1500 ENVIRONMENT "${tandem_test_environment}")
 endfunction()
 
 # tandem_fuzz(gguf SOURCES gguf_fuzz.cpp DEPS model): the libFuzzer target gguf_fuzz.

@@ -92,7 +92,7 @@ fuzz_run() {
     local corpora=("build/fuzz/corpus/$name")
     [ -d "fuzz/corpus/$name" ] && corpora+=("fuzz/corpus/$name")
     say "fuzz $name for $seconds s"
-    if run_logged "build/log/fuzz-$name.log" "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+    if run_logged "build/log/fuzz-$name.log" env UCX_MEM_EVENTS=n "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
       -artifact_prefix=build/fuzz/artifacts/"$name"- "${corpora[@]}"; then
       count passed 1
     else
