@@ -64,14 +64,26 @@ struct Work {
   int k_begin, k_end;        // tiles of 128
 };
 
+// Of the columns that a block has, and of w's expert.
+template <class V>
+__device__ inline void set_columns(const Fp8Gemm& op, int column_tile, Work& w) {
+  w.column_block = V::kSwiGlu ? column_tile : column_tile * V::kColumnBlocks;
+  w.second_column_block = w.column_block + (V::kSwiGlu ? op.n / (2 * Fp8Tile::kWeightRows) : 1);
+}
+
+__device__ inline void set_weight(const Fp8Gemm& op, Work& w) {
+  const std::size_t blocks = op.n / Fp8Tile::kWeightRows * static_cast<std::size_t>(op.k / Fp8Tile::kDepth);
+  w.weight = op.weights ? op.weights[w.expert].tiles : op.weight + w.expert * blocks * Fp8Tile::kWeightBytes;
+  w.weight_scales = op.weights ? op.weights[w.expert].scales : op.weight_scales + w.expert * blocks;
+}
+
 template <class V>
 __device__ inline Work work_of_block(const Fp8Gemm& op) {
   const int k_tiles = op.k / Fp8Tile::kDepth, row_tiles = op.row_tiles ? 1 : (op.rows_max + 127) / 128;
   const int tile = static_cast<int>(blockIdx.x) / V::kSplit, column_tile = tile / row_tiles;
   Work w;
   w.rank = static_cast<int>(blockIdx.x) % V::kSplit;
-  w.column_block = V::kSwiGlu ? column_tile : column_tile * V::kColumnBlocks;
-  w.second_column_block = w.column_block + (V::kSwiGlu ? op.n / (2 * Fp8Tile::kWeightRows) : 1);
+  set_columns<V>(op, column_tile, w);
   w.row_tile = tile % row_tiles;
   w.expert = static_cast<int>(blockIdx.y);
   if (op.row_tiles) {
@@ -81,10 +93,7 @@ __device__ inline Work work_of_block(const Fp8Gemm& op) {
   }
   w.k_begin = k_tiles * w.rank / V::kSplit;
   w.k_end = k_tiles * (w.rank + 1) / V::kSplit;
-  if (w.expert < 0) return w;
-  const std::size_t blocks = op.n / Fp8Tile::kWeightRows * static_cast<std::size_t>(k_tiles);
-  w.weight = op.weights ? op.weights[w.expert].tiles : op.weight + w.expert * blocks * Fp8Tile::kWeightBytes;
-  w.weight_scales = op.weights ? op.weights[w.expert].scales : op.weight_scales + w.expert * blocks;
+  if (w.expert >= 0) set_weight(op, w);
   return w;
 }
 
@@ -140,8 +149,10 @@ __device__ inline void feed(Shared<V>& s, const Fp8Gemm& op, const Work& w) {
   }
   for (int i = 0; i < count; ++i) {
     const int stage = i % V::kStages;
-    if (i >= V::kStages) ptx::wait(&s.free[stage], (i / V::kStages - 1) & 1);
-    if (i >= early) feed_weight<V>(s, op, w, w.k_begin + i, stage);
+    if (i >= V::kStages) {
+      ptx::wait(&s.free[stage], (i / V::kStages - 1) & 1);
+      feed_weight<V>(s, op, w, w.k_begin + i, stage);
+    }
     feed_x<V>(s, op, rows.first, rows.blocks(), w.k_begin + i, stage);
   }
 }

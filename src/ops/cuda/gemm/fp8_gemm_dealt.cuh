@@ -51,18 +51,15 @@ __device__ inline Work work_of_tile(const Fp8Gemm& op, int tile, int part, int p
     tile -= row_tiles * column_tiles<V>(op);
     row_tiles = row_tiles_of(op, ++expert);
   }
-  const int k_tiles = op.k / Fp8Tile::kDepth, column_tile = tile / row_tiles;
-  const std::size_t blocks = op.n / Fp8Tile::kWeightRows * static_cast<std::size_t>(k_tiles);
+  const int k_tiles = op.k / Fp8Tile::kDepth;
   Work w;
   w.expert = expert;
   w.rank = 0;
-  w.column_block = V::kSwiGlu ? column_tile : column_tile * V::kColumnBlocks;
-  w.second_column_block = w.column_block + (V::kSwiGlu ? op.n / (2 * Fp8Tile::kWeightRows) : 1);
+  set_columns<V>(op, tile / row_tiles, w);
   w.row_tile = tile % row_tiles;
   w.k_begin = k_tiles * part / parts;
   w.k_end = k_tiles * (part + 1) / parts;
-  w.weight = op.weights ? op.weights[expert].tiles : op.weight + expert * blocks * Fp8Tile::kWeightBytes;
-  w.weight_scales = op.weights ? op.weights[expert].scales : op.weight_scales + expert * blocks;
+  set_weight(op, w);
   return w;
 }
 
