@@ -19,7 +19,7 @@
 #include "ops/cuda/sampling/sample_rows.h"
 #include "ops/cuda/split/decode_step.h"
 #include "ops/cuda/split/route_rows.h"
-#include "slice/random_weights.h"
+#include "slice/side_memory.h"
 
 namespace tandem {
 
@@ -50,15 +50,10 @@ std::int64_t AttentionSide::bytes_needed(const AttentionSideOptions& o) {
 AttentionSide::AttentionSide(const AttentionSideOptions& options)
     : options_(options),
       layout_{.rows = options.rows},
-      tile_rows_(layout_.tile_rows()),
       pages_of_sequence_(cuda::pages_of(options.context)),
       pages_of_layer_(std::int64_t{options.micro_batches} * options.rows * pages_of_sequence_) {
-  const auto free = static_cast<std::int64_t>(cuda::look_at_device().bytes_free);
-  if (const std::int64_t needed = bytes_needed(options); needed > free)
-    throw Error(ErrorCode::kOutOfResources,
-                format("the attention GPU needs {:.1f} GB for {} x {} sequences of {} tokens and has {:.1f} GB free",
-                       static_cast<double>(needed) * 1e-9, options.micro_batches, options.rows, options.context,
-                       static_cast<double>(free) * 1e-9));
+  need_room("attention", format("{} x {} sequences of {} tokens", options.micro_batches, options.rows, options.context),
+            bytes_needed(options));
   make_weights();
   make_cache();
   for (std::int32_t m = 0; m < options.micro_batches; ++m) make_batch(m);
@@ -99,18 +94,18 @@ void AttentionSide::make_batch(std::int32_t m) {
   const std::int64_t rows = options_.rows;
   MicroBatch b;
   b.residual = zeros(size(rows) * kHidden * 4);
-  b.x = zeros(size(tile_rows_) * kHidden);
-  b.x_scales = zeros(size(tile_rows_) * kHidden / 32);
-  b.down = zeros(size(tile_rows_) * kDown * 2);
-  b.up_x = zeros(size(tile_rows_) * SliceModel::kQueryRank);
-  b.up_x_scales = zeros(size(tile_rows_) * SliceModel::kQueryRank / 32);
-  b.q = zeros(size(tile_rows_) * kUp * 2);
+  b.x = zeros(size(layout_.tile_rows()) * kHidden);
+  b.x_scales = zeros(size(layout_.tile_rows()) * kHidden / 32);
+  b.down = zeros(size(layout_.tile_rows()) * kDown * 2);
+  b.up_x = zeros(size(layout_.tile_rows()) * SliceModel::kQueryRank);
+  b.up_x_scales = zeros(size(layout_.tile_rows()) * SliceModel::kQueryRank / 32);
+  b.q = zeros(size(layout_.tile_rows()) * kUp * 2);
   b.q_tiles = zeros(size(rows) * 2 * cuda::MfaPage::kQueryTileBytes);
   b.q_scales = zeros(size(rows) * SliceModel::kHeads * 4);
   b.attention = zeros(size(rows) * kUp * 2);
-  b.o_x = zeros(size(tile_rows_) * kUp);
-  b.o_x_scales = zeros(size(tile_rows_) * kUp / 32);
-  b.o = zeros(size(tile_rows_) * kHidden * 2);
+  b.o_x = zeros(size(layout_.tile_rows()) * kUp);
+  b.o_x_scales = zeros(size(layout_.tile_rows()) * kUp / 32);
+  b.o = zeros(size(layout_.tile_rows()) * kHidden * 2);
   b.normed = zeros(size(rows) * kHidden * 2);
   b.hand_over = zeros(layout_.bytes());
   const std::int32_t blocks = std::max(options_.return_blocks, options_.ffn_servers);
@@ -146,7 +141,7 @@ cuda::NormQuantise AttentionSide::norm(std::int32_t m) const {
   op.epsilon = kEpsilon;
   op.tiles = b.x.as<std::uint8_t>();
   op.scales = b.x_scales.as<float>();
-  op.tile_rows = tile_rows_;
+  op.tile_rows = layout_.tile_rows();
   op.rows = options_.rows;
   op.columns = kHidden;
   return op;
@@ -164,7 +159,7 @@ cuda::Fp8Gemm AttentionSide::product(const DeviceMemory& x, const DeviceMemory& 
   cuda::Fp8Gemm op{};
   op.x = x.as<std::uint8_t>();
   op.x_scales = x_scales.as<float>();
-  op.x_rows = tile_rows_;
+  op.x_rows = layout_.tile_rows();
   op.weight = weight.as<std::uint8_t>();
   op.weight_scales = scales.as<float>();
   op.experts = 1;
@@ -204,7 +199,7 @@ void AttentionSide::run_layer(std::int32_t layer, std::int32_t m, cuda::Stream s
                                 .bf16 = true,
                                 .rows = options_.rows,
                                 .columns = kUp,
-                                .tile_rows = tile_rows_},
+                                .tile_rows = layout_.tile_rows()},
             stream);
   cuda::Fp8Gemm o = product(b.o_x, b.o_x_scales, w.o, w.o_scales, kHidden, kUp);
   o.out = b.o.as<std::uint16_t>();

@@ -78,7 +78,6 @@ class AttentionSide {
 
   AttentionSideOptions options_;
   HandOverLayout layout_;
-  std::int64_t tile_rows_;
   std::int32_t pages_of_sequence_;
   std::int64_t pages_of_layer_;
   std::vector<Layer> layers_;

@@ -6,14 +6,12 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/error.h"
 #include "base/format.h"
-#include "ops/cuda/device.h"
 #include "ops/cuda/gemm/fp8_quantise.h"
 #include "ops/cuda/peer/recorded_work.h"
 #include "ops/cuda/peer/stream_flag.h"
 #include "ops/cuda/split/decode_step.h"
-#include "slice/random_weights.h"
+#include "slice/side_memory.h"
 
 namespace tandem {
 
@@ -26,17 +24,14 @@ constexpr std::int32_t kHidden = SliceModel::kHidden, kWidth = SliceModel::kExpe
 constexpr std::int64_t kExpertBytes = std::int64_t{3} * kHidden * kWidth,
                        kDenseBytes = std::int64_t{3} * kHidden * kDense;
 
-std::int32_t tiles_up(std::int32_t rows) {
-  return (rows + cuda::Fp8Tile::kRows - 1) / cuda::Fp8Tile::kRows * cuda::Fp8Tile::kRows;
-}
-
 std::size_t size(std::int64_t n) {
   return static_cast<std::size_t>(n);
 }
 
 // The slice's own tokens choose as they like, so an expert may get a few rows more than the tables say.
 std::int32_t row_stride_of(const SliceLoad& load, std::int32_t expert_rows_max) {
-  return tiles_up(std::max(expert_rows_max + load.rows, load.rail_blocks * load.shared_rows));
+  const std::int32_t most = std::max(expert_rows_max + load.rows, load.rail_blocks * load.shared_rows);
+  return static_cast<std::int32_t>(cuda::Fp8Tile::whole_tiles(most));
 }
 
 }  // namespace
@@ -53,12 +48,7 @@ std::int64_t FfnSide::bytes_needed(const FfnSideOptions& o) {
 
 FfnSide::FfnSide(const FfnSideOptions& options)
     : options_(options), load_(load_of(options.deployment, options.rows)), layout_{.rows = options.rows} {
-  const auto free = static_cast<std::int64_t>(cuda::look_at_device().bytes_free);
-  if (const std::int64_t needed = bytes_needed(options); needed > free)
-    throw Error(ErrorCode::kOutOfResources,
-                format("the FFN GPU needs {:.1f} GB for {} experts of {} layers and has {:.1f} GB free",
-                       static_cast<double>(needed) * 1e-9, load_.experts + 1, options.model.layers,
-                       static_cast<double>(free) * 1e-9));
+  need_room("FFN", format("{} experts of {} layers", load_.experts + 1, options.model.layers), bytes_needed(options));
   draw_routing();
   row_stride_ = row_stride_of(load_, expert_rows_max_);
   make_weights();

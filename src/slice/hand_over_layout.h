@@ -19,9 +19,7 @@ namespace tandem {
 struct HandOverLayout {
   std::int32_t rows = 0;
 
-  std::int64_t tile_rows() const {
-    return (rows + cuda::Fp8Tile::kRows - 1) / cuda::Fp8Tile::kRows * cuda::Fp8Tile::kRows;
-  }
+  std::int64_t tile_rows() const { return cuda::Fp8Tile::whole_tiles(rows); }
   std::size_t scales_at() const { return static_cast<std::size_t>(tile_rows()) * SliceModel::kHidden; }
   std::size_t ids_at() const {
     return scales_at() + static_cast<std::size_t>(tile_rows()) * (SliceModel::kHidden / 128) * 4;

@@ -1,14 +1,25 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-#include "slice/random_weights.h"
+#include "slice/side_memory.h"
 
 #include <cmath>
 #include <vector>
 
+#include "base/error.h"
+#include "base/format.h"
 #include "ops/cuda/bench/random_fill.h"
+#include "ops/cuda/device.h"
 
 namespace tandem {
+
+void need_room(const char* side, const std::string& what, std::int64_t bytes) {
+  const auto free = static_cast<std::int64_t>(cuda::look_at_device().bytes_free);
+  if (bytes > free)
+    throw Error(ErrorCode::kOutOfResources,
+                format("the {} GPU needs {:.1f} GB for {} and has {:.1f} GB free", side,
+                       static_cast<double>(bytes) * 1e-9, what, static_cast<double>(free) * 1e-9));
+}
 
 cuda::DeviceMemory random_tiles(std::int64_t count, std::int64_t n, std::int64_t k, std::uint32_t seed) {
   cuda::DeviceMemory memory(static_cast<std::size_t>(count * n * k));

@@ -1,14 +1,19 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Weights of a slice: as many bytes as the real ones, and values that keep activations at the size they came in.
+// A side's memory on its GPU: whether there is room for it, and weights, as many bytes as the real ones with values
+// that keep activations at the size they came in.
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "ops/cuda/device_memory.h"
 
 namespace tandem {
+
+// Throws Error{kOutOfResources} with the bytes needed for what and those that the thread's device has free.
+void need_room(const char* side, const std::string& what, std::int64_t bytes);
 
 // E4M3 tiles of count weights [n, k], as the products read them.
 cuda::DeviceMemory random_tiles(std::int64_t count, std::int64_t n, std::int64_t k, std::uint32_t seed);

@@ -19,8 +19,8 @@
 #include "ops/cuda/split/decode_step.h"
 #include "slice/attention_side.h"
 #include "slice/ffn_side.h"
-#include "slice/random_weights.h"
 #include "slice/row_search.h"
+#include "slice/side_memory.h"
 
 namespace tandem {
 

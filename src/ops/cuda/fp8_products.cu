@@ -17,10 +17,6 @@ namespace {
 constexpr int kExpertsMax = 512;
 constexpr int kThreads = 256;
 
-constexpr std::int64_t whole_tiles(std::int64_t rows) {
-  return divide_up<std::int64_t>(rows, Fp8Tile::kRows) * Fp8Tile::kRows;
-}
-
 // Hands out an operator's workspace piece by piece.
 class Pieces {
  public:
@@ -110,7 +106,7 @@ void quantise(const Machine& machine, const Tensor& x, std::uint8_t* tiles, floa
 }  // namespace
 
 void run(Machine& machine, const Fp8MatMul& op) {
-  const std::int64_t rows = op.x.rows(), k = op.x.shape[1], tile_rows = whole_tiles(rows);
+  const std::int64_t rows = op.x.rows(), k = op.x.shape[1], tile_rows = Fp8Tile::whole_tiles(rows);
   if (rows == 0) return;
   const CudaWeight& weight = of(op.weight);
   TANDEM_CHECK(weight.tiles() && op.out.row_stride % 2 == 0,
@@ -141,7 +137,7 @@ void run(Machine& machine, const Fp8Experts& op) {
   const std::int64_t count = op.out.rows(), hidden = op.x.shape[1], width = op.down.front()->k();
   if (count == 0) return;
   TANDEM_CHECK(held <= kExpertsMax, "more experts of one layer on one GPU than a launch can name");
-  const std::int64_t rows = whole_tiles(count + (Fp8Tile::kRows - 1) * std::min<std::int64_t>(held, count));
+  const std::int64_t rows = Fp8Tile::whole_tiles(count + (Fp8Tile::kRows - 1) * std::min<std::int64_t>(held, count));
   const std::int64_t row_tiles = std::min<std::int64_t>(count, count / 128 + held);
   constexpr int kDepth = Fp8Tile::kDepth;
   Pieces pieces(machine.workspace(4 * Pieces::bytes<std::int32_t>(count) + 3 * Pieces::bytes<std::int32_t>(held + 1) +

@@ -24,7 +24,7 @@ constexpr float kEpsilon = 1e-5f;
 
 AttentionStageProblem::AttentionStageProblem(std::int32_t sequences, std::int32_t tokens)
     : sequences_(sequences),
-      tile_rows_((sequences + Fp8Tile::kRows - 1) / Fp8Tile::kRows * Fp8Tile::kRows),
+      tile_rows_(Fp8Tile::whole_tiles(sequences)),
       down_({.counts = {sequences}, .n = kDown, .k = kHidden, .seed = 1}),
       up_({.counts = {sequences}, .n = kUp, .k = kQueryRank, .seed = 2}),
       o_({.counts = {sequences}, .n = kHidden, .k = kUp, .seed = 3}),

@@ -25,10 +25,6 @@ std::array<float, 256> e4m3_values() {
   return values;
 }
 
-std::int64_t round_up(std::int64_t rows) {
-  return (rows + Fp8Tile::kRows - 1) / Fp8Tile::kRows * Fp8Tile::kRows;
-}
-
 // Row row of tiles that are columns wide, times its scales.
 std::vector<double> tile_row(const std::vector<std::uint8_t>& tiles, const std::vector<float>& scales,
                              std::int64_t rows, std::int32_t row, std::int32_t columns) {
@@ -65,7 +61,7 @@ void Fp8Problem::lay_out_rows() {
   if (options_.rows_max == 0) options_.rows_max = std::ranges::max(options_.counts);
   for (const std::int32_t count : options_.counts) {
     begins_.push_back(static_cast<std::int32_t>(rows_));
-    rows_ += round_up(options_.contiguous ? count : options_.rows_max);
+    rows_ += Fp8Tile::whole_tiles(options_.contiguous ? count : options_.rows_max);
   }
   begin_memory_ = DeviceMemory::of(begins_);
   count_memory_ = DeviceMemory::of(options_.counts);

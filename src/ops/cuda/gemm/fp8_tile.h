@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace tandem::cuda {
 
@@ -19,6 +20,8 @@ struct Fp8Tile {
   static constexpr int kWeightBytes = kWeightRows * kDepth;
   static constexpr int kBytes = kRows * kDepth;
 
+  // Rows with those that fill the last tile.
+  static constexpr std::int64_t whole_tiles(std::int64_t rows) { return (rows + kRows - 1) / kRows * kRows; }
   // Of element k of a row, both inside the tile.
   static constexpr int offset(int row, int k) { return row * kDepth + (((k >> 4) ^ (row & 7)) << 4) + (k & 15); }
 };

@@ -14,10 +14,10 @@ namespace tandem::cuda {
 
 // Everything points to device memory. The kernel before this one in the stream may write all of it but the gain.
 struct NormQuantise {
-  float* residual;               // [rows, columns]; null: delta alone is normalised
-  const std::uint16_t* delta;    // bf16 [rows, columns], delta_stride apart; null: nothing to add
-  std::int64_t delta_stride;     // elements
-  std::int32_t deltas = 1;       // at most kDeltasMax
+  float* residual;             // [rows, columns]; null: delta alone is normalised
+  const std::uint16_t* delta;  // bf16 [rows, columns], delta_stride apart; null: nothing to add
+  std::int64_t delta_stride;   // elements
+  std::int32_t deltas = 1;
   std::int64_t delta_pitch = 0;  // elements from one delta to the next
   const float* gain;             // [columns]
   float epsilon;
@@ -28,7 +28,7 @@ struct NormQuantise {
   std::int32_t columns;             // a multiple of 128, at most kColumnsMax
   std::uint16_t* normed = nullptr;  // y in bf16 as well, [rows, columns]
 
-  static constexpr std::int32_t kColumnsMax = 8192, kDeltasMax = 8;
+  static constexpr std::int32_t kColumnsMax = 8192;
 };
 void run(const NormQuantise& op, Stream stream);
 
