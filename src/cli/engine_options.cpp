@@ -75,7 +75,8 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
   option("--device,--backend", c.backend, "cpu, cuda (one NVIDIA GPU: H100, H200) or reference");
   option("--cpu-variant", c.variant, "instruction set of the cpu backend; --version lists them");
   option("--threads", c.threads, "over all workers");
-  option("--kv-dtype", o.kv_dtype, "of cached keys and values")->check(CLI::IsMember({"bf16", "f32"}));
+  option("--kv-dtype", o.kv_dtype, "of cached keys and values; fp8 (cuda): E4M3, scaled head by head")
+      ->check(CLI::IsMember({"bf16", "f32", "fp8"}));
   option("--activations", o.activations, "inputs of FP8 layers: kept in f32, or rounded to FP8 as GPUs do")
       ->check(CLI::IsMember({"f32", "fp8"}));
   option("--kv-tokens", c.kv_tokens, "cache of each attention worker");
@@ -106,7 +107,7 @@ std::string model_path(const EngineOptions& options) {
 
 EngineConfig engine_config(const EngineOptions& options) {
   EngineConfig config = options.config;
-  config.kv_dtype = options.kv_dtype == "f32" ? DType::kF32 : DType::kBF16;
+  config.kv_dtype = kv_dtype_named(options.kv_dtype);
   config.activations = options.activations == "fp8" ? Activations::kFp8 : Activations::kF32;
   if (const std::string text = layout_text(options); text != "auto") config.layout = parse_layout(text);
   return config;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "engine/layout.h"
 #include "engine/observer.h"
@@ -51,6 +52,11 @@ struct EngineConfig {
 };
 
 inline constexpr std::int32_t kMicroBatchesMax = 4;
+
+// The type that --kv-dtype and deployment files call f32, bf16 or fp8 (E4M3 with a scale for each head of a token).
+constexpr DType kv_dtype_named(std::string_view word) {
+  return word == "f32" ? DType::kF32 : word == "fp8" ? DType::kF8E4M3 : DType::kBF16;
+}
 
 // Fills what is 0 and checks every size against model and machine. weight_bytes and attention_workers are those of this
 // machine; the latter 0: all of the layout. Throws Error{kInvalidArgument, kOutOfResources}.

@@ -67,16 +67,14 @@ Work work_of(const GateHeads& op) {
 }
 
 Work work_of(const AppendKv& op) {
-  const std::int64_t element = static_cast<std::int64_t>(traits(op.cache->spec().dtype).block_bytes);
-  const std::int64_t elements = op.k.shape.elements() + (op.v ? op.v.shape.elements() : 0);
-  return {0, bytes_of(op.k) + bytes_of(op.v), elements * element};
+  const auto token_bytes = static_cast<std::int64_t>(op.cache->spec().token_layer_bytes());
+  return {0, bytes_of(op.k) + bytes_of(op.v), op.k.rows() * token_bytes};
 }
 
 Work work_of(const PagedAttention& op) {
   const KvSpec& spec = op.cache->spec();
-  const std::int64_t element = static_cast<std::int64_t>(traits(spec.dtype).block_bytes);
   return {2 * op.context_tokens * op.heads * (spec.k_dim + spec.v_dim),
-          op.context_tokens * spec.token_elements() * element + bytes_of(op.q), bytes_of(op.out)};
+          op.context_tokens * static_cast<std::int64_t>(spec.token_layer_bytes()) + bytes_of(op.q), bytes_of(op.out)};
 }
 
 Work work_of(const SwiGlu& op) {

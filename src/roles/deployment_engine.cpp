@@ -96,9 +96,7 @@ EngineConfig engine_config(const Deployment& d, std::int32_t rank) {
   c.layout = layout_of(d);
   c.micro_batches = d.engine.micro_batches;
   c.backend = d.engine.device;
-  c.kv_dtype = d.engine.kv_dtype == "f32" ? DType::kF32 : DType::kBF16;
-  if (d.engine.kv_dtype == "fp8")
-    throw Error(ErrorCode::kUnsupported, format("deployment {}: engine.kv_dtype fp8 is not run yet", d.name));
+  c.kv_dtype = kv_dtype_named(d.engine.kv_dtype);
   c.activations = d.engine.activations == "fp8" ? Activations::kFp8 : Activations::kF32;
   c.rows_per_step_max = d.engine.rows_per_micro_batch_max * d.engine.micro_batches;
   c.sequences_max = d.engine.sequences_max;

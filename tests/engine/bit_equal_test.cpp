@@ -154,11 +154,16 @@ TEST_P(BitEqual, WhenAGpuReplaysSteps) {
   }
   EngineConfig config = small_engine();
   config.backend = "cuda";
-  const std::vector<Recorded> expected = RecordingEngine(*checkpoint_, config).run(requests);
-  for (const std::int32_t micro_batches : {1, 3}) {
-    config.micro_batches = micro_batches;
-    const std::vector<Recorded> found = RecordingEngine(*checkpoint_, config, false).run(requests);
-    for (std::size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(found[i].tokens, expected[i].tokens) << "request " << i;
+  for (const DType kv : {DType::kBF16, DType::kF8E4M3}) {
+    config.kv_dtype = kv;
+    config.micro_batches = 1;
+    const std::vector<Recorded> expected = RecordingEngine(*checkpoint_, config).run(requests);
+    for (const std::int32_t micro_batches : {1, 3}) {
+      config.micro_batches = micro_batches;
+      const std::vector<Recorded> found = RecordingEngine(*checkpoint_, config, false).run(requests);
+      for (std::size_t i = 0; i < requests.size(); ++i)
+        EXPECT_EQ(found[i].tokens, expected[i].tokens) << name(kv) << ", request " << i;
+    }
   }
 }
 

@@ -90,7 +90,8 @@ TEST_P(BitsTest, NaNInARowOfAProductStaysThere) {
 struct CacheKind {
   DType dtype;
   bool v_in_k = false;
-  std::int32_t window = 0;
+  std::int32_t window = 0, dim = 32;
+  bool is_fp8() const { return dtype == DType::kF8E4M3; }
 };
 constexpr CacheKind kCacheKinds[] = {{DType::kBF16},
                                      {DType::kF32},
@@ -98,22 +99,35 @@ constexpr CacheKind kCacheKinds[] = {{DType::kBF16},
                                      {DType::kF32, true},
                                      {DType::kBF16, false, 70},
                                      {DType::kF32, false, 24},
-                                     {DType::kBF16, true, 24}};
+                                     {DType::kBF16, true, 24},
+                                     {DType::kF8E4M3},
+                                     {DType::kF8E4M3, true, 24},
+                                     {DType::kBF16, false, 0, 256},
+                                     {DType::kBF16, false, 70, 256},
+                                     {DType::kF8E4M3, false, 0, 256},
+                                     {DType::kF8E4M3, false, 24, 256}};
+
+// Of a backend. The CPU has no FP8 cache.
+std::vector<CacheKind> cache_kinds(const BackendUnderTest& backend) {
+  std::vector<CacheKind> kinds(std::begin(kCacheKinds), std::end(kCacheKinds));
+  if (backend.cpu) std::erase_if(kinds, &CacheKind::is_fp8);
+  return kinds;
+}
 
 // One sequence of 150 tokens in the given blocks, asked by any of its rows.
 class Sequence {
  public:
-  static constexpr std::int32_t kTokens = 150, kHeads = 6, kKvHeads = 2, kDim = 32;
+  static constexpr std::int32_t kTokens = 150, kHeads = 6, kKvHeads = 2;
 
   Sequence(CaseBuilder& b, const CacheKind& kind, const std::vector<std::int32_t>& blocks)
       : b_(b),
         kind_(kind),
-        cache_(b.cache({1, kKvHeads, kDim, kDim, kind.dtype, 8, kind.v_in_k})),
+        cache_(b.cache({1, kKvHeads, kind.dim, kind.dim, kind.dtype, 8, kind.v_in_k})),
         table_(b.ids(blocks, {1, 3})) {
     Rng rng(7);
-    k_ = b.zeros(kTokens, kKvHeads * kDim);
-    v_ = b.zeros(kTokens, kKvHeads * kDim);
-    q_ = b.zeros(kTokens, kHeads * kDim);
+    k_ = b.zeros(kTokens, kKvHeads * kind.dim);
+    v_ = b.zeros(kTokens, kKvHeads * kind.dim);
+    q_ = b.zeros(kTokens, kHeads * kind.dim);
     for (const Tensor& t : {k_, v_, q_})
       for (std::int64_t i = 0; i < t.shape.elements(); ++i) t.f32()[i] = rng.normal();
   }
@@ -131,7 +145,7 @@ class Sequence {
 
   // Attention of rows [begin, begin + count), in one operator.
   std::vector<float> ask(std::int32_t begin, std::int32_t count) {
-    const Tensor out = b_.zeros(count, kHeads * kDim);
+    const Tensor out = b_.zeros(count, kHeads * kind_.dim);
     std::vector<std::int32_t> positions(static_cast<std::size_t>(count));
     std::iota(positions.begin(), positions.end(), begin);
     std::int64_t context = 0;
@@ -160,14 +174,14 @@ class Sequence {
   Tensor table_, k_, v_, q_;
 };
 
-std::vector<float> row_of(const std::vector<float>& values, std::int32_t row) {
-  constexpr std::int32_t kColumns = Sequence::kHeads * Sequence::kDim;
-  return {values.begin() + row * kColumns, values.begin() + (row + 1) * kColumns};
+std::vector<float> row_of(const std::vector<float>& values, std::int32_t row, const CacheKind& kind) {
+  const std::int32_t columns = Sequence::kHeads * kind.dim;
+  return {values.begin() + row * columns, values.begin() + (row + 1) * columns};
 }
 
 TEST_P(BitsTest, ARowOfAttentionIsTheSameInEveryChunkThreadCountAndPlace) {
   const auto cpu = backend(2), three = backend(3);
-  for (const CacheKind& kind : kCacheKinds) {
+  for (const CacheKind& kind : cache_kinds(GetParam())) {
     CaseBuilder b(*cpu), elsewhere(*three);
     Sequence here(b, kind, {0, 1, 2}), there(elsewhere, kind, {7, 2, 5});
     here.append();
@@ -175,11 +189,11 @@ TEST_P(BitsTest, ARowOfAttentionIsTheSameInEveryChunkThreadCountAndPlace) {
     const std::vector<float> expected = here.ask(0, Sequence::kTokens);
     EXPECT_TRUE(same_bits(there.ask(0, Sequence::kTokens), expected));
     for (std::int32_t t = 0; t < Sequence::kTokens; ++t)
-      ASSERT_TRUE(same_bits(here.ask(t, 1), row_of(expected, t))) << "token " << t;
+      ASSERT_TRUE(same_bits(here.ask(t, 1), row_of(expected, t, kind))) << "token " << t;
     for (const std::int32_t begin : {0, 60, 101}) {
       const std::vector<float> chunk = there.ask(begin, 37);
       for (std::int32_t i = 0; i < 37; ++i)
-        ASSERT_TRUE(same_bits(row_of(chunk, i), row_of(expected, begin + i))) << begin + i;
+        ASSERT_TRUE(same_bits(row_of(chunk, i, kind), row_of(expected, begin + i, kind))) << begin + i;
     }
   }
 }
@@ -187,7 +201,7 @@ TEST_P(BitsTest, ARowOfAttentionIsTheSameInEveryChunkThreadCountAndPlace) {
 TEST_P(BitsTest, NaNOfLaterTokensAndStaleSlotsReachesNoEarlierRow) {
   constexpr std::int32_t kBroken = 70;
   const auto cpu = backend();
-  for (const CacheKind& kind : kCacheKinds) {
+  for (const CacheKind& kind : cache_kinds(GetParam())) {
     CaseBuilder b(*cpu);
     Sequence sequence(b, kind, {0, 1, 2});
     sequence.append();
@@ -199,9 +213,9 @@ TEST_P(BitsTest, NaNOfLaterTokensAndStaleSlotsReachesNoEarlierRow) {
     sequence.append();
     const std::vector<float> found = sequence.ask(0, Sequence::kTokens);
     for (std::int32_t t = 0; t < kBroken; ++t)
-      ASSERT_TRUE(same_bits(row_of(found, t), row_of(clean, t))) << "token " << t;
+      ASSERT_TRUE(same_bits(row_of(found, t, kind), row_of(clean, t, kind))) << "token " << t;
     for (std::int32_t t = kBroken; t < Sequence::kTokens; ++t)
-      EXPECT_TRUE(std::isnan(row_of(found, t)[0])) << "token " << t;
+      EXPECT_TRUE(std::isnan(row_of(found, t, kind)[0])) << "token " << t;
   }
 }
 
@@ -209,7 +223,7 @@ TEST_P(BitsTest, NaNOfLaterTokensAndStaleSlotsReachesNoEarlierRow) {
 TEST_P(BitsTest, NaNBeforeTheWindowReachesNoLaterRow) {
   constexpr std::int32_t kBroken = 40;  // tokens before it
   const auto cpu = backend();
-  for (const CacheKind& kind : kCacheKinds) {
+  for (const CacheKind& kind : cache_kinds(GetParam())) {
     if (kind.window == 0) continue;
     CaseBuilder b(*cpu);
     Sequence sequence(b, kind, {0, 1, 2});
@@ -222,8 +236,8 @@ TEST_P(BitsTest, NaNBeforeTheWindowReachesNoLaterRow) {
     sequence.append();
     const std::vector<float> found = sequence.ask(0, Sequence::kTokens);
     for (std::int32_t t = kBroken + kind.window - 1; t < Sequence::kTokens; ++t)
-      ASSERT_TRUE(same_bits(row_of(found, t), row_of(clean, t))) << "token " << t;
-    EXPECT_TRUE(std::isnan(row_of(found, kBroken + kind.window - 2)[0]));
+      ASSERT_TRUE(same_bits(row_of(found, t, kind), row_of(clean, t, kind))) << "token " << t;
+    EXPECT_TRUE(std::isnan(row_of(found, kBroken + kind.window - 2, kind)[0]));
   }
 }
 

@@ -97,5 +97,49 @@ TEST_F(RecordedFp8Layer, ProductsAgreeWithAndWithoutRoundedInputs) {
   }
 }
 
+TEST(CachedHeads, HaveAScaleOfEightBitsThatKeepsTheLargestInRange) {
+  Rng rng(3);
+  for (int i = 0; i < 1000; ++i) {
+    const float largest = std::exp(20 * rng.normal()), scale = kv_scale(largest);
+    EXPECT_LE(largest / scale, kF8E4M3Max) << largest;
+    EXPECT_TRUE(largest < 1e-25f || largest / scale > kF8E4M3Max * (1 - 1.0f / 64)) << largest;
+    EXPECT_EQ(bf16_to_f32(f32_to_bf16(scale)), scale);
+  }
+  EXPECT_EQ(kv_scale(0), 1);
+  EXPECT_EQ(kv_scale(448), 1);
+}
+
+// What was rounded once stays what it is.
+TEST(CachedHeads, AreRoundedOnce) {
+  Rng rng(4);
+  std::vector<float> x(256), widened(256);
+  for (float& value : x) value = rng.normal();
+  x[0] = 9;  // the largest is a code's value times a scale of few bits, so the scale comes out again
+  std::vector<std::uint8_t> codes(256), again(256);
+  const float scale = quantise_head(x.data(), 256, codes.data());
+  double error = 0, size = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    widened[i] = f8_e4m3_to_f32(codes[i]) * scale;
+    error += std::pow(widened[i] - x[i], 2);
+    size += std::pow(x[i], 2);
+  }
+  EXPECT_LT(std::sqrt(error / size), 0.04);
+  const float second = quantise_head(widened.data(), 256, again.data());
+  for (std::size_t i = 0; i < x.size(); ++i) EXPECT_EQ(f8_e4m3_to_f32(again[i]) * second, widened[i]) << i;
+}
+
+TEST(CachedHeads, KeepNaNAndEndAtInfinity) {
+  const float x[] = {1, NAN, -2, -NAN};
+  std::uint8_t codes[4];
+  const float scale = quantise_head(x, 4, codes);
+  EXPECT_EQ(scale, kv_scale(2));
+  EXPECT_EQ(codes[1], 0x7f);
+  EXPECT_EQ(codes[3], 0x7f);
+  EXPECT_NEAR(f8_e4m3_to_f32(codes[0]) * scale, 1, 1.0 / 16);
+  const float infinite[] = {INFINITY, 3};
+  EXPECT_EQ(quantise_head(infinite, 2, codes), INFINITY);
+  EXPECT_EQ(codes[0], 0x7f);
+}
+
 }  // namespace
 }  // namespace tandem

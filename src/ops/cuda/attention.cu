@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Attention of single rows over pages, in f32.
+// Attention of single rows over pages, in f32; MFA pages have kernels of their own (mfa_pages.cpp).
 //
 // A block of threads has one row and up to 32 query heads that share a key head, so K and V of a page are fetched once
 // for all of them. The context is cut into parts of 512 tokens from position 0; within a part softmax runs along, page
@@ -18,9 +18,11 @@
 #include <cuda_bf16.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "ops/cuda/attention_parts.cuh"
 #include "ops/cuda/cuda_kv_cache.cuh"
+#include "ops/cuda/ptx/e4m3.cuh"
 #include "ops/cuda/ptx/mma.cuh"
 #include "ops/cuda/reduce.cuh"
 #include "ops/cuda/terms.cuh"
@@ -60,13 +62,26 @@ struct Live {
   __device__ bool has(std::int32_t token) const { return token >= begin && token < end; }
 };
 
+// What a page stores, in shared memory: codes of E4M3 are widened on the way.
+template <class Stored>
+struct InShared {
+  using Type = Stored;
+};
+template <>
+struct InShared<std::uint8_t> {
+  using Type = float;
+};
+
 // The live tokens of a page on their way to shared memory, each dim wide; the other rows and what is left of each row
 // are zero. Rows of whole vectors are first all asked for, then stored.
-template <class T>
+template <class Stored>
 struct Fetch {
-  static constexpr int kVector = 16 / sizeof(T), kHalf = kVector / 2;  // rows in shared memory begin on 8 bytes
+  using T = typename InShared<Stored>::Type;
+  static constexpr bool kIsCodes = !std::is_same_v<T, Stored>;
+  static constexpr int kVector = 16 / sizeof(Stored);
   static constexpr int kAtOnce = 4;
-  const T* from;
+  const Stored* from;
+  const float* scales;  // of codes, one a token
   std::int32_t dim;
   T* to;
   std::int32_t stride;
@@ -94,30 +109,50 @@ struct Fetch {
       const std::int32_t at = place(begin, i);
       if (at >= vectors()) continue;
       T* row = to + at / in_row * stride + at % in_row * kVector;
-      *reinterpret_cast<uint2*>(row) = {bits[i].x, bits[i].y};
-      *reinterpret_cast<uint2*>(row + kHalf) = {bits[i].z, bits[i].w};
+      if constexpr (kIsCodes) {
+        const float scale = live.has(at / in_row) ? scales[at / in_row] : 0;
+        widen(row, bits[i].x, scale);
+        widen(row + 4, bits[i].y, scale);
+        widen(row + 8, bits[i].z, scale);
+        widen(row + 12, bits[i].w, scale);
+      } else {
+        // Rows in shared memory begin on 8 bytes.
+        *reinterpret_cast<uint2*>(row) = {bits[i].x, bits[i].y};
+        *reinterpret_cast<uint2*>(row + kVector / 2) = {bits[i].z, bits[i].w};
+      }
     }
+  }
+  __device__ static void widen(float* row, std::uint32_t codes, float scale) {
+    const float2 low = ptx::from_e4m3(codes & 0xffffu), high = ptx::from_e4m3(codes >> 16);
+    *reinterpret_cast<float4*>(row) = {low.x * scale, low.y * scale, high.x * scale, high.y * scale};
+  }
+  __device__ T element(std::int32_t token, std::int32_t column) const {
+    const Stored value = from[token * dim + column];
+    if constexpr (kIsCodes)
+      return ptx::from_e4m3(value).x * scales[token];
+    else
+      return value;
   }
   __device__ void copy_elements() const {
     for (auto i = static_cast<std::int32_t>(threadIdx.x); i < kBlockTokens * stride;
          i += static_cast<std::int32_t>(blockDim.x)) {
       const std::int32_t token = i / stride, column = i % stride;
-      to[i] = live.has(token) && column < dim ? from[token * dim + column] : T(0.0f);
+      to[i] = live.has(token) && column < dim ? element(token, column) : T(0.0f);
     }
   }
 };
 
 // K and V of a page together, so that one waits for memory while the other does.
-template <class T>
-__device__ void fetch(const Fetch<T>& k, const Fetch<T>& v) {
+template <class Stored>
+__device__ void fetch(const Fetch<Stored>& k, const Fetch<Stored>& v) {
   if (!k.is_whole() || !v.is_whole()) {
     k.copy_elements();
     v.copy_elements();
     return;
   }
   for (std::int32_t begin = 0; begin < max(k.vectors(), v.vectors());
-       begin += Fetch<T>::kAtOnce * static_cast<std::int32_t>(blockDim.x)) {
-    uint4 of_k[Fetch<T>::kAtOnce], of_v[Fetch<T>::kAtOnce];
+       begin += Fetch<Stored>::kAtOnce * static_cast<std::int32_t>(blockDim.x)) {
+    uint4 of_k[Fetch<Stored>::kAtOnce], of_v[Fetch<Stored>::kAtOnce];
     k.load(begin, of_k);
     v.load(begin, of_v);
     k.store(begin, of_k);
@@ -134,7 +169,8 @@ struct Shared {
   float *top, *sum, *factor;               // [heads] of the part
   float *top_merged, *sum_merged, *a, *b;  // [heads]
 
-  __device__ Shared(unsigned char* memory, const Pages<T>& pages, std::int32_t heads)
+  template <class Stored>
+  __device__ Shared(unsigned char* memory, const Pages<Stored>& pages, std::int32_t heads)
       : k_stride(padded_width(pages.k_dim)), v_stride(pages.v_in_k ? k_stride : padded_width(pages.v_dim)) {
     k = reinterpret_cast<T*>(memory);
     v = pages.v_in_k ? k : k + kBlockTokens * k_stride;
@@ -308,8 +344,8 @@ __device__ void fetch_queries(const Attention& a, const Shared<T>& s, std::int32
 }
 
 // One part: softmax along its pages. Leaves top and sum in shared memory, the outputs in values.
-template <class T, int kMine>
-__device__ void attend_part(const Attention& a, const Pages<T>& pages, const Shared<T>& s, const Mine<kMine>& mine,
+template <class Stored, class T, int kMine>
+__device__ void attend_part(const Attention& a, const Pages<Stored>& pages, const Shared<T>& s, const Mine<kMine>& mine,
                             std::int32_t row, std::int32_t kv_head, std::int32_t heads, std::int32_t part,
                             float (&values)[kMine]) {
   const Seen seen(a, row);
@@ -320,11 +356,17 @@ __device__ void attend_part(const Attention& a, const Pages<T>& pages, const Sha
     const Live live{max(begin - at, 0), min(kBlockTokens, end - at)};
     const std::int32_t block = table[at / kBlockTokens];
     __syncthreads();  // the last page has been used
-    const Fetch<T> k{pages.k(block, kv_head), pages.k_dim, s.k, s.k_stride, live};
+    const auto scales = [&](bool of_k) -> const float* {
+      if constexpr (Fetch<Stored>::kIsCodes)
+        return of_k ? pages.k_scales(block, kv_head) : pages.v_scales(block, kv_head);
+      else
+        return nullptr;
+    };
+    const Fetch<Stored> k{pages.k(block, kv_head), scales(true), pages.k_dim, s.k, s.k_stride, live};
     if (pages.v_in_k)
-      fetch(k, Fetch<T>{nullptr, 0, s.v, 0, live});
+      fetch(k, Fetch<Stored>{nullptr, nullptr, 0, s.v, 0, live});
     else
-      fetch(k, Fetch<T>{pages.v(block, kv_head), pages.v_dim, s.v, s.v_stride, live});
+      fetch(k, Fetch<Stored>{pages.v(block, kv_head), scales(false), pages.v_dim, s.v, s.v_stride, live});
     __syncthreads();
     score(s, heads, pages.k_dim, live, a.scale);
     __syncthreads();
@@ -355,9 +397,9 @@ __device__ void merge_here(const Shared<T>& s, const Mine<kMine>& mine, std::int
 }
 
 // Grid: row, key head and chunk of its heads, part (or 1, and the block does all parts).
-template <class T, int kMine>
+template <class Stored, int kMine>
 __global__ void __launch_bounds__(kThreadsMax)
-    attend(const __grid_constant__ Attention a, const __grid_constant__ Pages<T> pages) {
+    attend(const __grid_constant__ Attention a, const __grid_constant__ Pages<Stored> pages) {
   extern __shared__ __align__(16) unsigned char memory[];
   const auto row = static_cast<std::int32_t>(blockIdx.x);
   const std::int32_t kv_head = static_cast<std::int32_t>(blockIdx.y) / a.chunks;
@@ -366,7 +408,7 @@ __global__ void __launch_bounds__(kThreadsMax)
   const Seen seen(a, row);
   const auto part = static_cast<std::int32_t>(blockIdx.z);
   if (a.scratch && (part < seen.first_part() || part >= seen.end_part())) return;
-  const Shared<T> s(memory, pages, a.at_once);
+  const Shared<typename InShared<Stored>::Type> s(memory, pages, a.at_once);
   const Mine<kMine> mine(pages.v_dim);
   fetch_queries(a, s, row, first_head, heads, pages.k_dim);
 
@@ -449,6 +491,7 @@ void launch_fitting(const Machine& machine, const Attention& a, const PagedAtten
 void run(Machine& machine, const PagedAttention& op) {
   const std::int64_t rows = op.q.rows();
   if (rows == 0) return;
+  if (of(op.cache).mfa()) return attend_mfa_pages(machine, op);
   const KvSpec& spec = op.cache->spec();
   Attention a{.out = rows_of(op.out),
               .q = rows_of(op.q),
@@ -474,10 +517,14 @@ void run(Machine& machine, const PagedAttention& op) {
                              .context_tokens = op.context_tokens};
   if (parts_apart(shape, machine.multiprocessors, machine.scratch_floats()))
     a.scratch = static_cast<float*>(machine.scratch.data());
-  if (of(op.cache).is_f32())
-    launch_fitting<float>(machine, a, op);
-  else
-    launch_fitting<__nv_bfloat16>(machine, a, op);
+  switch (spec.dtype) {
+    case DType::kF32:
+      return launch_fitting<float>(machine, a, op);
+    case DType::kBF16:
+      return launch_fitting<__nv_bfloat16>(machine, a, op);
+    default:
+      return launch_fitting<std::uint8_t>(machine, a, op);
+  }
 }
 
 }  // namespace tandem::cuda

@@ -23,7 +23,7 @@ bool parts_apart(const AttentionShape& s, std::int64_t multiprocessors, std::siz
 }
 
 std::size_t attention_shared_bytes(const KvSpec& spec, std::int32_t heads) {
-  const std::size_t element = traits(spec.dtype).block_bytes;
+  const std::size_t element = spec.has_scales() ? sizeof(float) : traits(spec.dtype).block_bytes;  // codes are widened
   const std::size_t page = padded_width(spec.k_dim) + (spec.v_in_k ? 0 : padded_width(spec.v_dim));
   constexpr std::size_t kNumbersPerHead = 7;  // largest score, sum and factors
   return element * kBlockTokens * page +

@@ -42,7 +42,7 @@ void run(Machine& machine, const GroupedMatMul& op) {
     return tiles;
   };
   // Who has how many rows is known on the device: there are at most so many tiles, some of them for nobody.
-  launch_product(machine.stream, arguments, divide_up(op.x.rows(), experts), column_tiles,
+  launch_product(machine, arguments, divide_up(op.x.rows(), experts), column_tiles,
                  [&](int rows) { return std::min(op.x.rows(), op.x.rows() / rows + experts); });
 }
 
@@ -64,7 +64,7 @@ void run(Machine& machine, const ProjectHeads& op) {
                                           .weights = {}};
   for (std::int64_t h = 0; h < heads; ++h) arguments.weights[h] = of(op.weights[h]).image();
   launch_product(
-      machine.stream, arguments, op.x.rows(), [&](int columns) { return first.tiles(columns); },
+      machine, arguments, op.x.rows(), [&](int columns) { return first.tiles(columns); },
       [&](int rows) { return divide_up<std::int64_t>(op.x.rows(), rows); });
   if (rest == 0) return;
   pass_rest<<<static_cast<unsigned>(op.x.rows()), 256, 0, machine.stream>>>(

@@ -19,7 +19,7 @@ void run(Machine& machine, const MatMul& op) {
                                       .out_shift = 0,
                                       .weights = {weight.image()}};
   launch_product(
-      machine.stream, arguments, op.x.rows(), [&](int columns) { return weight.tiles(columns); },
+      machine, arguments, op.x.rows(), [&](int columns) { return weight.tiles(columns); },
       [&](int rows) { return divide_up<std::int64_t>(op.x.rows(), rows); });
 }
 

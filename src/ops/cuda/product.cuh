@@ -308,22 +308,26 @@ __global__ void __launch_bounds__(32 * kStreams, kTiles <= 4 ? 2 : 1)
   }
 }
 
-// Launches the variant for about so many rows of each weight. column_tiles(columns) counts tiles of so many columns,
+// Launches the variant for about so many rows of each weight: as many tiles of rows to a block as there are, fewer
+// where the GPU would not be full (a router's 48 columns). column_tiles(columns) counts tiles of so many columns,
 // row_tiles(rows) those of so many rows.
 template <int kExperts, class ColumnTiles, class RowTiles>
-void launch_product(cudaStream_t stream, const ProductArguments<kExperts>& arguments, std::int64_t rows_each,
+void launch_product(const Machine& machine, const ProductArguments<kExperts>& arguments, std::int64_t rows_each,
                     const ColumnTiles& column_tiles, const RowTiles& row_tiles) {
+  const auto columns = static_cast<std::int64_t>(column_tiles(kTileColumns));
+  const std::int64_t weights = arguments.offsets ? 1 : arguments.experts;
   const auto launch = [&]<int kTiles>() {
-    const dim3 grid(static_cast<unsigned>(column_tiles(kTileColumns)),
-                    static_cast<unsigned>(row_tiles(kTiles * kTileRows)),
-                    static_cast<unsigned>(arguments.offsets ? 1 : arguments.experts));
+    const dim3 grid(static_cast<unsigned>(columns), static_cast<unsigned>(row_tiles(kTiles * kTileRows)),
+                    static_cast<unsigned>(weights));
     if (grid.x == 0) return;  // a share of a width may be empty
-    product<kTiles, kExperts><<<grid, 32 * kStreams, 0, stream>>>(arguments);
+    product<kTiles, kExperts><<<grid, 32 * kStreams, 0, machine.stream>>>(arguments);
     need(cudaGetLastError(), "starting a product");
   };
-  if (rows_each <= 8) return launch.template operator()<1>();
-  if (rows_each <= 16) return launch.template operator()<2>();
-  if (rows_each <= 32) return launch.template operator()<4>();
+  int tiles = rows_each <= 8 ? 1 : rows_each <= 16 ? 2 : rows_each <= 32 ? 4 : 8;
+  while (tiles > 1 && columns * weights * row_tiles(tiles * kTileRows) < machine.multiprocessors) tiles /= 2;
+  if (tiles == 1) return launch.template operator()<1>();
+  if (tiles == 2) return launch.template operator()<2>();
+  if (tiles == 4) return launch.template operator()<4>();
   launch.template operator()<8>();
 }
 

@@ -5,30 +5,55 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/f8_rows.h"
 #include "ops/reference/reference.h"
 
 namespace tandem::reference {
 
 namespace {
 
-std::size_t element_bytes(const KvSpec& spec) {
-  return traits(spec.dtype).block_bytes;
+// What one layer's block keeps of its keys or of its values: [64, heads, dim], then the scales of E4M3.
+struct Page {
+  std::byte* data;
+  DType dtype;
+  std::int32_t heads, dim;
+
+  std::size_t element(std::int32_t slot, std::int32_t head, std::int32_t i) const {
+    return (static_cast<std::size_t>(slot % kBlockTokens) * heads + head) * dim + i;
+  }
+  float& scale(std::int32_t slot, std::int32_t head) const {
+    float* scales = reinterpret_cast<float*>(data + element(kBlockTokens - 1, heads, 0));
+    return scales[slot % kBlockTokens * heads + head];
+  }
+  float load(std::int32_t slot, std::int32_t head, std::int32_t i) const {
+    const std::size_t at = element(slot, head, i);
+    if (dtype == DType::kF32) return reinterpret_cast<const float*>(data)[at];
+    if (dtype == DType::kBF16) return bf16_to_f32(reinterpret_cast<const std::uint16_t*>(data)[at]);
+    return f8_e4m3_to_f32(reinterpret_cast<const std::uint8_t*>(data)[at]) * scale(slot, head);
+  }
+  void store(std::int32_t slot, std::int32_t head, const float* values) const {
+    const std::size_t at = element(slot, head, 0);
+    if (dtype == DType::kF32)
+      std::copy_n(values, dim, reinterpret_cast<float*>(data) + at);
+    else if (dtype == DType::kBF16)
+      std::transform(values, values + dim, reinterpret_cast<std::uint16_t*>(data) + at, f32_to_bf16);
+    else
+      scale(slot, head) = quantise_head(values, dim, reinterpret_cast<std::uint8_t*>(data) + at);
+  }
+};
+
+std::size_t page_bytes(const KvSpec& spec, std::int32_t dim) {
+  const std::size_t head = static_cast<std::size_t>(dim) * traits(spec.dtype).block_bytes;
+  return static_cast<std::size_t>(kBlockTokens) * spec.kv_heads * (head + (spec.has_scales() ? sizeof(float) : 0));
 }
 
-float load(const std::byte* page, DType dtype, std::size_t index) {
-  if (dtype == DType::kF32) return reinterpret_cast<const float*>(page)[index];
-  return bf16_to_f32(reinterpret_cast<const std::uint16_t*>(page)[index]);
+Page k_of(const ReferenceKvCache& cache, std::int32_t slot, std::int32_t layer) {
+  const KvSpec& s = cache.spec();
+  return {cache.k_page(slot / kBlockTokens, layer), s.dtype, s.kv_heads, s.k_dim};
 }
-
-void store(std::byte* page, DType dtype, std::size_t index, float value) {
-  if (dtype == DType::kF32)
-    reinterpret_cast<float*>(page)[index] = value;
-  else
-    reinterpret_cast<std::uint16_t*>(page)[index] = f32_to_bf16(value);
-}
-
-std::size_t within(std::int32_t slot, std::int32_t row_elements, std::int32_t column) {
-  return static_cast<std::size_t>(slot % kBlockTokens) * row_elements + column;
+Page v_of(const ReferenceKvCache& cache, std::int32_t slot, std::int32_t layer) {
+  const KvSpec& s = cache.spec();
+  return {cache.v_page(slot / kBlockTokens, layer), s.dtype, s.kv_heads, s.v_dim};
 }
 
 }  // namespace
@@ -39,11 +64,10 @@ ReferenceKvCache::ReferenceKvCache(const KvSpec& s)
       v_pages(allocate_host(s.blocks * s.layers * v_page_bytes())) {}
 
 std::size_t ReferenceKvCache::k_page_bytes() const {
-  return static_cast<std::size_t>(kBlockTokens) * spec().kv_heads * spec().k_dim * element_bytes(spec());
+  return page_bytes(spec(), spec().k_dim);
 }
 std::size_t ReferenceKvCache::v_page_bytes() const {
-  if (spec().v_in_k) return 0;
-  return static_cast<std::size_t>(kBlockTokens) * spec().kv_heads * spec().v_dim * element_bytes(spec());
+  return spec().v_in_k ? 0 : page_bytes(spec(), spec().v_dim);
 }
 std::byte* ReferenceKvCache::k_page(std::int32_t block, std::int32_t layer) const {
   return k_pages.bytes_data() + (static_cast<std::size_t>(block) * spec().layers + layer) * k_page_bytes();
@@ -52,27 +76,24 @@ std::byte* ReferenceKvCache::v_page(std::int32_t block, std::int32_t layer) cons
   return v_pages.bytes_data() + (static_cast<std::size_t>(block) * spec().layers + layer) * v_page_bytes();
 }
 float ReferenceKvCache::load_k(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const {
-  return load(k_page(slot / kBlockTokens, layer), spec().dtype,
-              within(slot, spec().kv_heads * spec().k_dim, head * spec().k_dim + i));
+  return k_of(*this, slot, layer).load(slot, head, i);
 }
 float ReferenceKvCache::load_v(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const {
-  if (spec().v_in_k) return load_k(slot, layer, head, i);
-  return load(v_page(slot / kBlockTokens, layer), spec().dtype,
-              within(slot, spec().kv_heads * spec().v_dim, head * spec().v_dim + i));
+  return spec().v_in_k ? load_k(slot, layer, head, i) : v_of(*this, slot, layer).load(slot, head, i);
 }
-void ReferenceKvCache::store_k(std::int32_t slot, std::int32_t layer, std::int32_t column, float value) {
-  store(k_page(slot / kBlockTokens, layer), spec().dtype, within(slot, spec().kv_heads * spec().k_dim, column), value);
+void ReferenceKvCache::store_k(std::int32_t slot, std::int32_t layer, const float* values) {
+  for (std::int32_t h = 0; h < spec().kv_heads; ++h) k_of(*this, slot, layer).store(slot, h, values + h * spec().k_dim);
 }
-void ReferenceKvCache::store_v(std::int32_t slot, std::int32_t layer, std::int32_t column, float value) {
-  store(v_page(slot / kBlockTokens, layer), spec().dtype, within(slot, spec().kv_heads * spec().v_dim, column), value);
+void ReferenceKvCache::store_v(std::int32_t slot, std::int32_t layer, const float* values) {
+  for (std::int32_t h = 0; h < spec().kv_heads; ++h) v_of(*this, slot, layer).store(slot, h, values + h * spec().v_dim);
 }
 
 void run(const AppendKv& op) {
   ReferenceKvCache& cache = of(op.cache);
   for (std::int64_t i = 0; i < op.k.rows(); ++i) {
     const std::int32_t slot = op.slots.as<const std::int32_t>()[i];
-    for (std::int32_t c = 0; c < op.k.shape[1]; ++c) cache.store_k(slot, op.layer, c, op.k.row<float>(i)[c]);
-    for (std::int32_t c = 0; op.v && c < op.v.shape[1]; ++c) cache.store_v(slot, op.layer, c, op.v.row<float>(i)[c]);
+    cache.store_k(slot, op.layer, op.k.row<float>(i));
+    if (op.v) cache.store_v(slot, op.layer, op.v.row<float>(i));
   }
 }
 

@@ -20,13 +20,15 @@ struct ReferenceWeight final : Weight {
   std::vector<float> values;
 };
 
-// One array per kind, [blocks, layers, 64, kv_heads, dim], in the cache's dtype; that of V is empty where it is in K.
+// One array per kind, [blocks, layers, 64, kv_heads, dim], in the cache's dtype, each page of it followed by its scales
+// where it has some; that of V is empty where it is in K.
 struct ReferenceKvCache final : KvCache {
   explicit ReferenceKvCache(const KvSpec& spec);
   float load_k(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const;
   float load_v(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const;
-  void store_k(std::int32_t slot, std::int32_t layer, std::int32_t column, float value);
-  void store_v(std::int32_t slot, std::int32_t layer, std::int32_t column, float value);
+  // A token's keys or values of all heads.
+  void store_k(std::int32_t slot, std::int32_t layer, const float* values);
+  void store_v(std::int32_t slot, std::int32_t layer, const float* values);
   // Where a layer's tokens of a block begin in the pages, and how many bytes they take.
   std::byte* k_page(std::int32_t block, std::int32_t layer) const;
   std::byte* v_page(std::int32_t block, std::int32_t layer) const;

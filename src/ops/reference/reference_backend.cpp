@@ -37,8 +37,8 @@ class ReferenceBackend final : public Backend {
   bool has_fp8_products(const Weight&) const override { return true; }
 
   std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override {
-    if (spec.dtype != DType::kF32 && spec.dtype != DType::kBF16)
-      throw Error(ErrorCode::kUnsupported, "the reference backend keeps KV as f32 or bf16");
+    if (spec.dtype != DType::kF32 && spec.dtype != DType::kBF16 && spec.dtype != DType::kF8E4M3)
+      throw Error(ErrorCode::kUnsupported, "the reference backend keeps KV as f32, bf16 or f8_e4m3");
     return std::make_unique<ReferenceKvCache>(spec);
   }
 

@@ -51,33 +51,57 @@ inline constexpr std::size_t merge_shared_bytes(int lanes, int count_max) {
   return static_cast<std::size_t>(lanes == 1 ? 64 : 16) * 2 * count_max * sizeof(float);
 }
 
-// Grid: (elements of a unit / elements of a block, merges, units).
-template <int kLanes>
-__global__ void __launch_bounds__(kMergeThreads) merge_partials(const __grid_constant__ DecodeMerging op) {
+// What a merge of the grid adds up, and where it goes.
+struct Merged {
+  std::int32_t count;           // of partial results; fewer than two: nothing to do
+  std::int32_t partial_stride;  // from one to the next, in units
+  const float4* values;         // of the unit at hand, of the first
+  const float2* stats;          // [64] likewise
+  std::int32_t stats_stride;
+};
+
+__device__ inline Merged merged_of(const DecodeMerging& op) {
+  const DecodeMerge merge = op.work.merges[blockIdx.y];
+  const int units = op.shape.units(), unit = static_cast<int>(blockIdx.z);
+  const int head_group = unit / op.shape.column_groups;
+  return {merge.count, units,
+          reinterpret_cast<const float4*>(op.work.partials) +
+              (static_cast<std::size_t>(merge.first_partial) * units + unit) * (kDecodePartialFloats / 4),
+          reinterpret_cast<const float2*>(op.work.partial_stats) +
+              (merge.first_partial * op.shape.head_groups + head_group) * 64,
+          64 * op.shape.head_groups};
+}
+
+__device__ inline void store_merged(const DecodeMerging& op, int head, int column, float a, float b) {
+  const int unit = static_cast<int>(blockIdx.z), width = 256 * op.shape.column_groups;
+  const int head_group = unit / op.shape.column_groups, column_group = unit % op.shape.column_groups;
+  const std::size_t row =
+      (static_cast<std::size_t>(op.work.merges[blockIdx.y].sequence) * op.shape.head_groups + head_group) * 64 + head;
+  *reinterpret_cast<__nv_bfloat162*>(op.out + row * width + column_group * 256 + column) = __floats2bfloat162_rn(a, b);
+}
+
+// Grid: (elements of a unit / elements of a block, merges, units of a merge).
+template <int kLanes, class Op>
+__global__ void __launch_bounds__(kMergeThreads) merge_partials(const __grid_constant__ Op op) {
   constexpr int kElements = kMergeThreads / kLanes;  // float4
-  constexpr int kUnit = kDecodePartialFloats / 4;
   constexpr int kAhead = 8;
   // A block covers whole warps of the decode kernel; each owns 16 heads.
   constexpr int kHeads = kElements >= 128 ? 64 : kElements / 32 * 16;
   extern __shared__ float weights[];
   __shared__ float4 lane_sums[kLanes][kElements];
-  const DecodeMerge merge = op.work.merges[blockIdx.y];
-  const int units = op.shape.units(), unit = static_cast<int>(blockIdx.z), stride = units * kUnit;
-  const int head_group = unit / op.shape.column_groups, column_group = unit % op.shape.column_groups;
+  const Merged merge = merged_of(op);
   ptx::wait_for_previous_kernel();
   ptx::let_next_kernel_start();
+  if (merge.count < 2) return;
   const int lane = threadIdx.x / kElements, element = blockIdx.x * kElements + threadIdx.x % kElements;
-  const float4* from = reinterpret_cast<const float4*>(op.work.partials) +
-                       (static_cast<std::size_t>(merge.first_partial) * units + unit) * kUnit + element;
+  const int stride = merge.partial_stride * static_cast<int>(kDecodePartialFloats / 4);
+  const float4* from = merge.values + element;
   float4 ahead[kAhead];  // on their way while the weights are computed
 #pragma unroll
   for (int i = 0; i < kAhead; ++i)
     if (lane + i * kLanes < merge.count) ahead[i] = __ldcg(&from[(lane + i * kLanes) * stride]);
   const int head_begin = blockIdx.x * kElements % 128 / 32 * 16;
-  weigh<kHeads>(weights,
-                reinterpret_cast<const float2*>(op.work.partial_stats) +
-                    (merge.first_partial * op.shape.head_groups + head_group) * 64 + head_begin,
-                64 * op.shape.head_groups, merge.count);
+  weigh<kHeads>(weights, merge.stats + head_begin, merge.stats_stride, merge.count);
   __syncthreads();
   const int thread = element % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
   const float* weights0 = weights + (row - head_begin) * merge.count;
@@ -98,11 +122,9 @@ __global__ void __launch_bounds__(kMergeThreads) merge_partials(const __grid_con
 #pragma unroll
     for (int i = 1; i < kLanes; ++i) sum = scaled_sum(sum, lane_sums[i][threadIdx.x], 1.f, 1.f);
   }
-  const int width = 256 * op.shape.column_groups;
-  const std::size_t out_row = (static_cast<std::size_t>(merge.sequence) * op.shape.head_groups + head_group) * 64 + row;
-  std::uint16_t* at = op.out + out_row * width + column_group * 256 + element / 128 * 8 + 2 * quad;
-  *reinterpret_cast<__nv_bfloat162*>(at) = __floats2bfloat162_rn(sum.x, sum.y);
-  *reinterpret_cast<__nv_bfloat162*>(at + 8 * width) = __floats2bfloat162_rn(sum.z, sum.w);
+  const int column = element / 128 * 8 + 2 * quad;
+  store_merged(op, row, column, sum.x, sum.y);
+  store_merged(op, row + 8, column, sum.z, sum.w);
 }
 
 }  // namespace tandem::cuda::decode

@@ -11,9 +11,9 @@ void run(const MfaDecode& op, Stream stream) {
   if (op.work.blocks == 0) return;
   const dim3 blocks(static_cast<unsigned>(op.work.blocks));
   if (op.cache == MfaCache::kBf16)
-    launch_dependent(mfa::bf16::decode, blocks, mfa::kThreads, sizeof(mfa::bf16::Shared), stream, op);
+    launch_dependent(mfa::bf16::attend<1, MfaDecode>, blocks, mfa::kThreads, sizeof(mfa::bf16::Shared<1>), stream, op);
   else
-    launch_dependent(mfa::decode, blocks, mfa::kThreads, sizeof(mfa::Shared), stream, op);
+    launch_dependent(mfa::attend<MfaDecode>, blocks, mfa::kThreads, sizeof(mfa::Shared), stream, op);
   run(DecodeMerging{.out = op.out, .work = op.work, .shape = {}}, stream);
 }
 

@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The MFA decode kernel.
+// The MFA kernel for an FP8 cache.
 //
 // Shape: per page 64 heads x 64 tokens x 256, twice; one block per multiprocessor walks pieces of sequences
-// (decode_schedule.h). One warp feeds a ring of four pages, a page being one bulk copy; two math warpgroups take
+// (mfa_walk.cuh). One warp feeds a ring of four pages, a page being one bulk copy; two math warpgroups take
 // alternate pages of a piece and merge when it ends. All of a warpgroup's 64 x 256 output stays in registers.
 //
 // FP8 products are summed with about 14 bits inside the tensor core. So no sum stays there for longer than a page: the
@@ -19,8 +19,7 @@
 
 #include <cuda_bf16.h>
 
-#include "ops/cuda/attention/mfa_decode.h"
-#include "ops/cuda/attention/mfa_page.h"
+#include "ops/cuda/attention/mfa_walk.cuh"
 #include "ops/cuda/attention/online_softmax.cuh"
 #include "ops/cuda/ptx/block.cuh"
 #include "ops/cuda/ptx/bulk_copy.cuh"
@@ -47,45 +46,39 @@ struct alignas(1024) Shared {
   std::uint64_t q_full[2], q_free[2];
 };
 
-// Pieces and pages in order, as feeder and math groups walk them. A piece takes an even number of ring positions: its
+// Feeder and math groups walk pieces and pages in the same order. A piece takes an even number of ring positions: its
 // last may be empty.
-__device__ inline int padded_pages(const DecodePiece& piece) {
-  return (piece.page_end - piece.page_begin + 1) & ~1;
+__device__ inline int padded_pages(const Piece& piece) {
+  return (piece.count() + 1) & ~1;
 }
 
-// The pieces of this block, one a round.
-__device__ inline DecodePiece piece_of_round(const MfaDecode& op, int round) {
-  if (round >= op.work.rounds) return {};
-  return op.work.pieces[round * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)];
-}
-
-__device__ inline void load_queries(Shared& s, const MfaDecode& op, const DecodePiece& piece, int round) {
+template <class Op>
+__device__ void load_queries(Shared& s, const Op& op, const Piece& piece, int round) {
   const int buffer = round & 1;
   if (round > 1) ptx::wait(&s.q_free[buffer], (round / 2 - 1) & 1);
   ptx::arrive_expecting(&s.q_full[buffer], 2 * MfaPage::kQueryTileBytes);
-  ptx::bulk_load(s.q[buffer], op.q_tiles + static_cast<std::size_t>(piece.sequence) * 2 * MfaPage::kQueryTileBytes,
+  ptx::bulk_load(s.q[buffer], op.q_tiles + static_cast<std::size_t>(piece.unit) * 2 * MfaPage::kQueryTileBytes,
                  2 * MfaPage::kQueryTileBytes, &s.q_full[buffer]);
 }
 
 // One lane loads; the others fetch the block table ahead for it.
-__device__ inline void feed(Shared& s, const MfaDecode& op) {
+template <class Op>
+__device__ void feed(Shared& s, const Op& op) {
   const int lane = threadIdx.x % 32;
   int position = 0;
-  DecodePiece piece = piece_of_round(op, 0);
-  for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
-    const std::int32_t* table = op.block_table + static_cast<std::size_t>(piece.sequence) * op.blocks_max;
-    const int pages = piece.page_end - piece.page_begin, padded = padded_pages(piece);
+  Walk<Op> walk(op);
+  Piece piece = walk.next();
+  for (int round = 0; piece.has_pages(); ++round, piece = walk.next()) {
+    const int pages = piece.count(), padded = padded_pages(piece);
     // Pages that the previous kernel has certainly not written: as many as fit before anything is consumed.
     int settled = 0;
-    if (round == 0) {
-      if (op.cache_is_settled)
-        settled = min(min(pages, kStages), (op.lengths[piece.sequence] - 1) / MfaPage::kTokens - piece.page_begin);
-    } else if (lane == 0) {
+    if (round == 0)
+      settled = min(min(pages, kStages), walk.settled(piece));
+    else if (lane == 0)
       load_queries(s, op, piece, round);
-    }
     std::int32_t blocks = 0;
     for (int p = 0; p < padded; ++p, ++position) {
-      if (p % 32 == 0 && p + lane < pages) blocks = table[piece.page_begin + p + lane];
+      if (p % 32 == 0 && p + lane < pages) blocks = piece.table[piece.page_begin + p + lane];
       const std::int32_t block = __shfl_sync(~0u, blocks, p % 32);
       if (lane != 0) continue;
       if (round == 0 && p == settled) {
@@ -96,8 +89,8 @@ __device__ inline void feed(Shared& s, const MfaDecode& op) {
       if (position >= kStages) ptx::wait(&s.page_free[stage], (position / kStages - 1) & 1);
       if (p < pages) {
         ptx::arrive_expecting(&s.page_full[stage], MfaPage::kBytes);
-        ptx::bulk_load_once(s.page[stage], op.pages + static_cast<std::size_t>(block) * op.page_stride, MfaPage::kBytes,
-                            &s.page_full[stage]);
+        load_page(s.page[stage], piece.pages + static_cast<std::size_t>(block) * op.page_stride, MfaPage::kBytes,
+                  &s.page_full[stage], op);
       } else {
         ptx::arrive(&s.page_full[stage]);
       }
@@ -137,8 +130,9 @@ __device__ inline void issue_scores(float (&c)[32], ptx::Descriptor q, ptx::Desc
 
 // Scores become probabilities (times 2^8, relative to the page's maximum) in two FP8 terms. Updates maximum and sum,
 // rescales the output when the maximum grows, and returns in factor what this page's output is to be multiplied with.
-__device__ inline void softmax(float (&c)[32], const float (&q_scale)[2], const float* scales, int tokens, int quad,
-                               Rows& rows, std::uint32_t (&high)[8], std::uint32_t (&low)[8], float (&factor)[2]) {
+__device__ inline void softmax(float (&c)[32], const float (&q_scale)[2], const float* scales, int begin, int end,
+                               int quad, Rows& rows, std::uint32_t (&high)[8], std::uint32_t (&low)[8],
+                               float (&factor)[2]) {
 #pragma unroll
   for (int j = 0; j < 8; ++j) {
     const float2 k = *reinterpret_cast<const float2*>(&scales[8 * j + 2 * quad]);
@@ -148,7 +142,7 @@ __device__ inline void softmax(float (&c)[32], const float (&q_scale)[2], const 
     c[4 * j + 2] = fmaf(c[4 * j + 2], k.x * q_scale[1], log_v.x);
     c[4 * j + 3] = fmaf(c[4 * j + 3], k.y * q_scale[1], log_v.y);
   }
-  mask_scores(c, tokens);
+  mask_scores(c, begin, end);
   float page_maximum[2] = {kMinusInfinity, kMinusInfinity};
 #pragma unroll
   for (int i = 0; i < 32; ++i) page_maximum[(i >> 1) & 1] = fmaxf(page_maximum[(i >> 1) & 1], c[i]);
@@ -192,6 +186,28 @@ __device__ inline void softmax(float (&c)[32], const float (&q_scale)[2], const 
   }
 }
 
+// Clears the values of tokens outside of [begin, end): a NaN there would survive a probability of 0.
+__device__ inline void clear_values(std::uint8_t* page, int begin, int end, int barrier) {
+  const int thread = threadIdx.x % 128;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {  // 16 slots of a dim each
+    const int chunk = i % 4, dim = i / 4 * 128 + thread;
+    uint4& slots = *reinterpret_cast<uint4*>(page + MfaPage::kKeyBytes + dim * 64 + ((chunk ^ (dim >> 1 & 3)) << 4));
+    std::uint32_t words[4] = {slots.x, slots.y, slots.z, slots.w};
+#pragma unroll
+    for (int q = 0; q < 4; ++q) {
+      const int token = 16 * chunk + 2 * q;  // and the next, and both 8 on (mfa_page.h)
+      constexpr int kTokens[4] = {0, 1, 8, 9};
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (token + kTokens[e] < begin || token + kTokens[e] >= end) words[q] &= ~(0xffu << (8 * e));
+    }
+    slots = make_uint4(words[0], words[1], words[2], words[3]);
+  }
+  ptx::fence_async_proxy();
+  ptx::sync_threads(barrier, 128);
+}
+
 // 64 columns of the page's output: 64 tokens, the small term first.
 __device__ inline void issue_output(float (&t)[32], const std::uint32_t (&high)[8], const std::uint32_t (&low)[8],
                                     ptx::Descriptor v) {
@@ -211,8 +227,8 @@ __device__ inline void promote(float (&t)[32], const float (&factor)[2], Rows& r
   for (int i = 0; i < 32; ++i) rows.out[32 * kChunk + i] = fmaf(t[i], factor[(i >> 1) & 1], rows.out[32 * kChunk + i]);
 }
 
-__device__ inline void add_page(ptx::Descriptor q, const std::uint8_t* page, std::uint64_t* page_free,
-                                const float (&q_scale)[2], int tokens, Rows& rows) {
+__device__ inline void add_page(ptx::Descriptor q, std::uint8_t* page, std::uint64_t* page_free, int group,
+                                const float (&q_scale)[2], int begin, int end, Rows& rows) {
   const int quad = threadIdx.x & 3;
   std::uint32_t high[8], low[8];
   float factor[2];
@@ -221,9 +237,10 @@ __device__ inline void add_page(ptx::Descriptor q, const std::uint8_t* page, std
     issue_scores(c, q, ptx::descriptor(ptx::shared_address(page), 1024, ptx::Swizzle::k128));
     ptx::wgmma_wait<0>();
     ptx::pin(c);
-    softmax(c, q_scale, reinterpret_cast<const float*>(page + MfaPage::kScalesAt), tokens, quad, rows, high, low,
+    softmax(c, q_scale, reinterpret_cast<const float*>(page + MfaPage::kScalesAt), begin, end, quad, rows, high, low,
             factor);
   }
+  if (begin > 0 || end < MfaPage::kTokens) clear_values(page, begin, end, 2 + group);
   const ptx::Descriptor v = ptx::descriptor(ptx::shared_address(page) + MfaPage::kKeyBytes, 512, ptx::Swizzle::k64);
   constexpr int kChunkBytes = 64 * 64;
   float even[32], odd[32];
@@ -243,10 +260,11 @@ __device__ inline void add_page(ptx::Descriptor q, const std::uint8_t* page, std
   promote<3>(odd, factor, rows);
 }
 
-// Where the merged columns of a piece go.
+// Where the merged columns of a piece go: to the output, or to a partial result.
+template <class Heads>
 struct Target {
-  std::uint16_t* out;  // bf16 [64, 256], or
-  float4* partial;     // [32][128 threads]: as the registers are
+  Heads out;
+  float4* partial;  // if not null
   template <int kChunk>
   __device__ void store(const float (&x)[32], int row, int quad, int thread) const {
     if (partial != nullptr) {
@@ -257,17 +275,17 @@ struct Target {
     }
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      std::uint16_t* at = out + row * MfaPage::kDim + 64 * kChunk + 8 * i + 2 * quad;
-      *reinterpret_cast<__nv_bfloat162*>(at) = __floats2bfloat162_rn(x[4 * i], x[4 * i + 1]);
-      *reinterpret_cast<__nv_bfloat162*>(at + 8 * MfaPage::kDim) = __floats2bfloat162_rn(x[4 * i + 2], x[4 * i + 3]);
+      const int column = 64 * kChunk + 8 * i + 2 * quad;
+      out.store(row, column, x[4 * i], x[4 * i + 1]);
+      out.store(row + 8, column, x[4 * i + 2], x[4 * i + 3]);
     }
   }
 };
 
 // Gives 64 columns to the other group through give, takes its share of 64 others through take, and stores the sum.
-template <int kGive, int kTake>
-__device__ inline void exchange(const Rows& rows, float scale0, float scale1, float4* give, const float4* take,
-                                const Target& target, int row, int quad) {
+template <int kGive, int kTake, class Heads>
+__device__ void exchange(const Rows& rows, float scale0, float scale1, float4* give, const float4* take,
+                         const Target<Heads>& target, int row, int quad) {
   const int thread = threadIdx.x % 128;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
@@ -285,12 +303,12 @@ __device__ inline void exchange(const Rows& rows, float scale0, float scale1, fl
     sum[4 * i + 2] = fmaf(x[2], scale1, other.z);
     sum[4 * i + 3] = fmaf(x[3], scale1, other.w);
   }
-  target.store<kTake>(sum, row, quad, thread);
+  target.template store<kTake>(sum, row, quad, thread);
 }
 
 // The two groups become one result, through the memory of the piece's queries, which both have finished reading.
-__device__ inline void end_piece(Shared& s, const MfaDecode& op, const DecodePiece& piece, int group, int buffer,
-                                 Rows& rows) {
+template <class Op>
+__device__ void end_piece(Shared& s, const Op& op, const Piece& piece, int group, int buffer, Rows& rows) {
   const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -302,7 +320,8 @@ __device__ inline void end_piece(Shared& s, const MfaDecode& op, const DecodePie
     }
   }
   ptx::sync_threads(1, kMathThreads);
-  float* partial = piece.partial < 0 ? nullptr : op.work.partials + piece.partial * kDecodePartialFloats;
+  const bool is_whole = piece.partial < 0;
+  const Partials partial = is_whole ? Partials{} : partials_of(op, piece.partial);
   float scale[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -311,13 +330,13 @@ __device__ inline void end_piece(Shared& s, const MfaDecode& op, const DecodePie
     const float sum = s.sum[0][head] * exp2_fast(s.maximum[0][head] - maximum) +
                       s.sum[1][head] * exp2_fast(s.maximum[1][head] - maximum);
     scale[r] = exp2_fast(rows.maximum[r] - maximum);
-    if (partial == nullptr) {
+    if (is_whole) {
       scale[r] = scale[r] / sum;
     } else if (group == 0 && quad == 0) {
-      reinterpret_cast<float2*>(op.work.partial_stats)[piece.partial * 64 + head] = make_float2(maximum, sum);
+      partial.stats[head] = make_float2(maximum, sum);
     }
   }
-  const Target target{op.out + static_cast<std::size_t>(piece.sequence) * 64 * 256, reinterpret_cast<float4*>(partial)};
+  const Target target{output_of(op, piece.unit), partial.values};
   float4* first = reinterpret_cast<float4*>(s.q[buffer][0]);
   float4* second = reinterpret_cast<float4*>(s.q[buffer][1]);
   if (group == 0) {
@@ -334,26 +353,28 @@ __device__ inline void end_piece(Shared& s, const MfaDecode& op, const DecodePie
   if (threadIdx.x % 32 == 0) ptx::arrive(&s.q_free[buffer]);
 }
 
-__device__ inline void compute(Shared& s, const MfaDecode& op, int group) {
+template <class Op>
+__device__ void compute(Shared& s, const Op& op, int group) {
   const int thread = threadIdx.x % 128, row = thread / 32 * 16 + (thread % 32 >> 2);
   const float scale_log2 = op.scale * kLog2E;
   Rows rows;
   int position = group;
-  DecodePiece piece = piece_of_round(op, 0);
-  for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
+  Walk<Op> walk(op);
+  Piece piece = walk.next();
+  for (int round = 0; piece.has_pages(); ++round, piece = walk.next()) {
     const int buffer = round & 1;
-    const int length = op.lengths[piece.sequence];
-    const float* scales = op.q_scales + static_cast<std::size_t>(piece.sequence) * 64;
+    const float* scales = op.q_scales + static_cast<std::size_t>(piece.unit) * MfaPage::kHeads;
     const float q_scale[2] = {scales[row] * scale_log2, scales[row + 8] * scale_log2};
     const ptx::Descriptor q = ptx::descriptor(ptx::shared_address(s.q[buffer]), 1024, ptx::Swizzle::k128);
     rows.clear();
     ptx::wait(&s.q_full[buffer], round / 2 & 1);
     const int end = piece.page_begin + padded_pages(piece);
     for (int page = piece.page_begin + group; page < end; page += kMathGroups, position += kMathGroups) {
-      const int stage = position % kStages;
+      const int stage = position % kStages, first = page * MfaPage::kTokens;
       ptx::wait(&s.page_full[stage], position / kStages & 1);
       if (page < piece.page_end) {
-        add_page(q, s.page[stage], &s.page_free[stage], q_scale, length - page * MfaPage::kTokens, rows);
+        add_page(q, s.page[stage], &s.page_free[stage], group, q_scale, piece.token_begin - first,
+                 piece.token_end - first, rows);
       } else if (threadIdx.x % 32 == 0) {
         ptx::arrive(&s.page_free[stage]);
       }
@@ -362,7 +383,8 @@ __device__ inline void compute(Shared& s, const MfaDecode& op, int group) {
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ MfaDecode op) {
+template <class Op>
+__global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ Op op) {
   Shared& s = ptx::dynamic_shared<Shared>();
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {

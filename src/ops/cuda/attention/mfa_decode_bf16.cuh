@@ -1,24 +1,37 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The MFA decode kernel for a bf16 cache. Schedule, feeding and partial results are those of mfa_decode.cuh.
+// The MFA kernel for a bf16 cache. Pieces and partial results are those of mfa_decode.cuh.
 //
 // Both math warpgroups read every page: each computes all scores of the 64 heads and half of the output columns. The
-// scores are computed twice, which the tensor cores have time for (about 1,550 cycles a page of 64 KB), and in return
-// nothing is exchanged, an output takes 64 registers a thread, and three whole pages are in flight.
-// Bound by memory. Measured: docs/performance.md.
+// scores are computed twice, which the tensor cores have time for, and in return nothing is exchanged and an output
+// takes 64 registers a thread. Keys and values of a page are fetched and given back apart, half a page at a time: with
+// queries in one term six halves are in shared memory at once, with two terms five.
+// Bound by memory with one term (about 1,550 cycles of the tensor cores a page of 64 KB); two terms take twice those
+// cycles, about as long as the memory. Measured: docs/performance.md.
 #pragma once
 
 #include "ops/cuda/attention/mfa_decode.cuh"
 
 namespace tandem::cuda::mfa::bf16 {
 
-inline constexpr int kStages = 3;
+inline constexpr int kHalfBytes = MfaPageBf16::kKeyBytes;  // keys, or values
 
+template <int kTerms>
 struct alignas(1024) Shared {
-  std::uint8_t page[kStages][MfaPageBf16::kBytes];
-  std::uint8_t q[MfaPageBf16::kKeyBytes];
-  std::uint64_t page_full[kStages], page_free[kStages], q_full, q_free;
+  static constexpr int kHalves = 7 - kTerms;
+  std::uint8_t half[kHalves][kHalfBytes];
+  std::uint8_t q[kTerms][MfaPageBf16::kKeyBytes];
+  std::uint64_t full[kHalves], free[kHalves], q_full, q_free;
+};
+
+// Halves as they come through the ring: a page's keys, then its values.
+template <int kHalves>
+struct Ring {
+  int stage = 0, use = 0;  // the same stage was used so often before
+  __device__ void step() {
+    if (++stage == kHalves) stage = 0, ++use;
+  }
 };
 
 // Rows row and row + 8, columns 128 group + 8 j + 2 quad and the next.
@@ -27,26 +40,27 @@ struct Rows {
   float maximum[2], sum[2];
 };
 
-__device__ inline void load_queries(Shared& s, const MfaDecode& op, const DecodePiece& piece, int round) {
+template <int kTerms, class Op>
+__device__ void load_queries(Shared<kTerms>& s, const Op& op, const Piece& piece, int round) {
+  constexpr int kBytes = kTerms * MfaPageBf16::kKeyBytes;
   if (round > 0) ptx::wait(&s.q_free, (round - 1) & 1);
-  ptx::arrive_expecting(&s.q_full, MfaPageBf16::kKeyBytes);
-  ptx::bulk_load(s.q, op.q_tiles + static_cast<std::size_t>(piece.sequence) * MfaPageBf16::kKeyBytes,
-                 MfaPageBf16::kKeyBytes, &s.q_full);
+  ptx::arrive_expecting(&s.q_full, kBytes);
+  ptx::bulk_load(s.q, op.q_tiles + static_cast<std::size_t>(piece.unit) * kBytes, kBytes, &s.q_full);
 }
 
 // One lane loads; the others fetch the block table ahead for it.
-__device__ inline void feed(Shared& s, const MfaDecode& op) {
+template <int kTerms, class Op>
+__device__ void feed(Shared<kTerms>& s, const Op& op) {
+  constexpr int kHalves = Shared<kTerms>::kHalves, kAhead = kHalves / 2;
   const int lane = threadIdx.x % 32;
-  int position = 0;
-  DecodePiece piece = piece_of_round(op, 0);
-  for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
-    const std::int32_t* table = op.block_table + static_cast<std::size_t>(piece.sequence) * op.blocks_max;
-    const int pages = piece.page_end - piece.page_begin;
+  Ring<kHalves> ring;
+  Walk<Op> walk(op);
+  Piece piece = walk.next();
+  for (int round = 0; piece.has_pages(); ++round, piece = walk.next()) {
+    const int pages = piece.count();
     // Queries go in when the pages that the previous kernel has certainly not written are under way.
-    int settled = 0;
-    if (round == 0 && op.cache_is_settled)
-      settled = min(min(pages, kStages), (op.lengths[piece.sequence] - 1) / MfaPage::kTokens - piece.page_begin);
-    const int queries_at = round == 0 ? settled : min(pages, kStages) - 1;
+    const int settled = round == 0 ? min(min(pages, kAhead), walk.settled(piece)) : 0;
+    const int queries_at = round == 0 ? settled : min(pages, kAhead) - 1;
     std::int32_t blocks = 0;
     for (int p = 0; p <= pages; ++p) {
       if (lane == 0 && p == queries_at) {
@@ -54,22 +68,24 @@ __device__ inline void feed(Shared& s, const MfaDecode& op) {
         load_queries(s, op, piece, round);
       }
       if (p == pages) break;
-      if (p % 32 == 0 && p + lane < pages) blocks = table[piece.page_begin + p + lane];
+      if (p % 32 == 0 && p + lane < pages) blocks = piece.table[piece.page_begin + p + lane];
       const std::int32_t block = __shfl_sync(~0u, blocks, p % 32);
-      const int stage = position % kStages, use = position / kStages;
-      ++position;
       if (lane != 0) continue;
-      if (use > 0) ptx::wait(&s.page_free[stage], (use - 1) & 1);
-      ptx::arrive_expecting(&s.page_full[stage], MfaPageBf16::kBytes);
-      ptx::bulk_load_once(s.page[stage], op.pages + static_cast<std::size_t>(block) * op.page_stride,
-                          MfaPageBf16::kBytes, &s.page_full[stage]);
+      const std::uint8_t* page = piece.pages + static_cast<std::size_t>(block) * op.page_stride;
+#pragma unroll
+      for (int i = 0; i < 2; ++i, ring.step()) {
+        if (ring.use > 0) ptx::wait(&s.free[ring.stage], (ring.use - 1) & 1);
+        ptx::arrive_expecting(&s.full[ring.stage], kHalfBytes);
+        load_page(s.half[ring.stage], page + i * kHalfBytes, kHalfBytes, &s.full[ring.stage], op);
+      }
     }
   }
 }
 
 // Scores times the scale (base 2) become probabilities in bf16, the A operand of the second product.
-__device__ inline void softmax(float (&c)[32], float scale, int tokens, Rows& rows, std::uint32_t (&p)[16]) {
-  mask_scores(c, tokens);
+template <int kTerms>
+__device__ void softmax(float (&c)[32], float scale, int begin, int end, Rows& rows, std::uint32_t (&p)[kTerms][16]) {
+  mask_scores(c, begin, end);
   float maximum[2] = {rows.maximum[0], rows.maximum[1]};
   raise_maximum(c, scale, maximum);
   float keep[2], sum[2] = {0, 0};
@@ -87,35 +103,71 @@ __device__ inline void softmax(float (&c)[32], float scale, int tokens, Rows& ro
   }
 }
 
-__device__ inline void add_page(ptx::Descriptor q, std::uint32_t page, std::uint64_t* page_free, int group, float scale,
-                                int tokens, Rows& rows) {
-  const ptx::Descriptor k = ptx::descriptor(page, 1024, ptx::Swizzle::k128);
+// As clear_values of mfa_decode.cuh, of the group's half of the columns.
+__device__ inline void clear_values(std::uint8_t* values, int group, int begin, int end) {
+  const int dim = 128 * group + static_cast<int>(threadIdx.x % 128);
+#pragma unroll
+  for (int chunk = 0; chunk < 8; ++chunk) {  // 8 tokens of a dim each
+    if (8 * chunk >= begin && 8 * chunk + 8 <= end) continue;
+    uint4& tokens = *reinterpret_cast<uint4*>(values + dim * 128 + ((chunk ^ (dim & 7)) << 4));
+    std::uint32_t words[4] = {tokens.x, tokens.y, tokens.z, tokens.w};
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      if (8 * chunk + i < begin || 8 * chunk + i >= end) words[i / 2] &= i % 2 == 0 ? 0xffff0000u : 0xffffu;
+    tokens = make_uint4(words[0], words[1], words[2], words[3]);
+  }
+  ptx::fence_async_proxy();
+  ptx::sync_threads(2 + group, 128);
+}
+
+// The warp has read what it wanted.
+__device__ inline void give_back(std::uint64_t* free) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) ptx::arrive(free);
+}
+
+template <int kTerms>
+__device__ void add_page(Shared<kTerms>& s, ptx::Descriptor q, Ring<Shared<kTerms>::kHalves>& ring, int group,
+                         float scale, int begin, int end, Rows& rows) {
   float c[32];
+  ptx::wait(&s.full[ring.stage], ring.use & 1);
+  const ptx::Descriptor k = ptx::descriptor(ptx::shared_address(s.half[ring.stage]), 1024, ptx::Swizzle::k128);
   ptx::pin(c);
   ptx::wgmma_fence();
 #pragma unroll
-  for (int i = 0; i < 16; ++i) {
-    const int at = (i >> 2) * 8192 + (i & 3) * 32;
-    ptx::wgmma_bf16_n64(c, q + at, k + at, i > 0);
+  for (int term = kTerms - 1; term >= 0; --term) {  // the small term first
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const int at = (i >> 2) * 8192 + (i & 3) * 32;
+      ptx::wgmma_bf16_n64(c, q + (term * MfaPageBf16::kKeyBytes + at), k + at, term < kTerms - 1 || i > 0);
+    }
   }
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
   ptx::pin(c);
-  std::uint32_t p[16];
-  softmax(c, scale, tokens, rows, p);
-  const ptx::Descriptor v = k + (MfaPageBf16::kKeyBytes + group * (128 * 128));
+  give_back(&s.free[ring.stage]);
+  ring.step();
+  std::uint32_t p[kTerms][16];
+  softmax<kTerms>(c, scale, begin, end, rows, p);
+  ptx::wait(&s.full[ring.stage], ring.use & 1);
+  if (begin > 0 || end < MfaPage::kTokens) clear_values(s.half[ring.stage], group, begin, end);
+  const ptx::Descriptor v =
+      ptx::descriptor(ptx::shared_address(s.half[ring.stage]) + group * (128 * 128), 1024, ptx::Swizzle::k128);
   ptx::pin(rows.out);
   ptx::wgmma_fence();
 #pragma unroll
-  for (int i = 0; i < 4; ++i) ptx::wgmma_bf16_n128(rows.out, p + 4 * i, v + 32 * i, true);
+  for (int term = kTerms - 1; term >= 0; --term)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) ptx::wgmma_bf16_n128(rows.out, p[term] + 4 * i, v + 32 * i, true);
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
   ptx::pin(rows.out);
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) ptx::arrive(page_free);
+  give_back(&s.free[ring.stage]);
+  ring.step();
 }
 
-__device__ inline void end_piece(const MfaDecode& op, const DecodePiece& piece, int group, Rows& rows) {
+template <class Op>
+__device__ void end_piece(const Op& op, const Piece& piece, int group, Rows& rows) {
   const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -124,57 +176,57 @@ __device__ inline void end_piece(const MfaDecode& op, const DecodePiece& piece, 
   }
   if (piece.partial < 0) {
     const float scale[2] = {1.f / rows.sum[0], 1.f / rows.sum[1]};
-    std::uint16_t* out = op.out + (static_cast<std::size_t>(piece.sequence) * 64 + row) * 256 + 128 * group + 2 * quad;
+    const auto out = output_of(op, piece.unit);
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
       const float* x = &rows.out[4 * j];
-      *reinterpret_cast<__nv_bfloat162*>(out + 8 * j) = __floats2bfloat162_rn(x[0] * scale[0], x[1] * scale[0]);
-      *reinterpret_cast<__nv_bfloat162*>(out + 8 * j + 8 * 256) =
-          __floats2bfloat162_rn(x[2] * scale[1], x[3] * scale[1]);
+      const int column = 128 * group + 8 * j + 2 * quad;
+      out.store(row, column, x[0] * scale[0], x[1] * scale[0]);
+      out.store(row + 8, column, x[2] * scale[1], x[3] * scale[1]);
     }
     return;
   }
-  float4* partial = reinterpret_cast<float4*>(op.work.partials + piece.partial * kDecodePartialFloats);
+  const Partials partial = partials_of(op, piece.partial);
 #pragma unroll
   for (int j = 0; j < 16; ++j)
-    partial[(16 * group + j) * 128 + thread] =
+    partial.values[(16 * group + j) * 128 + thread] =
         make_float4(rows.out[4 * j], rows.out[4 * j + 1], rows.out[4 * j + 2], rows.out[4 * j + 3]);
   if (group == 0 && quad == 0) {
-    float2* stats = reinterpret_cast<float2*>(op.work.partial_stats) + piece.partial * 64 + row;
-    stats[0] = make_float2(rows.maximum[0], rows.sum[0]);
-    stats[8] = make_float2(rows.maximum[1], rows.sum[1]);
+    partial.stats[row] = make_float2(rows.maximum[0], rows.sum[0]);
+    partial.stats[row + 8] = make_float2(rows.maximum[1], rows.sum[1]);
   }
 }
 
-__device__ inline void compute(Shared& s, const MfaDecode& op, int group) {
+template <int kTerms, class Op>
+__device__ void compute(Shared<kTerms>& s, const Op& op, int group) {
   const float scale = op.scale * kLog2E;
   const ptx::Descriptor q = ptx::descriptor(ptx::shared_address(s.q), 1024, ptx::Swizzle::k128);
-  int position = 0;
-  DecodePiece piece = piece_of_round(op, 0);
-  for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
+  Ring<Shared<kTerms>::kHalves> ring;
+  Walk<Op> walk(op);
+  Piece piece = walk.next();
+  for (int round = 0; piece.has_pages(); ++round, piece = walk.next()) {
     Rows rows;
 #pragma unroll
     for (int i = 0; i < 64; ++i) rows.out[i] = 0;
     rows.maximum[0] = rows.maximum[1] = kMinusInfinity;
     rows.sum[0] = rows.sum[1] = 0;
-    int tokens = op.lengths[piece.sequence] - piece.page_begin * MfaPage::kTokens;
     ptx::wait(&s.q_full, round & 1);
-    for (int page = piece.page_begin; page < piece.page_end; ++page, ++position, tokens -= MfaPage::kTokens) {
-      const int stage = position % kStages;
-      ptx::wait(&s.page_full[stage], position / kStages & 1);
-      add_page(q, ptx::shared_address(s.page[stage]), &s.page_free[stage], group, scale, tokens, rows);
+    for (int page = piece.page_begin; page < piece.page_end; ++page) {
+      const int first = page * MfaPage::kTokens;
+      add_page<kTerms>(s, q, ring, group, scale, piece.token_begin - first, piece.token_end - first, rows);
     }
     if (threadIdx.x % 32 == 0) ptx::arrive(&s.q_free);
     end_piece(op, piece, group, rows);
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ MfaDecode op) {
-  Shared& s = ptx::dynamic_shared<Shared>();
+template <int kTerms, class Op>
+__global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ Op op) {
+  Shared<kTerms>& s = ptx::dynamic_shared<Shared<kTerms>>();
   if (threadIdx.x == 0) {
-    for (int i = 0; i < kStages; ++i) {
-      ptx::init_barrier(&s.page_full[i], 1);
-      ptx::init_barrier(&s.page_free[i], 4 * kMathGroups);
+    for (int i = 0; i < Shared<kTerms>::kHalves; ++i) {
+      ptx::init_barrier(&s.full[i], 1);
+      ptx::init_barrier(&s.free[i], 4 * kMathGroups);
     }
     ptx::init_barrier(&s.q_full, 1);
     ptx::init_barrier(&s.q_free, 4 * kMathGroups);
@@ -189,7 +241,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ Mf
     ptx::take_registers<232>();
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_start();
-    compute(s, op, group);
+    compute<kTerms>(s, op, group);
   }
 }
 

@@ -58,5 +58,9 @@ enum class MfaCache : std::uint8_t { kFp8, kBf16 };
 constexpr int mfa_page_bytes(MfaCache cache) {
   return cache == MfaCache::kBf16 ? MfaPageBf16::kBytes : MfaPage::kBytes;
 }
+// Of 64 heads in one term.
+constexpr int mfa_query_term_bytes(MfaCache cache) {
+  return cache == MfaCache::kBf16 ? MfaPageBf16::kKeyBytes : MfaPage::kQueryTileBytes;
+}
 
 }  // namespace tandem::cuda

@@ -288,12 +288,12 @@ __device__ inline void write_maximum(Shared& s, int pair, int slot, const Walk& 
 // The first group: scores of the even page, values of both pages' left half. tokens: from the even page on.
 __device__ inline void even_group(Shared& s, const Walk& w, int tokens, Rows& rows) {
   const int even = w.uses[0], odd = w.uses[1];
-  std::uint32_t p[16];
+  std::uint32_t p[1][16];
   {
     float c[32], next[2] = {rows.maximum[0], rows.maximum[1]};
     scores<0>(s, even, rows, c);
     if (w.last_pair) arrive_as_warp(&s.q_free);
-    mask_scores(c, tokens);
+    mask_scores(c, 0, tokens);
     raise_maximum(c, w.scale, next);
     write_maximum(s, even, 0, w, next);
     arrive_as_warp(&s.maximum_full);
@@ -301,9 +301,9 @@ __device__ inline void even_group(Shared& s, const Walk& w, int tokens, Rows& ro
     exponentials(c, w.scale, rows.maximum, p, rows.sum);
   }
   if (even > 0) ptx::wait(&s.p_free[0], (even - 1) & 1);
-  share_probabilities(s.probabilities(0), p, w.row, w.quad);
+  share_probabilities(s.probabilities(0), p[0], w.row, w.quad);
   arrive_as_warp(&s.p_full[0]);
-  issue_values(rows, p, ptx::shared_address(s.page[0]));
+  issue_values(rows, p[0], ptx::shared_address(s.page[0]));
   finish_values(rows);
   arrive_as_warp(&s.free[0][0]);
   if (tokens <= MlaPage::kTokens) return;
@@ -322,7 +322,7 @@ __device__ inline void odd_group(Shared& s, const Walk& w, int tokens, Rows& row
   const int even = w.uses[0], odd = w.uses[1];
   const bool has_odd = tokens > MlaPage::kTokens;
   float c[32], maximum[2], sum[2] = {0, 0};
-  std::uint32_t p[16];
+  std::uint32_t p[1][16];
   if (has_odd) scores<1>(s, odd, rows, c);
   if (w.last_pair) arrive_as_warp(&s.q_free);
   ptx::wait(&s.maximum_full, even & 1);
@@ -331,12 +331,12 @@ __device__ inline void odd_group(Shared& s, const Walk& w, int tokens, Rows& row
   ptx::wait(&s.p_full[0], even & 1);
   issue_values(rows, ptx::shared_address(s.probabilities(0)), ptx::shared_address(s.page[0]) + 4 * kTile);
   if (has_odd) {
-    mask_scores(c, tokens - MlaPage::kTokens);
+    mask_scores(c, 0, tokens - MlaPage::kTokens);
     raise_maximum(c, w.scale, maximum);
     write_maximum(s, even, 1, w, maximum);
     exponentials(c, w.scale, maximum, p, sum);
     if (odd > 0) ptx::wait(&s.p_free[1], (odd - 1) & 1);
-    share_probabilities(s.probabilities(1), p, w.row, w.quad);
+    share_probabilities(s.probabilities(1), p[0], w.row, w.quad);
     arrive_as_warp(&s.p_full[1]);
   }
   finish_values(rows);
@@ -346,7 +346,7 @@ __device__ inline void odd_group(Shared& s, const Walk& w, int tokens, Rows& row
   rows.rescale(maximum);
   rows.sum[0] += sum[0];
   rows.sum[1] += sum[1];
-  issue_values(rows, p, ptx::shared_address(s.page[1]) + 4 * kTile);
+  issue_values(rows, p[0], ptx::shared_address(s.page[1]) + 4 * kTile);
   finish_values(rows);
   arrive_as_warp(&s.free[1][0]);
 }

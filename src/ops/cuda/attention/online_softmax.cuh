@@ -22,13 +22,15 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
-// Tokens that are not there get no weight.
-__device__ inline void mask_scores(float (&c)[32], int tokens) {
-  if (tokens >= 64) return;
+// Tokens of a page outside of [begin, end) get no weight.
+__device__ inline void mask_scores(float (&c)[32], int begin, int end) {
+  if (begin <= 0 && end >= 64) return;
   const int quad = threadIdx.x & 3;
 #pragma unroll
-  for (int i = 0; i < 32; ++i)
-    if (8 * (i >> 2) + 2 * quad + (i & 1) >= tokens) c[i] = -INFINITY;
+  for (int i = 0; i < 32; ++i) {
+    const int token = 8 * (i >> 2) + 2 * quad + (i & 1);
+    if (token < begin || token >= end) c[i] = -INFINITY;
+  }
 }
 
 // The larger of maximum and the scores times scale, of both rows.
@@ -42,9 +44,21 @@ __device__ inline void raise_maximum(const float (&c)[32], float scale, float (&
   }
 }
 
-// Scores times scale become probabilities in bf16, the A operand of the next product; sum grows by this thread's.
+// Two values in a register.
+__device__ inline std::uint32_t packed_bf16(float a, float b) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+// What rounding them left over, rounded in turn.
+__device__ inline std::uint32_t rest_bf16(std::uint32_t packed, float a, float b) {
+  return packed_bf16(a - __uint_as_float(packed << 16), b - __uint_as_float(packed & 0xffff0000u));
+}
+
+// Scores times scale become probabilities in bf16, the A operand of the next product, in one term or two; sum grows by
+// this thread's.
+template <int kTerms>
 __device__ inline void exponentials(const float (&c)[32], float scale, const float (&maximum)[2],
-                                    std::uint32_t (&p)[16], float (&sum)[2]) {
+                                    std::uint32_t (&p)[kTerms][16], float (&sum)[2]) {
 #pragma unroll
   for (int j = 0; j < 8; ++j) {
 #pragma unroll
@@ -52,8 +66,8 @@ __device__ inline void exponentials(const float (&c)[32], float scale, const flo
       const float a = exp2_fast(fmaf(c[4 * j + 2 * r], scale, -maximum[r]));
       const float b = exp2_fast(fmaf(c[4 * j + 2 * r + 1], scale, -maximum[r]));
       sum[r] += a + b;
-      const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
-      p[2 * j + r] = *reinterpret_cast<const std::uint32_t*>(&pair);
+      p[0][2 * j + r] = packed_bf16(a, b);
+      if constexpr (kTerms == 2) p[1][2 * j + r] = rest_bf16(p[0][2 * j + r], a, b);
     }
   }
 }

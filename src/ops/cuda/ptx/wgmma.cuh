@@ -54,6 +54,8 @@ __device__ inline void pin(float (&c)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(c[i])::"memory");
 }
 
+// Registers move between warpgroups of a block. What all have together stays within what the block was launched with
+// (for 384 threads 64,512), or who takes waits for ever.
 template <int kRegisters>
 __device__ inline void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
