@@ -77,8 +77,9 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
   option("--threads", c.threads, "over all workers");
   option("--kv-dtype", o.kv_dtype, "of cached keys and values; fp8 (cuda): E4M3, scaled head by head")
       ->check(CLI::IsMember({"bf16", "f32", "fp8"}));
-  option("--activations", o.activations, "inputs of FP8 layers: kept in f32, or rounded to FP8 as GPUs do")
-      ->check(CLI::IsMember({"f32", "fp8"}));
+  option("--activations", o.activations,
+         "inputs of layers: kept in f32, of FP8 weights rounded to FP8, of quantised ones (on cpu) to int8")
+      ->check(CLI::IsMember({"f32", "fp8", "int8"}));
   option("--kv-tokens", c.kv_tokens, "cache of each attention worker");
   option("--context-tokens-max", c.context_tokens_max, "prompt and answer of one request");
   option("--sequences-max", c.sequences_max, "requests that run at once");
@@ -108,7 +109,7 @@ std::string model_path(const EngineOptions& options) {
 EngineConfig engine_config(const EngineOptions& options) {
   EngineConfig config = options.config;
   config.kv_dtype = kv_dtype_named(options.kv_dtype);
-  config.activations = options.activations == "fp8" ? Activations::kFp8 : Activations::kF32;
+  config.activations = activations_named(options.activations);
   if (const std::string text = layout_text(options); text != "auto") config.layout = parse_layout(text);
   return config;
 }
@@ -166,6 +167,7 @@ std::string describe(const Engine& engine) {
   text += format("layout    {}, {} micro-batch{}, {} per worker\n", to_string(c.layout), c.micro_batches,
                  c.micro_batches == 1 ? "" : "es", engine.describe_backend());
   if (m.block_fp8) text += format("fp8       weights in blocks of 128, activations {}\n", name(c.activations));
+  if (c.activations == Activations::kInt8) text += "int8      inputs of quantised weights rounded in blocks of 32\n";
   text += format("kv        {} tokens of {}{}, {} MiB, prefix cache {}\n", c.kv_tokens, name(c.kv_dtype),
                  c.layout.attention_workers > 1 ? " on each attention worker" : "", engine.kv_bytes() >> 20,
                  c.prefix_cache ? "on" : "off");

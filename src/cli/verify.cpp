@@ -15,8 +15,9 @@ namespace tandem {
 
 namespace {
 
-const char* limits_of(const Verdict& verdict) {
-  return verdict.fp8 ? "fp8" : verdict.f32 ? "f32" : "bf16";
+std::string_view limits_of(const Verdict& verdict) {
+  if (verdict.activations != Activations::kF32) return name(verdict.activations);
+  return verdict.f32 ? "f32" : "bf16";
 }
 
 std::string text_of(const PromptVerdict& v) {

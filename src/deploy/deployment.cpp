@@ -60,7 +60,7 @@ DeploymentEngine read_engine(SettingsTable table) {
   DeploymentEngine e;
   e.device = table.word_or("device", e.device, {"cpu", "cuda", "reference"});
   e.kv_dtype = table.word_or("kv_dtype", e.kv_dtype, {"f32", "bf16", "fp8"});
-  e.activations = table.word_or("activations", e.activations, {"f32", "fp8"});
+  e.activations = table.word_or("activations", e.activations, {"f32", "fp8", "int8"});
   e.micro_batches = static_cast<std::int32_t>(table.integer_or("micro_batches", e.micro_batches, 1, 16));
   e.rows_per_micro_batch_max =
       table.integer_or("rows_per_micro_batch_max", e.rows_per_micro_batch_max, 1, std::int64_t{1} << 20);

@@ -45,7 +45,7 @@ struct FfnSplit {
 struct DeploymentEngine {
   std::string device = "cuda";      // cpu, cuda, reference
   std::string kv_dtype = "bf16";    // f32, bf16, fp8
-  std::string activations = "f32";  // f32, fp8
+  std::string activations = "f32";  // f32, fp8, int8
   std::int32_t micro_batches = 3;
   std::int64_t rows_per_micro_batch_max = 256;  // of one attention worker
   std::int64_t sequences_max = 64;              // of one attention worker

@@ -27,7 +27,7 @@ HandOver hand_over_in(std::span<std::byte> payload, std::int64_t rows, std::int6
     return view;
   };
   HandOver view;
-  if (activations == Activations::kF32)
+  if (activations != Activations::kFp8)
     view.hidden = take(DType::kF32, hidden);
   else
     view.scales = take(DType::kF32, f8_groups(hidden));

@@ -70,6 +70,14 @@ EngineConfig resolve_limits(EngineConfig c, const ModelConfig& model) {
   if (c.activations == Activations::kFp8 && !model.block_fp8)
     throw Error(ErrorCode::kInvalidArgument,
                 "activations are fp8, which needs a checkpoint whose weights are FP8 (--activations)");
+  if (c.activations == Activations::kInt8 && !model.block_integers)
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        "activations are int8, which needs a checkpoint whose weights are quantised, a GGUF file of q4_0, q4_1, "
+        "q4_k, q5_k, q6_k or q8_0 (--activations)");
+  if (c.activations == Activations::kInt8 && c.backend == "cuda")
+    throw Error(ErrorCode::kUnsupported,
+                "activations in int8 are for the cpu, cuda has none (--activations, --device)");
   need_range("time to send again", c.resend_after_ms, 1, 3'600'000, "--resend-after-ms");
   need_range("picture cache", c.picture_cache_mib, 0, 1 << 20, "--picture-cache-mib");
   need_range("room for waiting pictures", c.pictures_pending_mib, 1, 1 << 20, "--pictures-pending-mib");

@@ -73,18 +73,43 @@ std::vector<float> rope_inv_freq(const RopeConfig& rope) {
 }
 
 std::string_view name(Activations activations) {
-  return activations == Activations::kFp8 ? "fp8" : "f32";
+  switch (activations) {
+    case Activations::kF32:
+      return "f32";
+    case Activations::kFp8:
+      return "fp8";
+    case Activations::kInt8:
+      return "int8";
+  }
+  return "unknown";
 }
+
+Activations activations_named(std::string_view wanted) {
+  for (const Activations one : {Activations::kFp8, Activations::kInt8})
+    if (name(one) == wanted) return one;
+  return Activations::kF32;
+}
+
+namespace {
+
+ModelConfig read_gguf_config(const Checkpoint& checkpoint) {
+  const ConfigReader config(checkpoint.config(), checkpoint.path());
+  const std::string architecture = config.text_or("general.architecture", "");
+  if (architecture == "llama") return read_llama_gguf_config(checkpoint, config);
+  if (architecture == "qwen3") return read_qwen3_gguf_config(checkpoint, config);
+  if (architecture == "qwen3moe") return read_qwen3_moe_gguf_config(checkpoint, config);
+  if (architecture == "deepseek2") return read_deepseek2_gguf_config(checkpoint, config);
+  config.unsupported("general.architecture", "deepseek2, llama, qwen3, qwen3moe");
+}
+
+}  // namespace
 
 ModelConfig read_config(const Checkpoint& checkpoint) {
   if (checkpoint.format() == CheckpointFormat::kGguf) {
-    const ConfigReader config(checkpoint.config(), checkpoint.path());
-    const std::string architecture = config.text_or("general.architecture", "");
-    if (architecture == "llama") return read_llama_gguf_config(checkpoint, config);
-    if (architecture == "qwen3") return read_qwen3_gguf_config(checkpoint, config);
-    if (architecture == "qwen3moe") return read_qwen3_moe_gguf_config(checkpoint, config);
-    if (architecture == "deepseek2") return read_deepseek2_gguf_config(checkpoint, config);
-    config.unsupported("general.architecture", "deepseek2, llama, qwen3, qwen3moe");
+    ModelConfig c = read_gguf_config(checkpoint);
+    c.block_integers = std::ranges::any_of(
+        checkpoint.tensors(), [](const auto& tensor) { return tensor.dtype && is_quantised(*tensor.dtype); });
+    return c;
   }
   const ConfigReader config(checkpoint.config(), checkpoint.path() + "/config.json");
   const std::string type = config.text_or("model_type", "");

@@ -17,9 +17,11 @@
 
 namespace tandem {
 
-// How the inputs of linear layers are rounded: not at all, or as FP8 products take them (QuantiseRows).
-enum class Activations : std::uint8_t { kF32, kFp8 };
+// How the inputs of linear layers are rounded: not at all, as FP8 products take them (QuantiseRows), or, where the
+// weight is in blocks of integers, to eight bits (Int8MatMul); then those of the head, too.
+enum class Activations : std::uint8_t { kF32, kFp8, kInt8 };
 std::string_view name(Activations activations);
+Activations activations_named(std::string_view name);  // one of those three names
 
 // Rotary embedding. pairs m rotate by position · inv_freq[m], inv_freq[m] = theta^(-2m/dim), rescaled.
 struct RopeConfig {
@@ -102,7 +104,8 @@ struct ModelConfig {
   bool renormalise = false;                          // the weights of the chosen experts
   RouterConfig router;
 
-  bool block_fp8 = false;  // the file may hold E4M3 matrices with a scale for each block of 128 × 128
+  bool block_fp8 = false;       // the file may hold E4M3 matrices with a scale for each block of 128 × 128
+  bool block_integers = false;  // the file holds matrices in blocks of integers, as GGUF's quantised types are
   bool tied_head = false;
   std::int32_t next_token_layers = 0;  // behind the others, for guessing further tokens; their weights are not read
   std::vector<std::int32_t> eos_ids;

@@ -35,9 +35,13 @@ bool multiplies_in_fp8(const Workspace& w, const Weight& weight) {
   return w.activations == Activations::kFp8 && w.backend.has_fp8_products(weight);
 }
 
-// x itself, or rounded in scratch memory.
+bool multiplies_in_int8(const Workspace& w, const Weight& weight) {
+  return w.activations == Activations::kInt8 && w.backend.has_int8_products(weight);
+}
+
+// x itself, or rounded to FP8 in scratch memory. Int8 products round for themselves.
 Tensor rounded(const Workspace& w, const Tensor& x) {
-  if (w.activations == Activations::kF32) return x;
+  if (w.activations != Activations::kFp8) return x;
   const Tensor codes = w.arena.f8(x.rows(), x.shape[1]), scales = w.arena.f32(x.rows(), f8_groups(x.shape[1]));
   const Tensor out = w.arena.f32(x.rows(), x.shape[1]);
   w.backend.run(QuantiseRows{codes, scales, x});
@@ -50,8 +54,19 @@ void multiply_rounded(const Workspace& w, const Tensor& out, const Tensor& x, co
                       const KSlices& slices) {
   if (multiplies_in_fp8(w, weight))
     w.backend.run(Fp8MatMul{out, x, &weight, slices});
+  else if (multiplies_in_int8(w, weight))
+    w.backend.run(Int8MatMul{out, x, &weight, slices});
   else
     w.backend.run(MatMul{out, x, &weight, slices});
+}
+
+// The same for rows of experts.
+void multiply_grouped(const Workspace& w, const Tensor& out, const Tensor& x, std::span<const Weight* const> experts,
+                      const Tensor& offsets, const KSlices& slices) {
+  if (std::ranges::all_of(experts, [&](const Weight* expert) { return multiplies_in_int8(w, *expert); }))
+    w.backend.run(Int8GroupedMatMul{out, x, experts, offsets, slices});
+  else
+    w.backend.run(GroupedMatMul{out, x, experts, offsets, slices});
 }
 
 }  // namespace
@@ -81,7 +96,10 @@ void final_logits(const Workspace& w, const RowBatch& batch, const Residual& res
   w.backend.run(GatherRows{stream, residual.stream, batch.logit_rows});
   w.backend.run(GatherRows{ffn, residual.ffn, batch.logit_rows});
   w.backend.run(AddRmsNorm{stream, stream, ffn, norm.tensor(), eps});
-  w.backend.run(MatMul{logits, stream, &head, KSlices::whole(hidden)});
+  if (multiplies_in_int8(w, head))
+    w.backend.run(Int8MatMul{logits, stream, &head, KSlices::whole(hidden)});
+  else
+    w.backend.run(MatMul{logits, stream, &head, KSlices::whole(hidden)});
 }
 
 GatedFfnNames projections(const std::string& prefix) {
@@ -172,9 +190,9 @@ void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const Ha
   const Tensor activated = w.arena.f32(count, width), y = w.arena.f32(count, hidden);
   w.backend.run(group);
   w.backend.run(GatherRows{x, hand_over.hidden, group.rows});
-  w.backend.run(GroupedMatMul{gate_up, x, layer.gate_up, group.offsets, KSlices::whole(hidden)});
+  multiply_grouped(w, gate_up, x, layer.gate_up, group.offsets, KSlices::whole(hidden));
   w.backend.run(SwiGlu{activated, gate_up, limit});
-  w.backend.run(GroupedMatMul{y, rounded(w, activated), layer.down, group.offsets, layer.experts.front().slices});
+  multiply_grouped(w, y, rounded(w, activated), layer.down, group.offsets, layer.experts.front().slices);
   w.backend.run(ScatterScaledRows{out, y, group.outputs, group.weights});
 }
 

@@ -36,7 +36,7 @@ TokenTables load_token_tables(WeightReader& reader, const ModelConfig& config, C
                               float added = 0);
 
 // out = x · weightᵀ, x rounded as the workspace says. What takes tokens in (embedding), chooses experts or makes logits
-// is no linear layer in this sense.
+// is no linear layer in this sense; logits are made with inputs of eight bits, too.
 void run_linear(const Workspace& w, const Tensor& out, const Tensor& x, const Weight& weight, const KSlices& slices);
 // Scratch that it needs for inputs of this many elements.
 std::size_t linear_scratch(std::int64_t rows, std::int64_t columns);

@@ -50,6 +50,8 @@ class Backend {
 
   // Whether Fp8MatMul and Fp8Experts run with this weight. Others round with QuantiseRows and multiply in f32.
   virtual bool has_fp8_products([[maybe_unused]] const Weight& weight) const { return false; }
+  // Whether Int8MatMul and Int8GroupedMatMul run with this weight.
+  virtual bool has_int8_products([[maybe_unused]] const Weight& weight) const { return false; }
 
   virtual std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) = 0;
   // A block is zeroed when it is handed out, so that what an earlier owner left reaches nobody.

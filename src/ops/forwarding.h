@@ -21,6 +21,7 @@ class ForwardingBackend : public Backend {
   void copy(void* to, const void* from, std::size_t bytes) override { inner_->copy(to, from, bytes); }
   std::unique_ptr<Weight> pack(const WeightSource& source) override { return inner_->pack(source); }
   bool has_fp8_products(const Weight& weight) const override { return inner_->has_fp8_products(weight); }
+  bool has_int8_products(const Weight& weight) const override { return inner_->has_int8_products(weight); }
   std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override { return inner_->make_kv_cache(spec); }
   void zero_block(KvCache& cache, std::int32_t block) override { inner_->zero_block(cache, block); }
   void export_page(const KvCache& cache, std::int32_t block, std::span<std::byte> page) override {

@@ -128,6 +128,14 @@ Work work_of(const Fp8Experts& op) {
           bytes_of(op.x) + experts * static_cast<std::int64_t>(gate_up.bytes() + down.bytes()), bytes_of(op.out)};
 }
 
+Work work_of(const Int8MatMul& op) {
+  return work_of(MatMul{op.out, op.x, op.weight, op.slices});
+}
+
+Work work_of(const Int8GroupedMatMul& op) {
+  return work_of(GroupedMatMul{op.out, op.x, op.experts, op.offsets, op.slices});
+}
+
 Work work_of(const AddRows& op) {
   return {op.sum.shape.elements(), bytes_of(op.sum) + bytes_of(op.x), bytes_of(op.sum)};
 }
@@ -156,12 +164,34 @@ Work work(const Operator& op) {
 }
 
 std::string_view name(const Operator& op) {
-  static constexpr std::string_view kNames[] = {
-      "embed_rows",      "rms_norm",      "add_rms_norm",        "matmul",          "grouped_matmul", "rope",
-      "project_heads",   "gate_heads",    "append_kv",           "paged_attention", "swiglu",         "select_experts",
-      "group_by_expert", "gather_rows",   "scatter_scaled_rows", "combine_experts", "sample",         "quantise_rows",
-      "widen_rows",      "fp8_matmul",    "fp8_experts",         "add_rows",        "add_layer_norm", "quick_gelu",
-      "im2col",          "full_attention"};
+  static constexpr std::string_view kNames[] = {"embed_rows",
+                                                "rms_norm",
+                                                "add_rms_norm",
+                                                "matmul",
+                                                "grouped_matmul",
+                                                "rope",
+                                                "project_heads",
+                                                "gate_heads",
+                                                "append_kv",
+                                                "paged_attention",
+                                                "swiglu",
+                                                "select_experts",
+                                                "group_by_expert",
+                                                "gather_rows",
+                                                "scatter_scaled_rows",
+                                                "combine_experts",
+                                                "sample",
+                                                "quantise_rows",
+                                                "widen_rows",
+                                                "fp8_matmul",
+                                                "fp8_experts",
+                                                "int8_matmul",
+                                                "int8_grouped_matmul",
+                                                "add_rows",
+                                                "add_layer_norm",
+                                                "quick_gelu",
+                                                "im2col",
+                                                "full_attention"};
   static_assert(std::size(kNames) == std::variant_size_v<Operator>);
   return kNames[op.index()];
 }

@@ -222,6 +222,25 @@ struct Fp8Experts {
   std::int32_t begin;
 };
 
+// MatMul of x rounded to eight bits (int8_rows.h), each row and block of 32 columns by itself: what rounding, widening
+// and MatMul compute. Only for weights in blocks of integers, whose products with the codes of a block are summed
+// exactly.
+struct Int8MatMul {
+  Tensor out;            // [rows, n]
+  Tensor x;              // [rows, k]
+  const Weight* weight;  // [n, k], for which the backend has int8 products
+  KSlices slices;
+};
+
+// GroupedMatMul of x rounded in the same way.
+struct Int8GroupedMatMul {
+  Tensor out;                              // [rows, n]
+  Tensor x;                                // [rows, k]
+  std::span<const Weight* const> experts;  // each [n, k], for which the backend has int8 products
+  Tensor offsets;                          // i32 [experts + 1], from 0 to rows
+  KSlices slices;
+};
+
 // Chooses one token per row (sampling.h).
 struct Sample {
   Tensor logits;                    // [rows, vocab]
@@ -277,11 +296,15 @@ struct FullAttention {
 using Operator = std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, ProjectHeads, GateHeads,
                               AppendKv, PagedAttention, SwiGlu, SelectExperts, GroupByExpert, GatherRows,
                               ScatterScaledRows, CombineExperts, Sample, QuantiseRows, WidenRows, Fp8MatMul, Fp8Experts,
-                              AddRows, AddLayerNorm, QuickGelu, Im2Col, FullAttention>;
+                              Int8MatMul, Int8GroupedMatMul, AddRows, AddLayerNorm, QuickGelu, Im2Col, FullAttention>;
 
 // What needs FP8 products of the backend (Backend::has_fp8_products).
 template <class Op>
 concept Fp8Operator = std::same_as<Op, Fp8MatMul> || std::same_as<Op, Fp8Experts>;
+
+// What needs int8 products of the backend (Backend::has_int8_products).
+template <class Op>
+concept Int8Operator = std::same_as<Op, Int8MatMul> || std::same_as<Op, Int8GroupedMatMul>;
 
 // What only vision towers run; the cuda backend refuses it by name.
 template <class Op>

@@ -13,9 +13,9 @@ namespace {
 const Weight* weight_of(const Operator& op) {
   return std::visit(
       []<class Op>(const Op& o) -> const Weight* {
-        if constexpr (std::same_as<Op, MatMul> || std::same_as<Op, Fp8MatMul>)
+        if constexpr (std::same_as<Op, MatMul> || std::same_as<Op, Fp8MatMul> || std::same_as<Op, Int8MatMul>)
           return o.weight;
-        else if constexpr (std::same_as<Op, GroupedMatMul>)
+        else if constexpr (std::same_as<Op, GroupedMatMul> || std::same_as<Op, Int8GroupedMatMul>)
           return o.experts.empty() ? nullptr : o.experts.front();
         else if constexpr (std::same_as<Op, ProjectHeads>)
           return o.weights.front();

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "ops/f8_rows.h"
+#include "ops/int8_rows.h"
 #include "ops/operators.h"
 
 namespace tandem {
@@ -272,6 +273,17 @@ void check(const Context& c, const Fp8Experts& op) {
   need(op.out.rows() == std::count_if(ids, ids + op.expert_ids.shape.elements(),
                                       [&](std::int32_t id) { return id >= op.begin && id < op.begin + experts; }),
        "fp8_experts: out has not a row for each slot whose expert is held");
+}
+
+void check(const Context& c, const Int8MatMul& op) {
+  check(c, MatMul{op.out, op.x, op.weight, op.slices});
+  need(op.weight->k() % kInt8Group == 0, "int8_matmul: k is not whole blocks of 32");
+}
+
+void check(const Context& c, const Int8GroupedMatMul& op) {
+  check(c, GroupedMatMul{op.out, op.x, op.experts, op.offsets, op.slices});
+  for (const Weight* expert : op.experts)
+    need(expert->k() % kInt8Group == 0, "int8_grouped_matmul: k is not whole blocks of 32");
 }
 
 void check(const Context&, const AddRows& op) {

@@ -3,6 +3,8 @@
 
 #include "ops/weight.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace tandem {
@@ -12,6 +14,10 @@ void read_row(const WeightPart& part, std::int64_t packed_row, std::int64_t k, f
   dequantise(part.dtype, part.row(row), static_cast<std::size_t>(k), out);
   if (part.dtype != DType::kF8E4M3) return;
   for (std::int64_t i = 0; i < k; ++i) out[i] *= part.scales.at(row, i);
+}
+
+bool is_quantised(const WeightSource& source) {
+  return std::ranges::all_of(source.parts, [](const WeightPart& part) { return is_quantised(part.dtype); });
 }
 
 std::int64_t width_slice_begin(std::int64_t width, std::int64_t granule, int i) {

@@ -64,6 +64,9 @@ struct WeightSource {
   }
 };
 
+// Whether all parts are blocks of integers, as Int8MatMul wants them.
+bool is_quantised(const WeightSource& source);
+
 // A packed matrix. Immutable; may be read from any number of threads.
 class Weight {
  public:

@@ -97,7 +97,7 @@ EngineConfig engine_config(const Deployment& d, std::int32_t rank) {
   c.micro_batches = d.engine.micro_batches;
   c.backend = d.engine.device;
   c.kv_dtype = kv_dtype_named(d.engine.kv_dtype);
-  c.activations = d.engine.activations == "fp8" ? Activations::kFp8 : Activations::kF32;
+  c.activations = activations_named(d.engine.activations);
   c.rows_per_step_max = d.engine.rows_per_micro_batch_max * d.engine.micro_batches;
   c.sequences_max = d.engine.sequences_max;
   c.context_tokens_max = d.engine.context_tokens_max;

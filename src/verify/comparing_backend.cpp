@@ -96,6 +96,8 @@ class ComparingBackend final : public ForwardingBackend {
   void compare(const AddRmsNorm& op);
   void compare(const MatMul& op);
   void compare(const GroupedMatMul& op);
+  void compare(const Int8MatMul& op);
+  void compare(const Int8GroupedMatMul& op);
   void compare(const Fp8MatMul& op);
   void compare(const Fp8Experts& op);
   void compare(const Rope& op);
@@ -110,6 +112,8 @@ class ComparingBackend final : public ForwardingBackend {
   HostRows fetch_all(const Tensor& tensor) { return fetch(tensor, 0); }
   template <class Product>
   void compare_whole(const std::string& name, double limit, const Product& op);
+  template <class Product, class Grouped>
+  void compare_grouped(const std::string& name, const Grouped& op);
   template <class Product = MatMul>
   void compare_product(const std::string& name, double limit, const Weight* weight, const Tensor& x, const Tensor& out,
                        std::int64_t out_column, const KSlices& slices);
@@ -188,7 +192,7 @@ void ComparingBackend::compare_product(const std::string& name, double limit, co
   comparison_.add(name, limit, relative_difference(measured.view, expected.view));
 }
 
-// MatMul, or Fp8MatMul.
+// MatMul, Int8MatMul or Fp8MatMul.
 template <class Product>
 void ComparingBackend::compare_whole(const std::string& name, double limit, const Product& op) {
   const HostRows x = fetch(op.x, first_of(op.x));
@@ -202,11 +206,25 @@ void ComparingBackend::compare(const MatMul& op) {
   compare_whole(product_name(*op.weight), kSumLimit, op);
 }
 
+// Codes are the same everywhere, so that sums are as near as those of f32.
+void ComparingBackend::compare(const Int8MatMul& op) {
+  compare_whole(product_name(*op.weight) + " in int8", kSumLimit, op);
+}
+
 void ComparingBackend::compare(const Fp8MatMul& op) {
   compare_whole("projection in fp8", kFp8Limit, op);
 }
 
 void ComparingBackend::compare(const GroupedMatMul& op) {
+  compare_grouped<MatMul>("experts", op);
+}
+
+void ComparingBackend::compare(const Int8GroupedMatMul& op) {
+  compare_grouped<Int8MatMul>("experts in int8", op);
+}
+
+template <class Product, class Grouped>
+void ComparingBackend::compare_grouped(const std::string& name, const Grouped& op) {
   const HostRows x = fetch_all(op.x), offsets = fetch_all(op.offsets);
   inner().run(op);
   const HostRows out = fetch_all(op.out);
@@ -215,8 +233,8 @@ void ComparingBackend::compare(const GroupedMatMul& op) {
   for (std::size_t e = 0; e < op.experts.size() && compared < kExpertsMax; ++e) {
     const std::int64_t count = std::min<std::int64_t>(at[e + 1] - at[e], kRowsMax);
     if (count == 0 || op.experts[e]->n() == 0 || op.experts[e]->k() == 0) continue;
-    compare_product("experts", kSumLimit, op.experts[e], x.view.slice_rows(at[e], count),
-                    out.view.slice_rows(at[e], count), 0, op.slices);
+    compare_product<Product>(name, kSumLimit, op.experts[e], x.view.slice_rows(at[e], count),
+                             out.view.slice_rows(at[e], count), 0, op.slices);
     ++compared;
   }
 }

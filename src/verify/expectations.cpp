@@ -64,7 +64,13 @@ class Recording {
 LogitLimits read_limits(const Json& tolerance, Activations activations) {
   LogitLimits limits;
   if (activations == Activations::kFp8) {
-    limits.rms_fp8 = tolerance.at("logits_rms").get<double>();
+    limits.rms_rounded = tolerance.at("logits_rms").get<double>();
+    return limits;
+  }
+  if (activations == Activations::kInt8) {
+    // The limit of bf16, three times what that was measured to do, has room for eight bits in blocks: half as much
+    // again.
+    limits.rms_rounded = tolerance.at("logits_rms_bf16").get<double>();
     return limits;
   }
   limits.max_abs_f32 = tolerance.at("logits_max_abs_f32").get<double>();
@@ -147,7 +153,7 @@ Expectations read_expectations(const std::string& path, Activations activations)
     }
     const Recording recording(folder / "expected.safetensors");
     Expectations e;
-    e.fp8 = activations == Activations::kFp8;
+    e.activations = activations;
     e.weights_scaled = expected.value("family", "") != "step3p5";
     const Json cases = expected.contains("cases") ? expected["cases"] : Json::array({expected});  // each with pictures
     for (const Json& one : cases) {

@@ -26,7 +26,7 @@ struct LogitLimits {
   double max_abs_f32 = 0;
   double max_abs_bf16 = 0;  // 0: only the root mean square is held
   double rms_bf16 = 0;
-  double rms_fp8 = 0;  // with FP8 activations the only limit: an input beside a rounding border moves a whole step
+  double rms_rounded = 0;  // of rounded activations the only limit: an input beside a border moves a whole step
 };
 
 struct ExpectedPrompt {
@@ -48,11 +48,12 @@ struct Expectations {
   std::vector<ExpectedPrompt> prompts;
   // Whether recorded expert weights have the router's factor in them; in one family the factor comes after the sum.
   bool weights_scaled = true;
-  bool fp8 = false;  // recorded with FP8 activations
+  Activations activations = Activations::kF32;  // kFp8: recorded with them; kInt8: limits are for them
 };
 
 // Of the checkpoint at path: a folder, or a GGUF file whose folder holds the recordings. Throws Error.
-// activations chooses between two sets of recordings; kFp8: Error{kInvalidArgument} where there are none.
+// activations: those of FP8 have recordings of their own; Error{kInvalidArgument} where there are none. Those of eight
+// bits are held to the recordings of f32, within what bf16 may be off.
 Expectations read_expectations(const std::string& path, Activations activations = Activations::kF32);
 
 }  // namespace tandem

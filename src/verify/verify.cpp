@@ -170,9 +170,9 @@ PromptVerdict judge(const ExpectedPrompt& expected, bool f32, float route_scale,
   compare_routes(expected, found, route_scale, v);
   const bool same_experts = f32 || expected.bf16_same_experts, same_greedy = f32 || expected.bf16_same_greedy;
   compare_logits(expected, found, same_experts ? std::numeric_limits<std::int64_t>::max() : v.routes_same, v);
-  if (limits.rms_fp8 > 0) {
-    fault(!(v.logits_rms <= limits.rms_fp8),
-          format("rms logit error {:.3g}, limit {:.3g}", v.logits_rms, limits.rms_fp8));
+  if (limits.rms_rounded > 0) {
+    fault(!(v.logits_rms <= limits.rms_rounded),
+          format("rms logit error {:.3g}, limit {:.3g}", v.logits_rms, limits.rms_rounded));
     return v;
   }
   const double max_abs = f32 ? limits.max_abs_f32 : limits.max_abs_bf16;
@@ -202,7 +202,7 @@ Verdict verify(const Checkpoint& checkpoint, const Expectations& expectations, E
   const std::vector<RequestId> ids = run_prompts(*engine, expectations, recorder);
   Verdict verdict;
   verdict.f32 = config.kv_dtype == DType::kF32;
-  verdict.fp8 = expectations.fp8;
+  verdict.activations = expectations.activations;
   const float route_scale = expectations.weights_scaled ? 1 : engine->model().router.scale;
   for (std::size_t i = 0; i < ids.size(); ++i)
     verdict.prompts.push_back(judge(expectations.prompts[i], verdict.f32, route_scale, recorder.of(ids[i])));

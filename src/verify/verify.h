@@ -30,8 +30,8 @@ struct PromptVerdict {
 
 struct Verdict {
   std::vector<PromptVerdict> prompts;
-  bool f32 = false;  // which limits were held
-  bool fp8 = false;  // those of FP8 activations, whatever the KV
+  bool f32 = false;                             // which limits were held
+  Activations activations = Activations::kF32;  // rounded ones have their own, whatever the KV
   bool passed() const;
 };
 

@@ -72,6 +72,21 @@ TEST(Resolve, Fp8ActivationsOnCudaStayOnOneWorker) {
   EXPECT_EQ(resolve(given, model, kMiB).activations, Activations::kFp8);
 }
 
+TEST(Resolve, Int8ActivationsNeedQuantisedWeightsAndAProcessor) {
+  EngineConfig given;
+  given.activations = Activations::kInt8;
+  ModelConfig model = small_model();
+  const Error unquantised = error_of([&] { resolve(given, model, kMiB); });
+  EXPECT_EQ(unquantised.code(), ErrorCode::kInvalidArgument);
+  EXPECT_NE(unquantised.message().find("(--activations)"), std::string::npos) << unquantised.message();
+  model.block_integers = true;
+  EXPECT_EQ(resolve(given, model, kMiB).activations, Activations::kInt8);
+  given.backend = "cuda";
+  const Error elsewhere = error_of([&] { resolve(given, model, kMiB); });
+  EXPECT_EQ(elsewhere.code(), ErrorCode::kUnsupported);
+  EXPECT_NE(elsewhere.message().find("--device"), std::string::npos) << elsewhere.message();
+}
+
 TEST(Resolve, KeepsWhatWasGiven) {
   EngineConfig given;
   given.threads = 3;

@@ -36,10 +36,15 @@ struct OperatorCase {
   std::function<BuiltCase(CaseBuilder&)> build;
   bool vision = false;  // of vision towers, which run on the CPU
   bool fp8 = false;     // FP8 arithmetic or an FP8 cache, which the CPU has not
+  bool int8 = false;    // int8 arithmetic, which only the CPU has
 };
 
 inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kBF16, DType::kF16,  DType::kF8E4M3, DType::kQ8_0,
                                          DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ5_K,   DType::kQ6_K};
+
+// Whose integers are multiplied by rounded rows.
+inline constexpr DType kQuantisedTypes[] = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
+                                            DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 
 // At least one block of the type.
 inline int whole_blocks(DType dtype, int k) {
@@ -493,6 +498,56 @@ inline void add_fp8_cases(std::vector<OperatorCase>& table) {
   }
 }
 
+// Codes are the same everywhere, and so are sums within a block; those over blocks have the tolerance of f32.
+inline void add_int8_cases(std::vector<OperatorCase>& table) {
+  const auto add = [&](std::string name, std::function<BuiltCase(CaseBuilder&)> build) {
+    table.push_back({.name = std::move(name), .tolerance = {}, .build = std::move(build), .int8 = true});
+  };
+  for (const DType dtype : kQuantisedTypes) {
+    for (const auto& [rows, n, columns] : {std::array{0, 64, 64},
+                                           {1, 576, 576},
+                                           {2, 33, 96},
+                                           {7, 960, 576},
+                                           {16, 40, 1536},
+                                           {67, 50, 1536},
+                                           {130, 32, 64},
+                                           {9, 1, 32}}) {
+      const int k = whole_blocks(dtype, columns);
+      add(format("int8_matmul {} {}x{}x{}", name(dtype), rows, n, k), [=](CaseBuilder& b) {
+        const Tensor out = b.zeros(rows, n), x = b.normal(rows, k, 1, 3);
+        if (rows > 1) std::fill_n(x.row<float>(1), k / 2, 0.0f);  // blocks of zeros
+        return BuiltCase{{Int8MatMul{out, x, b.weight(dtype, n, k), KSlices::whole(k)}}, {out}};
+      });
+    }
+    for (const std::int64_t granules : {11, 2}) {  // two: slices without columns
+      const std::int64_t width = granules * granule_of(dtype);
+      add(format("int8_matmul {} in eight slices of {}", name(dtype), width), [=](CaseBuilder& b) {
+        const Tensor out = b.zeros(11, 40), x = b.normal(11, width);
+        return BuiltCase{{Int8MatMul{out, x, b.weight(dtype, 40, width), eight_slices(dtype, width)}}, {out}};
+      });
+    }
+    add(format("int8_grouped_matmul {}", name(dtype)), [=](CaseBuilder& b) {
+      const int k = whole_blocks(dtype, 128);
+      auto& experts = b.keep(std::vector<const Weight*>());
+      for (int e = 0; e < 5; ++e) experts.push_back(b.weight(dtype, 70, k));
+      const Tensor out = b.zeros(64, 70), x = b.normal(64, k);
+      const Tensor offsets = b.ids({0, 3, 3, 4, 24, 64});  // one that nobody chose
+      return BuiltCase{{Int8GroupedMatMul{out, x, experts, offsets, eight_slices(dtype, k)}}, {out}};
+    });
+  }
+  for (const auto& [n, k] : {std::array{0, 256}, {40, 0}}) {
+    add(format("int8_matmul q4_k 7x{}x{}", n, k), [=](CaseBuilder& b) {
+      const Tensor out = b.zeros(7, n), x = b.normal(7, k);
+      return BuiltCase{{Int8MatMul{out, x, b.weight(DType::kQ4_K, n, k), KSlices::whole(k)}}, {out}};
+    });
+  }
+  add("int8_matmul of parts of different types", [](CaseBuilder& b) {
+    const Tensor out = b.zeros(21, 64 + 33 + 20), x = b.normal(21, 256);
+    const Weight* w = b.weight({{DType::kQ4_K, 64}, {DType::kQ6_K, 33}, {DType::kQ8_0, 20}}, 256);
+    return BuiltCase{{Int8MatMul{out, x, w, eight_slices(DType::kQ4_K, 256)}}, {out}};
+  });
+}
+
 inline std::vector<OperatorCase> operator_cases() {
   std::vector<OperatorCase> table;
   add_row_cases(table);
@@ -504,6 +559,7 @@ inline std::vector<OperatorCase> operator_cases() {
   add_attention_cases(table);
   add_vision_cases(table);
   add_fp8_cases(table);
+  add_int8_cases(table);
   return table;
 }
 

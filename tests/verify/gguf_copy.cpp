@@ -3,6 +3,8 @@
 
 #include "tests/verify/gguf_copy.h"
 
+#include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <vector>
 
@@ -19,6 +21,23 @@ std::vector<float> values_of(const Checkpoint& source, const std::string& name) 
   std::vector<float> values(static_cast<std::size_t>(info->shape.elements()));
   dequantise(*info->dtype, source.data(*info).data(), values.size(), values.data());
   return values;
+}
+
+// Blocks of 32: a factor in f16, which here is a power of two that the values fit, and integers.
+void round_to_q8(GgufTensor& tensor) {
+  for (std::size_t i = 0; i < tensor.values.size(); i += 32) {
+    float largest = 0;
+    for (std::size_t j = 0; j < 32; ++j) largest = std::max(largest, std::abs(tensor.values[i + j]));
+    const int exponent = std::clamp(std::ilogb(std::max(largest, 1e-3f)) - 6, -14, 15);
+    const auto half = static_cast<std::uint16_t>((exponent + 15) << 10);
+    tensor.bytes.push_back(static_cast<std::byte>(half & 0xff));
+    tensor.bytes.push_back(static_cast<std::byte>(half >> 8));
+    for (std::size_t j = 0; j < 32; ++j) {
+      const float code = std::nearbyint(std::ldexp(tensor.values[i + j], -exponent));
+      tensor.bytes.push_back(static_cast<std::byte>(static_cast<std::int8_t>(std::clamp(code, -127.0f, 127.0f))));
+    }
+  }
+  tensor.dtype = DType::kQ8_0;
 }
 
 class Copy {
@@ -56,6 +75,10 @@ class Copy {
     tensors_.push_back(std::move(split));
   }
   bool has(const std::string& name) const { return source_.find(name) != nullptr; }
+  void round_matrices() {
+    for (GgufTensor& tensor : tensors_)
+      if (tensor.shape.rank > 1 && tensor.name.find("ffn_gate_inp") == std::string::npos) round_to_q8(tensor);
+  }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
 
  private:
@@ -183,7 +206,8 @@ Json metadata_of(const Json& config) {
 
 }  // namespace
 
-std::string write_gguf_copy(const TemporaryFolder& folder, const Checkpoint& source, GgufForm form) {
+std::string write_gguf_copy(const TemporaryFolder& folder, const Checkpoint& source, GgufForm form,
+                            GgufWeights weights) {
   const Json& config = source.config();
   Copy copy(source);
   copy.add("model.embed_tokens.weight", "token_embd.weight");
@@ -196,6 +220,7 @@ std::string write_gguf_copy(const TemporaryFolder& folder, const Checkpoint& sou
     else
       add_layer(copy, config, i);
   }
+  if (weights == GgufWeights::kQ8) copy.round_matrices();
   return write_gguf(folder, deepseek ? deepseek_metadata_of(config, heads_apart) : metadata_of(config), copy.tensors());
 }
 

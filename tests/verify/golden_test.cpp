@@ -84,7 +84,7 @@ TEST(GoldenFp8Activations, StayWithinTheRecordedLimit) {
     config.checked = true;
     config.activations = Activations::kFp8;
     const Verdict verdict = verify(*Checkpoint::open(path), expectations, config);
-    EXPECT_TRUE(verdict.fp8);
+    EXPECT_EQ(verdict.activations, Activations::kFp8);
     std::int64_t routes = 0, different = 0;
     for (const PromptVerdict& prompt : verdict.prompts) {
       routes += prompt.routes;
@@ -94,6 +94,29 @@ TEST(GoldenFp8Activations, StayWithinTheRecordedLimit) {
     for (const PromptVerdict& prompt : verdict.prompts)
       for (const std::string& fault : prompt.faults) ADD_FAILURE() << backend << ", " << prompt.name << ": " << fault;
     EXPECT_TRUE(verdict.passed());
+  }
+}
+
+TEST(GoldenInt8Activations, StayNearTheRecordingsOfF32) {
+  for (const char* file : {"llama-q8_0", "llama-q4_0", "llama-q4_1", "llama-q4_k_m"}) {
+    const std::string path = format("tests/goldens/llama_gguf/{}.gguf", file);
+    const Expectations expectations = read_expectations(path, Activations::kInt8);
+    for (const auto& [backend, layout] : {std::pair{"reference", "local"}, {"cpu", "local"}, {"cpu", "2A2F"}}) {
+      EngineConfig config;
+      config.backend = backend;
+      config.kv_dtype = DType::kF32;
+      config.layout = parse_layout(layout);
+      config.context_tokens_max = 256;
+      config.checked = true;
+      config.activations = Activations::kInt8;
+      const Verdict verdict = verify(*Checkpoint::open(path), expectations, config);
+      EXPECT_EQ(verdict.activations, Activations::kInt8);
+      for (const PromptVerdict& prompt : verdict.prompts) {
+        EXPECT_GT(prompt.logits_rms, 1e-4) << file << ": nothing was rounded";
+        for (const std::string& fault : prompt.faults)
+          ADD_FAILURE() << file << ", " << backend << ", " << prompt.name << ": " << fault;
+      }
+    }
   }
 }
 

@@ -15,6 +15,7 @@
 #include "ops/cpu/cpu_backend.h"
 #include "ops/reference/reference_backend.h"
 #include "tests/engine/recording_engine.h"
+#include "tests/verify/gguf_copy.h"
 #include "tests/verify/odd_models.h"
 
 namespace tandem {
@@ -158,6 +159,42 @@ TEST(OddSizesFp8Activations, HaveTheSameBitsInEveryLayout) {
       for (std::size_t i = 0; i < requests.size(); ++i) expect_same_bits(expected[i], found[i]);
     }
   }
+}
+
+// Blocks of all types, by themselves and mixed in one product.
+TEST(OddSizesInt8Activations, HaveTheSameBitsInEveryLayout) {
+  for (const int seed : {0, 1, 2}) {
+    const std::unique_ptr<OddModel> model = make_odd_model(OddFamily::kLlamaGguf, seed);
+    SCOPED_TRACE(model->sizes);
+    const std::vector<Request> requests = requests_for(read_config(*model->checkpoint), seed);
+    std::vector<Recorded> expected;
+    for (const char* layout : {"local", "2A1F", "1A2F"}) {
+      EngineConfig config = config_of(layout, 2);
+      config.activations = Activations::kInt8;
+      const std::vector<Recorded> found = RecordingEngine(*model->checkpoint, config).run(requests);
+      if (expected.empty()) expected = found;
+      for (std::size_t i = 0; i < requests.size(); ++i) expect_same_bits(expected[i], found[i]);
+    }
+  }
+}
+
+// Experts, too.
+TEST(Int8Activations, OfExpertsHaveTheSameBitsInEveryLayout) {
+  const TemporaryFolder folder;
+  const auto source = Checkpoint::open("tests/goldens/qwen3_moe");
+  const auto checkpoint = Checkpoint::open(write_gguf_copy(folder, *source, GgufForm::kNew, GgufWeights::kQ8));
+  const std::vector<Request> requests = requests_for(read_config(*checkpoint), 1);
+  std::vector<Recorded> expected, unrounded;
+  for (const char* layout : {"local", "1A1F", "2A2F", "1A3F"}) {
+    SCOPED_TRACE(layout);
+    EngineConfig config = config_of(layout, 3);
+    if (unrounded.empty()) unrounded = RecordingEngine(*checkpoint, config).run(requests);
+    config.activations = Activations::kInt8;
+    const std::vector<Recorded> found = RecordingEngine(*checkpoint, config).run(requests);
+    if (expected.empty()) expected = found;
+    for (std::size_t i = 0; i < requests.size(); ++i) expect_same_bits(expected[i], found[i]);
+  }
+  EXPECT_NE(unrounded[0].logits.at(0), expected[0].logits.at(0));
 }
 
 // A tower with heads and widths of a few columns, on both backends.

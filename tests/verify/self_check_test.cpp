@@ -64,6 +64,14 @@ TEST(SelfCheck, TakesActivationsInFp8AsTheyCome) {
   EXPECT_THAT(names(report), testing::IsSupersetOf({"projection in fp8", "experts in fp8"}));
 }
 
+TEST(SelfCheck, TakesActivationsInInt8AsTheyCome) {
+  EngineConfig config;
+  config.activations = Activations::kInt8;
+  const SelfCheckReport report = check("llama_gguf/llama-q4_k_m.gguf", config);
+  EXPECT_TRUE(report.passed());
+  EXPECT_THAT(names(report), testing::IsSupersetOf({"projection in int8", "head in int8"}));
+}
+
 TEST(SelfCheck, WorksInAShortContext) {
   EngineConfig config;
   config.context_tokens_max = 8;
@@ -116,6 +124,10 @@ TEST(SelfCheck, FindsTheOperatorThatIsWrong) {
   EXPECT_THAT(found_faults<PagedAttention>("step3p5"), ElementsAre("attention"));
   EXPECT_THAT(found_faults<SwiGlu>("llama"), ElementsAre("gated activation"));
   EXPECT_THAT(found_faults<SelectExperts>("deepseek_v3"), ElementsAre("choice of experts"));
+  EngineConfig int8;
+  int8.activations = Activations::kInt8;
+  EXPECT_THAT(found_faults<Int8MatMul>("llama_gguf/llama-q4_1.gguf", int8),
+              UnorderedElementsAre("projection in int8", "head in int8"));
   EngineConfig fp8;
   fp8.backend = "reference";
   fp8.activations = Activations::kFp8;

@@ -30,6 +30,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Weight> pack(const WeightSource& source) override {
     return cpu::PackedWeight::pack(source, machine_.team);
   }
+  bool has_int8_products(const Weight& weight) const override { return cpu::packed(&weight).is_quantised(); }
   std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override {
     return std::make_unique<cpu::CpuKvCache>(spec);
   }

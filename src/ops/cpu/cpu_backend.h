@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The CPU backend: vector kernels chosen for the machine at run time, and a team of threads. Weights stay in the type
-// they were stored in; arithmetic is f32.
+// they were stored in; arithmetic is f32, but for int8 products, whose sums over a block are of integers.
 //
 // Results do not depend on the number of threads or of rows in a batch. They may differ in the last bits between
 // variants.
@@ -23,7 +23,7 @@ struct CpuOptions {
 
 // One set of kernels in this program.
 struct CpuVariant {
-  std::string name;     // "avx512", "avx2", "baseline"
+  std::string name;     // "avx512_vnni", "avx512", "avx2", "baseline"
   std::string missing;  // what the machine lacks for it; empty when it can run here
   bool available() const { return missing.empty(); }
 };

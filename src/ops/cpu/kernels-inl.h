@@ -13,12 +13,14 @@
 #include "ops/cpu/vector-inl.h"
 #include "ops/cpu/panel-inl.h"
 #include "ops/cpu/product-inl.h"
+#include "ops/cpu/int8-inl.h"
 #include "ops/cpu/attention-inl.h"
 #include "ops/cpu/rows-inl.h"
 // clang-format on
 
 namespace tandem::cpu::HWY_NAMESPACE {
 
-constexpr Kernels kTable = {product, attention, rms_norm, add, swiglu, exponential, read, multiply_add};
+constexpr Kernels kTable = {product, kRoundedTileRows, round_row,   int8_product, attention,   rms_norm,
+                            add,     swiglu,           exponential, read,         multiply_add};
 
 }  // namespace tandem::cpu::HWY_NAMESPACE

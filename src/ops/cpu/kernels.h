@@ -44,6 +44,39 @@ struct ProductShare {
   float* scratch;  // kProductScratchFloats, 64-byte aligned
 };
 
+// Rows rounded to int8 (ops/int8_rows.h), for products that take the same steps for some rows at once: the rows of a
+// tile lie together, for each block of 32 columns
+//   int8 codes[rows][32], of every eight columns first 0, 2, 4, 6, then 1, 3, 5, 7, which is how nibbles come out of
+//   words f32 scale[rows], f32 scale · sum of codes[rows], i32 -sum[rows], then of the first and of the second half of
+//   columns
+// A tile has the largest number of rows that is left, a power of two up to that of the kernels.
+inline constexpr int kRoundedBlock = 32;
+inline constexpr int kRoundedBlockBytes = kRoundedBlock + 5 * 4;  // of one row
+inline constexpr int kRoundedTileRowsMax = 16;
+
+// One row's place in a tile.
+struct RoundedRow {
+  std::byte* tile;
+  int rows;  // of the tile
+  int row;
+};
+
+// As ProductShare, with x rounded.
+struct Int8Share {
+  DType dtype;  // blocks of integers
+  const std::byte* panels;
+  std::int64_t panel_bytes;
+  std::int64_t columns;
+  const std::int32_t* bounds;
+  int slices;
+  const std::byte* x;   // of the first row, which begins a tile
+  std::int64_t blocks;  // of a row
+  float* out;
+  std::int64_t out_stride;
+  std::int64_t rows;
+  float* scratch;  // kProductScratchFloats, 64-byte aligned
+};
+
 // Queries that share one kv head of one sequence. K of a block is [k_dim, 64 tokens], V is [64 tokens, v_stride]; where
 // values are in the keys, v is both, [64 tokens, v_stride] with the key in each row.
 inline constexpr int kQueriesMax = 32;
@@ -76,6 +109,9 @@ constexpr std::int64_t attention_scratch_floats(std::int64_t k_dim, std::int64_t
 // The functions of one instruction set.
 struct Kernels {
   void (*product)(const ProductShare& share);
+  int rounded_tile_rows;  // at most kRoundedTileRowsMax
+  void (*round_row)(const float* x, std::int64_t blocks, const RoundedRow& to);
+  void (*int8_product)(const Int8Share& share);
   void (*attention)(const AttentionShare& share);
   // out = x / sqrt(mean(x²) + eps) · weight over one row.
   void (*rms_norm)(float* out, const float* x, const float* weight, std::int64_t columns, float eps);
@@ -92,6 +128,7 @@ const Kernels& kernels_baseline();
 #if defined(__x86_64__)
 const Kernels& kernels_avx2();
 const Kernels& kernels_avx512();
+const Kernels& kernels_avx512_vnni();
 #endif
 
 }  // namespace tandem::cpu

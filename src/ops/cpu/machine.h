@@ -26,6 +26,12 @@ struct Machine {
     return static_cast<float*>(buffer.data());
   }
 
+  // The same, which all threads share.
+  std::byte* shared(std::int64_t bytes) {
+    if (shared_.bytes() < static_cast<std::size_t>(bytes)) shared_ = allocate_host(static_cast<std::size_t>(bytes));
+    return shared_.bytes_data();
+  }
+
   // Calls body(thread, begin, end) so that the ranges cover [0, count). Work that costs less than waking the team (in
   // elements touched) stays on the caller.
   template <class Body>
@@ -41,6 +47,7 @@ struct Machine {
 
  private:
   std::vector<Buffer> scratch_;
+  Buffer shared_;
 };
 
 void run(Machine& machine, const EmbedRows& op);
@@ -62,6 +69,8 @@ void run(Machine& machine, const CombineExperts& op);
 void run(Machine& machine, const Sample& op);
 void run(Machine& machine, const QuantiseRows& op);
 void run(Machine& machine, const WidenRows& op);
+void run(Machine& machine, const Int8MatMul& op);
+void run(Machine& machine, const Int8GroupedMatMul& op);
 void run(Machine& machine, const AddRows& op);
 void run(Machine& machine, const AddLayerNorm& op);
 void run(Machine& machine, const QuickGelu& op);

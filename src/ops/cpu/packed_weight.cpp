@@ -49,7 +49,10 @@ std::unique_ptr<PackedWeight> PackedWeight::pack(const WeightSource& source, Thr
 }
 
 PackedWeight::PackedWeight(const WeightSource& source, std::vector<Segment> segments, std::size_t bytes)
-    : Weight(source.n(), source.k, bytes), segments_(std::move(segments)), data_(allocate_host(bytes)) {
+    : Weight(source.n(), source.k, bytes),
+      segments_(std::move(segments)),
+      quantised_(tandem::is_quantised(source)),
+      data_(allocate_host(bytes)) {
   for (const Segment& segment : segments_) {
     panels_ += segment.panels;
     const auto block = static_cast<std::int64_t>(traits(segment.dtype).block_elements);

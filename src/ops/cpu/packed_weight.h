@@ -34,6 +34,8 @@ class PackedWeight final : public Weight {
   std::int64_t panels() const { return panels_; }
   // Slices of k begin and end at multiples of this, or at its end.
   std::int64_t block() const { return block_; }
+  // All of it, in blocks of integers.
+  bool is_quantised() const { return quantised_; }
   const std::byte* panel(const Segment& segment, std::int64_t index) const {
     return data_.bytes_data() + segment.offset + static_cast<std::size_t>(index) * segment.panel_bytes;
   }
@@ -47,6 +49,7 @@ class PackedWeight final : public Weight {
   std::vector<Segment> segments_;
   std::int64_t panels_ = 0;
   std::int64_t block_ = 1;
+  bool quantised_;
   Buffer data_;
 };
 

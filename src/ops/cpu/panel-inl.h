@@ -46,7 +46,8 @@ struct F8Panel {
   const std::byte* data;
 };
 
-// Blocks of 32 k: f16 scales of 32 columns, then [32 k][32 columns] int8.
+// Blocks of 32 k: f16 scales of 32 columns, then [8][32 columns] words of four int8, those of even k before those of
+// odd.
 struct Q8Panel {
   static constexpr bool kPlain = false;
   static constexpr int kRowsFused = kLanes == 16 ? 16 : kLanes == 8 ? 12 : 4;
@@ -66,7 +67,7 @@ struct Q4Panel {
 };
 
 // Blocks of 256 k: f16 scales, f16 minima, twelve rows of six-bit scales and minima, then eight groups of 32 k: (Q5_K)
-// a word of fifth bits, four words of nibbles.
+// a word of fifth bits, four words of nibbles. Fifth bits are in the order that panel_format.h says.
 template <bool kHasFifth>
 struct KPanel {
   static constexpr bool kPlain = false;
@@ -109,21 +110,41 @@ HWY_INLINE void walk(const Panel& panel, std::int64_t begin, std::int64_t count,
   }
 }
 
+// Signed byte B of each lane.
+template <int B>
+HWY_INLINE Vec byte_value(UintVec word) {
+  return hn::ConvertTo(kF, hn::ShiftRight<24>(hn::BitCast(IntTag(), hn::ShiftLeft<24 - 8 * B>(word))));
+}
+
+template <int B, int V, class Use>
+HWY_INLINE void use_bytes(const UintVec (&even)[V], const UintVec (&odd)[V], const Vec (&scale)[V], std::int64_t k,
+                          const Use& use) {
+  Vec w[V];
+  for (int v = 0; v < V; ++v) w[v] = hn::Mul(scale[v], byte_value<B>(even[v]));
+  use(k + 2 * B, w);
+  for (int v = 0; v < V; ++v) w[v] = hn::Mul(scale[v], byte_value<B>(odd[v]));
+  use(k + 2 * B + 1, w);
+}
+
 template <int V, class Use>
 HWY_INLINE void walk(const Q8Panel& panel, std::int64_t begin, std::int64_t count, int column, const Use& use) {
-  const hn::Rebind<std::int8_t, FloatTag> bytes;
   const std::byte* block = panel.data + begin / 32 * Q8Panel::kBlockBytes;
   for (std::int64_t k = 0; k < count; k += 32, block += Q8Panel::kBlockBytes) {
     prefetch<Q8Panel::kBlockBytes>(block);
     Vec scale[V];
     for (int v = 0; v < V; ++v)
       scale[v] = widen_f16(reinterpret_cast<const std::uint16_t*>(block) + column + v * kLanes);
-    const auto* q = reinterpret_cast<const std::int8_t*>(block + 2 * kPanelColumns) + column;
-    for (int j = 0; j < 32; ++j, q += kPanelColumns) {
-      Vec w[V];
-      for (int v = 0; v < V; ++v)
-        w[v] = hn::Mul(scale[v], hn::ConvertTo(kF, hn::PromoteTo(IntTag(), hn::LoadU(bytes, q + v * kLanes))));
-      use(k + j, w);
+    const auto* words = reinterpret_cast<const std::uint32_t*>(block + 2 * kPanelColumns) + column;
+    for (int j = 0; j < 32; j += 8, words += 2 * kPanelColumns) {
+      UintVec even[V], odd[V];
+      for (int v = 0; v < V; ++v) {
+        even[v] = hn::LoadU(UintTag(), words + v * kLanes);
+        odd[v] = hn::LoadU(UintTag(), words + kPanelColumns + v * kLanes);
+      }
+      use_bytes<0>(even, odd, scale, k + j, use);
+      use_bytes<1>(even, odd, scale, k + j, use);
+      use_bytes<2>(even, odd, scale, k + j, use);
+      use_bytes<3>(even, odd, scale, k + j, use);
     }
   }
 }
@@ -229,16 +250,22 @@ HWY_INLINE void walk(const KPanel<kHasFifth>& panel, std::int64_t begin, std::in
       }
       if constexpr (kHasFifth) words += kPanelColumns;
       for (int word = 0; word < 4; ++word, words += kPanelColumns) {
-        UintVec q[V];
-        for (int v = 0; v < V; ++v) q[v] = hn::LoadU(UintTag(), words + v * kLanes);
+        UintVec q[V], upper[V];
+        for (int v = 0; v < V; ++v) {
+          q[v] = hn::LoadU(UintTag(), words + v * kLanes);
+          if constexpr (kHasFifth) {
+            upper[v] = fifth[v];
+            fifth[v] = hn::ShiftRight<2>(fifth[v]);
+          }
+        }
 #pragma GCC unroll 8
         for (int j = 0; j < 8; ++j) {
           Vec w[V];
           for (int v = 0; v < V; ++v) {
             UintVec value = hn::And(q[v], hn::Set(UintTag(), 15u));
             if constexpr (kHasFifth) {
-              value = hn::Or(value, hn::ShiftLeft<4>(hn::And(fifth[v], hn::Set(UintTag(), 1u))));
-              fifth[v] = hn::ShiftRight<1>(fifth[v]);
+              value = hn::Or(value, hn::ShiftLeft<4>(hn::And(upper[v], hn::Set(UintTag(), 1u))));
+              upper[v] = j % 2 == 0 ? hn::ShiftRight<1>(upper[v]) : hn::ShiftRight<7>(upper[v]);
             }
             w[v] = hn::MulSub(scale[v], small_value(value), minimum[v]);
             q[v] = hn::ShiftRight<4>(q[v]);
@@ -271,15 +298,19 @@ HWY_INLINE void walk(const Q6KPanel& panel, std::int64_t begin, std::int64_t cou
       }
       words += kPanelColumns;
       for (int word = 0; word < 2; ++word, words += kPanelColumns) {
-        UintVec q[V];
-        for (int v = 0; v < V; ++v) q[v] = hn::LoadU(UintTag(), words + v * kLanes);
+        UintVec q[V], pair[V];
+        for (int v = 0; v < V; ++v) {
+          q[v] = hn::LoadU(UintTag(), words + v * kLanes);
+          pair[v] = pairs[v];
+          pairs[v] = hn::ShiftRight<4>(pairs[v]);
+        }
 #pragma GCC unroll 8
         for (int j = 0; j < 8; ++j) {
           Vec w[V];
           for (int v = 0; v < V; ++v) {
-            const UintVec upper = hn::ShiftLeft<4>(hn::And(pairs[v], hn::Set(UintTag(), 3u)));
+            const UintVec upper = hn::ShiftLeft<4>(hn::And(pair[v], hn::Set(UintTag(), 3u)));
             const UintVec value = hn::Or(hn::And(q[v], hn::Set(UintTag(), 15u)), upper);
-            pairs[v] = hn::ShiftRight<2>(pairs[v]);
+            pair[v] = j % 2 == 0 ? hn::ShiftRight<2>(pair[v]) : hn::ShiftRight<6>(pair[v]);
             w[v] = hn::MulSub(scale[v], small_value(value), minimum[v]);
             q[v] = hn::ShiftRight<4>(q[v]);
           }

@@ -45,11 +45,16 @@ void place_plain(const std::byte* row, std::int64_t k, std::int64_t column, std:
   for (std::int64_t i = 0; i < k; ++i, out += kColumns) std::memcpy(out, row + i * sizeof(Element), sizeof(Element));
 }
 
+// Where value j of a Q8 block lies: even ones of every eight fill one word, odd ones the next.
+std::int64_t place_of_q8(std::int64_t j, std::int64_t column) {
+  const std::int64_t word = j / 8 * 2 + j % 2, byte = j % 8 / 2;
+  return 2 * kColumns + (word * kColumns + column) * 4 + byte;
+}
+
 void place_q8(const std::byte* row, std::int64_t k, std::int64_t column, std::byte* panel) {
   for (std::int64_t b = 0; b < k; b += kBlock, row += 34, panel += 34 * kColumns) {
     store_u16(panel + 2 * column, load_u16(row));
-    std::byte* out = panel + 2 * kColumns + column;
-    for (std::int64_t j = 0; j < kBlock; ++j) out[j * kColumns] = row[2 + j];
+    for (std::int64_t j = 0; j < kBlock; ++j) panel[place_of_q8(j, column)] = row[2 + j];
   }
 }
 
@@ -110,6 +115,9 @@ struct KLayout {
   std::int64_t group;   // k that share a scale
   std::uint32_t upper;  // mask of a value's bits above its nibble
   std::int64_t words;   // in a panel, per column and group: of upper bits, if any, and of nibbles
+
+  // Where the upper bits of value j of a group begin in their word.
+  std::int64_t upper_at(std::int64_t j) const { return 8 * (j % 8 / 2) + 32 / group * (j / 8 * 2 + j % 2); }
 };
 
 KLayout layout_of(DType dtype) {
@@ -156,9 +164,9 @@ void place_k(DType dtype, const std::byte* row, std::int64_t k, std::int64_t col
         out += 4 * kColumns;
       };
       if (layout.upper != 0) {
-        const std::int64_t bits = 32 / layout.group;
         std::uint32_t word = 0;
-        for (std::int64_t j = 0; j < layout.group; ++j) word |= static_cast<std::uint32_t>(q[g + j] >> 4) << bits * j;
+        for (std::int64_t j = 0; j < layout.group; ++j)
+          word |= static_cast<std::uint32_t>(q[g + j] >> 4) << layout.upper_at(j);
         put(word);
       }
       for (std::int64_t j = 0; j < layout.group; j += 8) {
@@ -187,7 +195,7 @@ void take_k(DType dtype, const std::byte* panel, std::int64_t k, std::int64_t co
       };
       const std::int64_t nibbles = layout.upper != 0 ? 1 : 0;
       std::uint32_t q = word_at(nibbles + j / 8) >> (j % 8 * 4) & 15u;
-      if (layout.upper != 0) q |= (word_at(0) >> (32 / layout.group * j) & layout.upper) << 4;
+      if (layout.upper != 0) q |= (word_at(0) >> layout.upper_at(j) & layout.upper) << 4;
       if (dtype == DType::kQ6_K) {
         const float scale = d * static_cast<float>(static_cast<std::int8_t>(scales[group]));
         out[b + i] = scale * static_cast<float>(static_cast<int>(q) - 32);
@@ -305,7 +313,7 @@ void take_row(DType dtype, const std::byte* panel, std::int64_t k, std::int64_t 
     case DType::kQ8_0:
       for (std::int64_t i = 0; i < k; ++i) {
         const std::byte* block = panel + i / kBlock * 34 * kColumns;
-        const auto q = static_cast<std::int8_t>(block[2 * kColumns + i % kBlock * kColumns + column]);
+        const auto q = static_cast<std::int8_t>(block[place_of_q8(i % kBlock, column)]);
         out[i] = f16_to_f32(load_u16(block + 2 * column)) * static_cast<float>(q);
       }
       return;

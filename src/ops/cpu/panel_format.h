@@ -6,12 +6,16 @@
 //
 //   plain   [k][32]
 //   F8      blocks of 128 k, the last one perhaps shorter: f32 scale[32], then [k][32]
-//   Q8_0    f16 d[32], then int8 [32 k][32]
+//   Q8_0    f16 d[32], then words [8][32] of four int8: of every eight k first 0, 2, 4, 6, then 1, 3, 5, 7
 //   Q4_0    f16 d[32], then words [4][32]: eight nibbles of successive k, lowest first
 //   Q4_1    f16 d[32], f16 m[32], then the same words
 //   Q4_K    f16 d[32], f16 m[32], the 12 bytes of scales and minima as [12][32]; then 8 groups of 32 k: words [4][32]
-//   Q5_K    the same front; then 8 groups of 32 k: words [32] of fifth bits, lowest k first; words [4][32]
+//   Q5_K    the same front; then 8 groups of 32 k: words [32] of fifth bits; words [4][32]
 //   Q6_K    f16 d[32], int8 scales [16][32]; then 16 groups of 16 k: words [32] of sixteen bit pairs; words [2][32]
+//
+// The order of k is that of nibbles which are taken out of a word four at a time, into four bytes: even ones of its
+// eight, then the odd ones. Upper bits lie so that those of four such nibbles are as far apart: byte b has those of
+// nibble 2b and 2b + 1 of each word, lowest word first.
 //
 // A panel takes as many bytes as 32 rows of the file, and those scales.
 #pragma once

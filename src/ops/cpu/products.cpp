@@ -10,6 +10,7 @@
 
 #include "ops/cpu/machine.h"
 #include "ops/cpu/packed_weight.h"
+#include "ops/cpu/rounded_rows.h"
 
 namespace tandem::cpu {
 
@@ -29,33 +30,84 @@ struct Product {
   const Tensor& out;
   const Tensor& x;
   const KSlices& slices;
+  bool int8 = false;
 };
+
+// What a thread works with.
+struct Part {
+  float* scratch;
+  const std::byte* rounded;  // row 0 of x, rounded; of int8 products
+};
+
+// What both kinds of a share have alike.
+template <class Share>
+Share share_of(const Segment& segment, const Product& product, const Piece& piece, std::int64_t from, std::int64_t to,
+               float* scratch) {
+  Share share;
+  share.dtype = segment.dtype;
+  share.panels = piece.weight->panel(segment, from);
+  share.panel_bytes = static_cast<std::int64_t>(segment.panel_bytes);
+  share.columns = std::min(to * kPanelColumns, segment.columns) - from * kPanelColumns;
+  share.bounds = product.slices.bounds.data();
+  share.slices = product.slices.count;
+  share.out = product.out.row<float>(piece.row_begin) + piece.out_column + segment.first_column + from * kPanelColumns;
+  share.out_stride = product.out.row_stride;
+  share.rows = piece.rows();
+  share.scratch = scratch;
+  return share;
+}
 
 // Panels [begin, end) of a piece, segment by segment.
 void run_panels(const Kernels& kernels, const Product& product, const Piece& piece, std::int64_t begin,
-                std::int64_t end, float* scratch) {
+                std::int64_t end, const Part& part) {
   std::int64_t first = 0;  // panel of the segment
   for (const Segment& segment : piece.weight->segments()) {
     const std::int64_t from = std::max(begin - first, std::int64_t{0});
     const std::int64_t to = std::min(end - first, segment.panels);
     first += segment.panels;
     if (from >= to) continue;
-    ProductShare share;
-    share.dtype = segment.dtype;
-    share.panels = piece.weight->panel(segment, from);
-    share.panel_bytes = static_cast<std::int64_t>(segment.panel_bytes);
-    share.columns = std::min(to * kPanelColumns, segment.columns) - from * kPanelColumns;
-    share.bounds = product.slices.bounds.data();
-    share.slices = product.slices.count;
-    share.x = product.x.row<float>(piece.row_begin) + piece.x_column;
-    share.x_stride = product.x.row_stride;
-    share.out =
-        product.out.row<float>(piece.row_begin) + piece.out_column + segment.first_column + from * kPanelColumns;
-    share.out_stride = product.out.row_stride;
-    share.rows = piece.rows();
-    share.scratch = scratch;
-    kernels.product(share);
+    if (product.int8) {
+      auto share = share_of<Int8Share>(segment, product, piece, from, to, part.scratch);
+      share.blocks = product.x.shape[1] / kRoundedBlock;
+      share.x = part.rounded + piece.row_begin * rounded_row_bytes(product.x.shape[1]);
+      kernels.int8_product(share);
+    } else {
+      auto share = share_of<ProductShare>(segment, product, piece, from, to, part.scratch);
+      share.x = product.x.row<float>(piece.row_begin) + piece.x_column;
+      share.x_stride = product.x.row_stride;
+      kernels.product(share);
+    }
   }
+}
+
+// Rounds rows [begin, end) of x to where they belong among all rounded rows.
+template <class PieceAt>
+void round_rows(const Kernels& kernels, const Tensor& x, std::int64_t count, const PieceAt& piece_at,
+                std::int64_t begin, std::int64_t end, std::byte* rounded) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const Piece piece = piece_at(i);
+    for (std::int64_t row = std::max(piece.row_begin, begin); row < std::min(piece.row_end, end); ++row)
+      kernels.round_row(x.row<float>(row), x.shape[1] / kRoundedBlock,
+                        rounded_row(rounded + piece.row_begin * rounded_row_bytes(x.shape[1]), x.shape[1], piece.rows(),
+                                    kernels.rounded_tile_rows, row - piece.row_begin));
+  }
+}
+
+// Rows that each thread rounds for itself cost less than waiting for others to do their part; in elements.
+constexpr std::int64_t kRoundedByEach = 8 * 1024;
+
+// Where rounded rows are found by everybody, or null where each thread makes its own.
+template <class PieceAt>
+const std::byte* round_together(Machine& machine, const Product& product, std::int64_t count, const PieceAt& piece_at,
+                                int threads) {
+  const std::int64_t rows = product.x.rows(), columns = product.x.shape[1];
+  if (threads == 1 || rows * columns <= kRoundedByEach) return nullptr;
+  std::byte* rounded = machine.shared(rows * rounded_row_bytes(columns));
+  machine.team.run([&](int thread) {
+    round_rows(machine.kernels, product.x, count, piece_at, rows * thread / threads, rows * (thread + 1) / threads,
+               rounded);
+  });
+  return rounded;
 }
 
 // piece_at(i) gives piece i of count.
@@ -76,9 +128,15 @@ void run_pieces(Machine& machine, const Product& product, std::int64_t count, co
   // Below this the caller is done before the team is awake.
   constexpr std::int64_t kWorthATeam = 64 * 1024;
   const int threads = multiply_adds < kWorthATeam ? 1 : machine.team.threads();
+  const std::byte* together = product.int8 ? round_together(machine, product, count, piece_at, threads) : nullptr;
+  const std::int64_t rows = product.x.rows();
+  const std::int64_t own = product.int8 && !together ? rows * rounded_row_bytes(product.x.shape[1]) / 4 : 0;
   const auto part = [&](int thread) {
     const std::int64_t begin = total * thread / threads, end = total * (thread + 1) / threads;
-    float* scratch = machine.scratch(thread, kProductScratchFloats);
+    float* scratch = machine.scratch(thread, kProductScratchFloats + own);
+    auto* alone = reinterpret_cast<std::byte*>(scratch + kProductScratchFloats);
+    if (own > 0) round_rows(machine.kernels, product.x, count, piece_at, 0, rows, alone);
+    const Part mine{scratch, together ? together : alone};
     std::int64_t done = 0;  // cost of the pieces walked over
     for (std::int64_t i = 0; i < count && done < end; ++i) {
       const Piece piece = piece_at(i);
@@ -90,7 +148,7 @@ void run_pieces(Machine& machine, const Product& product, std::int64_t count, co
       };
       const std::int64_t from = begin > done ? panel_at(begin) : 0;
       const std::int64_t to = panel_at(end);
-      if (from < to) run_panels(machine.kernels, product, piece, from, to, scratch);
+      if (from < to) run_panels(machine.kernels, product, piece, from, to, mine);
       done += cost * piece.weight->panels();
     }
   };
@@ -100,21 +158,39 @@ void run_pieces(Machine& machine, const Product& product, std::int64_t count, co
     machine.team.run(part);
 }
 
-}  // namespace
-
-void run(Machine& machine, const MatMul& op) {
+template <class Op>
+void run_matmul(Machine& machine, const Op& op) {
   const PackedWeight& weight = packed(op.weight);
   // Rows are divided too when there are fewer than four panels for each thread.
   std::int64_t parts = 1;
   while (weight.panels() * parts < 4 * machine.team.threads() && op.x.rows() / (2 * parts) >= 16) parts *= 2;
-  run_pieces(machine, {op.out, op.x, op.slices}, parts,
+  run_pieces(machine, {op.out, op.x, op.slices, Int8Operator<Op>}, parts,
              [&](std::int64_t i) { return Piece{&weight, op.x.rows() * i / parts, op.x.rows() * (i + 1) / parts}; });
 }
 
-void run(Machine& machine, const GroupedMatMul& op) {
-  const auto* offsets = op.offsets.as<const std::int32_t>();
-  run_pieces(machine, {op.out, op.x, op.slices}, static_cast<std::int64_t>(op.experts.size()),
+template <class Op>
+void run_grouped(Machine& machine, const Op& op) {
+  const auto* offsets = op.offsets.template as<const std::int32_t>();
+  run_pieces(machine, {op.out, op.x, op.slices, Int8Operator<Op>}, static_cast<std::int64_t>(op.experts.size()),
              [&](std::int64_t i) { return Piece{&packed(op.experts[i]), offsets[i], offsets[i + 1]}; });
+}
+
+}  // namespace
+
+void run(Machine& machine, const MatMul& op) {
+  run_matmul(machine, op);
+}
+
+void run(Machine& machine, const GroupedMatMul& op) {
+  run_grouped(machine, op);
+}
+
+void run(Machine& machine, const Int8MatMul& op) {
+  run_matmul(machine, op);
+}
+
+void run(Machine& machine, const Int8GroupedMatMul& op) {
+  run_grouped(machine, op);
 }
 
 void run(Machine& machine, const ProjectHeads& op) {

@@ -47,6 +47,12 @@ std::string missing_for_avx512() {
   TANDEM_LACKS(list, "avx512vl");
   return list;
 }
+
+std::string missing_for_avx512_vnni() {
+  std::string list = missing_for_avx512();
+  TANDEM_LACKS(list, "avx512vnni");
+  return list;
+}
 #undef TANDEM_LACKS
 #endif
 
@@ -57,6 +63,7 @@ std::string nothing_missing() {
 // Best first.
 constexpr std::array kVariants = {
 #if defined(__x86_64__)
+    Variant{"avx512_vnni", missing_for_avx512_vnni, kernels_avx512_vnni},
     Variant{"avx512", missing_for_avx512, kernels_avx512},
     Variant{"avx2", missing_for_avx2, kernels_avx2},
 #endif

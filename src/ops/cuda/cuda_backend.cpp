@@ -69,6 +69,8 @@ class CudaBackend final : public Backend {
           if constexpr (VisionOperator<Op>)
             throw Error(ErrorCode::kUnsupported,
                         format("the cuda backend has no {}: vision towers run on the cpu backend", name(op)));
+          else if constexpr (Int8Operator<Op>)
+            throw Error(ErrorCode::kUnsupported, format("the cuda backend has no int8 arithmetic: {}", name(op)));
           else
             cuda::run(machine_, o);
         },

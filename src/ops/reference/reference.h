@@ -15,9 +15,10 @@ namespace tandem::reference {
 
 // Stored transposed, [k, n], so that the plain loop over outputs runs along memory.
 struct ReferenceWeight final : Weight {
-  ReferenceWeight(std::int64_t n, std::int64_t k)
-      : Weight(n, k, static_cast<std::size_t>(n * k) * sizeof(float)), values(n * k) {}
+  ReferenceWeight(std::int64_t n, std::int64_t k, bool quantised)
+      : Weight(n, k, static_cast<std::size_t>(n * k) * sizeof(float)), values(n * k), quantised(quantised) {}
   std::vector<float> values;
+  bool quantised;  // all of it was
 };
 
 // One array per kind, [blocks, layers, 64, kv_heads, dim], in the cache's dtype, each page of it followed by its scales
@@ -69,6 +70,8 @@ void run(const QuantiseRows& op);
 void run(const WidenRows& op);
 void run(const Fp8MatMul& op);
 void run(const Fp8Experts& op);
+void run(const Int8MatMul& op);
+void run(const Int8GroupedMatMul& op);
 void run(const AddRows& op);
 void run(const AddLayerNorm& op);
 void run(const QuickGelu& op);

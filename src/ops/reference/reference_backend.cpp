@@ -22,7 +22,7 @@ class ReferenceBackend final : public Backend {
   Buffer allocate(std::size_t bytes) override { return allocate_host(bytes); }
 
   std::unique_ptr<Weight> pack(const WeightSource& source) override {
-    auto weight = std::make_unique<ReferenceWeight>(source.n(), source.k);
+    auto weight = std::make_unique<ReferenceWeight>(source.n(), source.k, is_quantised(source));
     std::vector<float> row(source.k);
     std::int64_t n = 0;
     for (const WeightPart& part : source.parts) {
@@ -35,6 +35,7 @@ class ReferenceBackend final : public Backend {
   }
 
   bool has_fp8_products(const Weight&) const override { return true; }
+  bool has_int8_products(const Weight& weight) const override { return reference::of(&weight).quantised; }
 
   std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override {
     if (spec.dtype != DType::kF32 && spec.dtype != DType::kBF16 && spec.dtype != DType::kF8E4M3)

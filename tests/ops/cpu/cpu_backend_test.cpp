@@ -55,6 +55,39 @@ TEST(CpuBackend, RefusesFp8ArithmeticByName) {
   }
 }
 
+TEST(CpuBackend, HasInt8ProductsOfWhatIsAllInBlocksOfIntegers) {
+  const auto cpu = make_cpu_backend({}), reference = make_reference_backend();
+  for (Backend* backend : {cpu.get(), reference.get()}) {
+    CaseBuilder b(*backend);
+    for (const DType dtype : kQuantisedTypes) EXPECT_TRUE(backend->has_int8_products(*b.weight(dtype, 40, 256)));
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kF8E4M3})
+      EXPECT_FALSE(backend->has_int8_products(*b.weight(dtype, 40, 256))) << name(dtype);
+    EXPECT_TRUE(backend->has_int8_products(*b.weight({{DType::kQ4_K, 32}, {DType::kQ6_K, 32}}, 256)));
+    EXPECT_FALSE(backend->has_int8_products(*b.weight({{DType::kQ4_K, 32}, {DType::kF32, 32}}, 256)));
+  }
+}
+
+// Integers are exact and the order of f32 sums is one, so that variants with fused multiply-adds agree to the bit.
+TEST(CpuBackend, Int8ProductsHaveTheSameBitsInVariantsThatFuse) {
+  std::vector<float> expected;
+  std::string first;
+  for (const CpuVariant& variant : cpu_variants()) {
+    if (!variant.available() || variant.name == "baseline") continue;
+    const auto cpu = make_cpu_backend({2, variant.name});
+    CaseBuilder b(*cpu);
+    std::vector<float> found;
+    for (const DType dtype : kQuantisedTypes) {
+      const int k = whole_blocks(dtype, 576);
+      const Tensor x = b.normal(21, k), out = b.zeros(21, 70);
+      cpu->run(Int8MatMul{out, x, b.weight(dtype, 70, k), eight_slices(dtype, k)});
+      const std::vector<float> values = values_of(out);
+      found.insert(found.end(), values.begin(), values.end());
+    }
+    if (first.empty()) first = variant.name, expected = found;
+    EXPECT_TRUE(same_bits(found, expected)) << variant.name << " and " << first;
+  }
+}
+
 TEST(CpuBackend, RefusesWeightsItCannotHold) {
   const auto cpu = make_cpu_backend({});
   const std::vector<std::byte> bytes(4096);
