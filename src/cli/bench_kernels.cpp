@@ -186,6 +186,10 @@ Action declare_bench_kernels(CLI::App& app) {
       ->capture_default_str()
       ->group(cpu);
   app.add_option("--threads", config.threads, "0: one for each core")->check(CLI::Range(0, 1024))->group(cpu);
+  app.add_option("--activations", options->engine.activations, "inputs of layers: f32, or of quantised weights int8")
+      ->check(CLI::IsMember({"f32", "int8"}))
+      ->capture_default_str()
+      ->group(cpu);
   app.add_option("--cpu-variant", config.variant, "instruction set; --version lists them")
       ->capture_default_str()
       ->group(cpu);

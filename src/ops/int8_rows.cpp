@@ -20,7 +20,7 @@ void round_row_to_int8(const float* x, std::int64_t columns, std::int8_t* codes,
     for (std::int64_t c = 0; c < kInt8Group; ++c) largest = std::max(largest, std::abs(x[c]));
     const float inverse = 127.0f / largest;
     for (std::int64_t c = 0; c < kInt8Group; ++c) codes[c] = static_cast<std::int8_t>(std::nearbyint(x[c] * inverse));
-    scales[begin / kInt8Group] = largest / 127.0f;
+    scales[begin / kInt8Group] = largest * (1.0f / 127);
   }
 }
 

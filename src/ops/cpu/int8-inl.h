@@ -17,26 +17,147 @@ namespace tandem::cpu::HWY_NAMESPACE {
 
 using IntVec = hn::Vec<IntTag>;
 
-constexpr int kRoundedTileRows = kLanes == 16 ? 16 : 4;
-// Vectors of sums that a tile keeps in registers.
-constexpr int kTileSums = kLanes == 16 ? 16 : 4;
-
 HWY_INLINE IntVec broadcast_word(const std::byte* p) {
   std::int32_t word;
   __builtin_memcpy(&word, p, sizeof word);
   return hn::Set(IntTag(), word);
 }
 
-// ---- dot products of bytes
+// ---- panels as bytes: panel_format.h says how they lie in memory
+
+// Takes four successive bytes of each column out of words of eight nibbles: those of the even ones, then of the odd.
+struct Nibbles {
+  const std::uint32_t* next_word;
+
+  HWY_INLINE void next(UintVec& even, UintVec& odd) {
+    const UintVec nibbles = hn::Set(UintTag(), 0x0f0f0f0fu), word = hn::LoadU(UintTag(), next_word);
+    even = hn::And(word, nibbles);
+    odd = hn::And(hn::ShiftRight<4>(word), nibbles);
+    next_word += kPanelColumns;
+  }
+};
+
+// For each type: kParts of a block of 32 have a scale of their own; integers are up to kLargest, less 2^kOffsetBits
+// unless that is 0. A Part is one vector of columns: its scale and, with kHasMinimum, what is added for each code;
+// next() gives the bytes of the next eight k.
+template <bool kMinimum>
+struct Q4Integers {
+  static constexpr int kParts = 1, kLargest = 15, kOffsetBits = kMinimum ? 0 : 3;
+  static constexpr bool kHasMinimum = kMinimum;
+  using Stored = Q4Panel<kMinimum>;
+  static constexpr int kBlockBytes = Stored::kBlockBytes;  // of 32
+  const std::byte* data;
+
+  struct Part : Nibbles {
+    Vec scale, minimum;
+  };
+  HWY_INLINE Part open(std::int64_t block, int, int column) const {
+    const std::byte* p = data + block * kBlockBytes;
+    const auto* halves = reinterpret_cast<const std::uint16_t*>(p) + column;
+    Part part{
+        {reinterpret_cast<const std::uint32_t*>(p + Stored::kHeaderBytes) + column}, widen_f16(halves), hn::Zero(kF)};
+    if constexpr (kMinimum) part.minimum = widen_f16(halves + kPanelColumns);
+    return part;
+  }
+};
+
+struct Q8Integers {
+  static constexpr int kParts = 1, kLargest = 255, kOffsetBits = 7;
+  static constexpr bool kHasMinimum = false;
+  static constexpr int kBlockBytes = Q8Panel::kBlockBytes;
+  const std::byte* data;
+
+  struct Part {
+    const std::uint32_t* next_word;
+    Vec scale, minimum;
+
+    HWY_INLINE void next(UintVec& even, UintVec& odd) {
+      const UintVec offset = hn::Set(UintTag(), 0x80808080u);
+      even = hn::Xor(hn::LoadU(UintTag(), next_word), offset);
+      odd = hn::Xor(hn::LoadU(UintTag(), next_word + kPanelColumns), offset);
+      next_word += 2 * kPanelColumns;
+    }
+  };
+  HWY_INLINE Part open(std::int64_t block, int, int column) const {
+    const std::byte* p = data + block * kBlockBytes;
+    return {reinterpret_cast<const std::uint32_t*>(p + 2 * kPanelColumns) + column,
+            widen_f16(reinterpret_cast<const std::uint16_t*>(p) + column), hn::Zero(kF)};
+  }
+};
+
+// kBits of each integer lie apart from its nibble.
+template <int kBits>
+struct NibblesAndUpper {
+  Nibbles nibbles;
+  UintVec upper;
+  Vec scale, minimum;
+
+  HWY_INLINE void next(UintVec& even, UintVec& odd) {
+    constexpr std::uint32_t kMask = kBits == 1 ? 0x01010101u : 0x03030303u;
+    const UintVec mask = hn::Set(UintTag(), kMask);
+    nibbles.next(even, odd);
+    even = hn::Or(even, hn::ShiftLeft<4>(hn::And(upper, mask)));
+    odd = hn::Or(odd, hn::ShiftLeft<4>(hn::And(hn::ShiftRight<kBits>(upper), mask)));
+    upper = hn::ShiftRight<2 * kBits>(upper);
+  }
+};
+
+template <bool kHasFifth>
+struct KIntegers {
+  static constexpr int kParts = 1, kLargest = kHasFifth ? 31 : 15, kOffsetBits = 0;
+  static constexpr bool kHasMinimum = true;
+  using Stored = KPanel<kHasFifth>;
+  static constexpr int kBlockBytes = Stored::kBlockBytes / 8;
+  const std::byte* data;
+
+  HWY_INLINE auto open(std::int64_t block, int, int column) const {
+    const std::byte* p = data + block / 8 * Stored::kBlockBytes;
+    const int g = static_cast<int>(block % 8);
+    const auto* halves = reinterpret_cast<const std::uint16_t*>(p) + column;
+    Vec scale, minimum;
+    k_scales(p + 4 * kPanelColumns + column, g, scale, minimum);
+    scale = hn::Mul(widen_f16(halves), scale);
+    minimum = hn::Neg(hn::Mul(widen_f16(halves + kPanelColumns), minimum));
+    const auto* q = reinterpret_cast<const std::uint32_t*>(p + Stored::kHeaderBytes + g * Stored::kGroupBytes) + column;
+    if constexpr (kHasFifth)
+      return NibblesAndUpper<1>{{q + kPanelColumns}, hn::LoadU(UintTag(), q), scale, minimum};
+    else
+      return Q4Integers<true>::Part{{q}, scale, minimum};
+  }
+};
+
+struct Q6KIntegers {
+  static constexpr int kParts = 2, kLargest = 63, kOffsetBits = 5;
+  static constexpr bool kHasMinimum = false;
+  using Stored = Q6KPanel;
+  static constexpr int kBlockBytes = Stored::kBlockBytes / 8;
+  const std::byte* data;
+
+  HWY_INLINE NibblesAndUpper<2> open(std::int64_t block, int part, int column) const {
+    const hn::Rebind<std::int8_t, FloatTag> bytes;
+    const std::byte* p = data + block / 8 * Stored::kBlockBytes;
+    const int g = static_cast<int>(block % 8) * 2 + part;
+    const auto* scales = reinterpret_cast<const std::int8_t*>(p + 2 * kPanelColumns) + g * kPanelColumns + column;
+    const auto small = hn::PromoteTo(IntTag(), hn::LoadU(bytes, scales));
+    const Vec scale = hn::Mul(widen_f16(reinterpret_cast<const std::uint16_t*>(p) + column), hn::ConvertTo(kF, small));
+    const auto* q = reinterpret_cast<const std::uint32_t*>(p + Stored::kHeaderBytes + g * Stored::kGroupBytes) + column;
+    return {{q + kPanelColumns}, hn::LoadU(UintTag(), q), scale, hn::Zero(kF)};
+  }
+};
+
+// ---- dot products of bytes: sums[r] += Σ kWords · 4 bytes of a part times the codes of row r
 
 #if defined(__AVX512VNNI__)
 
-// start + Σ bytes of w, which are unsigned, times the codes.
-template <int kWords, int kLargest>
-HWY_INLINE IntVec dot(const UintVec (&w)[kWords], const std::byte* codes, IntVec start) {
-  for (int j = 0; j < kWords; ++j)
-    start = IntVec{_mm512_dpbusd_epi32(start.raw, w[j].raw, broadcast_word(codes + 4 * j).raw)};
-  return start;
+// All words of a part in registers, row after row.
+template <int R, int kWords, int kLargest, class Part>
+HWY_INLINE void add_dots(Part& part, const std::byte* codes, IntVec (&sums)[R]) {
+  UintVec words[kWords];
+  for (int j = 0; j < kWords; j += 2) part.next(words[j], words[j + 1]);
+  for (int r = 0; r < R; ++r)
+    for (int j = 0; j < kWords; ++j)
+      sums[r] =
+          IntVec{_mm512_dpbusd_epi32(sums[r].raw, words[j].raw, broadcast_word(codes + kRoundedBlock * r + 4 * j).raw)};
 }
 
 #else
@@ -73,137 +194,90 @@ HWY_INLINE IntVec add_pairs(PairVec pairs) {
 #endif
 }
 
-template <int kWords, int kLargest>
-HWY_INLINE IntVec dot_of_small(const UintVec (&w)[kWords], const std::byte* codes) {
-  constexpr int kRun = 32767 / (2 * 127 * kLargest) < kWords ? 32767 / (2 * 127 * kLargest) : kWords;
-  static_assert(kWords % kRun == 0, "sums of 16 bits divide a block");
-  IntVec total = hn::Zero(IntTag());
+// Word after word, each for all rows, which keeps little in registers; unrolled, the compiler would make all products
+// before it adds any. Sums of 16 bits go on for as many words as they have room for.
+template <int R, int kWords, int kLargest, class Part>
+HWY_INLINE void add_small_dots(Part& part, const std::byte* codes, IntVec (&sums)[R]) {
+  constexpr int kRoom = 32767 / (2 * 127 * kLargest), kRun = kRoom < kWords ? kRoom : kWords;
+  static_assert(kRun % 2 == 0 && kWords % kRun == 0, "sums of 16 bits divide a part");
+#pragma GCC unroll 1
   for (int j = 0; j < kWords; j += kRun) {
-    PairVec sum = pair_products(w[j], broadcast_word(codes + 4 * j));
-    for (int i = j + 1; i < j + kRun; ++i) sum = hn::Add(sum, pair_products(w[i], broadcast_word(codes + 4 * i)));
-    total = hn::Add(total, add_pairs(sum));
+    PairVec pairs[R];
+    for (int r = 0; r < R; ++r) pairs[r] = hn::Zero(PairTag());
+#pragma GCC unroll 1
+    for (int i = 0; i < kRun; i += 2, codes += 8) {
+      UintVec even, odd;
+      part.next(even, odd);
+      for (int r = 0; r < R; ++r) {
+        const std::byte* at = codes + kRoundedBlock * r;
+        pairs[r] = hn::Add(pairs[r], pair_products(even, broadcast_word(at)));
+        pairs[r] = hn::Add(pairs[r], pair_products(odd, broadcast_word(at + 4)));
+      }
+    }
+    for (int r = 0; r < R; ++r) sums[r] = hn::Add(sums[r], add_pairs(pairs[r]));
   }
-  return total;
 }
 
-template <int kWords, int kLargest>
-HWY_INLINE IntVec dot(const UintVec (&w)[kWords], const std::byte* codes, IntVec start) {
-  if constexpr (kLargest < 128) {
-    return hn::Add(start, dot_of_small<kWords, kLargest>(w, codes));
-  } else {  // half a byte at a time
-    const UintVec nibbles = hn::Set(UintTag(), 0x0f0f0f0fu);
-    UintVec low[kWords], high[kWords];
-    for (int j = 0; j < kWords; ++j) {
-      low[j] = hn::And(w[j], nibbles);
-      high[j] = hn::And(hn::ShiftRight<4>(w[j]), nibbles);
+// Half a byte at a time.
+template <int R, int kWords, class Part>
+HWY_INLINE void add_large_dots(Part& part, const std::byte* codes, IntVec (&sums)[R]) {
+  static_assert(32767 / (2 * 127 * 15) >= kWords, "a part fits sums of 16 bits");
+  const UintVec nibbles = hn::Set(UintTag(), 0x0f0f0f0fu);
+  PairVec low[R], high[R];
+  for (int r = 0; r < R; ++r) low[r] = high[r] = hn::Zero(PairTag());
+#pragma GCC unroll 1
+  for (int j = 0; j < kWords; j += 2, codes += 8) {
+    UintVec words[2];
+    part.next(words[0], words[1]);
+    for (int i = 0; i < 2; ++i) {
+      const UintVec lower = hn::And(words[i], nibbles), upper = hn::And(hn::ShiftRight<4>(words[i]), nibbles);
+      for (int r = 0; r < R; ++r) {
+        const IntVec word = broadcast_word(codes + kRoundedBlock * r + 4 * i);
+        low[r] = hn::Add(low[r], pair_products(lower, word));
+        high[r] = hn::Add(high[r], pair_products(upper, word));
+      }
     }
-    const IntVec upper = hn::ShiftLeft<4>(dot_of_small<kWords, 15>(high, codes));
-    return hn::Add(hn::Add(start, upper), dot_of_small<kWords, 15>(low, codes));
   }
+  for (int r = 0; r < R; ++r)
+    sums[r] = hn::Add(hn::Add(sums[r], hn::ShiftLeft<4>(add_pairs(high[r]))), add_pairs(low[r]));
+}
+
+template <int R, int kWords, int kLargest, class Part>
+HWY_INLINE void add_dots(Part& part, const std::byte* codes, IntVec (&sums)[R]) {
+  if constexpr (kLargest < 128)
+    add_small_dots<R, kWords, kLargest>(part, codes, sums);
+  else
+    add_large_dots<R, kWords>(part, codes, sums);
 }
 
 #endif
 
-// ---- panels as bytes: panel_format.h says how they lie in memory
-
-// For each type: kParts of a block of 32 have a scale of their own; integers are up to kLargest, less 2^kOffsetBits
-// unless that is 0. unpack() gives the words of a part, scale and, with kHasMinimum, what is added for each code.
-template <bool kMinimum>
-struct Q4Integers {
-  static constexpr int kParts = 1, kWords = 8, kLargest = 15, kOffsetBits = kMinimum ? 0 : 3;
-  static constexpr bool kHasMinimum = kMinimum;
-  using Stored = Q4Panel<kMinimum>;
-  static constexpr int kBlockBytes = Stored::kBlockBytes;  // of 32
-  const std::byte* data;
-
-  HWY_INLINE void unpack(std::int64_t block, int, int column, UintVec (&words)[8], Vec& scale, Vec& minimum) const {
-    const std::byte* p = data + block * kBlockBytes;
-    const auto* halves = reinterpret_cast<const std::uint16_t*>(p) + column;
-    scale = widen_f16(halves);
-    if constexpr (kMinimum) minimum = widen_f16(halves + kPanelColumns);
-    unpack_nibbles(reinterpret_cast<const std::uint32_t*>(p + Stored::kHeaderBytes) + column, words);
-  }
-
-  // Of words of eight nibbles the even ones, then the odd ones.
-  template <int kCount>
-  HWY_INLINE static void unpack_nibbles(const std::uint32_t* p, UintVec (&words)[kCount]) {
-    const UintVec nibbles = hn::Set(UintTag(), 0x0f0f0f0fu);
-    for (int j = 0; j < kCount / 2; ++j) {
-      const UintVec word = hn::LoadU(UintTag(), p + j * kPanelColumns);
-      words[2 * j] = hn::And(word, nibbles);
-      words[2 * j + 1] = hn::And(hn::ShiftRight<4>(word), nibbles);
-    }
-  }
-};
-
-struct Q8Integers {
-  static constexpr int kParts = 1, kWords = 8, kLargest = 255, kOffsetBits = 7;
-  static constexpr bool kHasMinimum = false;
-  static constexpr int kBlockBytes = Q8Panel::kBlockBytes;
-  const std::byte* data;
-
-  HWY_INLINE void unpack(std::int64_t block, int, int column, UintVec (&words)[8], Vec& scale, Vec&) const {
-    const std::byte* p = data + block * kBlockBytes;
-    scale = widen_f16(reinterpret_cast<const std::uint16_t*>(p) + column);
-    const auto* q = reinterpret_cast<const std::uint32_t*>(p + 2 * kPanelColumns) + column;
-    for (int j = 0; j < 8; ++j)
-      words[j] = hn::Xor(hn::LoadU(UintTag(), q + j * kPanelColumns), hn::Set(UintTag(), 0x80808080u));
-  }
-};
-
-template <bool kHasFifth>
-struct KIntegers {
-  static constexpr int kParts = 1, kWords = 8, kLargest = kHasFifth ? 31 : 15, kOffsetBits = 0;
-  static constexpr bool kHasMinimum = true;
-  using Stored = KPanel<kHasFifth>;
-  static constexpr int kBlockBytes = Stored::kBlockBytes / 8;
-  const std::byte* data;
-
-  HWY_INLINE void unpack(std::int64_t block, int, int column, UintVec (&words)[8], Vec& scale, Vec& minimum) const {
-    const std::byte* p = data + block / 8 * Stored::kBlockBytes;
-    const int g = static_cast<int>(block % 8);
-    const auto* halves = reinterpret_cast<const std::uint16_t*>(p) + column;
-    k_scales(p + 4 * kPanelColumns + column, g, scale, minimum);
-    scale = hn::Mul(widen_f16(halves), scale);
-    minimum = hn::Neg(hn::Mul(widen_f16(halves + kPanelColumns), minimum));
-    const auto* q = reinterpret_cast<const std::uint32_t*>(p + Stored::kHeaderBytes + g * Stored::kGroupBytes) + column;
-    if constexpr (kHasFifth) {
-      Q4Integers<true>::unpack_nibbles(q + kPanelColumns, words);
-      add_fifth(hn::LoadU(UintTag(), q), words);
-    } else {
-      Q4Integers<true>::unpack_nibbles(q, words);
-    }
-  }
-
-  HWY_INLINE static void add_fifth(UintVec fifth, UintVec (&words)[8]) {
-    for (int j = 0; j < 8; ++j, fifth = hn::ShiftRight<1>(fifth))
-      words[j] = hn::Or(words[j], hn::ShiftLeft<4>(hn::And(fifth, hn::Set(UintTag(), 0x01010101u))));
-  }
-};
-
-struct Q6KIntegers {
-  static constexpr int kParts = 2, kWords = 4, kLargest = 63, kOffsetBits = 5;
-  static constexpr bool kHasMinimum = false;
-  using Stored = Q6KPanel;
-  static constexpr int kBlockBytes = Stored::kBlockBytes / 8;
-  const std::byte* data;
-
-  HWY_INLINE void unpack(std::int64_t block, int part, int column, UintVec (&words)[4], Vec& scale, Vec&) const {
-    const hn::Rebind<std::int8_t, FloatTag> bytes;
-    const std::byte* p = data + block / 8 * Stored::kBlockBytes;
-    const int g = static_cast<int>(block % 8) * 2 + part;
-    const auto* scales = reinterpret_cast<const std::int8_t*>(p + 2 * kPanelColumns) + g * kPanelColumns + column;
-    const auto small = hn::PromoteTo(IntTag(), hn::LoadU(bytes, scales));
-    scale = hn::Mul(widen_f16(reinterpret_cast<const std::uint16_t*>(p) + column), hn::ConvertTo(kF, small));
-    const auto* q = reinterpret_cast<const std::uint32_t*>(p + Stored::kHeaderBytes + g * Stored::kGroupBytes) + column;
-    Q4Integers<true>::unpack_nibbles(q + kPanelColumns, words);
-    UintVec pairs = hn::LoadU(UintTag(), q);
-    for (int j = 0; j < 4; ++j, pairs = hn::ShiftRight<2>(pairs))
-      words[j] = hn::Or(words[j], hn::ShiftLeft<4>(hn::And(pairs, hn::Set(UintTag(), 0x03030303u))));
-  }
-};
-
 // ---- tiles
+
+// One part of a block for R rows: what it adds to the sums of one vector of columns, V to a row.
+template <int R, int V, class Panel>
+HWY_INLINE void add_part(const Panel& panel, std::int64_t block, int index, int column, const std::byte* codes,
+                         Vec (&sum)[R][V], int v) {
+  constexpr int kWords = 8 / Panel::kParts;
+  const auto* scales = reinterpret_cast<const float*>(codes + kRoundedBlock * R);
+  const auto* scaled_sums = scales + R;
+  auto part = panel.open(block, index, column);
+  IntVec integers[R];
+  for (int r = 0; r < R; ++r) {
+    integers[r] = hn::Zero(IntTag());
+    if constexpr (Panel::kOffsetBits > 0) {
+      const int kind = Panel::kParts == 1 ? 2 : 3 + index;  // of the numbers behind the codes
+      const std::byte* negative_sum = codes + kRoundedBlock * R + 4 * (kind * R + r);
+      integers[r] = hn::ShiftLeft<Panel::kOffsetBits>(broadcast_word(negative_sum));
+    }
+  }
+  add_dots<R, kWords, Panel::kLargest>(part, codes + 16 * index, integers);
+  for (int r = 0; r < R; ++r) {
+    const Vec factor = hn::Mul(hn::Set(kF, scales[r]), part.scale);
+    sum[r][v] = hn::MulAdd(hn::ConvertTo(kF, integers[r]), factor, sum[r][v]);
+    if constexpr (Panel::kHasMinimum) sum[r][v] = hn::MulAdd(hn::Set(kF, scaled_sums[r]), part.minimum, sum[r][v]);
+  }
+}
 
 // Blocks [begin, end) of R rows and V vectors of columns.
 template <int R, int V, class Panel>
@@ -213,30 +287,10 @@ HWY_INLINE void dot_columns(const Panel& panel, const std::byte* tile, std::int6
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) sum[r][v] = hn::Zero(kF);
   for (std::int64_t block = begin; block < end; ++block) {
-    const std::byte* codes = tile + block * (kRoundedBlockBytes * R);
-    const auto* scales = reinterpret_cast<const float*>(codes + kRoundedBlock * R);
-    const auto* scaled_sums = scales + R;
-    const std::byte* negative_sums = codes + (kRoundedBlock + 8) * R;
     if (column == 0) prefetch<Panel::kBlockBytes>(panel.data + block * Panel::kBlockBytes);
-    for (int v = 0; v < V; ++v) {
-      for (int part = 0; part < Panel::kParts; ++part) {
-        UintVec words[Panel::kWords];
-        Vec scale, minimum = hn::Zero(kF);
-        panel.unpack(block, part, column + v * kLanes, words, scale, minimum);
-        for (int r = 0; r < R; ++r) {
-          IntVec start = hn::Zero(IntTag());
-          if constexpr (Panel::kOffsetBits > 0) {
-            const int kind = Panel::kParts == 1 ? 0 : 1 + part;
-            start = hn::ShiftLeft<Panel::kOffsetBits>(broadcast_word(negative_sums + 4 * (kind * R + r)));
-          }
-          const IntVec integer =
-              dot<Panel::kWords, Panel::kLargest>(words, codes + kRoundedBlock * r + 16 * part, start);
-          const Vec factor = hn::Mul(hn::Set(kF, scales[r]), scale);
-          sum[r][v] = hn::MulAdd(hn::ConvertTo(kF, integer), factor, sum[r][v]);
-          if constexpr (Panel::kHasMinimum) sum[r][v] = hn::MulAdd(hn::Set(kF, scaled_sums[r]), minimum, sum[r][v]);
-        }
-      }
-    }
+    for (int v = 0; v < V; ++v)
+      for (int index = 0; index < Panel::kParts; ++index)
+        add_part(panel, block, index, column + v * kLanes, tile + block * (kRoundedBlockBytes * R), sum, v);
   }
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) hn::StoreU(sum[r][v], kF, sums + r * kPanelColumns + column + v * kLanes);
@@ -246,7 +300,7 @@ template <int R, class Panel>
 HWY_NOINLINE static void dot_tile(const Panel& panel, const std::byte* tile, std::int64_t begin, std::int64_t end,
                                   float* sums) {
   constexpr int kPanelVectors = kPanelColumns / kLanes;
-  constexpr int kVectors = kTileSums / R < kPanelVectors ? kTileSums / R : kPanelVectors;
+  constexpr int kVectors = R <= 2 && kLanes == 16 ? kPanelVectors : R == 1 ? kPanelVectors : 1;
   for (int column = 0; column < kPanelColumns; column += kVectors * kLanes)
     dot_columns<R, kVectors>(panel, tile, begin, end, column, sums);
 }
@@ -262,17 +316,14 @@ HWY_INLINE void dot_rows(const Panel& panel, const std::byte* tile, int rows, st
     case 4:
       return dot_tile<4>(panel, tile, begin, end, sums);
     default:
-      if constexpr (kRoundedTileRows == 16) {
-        if (rows == 8) return dot_tile<8>(panel, tile, begin, end, sums);
-        return dot_tile<16>(panel, tile, begin, end, sums);
-      }
+      return dot_tile<8>(panel, tile, begin, end, sums);
   }
 }
 
 // The tree over all slices, as sum_tree() in product-inl.h walks it.
 template <class Panel>
 HWY_INLINE const float* int8_tree(const Panel& panel, const Int8Share& share, const std::byte* tile, int rows) {
-  constexpr int kLevel = kRoundedTileRowsMax * kPanelColumns;
+  constexpr int kLevel = kRoundedTileRows * kPanelColumns;
   int depth = 0;
   for (int i = 0; i < share.slices; ++i, ++depth) {
     dot_rows(panel, tile, rows, share.bounds[i] / kRoundedBlock, share.bounds[i + 1] / kRoundedBlock,
@@ -341,27 +392,24 @@ HWY_INLINE void store_i32(std::byte* p, std::int32_t value) {
   __builtin_memcpy(p, &value, sizeof value);
 }
 
-// Codes of 32 columns, even ones of every eight first, and the negative sums of both halves; those of a block that is
-// not finite are zero.
+// Codes of 32 columns, even ones of every eight first, and the negative sums of both halves.
 HWY_INLINE void round_codes(const float* x, float inverse, std::byte* codes, std::int32_t (&negative_sums)[2]) {
-  const hn::Rebind<std::int8_t, FloatTag> narrow;
-  const hn::FixedTag<std::uint8_t, 8> eight;
-  alignas(16) static constexpr std::uint8_t kOrder[8] = {0, 2, 4, 6, 1, 3, 5, 7};
-  alignas(64) std::int8_t in_order[kRoundedBlock];
+  const hn::FixedTag<std::int8_t, kLanes> narrow;
+  constexpr int kStep = kLanes < 8 ? 8 : kLanes;
+  const hn::FixedTag<std::uint8_t, kStep> bytes;
+  const hn::Repartition<std::uint64_t, decltype(bytes)> words;
+  alignas(16) static constexpr std::uint8_t kOrder[16] = {0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15};
+  const auto order = hn::LoadU(bytes, kOrder), bias = hn::Set(bytes, std::uint8_t{128});
   const Vec factor = hn::Set(kF, inverse);
-  for (int half = 0; half < 2; ++half) {
-    IntVec sum = hn::Zero(IntTag());
-    for (int c = 16 * half; c < 16 * half + 16; c += kLanes) {
-      const IntVec code = hn::NearestInt(hn::Mul(hn::LoadU(kF, x + c), factor));
-      sum = hn::Sub(sum, code);
-      hn::StoreU(hn::DemoteTo(narrow, code), narrow, in_order + c);
-    }
-    negative_sums[half] = hn::GetLane(hn::SumOfLanes(IntTag(), sum));
-  }
-  const auto order = hn::LoadU(eight, kOrder);
-  for (int c = 0; c < kRoundedBlock; c += 8) {
-    const auto group = hn::LoadU(eight, reinterpret_cast<const std::uint8_t*>(in_order) + c);
-    hn::StoreU(hn::TableLookupBytes(group, order), eight, reinterpret_cast<std::uint8_t*>(codes) + c);
+  for (int c = 0; c < kRoundedBlock; c += kStep) {
+    alignas(16) std::int8_t in_order[kStep];
+    for (int i = 0; i < kStep; i += kLanes)
+      hn::StoreU(hn::DemoteTo(narrow, hn::NearestInt(hn::Mul(hn::LoadU(kF, x + c + i), factor))), narrow, in_order + i);
+    const auto found = hn::LoadU(bytes, reinterpret_cast<const std::uint8_t*>(in_order));
+    hn::StoreU(hn::TableLookupBytes(found, order), bytes, reinterpret_cast<std::uint8_t*>(codes) + c);
+    // Sums of eight are made of bytes without a sign.
+    const auto sums = hn::SumOfLanes(words, hn::SumsOf8(hn::Xor(found, bias)));
+    negative_sums[c / 16] += 128 * kStep - static_cast<std::int32_t>(hn::GetLane(sums));
   }
 }
 
@@ -379,7 +427,7 @@ static void round_row(const float* x, std::int64_t blocks, const RoundedRow& to)
     float largest;
     __builtin_memcpy(&largest, &bits, sizeof largest);
     std::byte* codes = tile + kRoundedBlock * to.row;
-    float scale = largest / 127.0f;
+    float scale = largest * (1.0f / 127);
     std::int32_t negative_sums[2] = {0, 0};
     if (bits < kInfinity) {
       round_codes(x, 127.0f / largest, codes, negative_sums);

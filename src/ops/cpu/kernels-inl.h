@@ -20,7 +20,7 @@
 
 namespace tandem::cpu::HWY_NAMESPACE {
 
-constexpr Kernels kTable = {product, kRoundedTileRows, round_row,   int8_product, attention,   rms_norm,
-                            add,     swiglu,           exponential, read,         multiply_add};
+constexpr Kernels kTable = {product, round_row, int8_product, attention, rms_norm,
+                            add,     swiglu,    exponential,  read,      multiply_add};
 
 }  // namespace tandem::cpu::HWY_NAMESPACE

@@ -49,10 +49,10 @@ struct ProductShare {
 //   int8 codes[rows][32], of every eight columns first 0, 2, 4, 6, then 1, 3, 5, 7, which is how nibbles come out of
 //   words f32 scale[rows], f32 scale · sum of codes[rows], i32 -sum[rows], then of the first and of the second half of
 //   columns
-// A tile has the largest number of rows that is left, a power of two up to that of the kernels.
+// Tiles have eight rows; the last ones four, two and one, as it goes.
 inline constexpr int kRoundedBlock = 32;
 inline constexpr int kRoundedBlockBytes = kRoundedBlock + 5 * 4;  // of one row
-inline constexpr int kRoundedTileRowsMax = 16;
+inline constexpr int kRoundedTileRows = 8;  // of sums a register for each, and for eight words of a weight
 
 // One row's place in a tile.
 struct RoundedRow {
@@ -109,7 +109,6 @@ constexpr std::int64_t attention_scratch_floats(std::int64_t k_dim, std::int64_t
 // The functions of one instruction set.
 struct Kernels {
   void (*product)(const ProductShare& share);
-  int rounded_tile_rows;  // at most kRoundedTileRowsMax
   void (*round_row)(const float* x, std::int64_t blocks, const RoundedRow& to);
   void (*int8_product)(const Int8Share& share);
   void (*attention)(const AttentionShare& share);

@@ -89,7 +89,7 @@ void round_rows(const Kernels& kernels, const Tensor& x, std::int64_t count, con
     for (std::int64_t row = std::max(piece.row_begin, begin); row < std::min(piece.row_end, end); ++row)
       kernels.round_row(x.row<float>(row), x.shape[1] / kRoundedBlock,
                         rounded_row(rounded + piece.row_begin * rounded_row_bytes(x.shape[1]), x.shape[1], piece.rows(),
-                                    kernels.rounded_tile_rows, row - piece.row_begin));
+                                    row - piece.row_begin));
   }
 }
 

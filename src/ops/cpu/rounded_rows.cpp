@@ -5,9 +5,9 @@
 
 namespace tandem::cpu {
 
-RoundedRow rounded_row(std::byte* rounded, std::int64_t columns, std::int64_t rows, int tile_rows_max, std::int64_t i) {
-  std::int64_t first = i / tile_rows_max * tile_rows_max;
-  int size = tile_rows_max;
+RoundedRow rounded_row(std::byte* rounded, std::int64_t columns, std::int64_t rows, std::int64_t i) {
+  std::int64_t first = i / kRoundedTileRows * kRoundedTileRows;
+  int size = kRoundedTileRows;
   while (size > rows - first || i >= first + size) {
     if (size <= rows - first) first += size;
     size /= 2;

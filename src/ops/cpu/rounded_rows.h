@@ -16,8 +16,7 @@ constexpr std::int64_t rounded_row_bytes(std::int64_t columns) {
   return columns / kRoundedBlock * kRoundedBlockBytes;
 }
 
-// The place of row i of some rows, the first of which begins a tile at rounded. Of tile_rows_max, a power of two, as
-// many tiles as there are; then smaller ones.
-RoundedRow rounded_row(std::byte* rounded, std::int64_t columns, std::int64_t rows, int tile_rows_max, std::int64_t i);
+// The place of row i of some rows, the first of which begins a tile at rounded.
+RoundedRow rounded_row(std::byte* rounded, std::int64_t columns, std::int64_t rows, std::int64_t i);
 
 }  // namespace tandem::cpu

@@ -16,19 +16,17 @@ namespace tandem {
 namespace {
 
 TEST(RoundedRows, FillTilesOfFallingSizes) {
-  for (const int largest : {4, 16}) {
-    for (std::int64_t rows = 1; rows <= 70; ++rows) {
-      std::int64_t next = 0;
-      for (std::int64_t i = 0; i < rows;) {
-        int size = largest;
-        while (size > rows - i) size /= 2;
-        for (int r = 0; r < size; ++r, ++i) {
-          const cpu::RoundedRow found = cpu::rounded_row(nullptr, 96, rows, largest, i);
-          ASSERT_EQ(found.rows, size) << "row " << i << " of " << rows;
-          ASSERT_EQ(found.row, r);
-          ASSERT_EQ(reinterpret_cast<std::intptr_t>(found.tile), next * cpu::rounded_row_bytes(96));
-        }
-        next = i;
+  std::vector<std::byte> memory(static_cast<std::size_t>(70 * cpu::rounded_row_bytes(96)));
+  for (std::int64_t rows = 1; rows <= 70; ++rows) {
+    for (std::int64_t i = 0; i < rows;) {
+      const std::int64_t first = i;
+      int size = cpu::kRoundedTileRows;
+      while (size > rows - first) size /= 2;
+      for (int r = 0; r < size; ++r, ++i) {
+        const cpu::RoundedRow found = cpu::rounded_row(memory.data(), 96, rows, i);
+        ASSERT_EQ(found.rows, size) << "row " << i << " of " << rows;
+        ASSERT_EQ(found.row, r);
+        ASSERT_EQ(found.tile, memory.data() + first * cpu::rounded_row_bytes(96));
       }
     }
   }
