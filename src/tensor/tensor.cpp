@@ -38,6 +38,12 @@ Buffer allocate_host(std::size_t bytes) {
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED)
     throw Error(ErrorCode::kOutOfResources, format("the machine has no {} MiB of memory to give", bytes >> 20));
+#ifdef MADV_HUGEPAGE
+  // A cache is read a few lines from each of thousands of pages: with large ones their addresses are at hand. Where the
+  // system has none to give, small ones do.
+  constexpr std::size_t kLargePage = 2 << 20;
+  if (bytes >= 2 * kLargePage) madvise(data, bytes, MADV_HUGEPAGE);
+#endif
   return Buffer(data, bytes, [](void* p, std::size_t n) { munmap(p, n); });
 }
 

@@ -109,10 +109,10 @@ void add_block(const AttentionShare& share, const Panel& v, const Seen* seen, So
 }
 
 template <class Panel>
-void attend_block(const AttentionShare& share, const Panel& k, const Panel& v, const Seen* seen, Softmax* states,
-                  const AttentionScratch& scratch) {
+void attend_block(const AttentionShare& share, const Panel& k, const Panel& v, int tokens, const Seen* seen,
+                  Softmax* states, const AttentionScratch& scratch) {
   fill_zero(scratch.scores, share.queries * kTokensPerBlock);
-  accumulate_all(k, 0, share.k_dim, kTokensPerBlock, share.q, share.queries, 0, scratch.scores, kTokensPerBlock);
+  accumulate_all(k, 0, share.k_dim, tokens, share.q, share.queries, 0, scratch.scores, kTokensPerBlock);
   add_block(share, v, seen, states, scratch);
 }
 
@@ -174,7 +174,12 @@ void attend(const AttentionShare& share, const AttentionScratch& scratch) {
     Seen seen[kQueriesMax];
     const Seen all = seen_in_block(share, begin, seen);
     if (all.begin >= all.end) continue;  // between two windows
-    const Panel v{reinterpret_cast<const Element*>(share.v + offset), share.v_stride};
+    const std::int32_t end = begin + kTokensPerBlock;
+    const std::byte* keys = share.k ? share.k : share.v;
+    const std::byte* next =
+        end < longest ? keys + share.blocks[end / kTokensPerBlock] * share.block_stride : share.next;
+    // A walk over K asks for V, one over V for what comes then: half a block's time is what memory takes.
+    const Panel v{reinterpret_cast<const Element*>(share.v + offset), share.v_stride, next - (share.v + offset)};
     if (!share.k) {
       const float* rows = reinterpret_cast<const float*>(v.data);
       if constexpr (sizeof(Element) != sizeof(float)) {
@@ -184,14 +189,16 @@ void attend(const AttentionShare& share, const AttentionScratch& scratch) {
       attend_rows(share, rows, all, seen, states, scratch);
       continue;
     }
-    const Panel k{reinterpret_cast<const Element*>(share.k + offset), kTokensPerBlock};
+    const Panel k{reinterpret_cast<const Element*>(share.k + offset), kTokensPerBlock, share.v - share.k};
+    // Scores are made of tokens that somebody sees, to whole tiles.
+    const int tokens = (all.end + 2 * kLanes - 1) / (2 * kLanes) * (2 * kLanes);
     if (share.queries <= kTileRows || sizeof(Element) == sizeof(float)) {
-      attend_block(share, k, v, seen, states, scratch);
+      attend_block(share, k, v, tokens, seen, states, scratch);
     } else {
       widen(k, 0, share.k_dim, kTokensPerBlock, scratch.k);
       widen(v, 0, all.end, share.v_stride, scratch.v);
-      attend_block(share, F32Panel{scratch.k, kTokensPerBlock}, F32Panel{scratch.v, share.v_stride}, seen, states,
-                   scratch);
+      attend_block(share, F32Panel{scratch.k, kTokensPerBlock}, F32Panel{scratch.v, share.v_stride}, tokens, seen,
+                   states, scratch);
     }
   }
   for (int i = 0; i < share.queries; ++i) {

@@ -83,7 +83,12 @@ class QueryWalk {
     for (std::int64_t first = 0; first < op_.q.rows() && done_ < end_;) {
       std::int64_t last = first + 1;
       while (last < op_.q.rows() && last - first < run_rows && sequence(last) == sequence(first)) ++last;
-      for (std::int32_t kv_head = 0; kv_head < cache_.spec().kv_heads; ++kv_head) take(first, last, kv_head);
+      for (std::int32_t kv_head = 0; kv_head < cache_.spec().kv_heads; ++kv_head) {
+        const bool is_last = kv_head + 1 == cache_.spec().kv_heads;
+        const std::int64_t row = is_last && last < op_.q.rows() ? last : first;
+        share_.next = keys(is_last ? 0 : kv_head + 1) + first_block(row) * share_.block_stride;
+        take(first, last, kv_head);
+      }
       first = last;
     }
   }
@@ -92,6 +97,14 @@ class QueryWalk {
   std::int32_t sequence(std::int64_t row) const { return op_.sequences.as<const std::int32_t>()[row]; }
   std::int32_t context(std::int64_t row) const { return op_.positions.as<const std::int32_t>()[row] + 1; }
   std::int32_t begin(std::int64_t row) const { return op_.first_seen(context(row) - 1); }
+  // In which block what a row sees begins.
+  std::int64_t first_block(std::int64_t row) const {
+    return op_.block_table.row<const std::int32_t>(sequence(row))[begin(row) / kBlockTokens];
+  }
+  // Of one head in block 0, or the values that hold them.
+  const std::byte* keys(std::int32_t kv_head) const {
+    return cache_.spec().v_in_k ? cache_.v(0, op_.layer, kv_head) : cache_.k(0, op_.layer, kv_head);
+  }
   // In blocks, with one for what every query costs.
   std::int64_t cost(std::int64_t row) const { return (context(row) - begin(row)) / kBlockTokens + 2; }
 

@@ -91,6 +91,7 @@ struct AttentionShare {
   const std::int32_t* blocks;         // the sequence's block table
   const std::byte* k;                 // of this layer and head in block 0; null: in v
   const std::byte* v;
+  const std::byte* next;      // what will probably be read after this share
   std::int64_t block_stride;  // bytes
   bool is_f32;                // else bf16
   int k_dim, v_dim, v_padded, v_stride;

@@ -11,13 +11,18 @@
 
 namespace tandem::cpu::HWY_NAMESPACE {
 
-// Plain types: [k, stride].
+// The machine's own prefetching stops at each 4 KiB page; ours asks for what is needed about 300 cycles of arithmetic
+// later.
+constexpr int kPrefetchBytes = 2048;
+
+// Plain types: [k, stride]. ahead: how far from what is read lies what is asked for, in bytes.
 struct F32Panel {
   static constexpr bool kPlain = true;
   static constexpr int kRowsFused =
       kLanes == 16 ? 16 : 1;  // narrow vectors would walk memory once for each part of a panel
   const float* data;
   std::int64_t stride;
+  std::int64_t ahead = kPrefetchBytes;
   HWY_INLINE Vec load(std::int64_t k, int column) const { return hn::LoadU(kF, data + k * stride + column); }
 };
 
@@ -26,6 +31,7 @@ struct Bf16Panel {
   static constexpr int kRowsFused = kLanes == 4 ? 16 : 32;
   const std::uint16_t* data;
   std::int64_t stride;
+  std::int64_t ahead = kPrefetchBytes;
   HWY_INLINE Vec load(std::int64_t k, int column) const { return widen_bf16(data + k * stride + column); }
 };
 
@@ -34,6 +40,7 @@ struct F16Panel {
   static constexpr int kRowsFused = kLanes == 4 ? 16 : 32;
   const std::uint16_t* data;
   std::int64_t stride;
+  std::int64_t ahead = kPrefetchBytes;
   HWY_INLINE Vec load(std::int64_t k, int column) const { return widen_f16(data + k * stride + column); }
 };
 
@@ -89,13 +96,9 @@ struct Q6KPanel {
   const std::byte* data;
 };
 
-// The machine's own prefetching stops at each 4 KiB page; ours asks for what is needed about 300 cycles of arithmetic
-// later.
-constexpr int kPrefetchBytes = 2048;
-
 template <int kBytes>
-HWY_INLINE void prefetch(const std::byte* p) {
-  for (int i = 0; i < kBytes; i += 64) hwy::Prefetch(p + kPrefetchBytes + i);
+HWY_INLINE void prefetch(const std::byte* p, std::int64_t ahead = kPrefetchBytes) {
+  for (int i = 0; i < kBytes; i += 64) hwy::Prefetch(p + ahead + i);
 }
 
 // Calls use(k, w) for k = 0 … count-1 with the V vectors of panel row begin + k from column on.
@@ -103,7 +106,7 @@ template <int V, class Panel, class Use>
 HWY_INLINE void walk(const Panel& panel, std::int64_t begin, std::int64_t count, int column, const Use& use) {
   for (std::int64_t k = 0; k < count; ++k) {
     const auto* row = reinterpret_cast<const std::byte*>(panel.data + (begin + k) * panel.stride + column);
-    prefetch<V * kLanes* static_cast<int>(sizeof(*panel.data))>(row);
+    prefetch<V * kLanes* static_cast<int>(sizeof(*panel.data))>(row, panel.ahead);
     Vec w[V];
     for (int v = 0; v < V; ++v) w[v] = panel.load(begin + k, column + v * kLanes);
     use(k, w);

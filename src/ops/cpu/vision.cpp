@@ -114,6 +114,7 @@ void run(Machine& machine, const FullAttention& op) {
     share.blocks = table;
     share.k = reinterpret_cast<const std::byte*>(blocks.data);
     share.v = reinterpret_cast<const std::byte*>(blocks.data + layout.k_floats());
+    share.next = share.k;
     share.block_stride = layout.block_floats() * static_cast<std::int64_t>(sizeof(float));
     share.is_f32 = true;
     share.k_dim = share.v_dim = static_cast<int>(dim);
