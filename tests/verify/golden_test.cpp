@@ -28,12 +28,16 @@ std::vector<Case> cases() {
         "deepseek_v3", "step3p5", "llama_gguf/llama-f16.gguf", "llama_gguf/llama-q8_0.gguf",
         "llama_gguf/llama-q4_0.gguf", "llama_gguf/llama-q4_1.gguf", "llama_gguf/llama-q4_k_m.gguf"}) {
     all.push_back({checkpoint, "reference", DType::kF32, "local"});
+    // Of these small models one keeps the bf16 limits with E4M3, too.
+    const bool bears_fp8 = std::string_view(checkpoint) == "step3_text_d256";
+    if (bears_fp8) all.push_back({checkpoint, "reference", DType::kF8E4M3, "local"});
     for (const char* layout : {"local", "1A1F", "2A2F"}) {
       all.push_back({checkpoint, "cpu", DType::kF32, layout});
       all.push_back({checkpoint, "cpu", DType::kBF16, layout});
       if (!cuda::look_at_device().built) continue;
       all.push_back({checkpoint, "cuda", DType::kF32, layout});
       all.push_back({checkpoint, "cuda", DType::kBF16, layout});
+      if (bears_fp8) all.push_back({checkpoint, "cuda", DType::kF8E4M3, layout});
     }
   }
   return all;

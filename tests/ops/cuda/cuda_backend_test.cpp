@@ -4,6 +4,8 @@
 // What is the CUDA backend's own; operators and bits are tested with all other backends.
 #include "ops/cuda/cuda_backend.h"
 
+#include <numeric>
+
 #include "base/error.h"
 #include "ops/cpu/cpu_backend.h"
 #include "tests/ops/backend_tests.h"
@@ -58,6 +60,7 @@ TEST_F(OnTheGpu, MoreMemoryThanThereIsIsAnError) {
 
 TEST_F(OnTheGpu, RefusesWhatItCannotHold) {
   EXPECT_THROW(gpu_->make_kv_cache({1, 1, 4, 4, DType::kF16, 1}), Error);
+  EXPECT_THROW(gpu_->make_kv_cache({1, 1, 256, 256, DType::kF16, 1}), Error);
   EXPECT_THROW(gpu_->make_kv_cache({1, 1, 4096, 4, DType::kBF16, 1}), Error);
   const std::vector<std::byte> bytes(4096);
   EXPECT_THROW(gpu_->pack({{{bytes.data(), DType::kI32, 1, 64, {}}}, 16}), Error);
@@ -154,29 +157,40 @@ TEST_F(OnTheGpu, ARowOfFp8ExpertsIsTheSameInEveryBatch) {
   }
 }
 
-// Long enough for several parts, alone (parts apart) and beside many rows (parts in turn): the same bits, and near the
-// reference.
+// Long enough for several parts, alone (parts apart) and beside many rows (parts in turn; over MFA pages in several
+// launches): the same bits, and near the reference.
 TEST_F(OnTheGpu, PartsOfAttentionAreTheSameApartAndInTurn) {
-  constexpr std::int32_t kTokens = 1300, kRows = 300, kDim = 64;
-  const auto run = [&](Backend& backend, std::int32_t rows) {
-    CaseBuilder b(backend);
-    KvCache& cache = b.cache({1, 1, kDim, kDim, DType::kBF16, 21});
-    std::vector<std::int32_t> slots(kTokens), table(21), positions(static_cast<std::size_t>(rows), kTokens - 1);
-    for (std::int32_t t = 0; t < kTokens; ++t) slots[t] = t;
-    for (std::int32_t i = 0; i < 21; ++i) table[i] = i;
-    const Tensor k = b.normal(kTokens, kDim), v = b.normal(kTokens, kDim), q = b.normal(1, 4 * kDim);
-    const Tensor queries = b.zeros(rows, 4 * kDim), out = b.zeros(rows, 4 * kDim);
-    for (std::int32_t r = 0; r < rows; ++r) std::memcpy(queries.row<float>(r), q.data, 4 * kDim * sizeof(float));
-    backend.run(AppendKv{k, v, b.ids(slots), &cache, 0});
-    backend.run(PagedAttention{out, queries, b.ids(table, {1, 21}),
-                               b.ids(std::vector<std::int32_t>(static_cast<std::size_t>(rows))), b.ids(positions),
-                               &cache, 0, 4, 0.3f, static_cast<std::int64_t>(rows) * kTokens});
-    backend.synchronise();
-    return values_of(out.slice_rows(rows - 1, 1));
+  constexpr std::int32_t kTokens = 1300, kBlocks = 21;
+  struct Case {
+    DType dtype;
+    std::int32_t dim, rows;
+    Tolerance tolerance = {};
   };
-  const std::vector<float> alone = run(*gpu_, 1);
-  EXPECT_TRUE(same_bits(run(*gpu_, kRows), alone));
-  EXPECT_TRUE(close(alone, run(*make_reference_backend(), 1), {}));
+  for (const Case& c : {Case{DType::kBF16, 64, 300},
+                        {DType::kF8E4M3, 64, 300},
+                        {DType::kBF16, 256, 1100},
+                        {DType::kF8E4M3, 256, 1100, {5e-2, 7e-3}}}) {
+    const auto run = [&](Backend& backend, std::int32_t rows) {
+      CaseBuilder b(backend);
+      KvCache& cache = b.cache({1, 1, c.dim, c.dim, c.dtype, kBlocks});
+      std::vector<std::int32_t> slots(kTokens), table(kBlocks), positions(static_cast<std::size_t>(rows), kTokens - 1);
+      std::iota(slots.begin(), slots.end(), 0);
+      std::iota(table.begin(), table.end(), 0);
+      const Tensor k = b.normal(kTokens, c.dim), v = b.normal(kTokens, c.dim), q = b.normal(1, 4 * c.dim);
+      const Tensor queries = b.zeros(rows, 4 * c.dim), out = b.zeros(rows, 4 * c.dim);
+      for (std::int32_t r = 0; r < rows; ++r)
+        std::memcpy(queries.row<float>(r), q.data, 4 * static_cast<std::size_t>(c.dim) * sizeof(float));
+      backend.run(AppendKv{k, v, b.ids(slots), &cache, 0});
+      backend.run(PagedAttention{out, queries, b.ids(table, {1, kBlocks}),
+                                 b.ids(std::vector<std::int32_t>(static_cast<std::size_t>(rows))), b.ids(positions),
+                                 &cache, 0, 4, 0.1f, static_cast<std::int64_t>(rows) * kTokens});
+      backend.synchronise();
+      return values_of(out.slice_rows(rows - 1, 1));
+    };
+    const std::vector<float> alone = run(*gpu_, 1);
+    EXPECT_TRUE(same_bits(run(*gpu_, c.rows), alone)) << name(c.dtype) << ", " << c.dim;
+    EXPECT_TRUE(close(alone, run(*make_reference_backend(), 1), c.tolerance)) << name(c.dtype) << ", " << c.dim;
+  }
 }
 
 TEST_F(OnTheGpu, PagesAreThoseOfTheReference) {
