@@ -492,7 +492,7 @@ inline void add_fp8_cases(std::vector<OperatorCase>& table) {
       }
       const Tensor out = b.zeros(count, kHidden);
       return BuiltCase{{Fp8Experts{out, b.normal(rows, kHidden, 1, 3), b.ids(chosen, {rows, top_k}),
-                                   b.normal(rows, top_k, 0.5f, 0.2f), gate_up, down, begin}},
+                                   b.normal(rows, top_k, 0.5f), gate_up, down, begin}},
                        {out}};
     });
   }
