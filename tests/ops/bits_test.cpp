@@ -13,137 +13,95 @@ namespace {
 
 class BitsTest : public EveryBackendTest {};
 
-TEST_P(BitsTest, ARowOfAProductIsTheSameInEveryBatch) {
+// Each row alone, in batches of every size, and in a grouped product.
+template <class Product, class Grouped>
+void expect_rows_without_neighbours(Backend& backend, DType dtype) {
   constexpr int kRowsMax = 67, kColumns = 50;
-  const auto cpu = backend();
-  for (const DType dtype : kWeightTypes) {
-    CaseBuilder b(*cpu);
-    const std::int64_t width = 3 * granule_of(dtype);
-    const Weight* weight = b.weight(dtype, kColumns, width);
-    const Tensor x = b.normal(kRowsMax, width), alone = b.zeros(kRowsMax, kColumns),
-                 together = b.zeros(kRowsMax, kColumns);
-    const KSlices slices = eight_slices(dtype, width);
-    for (int r = 0; r < kRowsMax; ++r) cpu->run(MatMul{alone.slice_rows(r, 1), x.slice_rows(r, 1), weight, slices});
-    for (int rows = 1; rows <= kRowsMax; ++rows) {
-      cpu->run(MatMul{together.slice_rows(0, rows), x.slice_rows(0, rows), weight, slices});
-      ASSERT_TRUE(same_bits(values_of(together.slice_rows(0, rows)), values_of(alone.slice_rows(0, rows))))
-          << name(dtype) << ", " << rows << " rows";
-    }
-    const Tensor grouped = b.zeros(kRowsMax, kColumns);
-    const Weight* const experts[] = {weight, weight, weight};
-    cpu->run(GroupedMatMul{grouped, x, experts, b.ids({0, 3, 3, kRowsMax}), slices});
-    EXPECT_TRUE(same_bits(values_of(grouped), values_of(alone))) << name(dtype) << ", grouped";
+  CaseBuilder b(backend);
+  const std::int64_t width = 3 * granule_of(dtype);
+  const Weight* weight = b.weight(dtype, kColumns, width);
+  const Tensor x = b.normal(kRowsMax, width), alone = b.zeros(kRowsMax, kColumns),
+               together = b.zeros(kRowsMax, kColumns), grouped = b.zeros(kRowsMax, kColumns);
+  const KSlices slices = eight_slices(dtype, width);
+  for (int r = 0; r < kRowsMax; ++r) backend.run(Product{alone.slice_rows(r, 1), x.slice_rows(r, 1), weight, slices});
+  for (int rows = 1; rows <= kRowsMax; ++rows) {
+    backend.run(Product{together.slice_rows(0, rows), x.slice_rows(0, rows), weight, slices});
+    ASSERT_TRUE(same_bits(values_of(together.slice_rows(0, rows)), values_of(alone.slice_rows(0, rows))))
+        << name(dtype) << ", " << rows << " rows";
   }
-}
-
-TEST_P(BitsTest, ARowOfAnInt8ProductIsTheSameInEveryBatch) {
-  if (!GetParam().cpu) GTEST_SKIP() << "int8 arithmetic is the CPU's";
-  constexpr int kRowsMax = 67, kColumns = 50;
-  const auto cpu = backend();
-  for (const DType dtype : kQuantisedTypes) {
-    CaseBuilder b(*cpu);
-    const std::int64_t width = 11 * granule_of(dtype), middle = width_slice_begin(width, granule_of(dtype), 4);
-    const StoredMatrix stored = random_matrix(b.rng(), dtype, kColumns, width);
-    const auto weight = cpu->pack({{stored.part()}, width});
-    const Tensor x = b.normal(kRowsMax, width), alone = b.zeros(kRowsMax, kColumns),
-                 together = b.zeros(kRowsMax, kColumns);
-    const KSlices slices = eight_slices(dtype, width);
-    for (int r = 0; r < kRowsMax; ++r)
-      cpu->run(Int8MatMul{alone.slice_rows(r, 1), x.slice_rows(r, 1), weight.get(), slices});
-    for (int rows = 1; rows <= kRowsMax; ++rows) {
-      cpu->run(Int8MatMul{together.slice_rows(0, rows), x.slice_rows(0, rows), weight.get(), slices});
-      ASSERT_TRUE(same_bits(values_of(together.slice_rows(0, rows)), values_of(alone.slice_rows(0, rows))))
-          << name(dtype) << ", " << rows << " rows";
-    }
-    const Weight* const experts[] = {weight.get(), weight.get(), weight.get()};
-    cpu->run(Int8GroupedMatMul{together, x, experts, b.ids({0, 3, 3, kRowsMax}), slices});
-    EXPECT_TRUE(same_bits(values_of(together), values_of(alone))) << name(dtype) << ", grouped";
-
-    // The two halves of the width by different workers.
-    Tensor partials[2];
-    std::unique_ptr<Weight> halves[2];
-    for (int half = 0; half < 2; ++half) {
-      const std::int64_t begin = half == 0 ? 0 : middle, count = half == 0 ? middle : width - middle;
-      WeightPart part = stored.part();
-      part.data += row_bytes(dtype, static_cast<std::size_t>(begin));
-      halves[half] = cpu->pack({{part}, count});
-      partials[half] = b.zeros(kRowsMax, kColumns);
-      cpu->run(Int8MatMul{partials[half], x.slice_columns(begin, count), halves[half].get(),
-                          width_slices(width, granule_of(dtype), 4 * half, 4)});
-    }
-    const std::int32_t slice_counts[] = {4, 4};
-    cpu->run(CombineExperts{together, {}, 0, partials, slice_counts});
-    EXPECT_TRUE(same_bits(values_of(together), values_of(alone))) << name(dtype) << ", halves";
-  }
-}
-
-TEST_P(BitsTest, NaNOrAnInfinityInARowOfAnInt8ProductStaysThere) {
-  if (!GetParam().cpu) GTEST_SKIP() << "int8 arithmetic is the CPU's";
-  const auto cpu = backend();
-  for (const DType dtype : kQuantisedTypes) {
-    CaseBuilder b(*cpu);
-    const int k = whole_blocks(dtype, 64);
-    const Weight* weight = b.weight(dtype, 40, k);
-    const Tensor x = b.normal(20, k), clean = b.zeros(20, 40), out = b.zeros(20, 40);
-    cpu->run(Int8MatMul{clean, x, weight, KSlices::whole(k)});
-    x.row<float>(7)[3] = NAN;
-    x.row<float>(12)[k - 1] = INFINITY;
-    cpu->run(Int8MatMul{out, x, weight, KSlices::whole(k)});
-    for (const int row : {6, 8, 11, 13, 19})
-      EXPECT_TRUE(same_bits(values_of(out.slice_rows(row, 1)), values_of(clean.slice_rows(row, 1)))) << name(dtype);
-    for (const int row : {7, 12})
-      for (const float value : values_of(out.slice_rows(row, 1))) EXPECT_TRUE(std::isnan(value)) << name(dtype);
-  }
+  const Weight* const experts[] = {weight, weight, weight};
+  backend.run(Grouped{grouped, x, experts, b.ids({0, 3, 3, kRowsMax}), slices});
+  EXPECT_TRUE(same_bits(values_of(grouped), values_of(alone))) << name(dtype) << ", grouped";
 }
 
 // The two halves of the width computed by different workers, each with its own part of the weight.
-TEST_P(BitsTest, HalvesOfTheWidthAddUpToTheWhole) {
+template <class Product>
+void expect_halves_to_add_up(Backend& backend, DType dtype, std::int64_t width) {
   constexpr int kRows = 13, kColumns = 40;
-  const auto cpu = backend();
-  for (const DType dtype : kWeightTypes) {
-    const std::int64_t granule = granule_of(dtype);
-    for (const std::int64_t width : {3 * granule, 11 * granule}) {
-      CaseBuilder b(*cpu);
-      const StoredMatrix stored = random_matrix(b.rng(), dtype, kColumns, width);
-      const Tensor x = b.normal(kRows, width), expected = b.zeros(kRows, kColumns), found = b.zeros(kRows, kColumns);
-      const auto weight = cpu->pack({{stored.part()}, width});
-      cpu->run(MatMul{expected, x, weight.get(), width_slices(width, granule, 0, 8)});
+  const std::int64_t granule = granule_of(dtype), middle = width_slice_begin(width, granule, 4);
+  CaseBuilder b(backend);
+  const StoredMatrix stored = random_matrix(b.rng(), dtype, kColumns, width);
+  const Tensor x = b.normal(kRows, width), expected = b.zeros(kRows, kColumns), found = b.zeros(kRows, kColumns);
+  const auto weight = backend.pack({{stored.part()}, width});
+  backend.run(Product{expected, x, weight.get(), width_slices(width, granule, 0, 8)});
 
-      Tensor partials[2];
-      std::unique_ptr<Weight> halves[2];
-      const std::int64_t middle = width_slice_begin(width, granule, 4);
-      for (int half = 0; half < 2; ++half) {
-        const std::int64_t begin = half == 0 ? 0 : middle, count = half == 0 ? middle : width - middle;
-        WeightPart part = stored.part();
-        part.data += row_bytes(dtype, static_cast<std::size_t>(begin));
-        if (dtype == DType::kF8E4M3)
-          part.scales.values.erase(part.scales.values.begin(), part.scales.values.begin() + begin / kScaleBlock);
-        halves[half] = cpu->pack({{part}, count});
-        partials[half] = b.zeros(kRows, kColumns);
-        cpu->run(MatMul{partials[half], x.slice_columns(begin, count), halves[half].get(),
+  Tensor partials[2];
+  std::unique_ptr<Weight> halves[2];
+  for (int half = 0; half < 2; ++half) {
+    const std::int64_t begin = half == 0 ? 0 : middle, count = half == 0 ? middle : width - middle;
+    WeightPart part = stored.part();
+    part.data += row_bytes(dtype, static_cast<std::size_t>(begin));
+    if (dtype == DType::kF8E4M3)
+      part.scales.values.erase(part.scales.values.begin(), part.scales.values.begin() + begin / kScaleBlock);
+    halves[half] = backend.pack({{part}, count});
+    partials[half] = b.zeros(kRows, kColumns);
+    backend.run(Product{partials[half], x.slice_columns(begin, count), halves[half].get(),
                         width_slices(width, granule, 4 * half, 4)});
-      }
-      const std::int32_t slice_counts[] = {4, 4};
-      cpu->run(CombineExperts{found, {}, 0, partials, slice_counts});
-      EXPECT_TRUE(same_bits(values_of(found), values_of(expected))) << name(dtype) << ", width " << width;
-    }
   }
+  const std::int32_t slice_counts[] = {4, 4};
+  backend.run(CombineExperts{found, {}, 0, partials, slice_counts});
+  EXPECT_TRUE(same_bits(values_of(found), values_of(expected))) << name(dtype) << ", width " << width;
+}
+
+template <class Product>
+void expect_nan_to_stay(Backend& backend, DType dtype) {
+  CaseBuilder b(backend);
+  const int k = whole_blocks(dtype, 64);
+  const Weight* weight = b.weight(dtype, 40, k);
+  const Tensor x = b.normal(20, k), clean = b.zeros(20, 40), out = b.zeros(20, 40);
+  backend.run(Product{clean, x, weight, KSlices::whole(k)});
+  x.row<float>(7)[3] = NAN;
+  x.row<float>(12)[k - 1] = INFINITY;
+  backend.run(Product{out, x, weight, KSlices::whole(k)});
+  for (const int row : {6, 8, 11, 13, 19})
+    EXPECT_TRUE(same_bits(values_of(out.slice_rows(row, 1)), values_of(clean.slice_rows(row, 1)))) << name(dtype);
+  for (const float value : values_of(out.slice_rows(7, 1))) EXPECT_TRUE(std::isnan(value)) << name(dtype);
+  for (const float value : values_of(out.slice_rows(12, 1))) EXPECT_FALSE(std::isfinite(value)) << name(dtype);
+}
+
+TEST_P(BitsTest, ARowOfAProductIsTheSameInEveryBatch) {
+  const auto any = backend();
+  for (const DType dtype : kWeightTypes) expect_rows_without_neighbours<MatMul, GroupedMatMul>(*any, dtype);
+}
+
+TEST_P(BitsTest, HalvesOfTheWidthAddUpToTheWhole) {
+  const auto any = backend();
+  for (const DType dtype : kWeightTypes)
+    for (const int granules : {3, 11}) expect_halves_to_add_up<MatMul>(*any, dtype, granules * granule_of(dtype));
 }
 
 TEST_P(BitsTest, NaNInARowOfAProductStaysThere) {
+  const auto any = backend();
+  for (const DType dtype : kWeightTypes) expect_nan_to_stay<MatMul>(*any, dtype);
+}
+
+TEST_P(BitsTest, SoItIsWithInt8Products) {
+  if (!GetParam().cpu) GTEST_SKIP() << "int8 arithmetic is the CPU's";
   const auto cpu = backend();
-  for (const DType dtype : kWeightTypes) {
-    CaseBuilder b(*cpu);
-    const int k = whole_blocks(dtype, 64);
-    const Weight* weight = b.weight(dtype, 40, k);
-    const Tensor x = b.normal(20, k), clean = b.zeros(20, 40), out = b.zeros(20, 40);
-    cpu->run(MatMul{clean, x, weight, KSlices::whole(k)});
-    x.row<float>(7)[3] = NAN;
-    x.row<float>(12)[k - 1] = INFINITY;
-    cpu->run(MatMul{out, x, weight, KSlices::whole(k)});
-    for (const int row : {6, 8, 11, 13, 19})
-      EXPECT_TRUE(same_bits(values_of(out.slice_rows(row, 1)), values_of(clean.slice_rows(row, 1)))) << name(dtype);
-    for (const float value : values_of(out.slice_rows(7, 1))) EXPECT_TRUE(std::isnan(value)) << name(dtype);
+  for (const DType dtype : kQuantisedTypes) {
+    expect_rows_without_neighbours<Int8MatMul, Int8GroupedMatMul>(*cpu, dtype);
+    for (const int granules : {3, 11}) expect_halves_to_add_up<Int8MatMul>(*cpu, dtype, granules * granule_of(dtype));
+    expect_nan_to_stay<Int8MatMul>(*cpu, dtype);
   }
 }
 
