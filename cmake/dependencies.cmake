@@ -11,7 +11,7 @@ endif()
 find_path(EDIT_INCLUDE_DIR histedit.h REQUIRED)  # src/cli, line editing
 find_library(EDIT_LIBRARY edit REQUIRED)
 find_package(Boost 1.81 CONFIG REQUIRED)  # src/serve/http: Asio and Beast, headers only
-find_package(OpenSSL 3 REQUIRED)          # src/serve
+find_package(OpenSSL 3 REQUIRED)          # src/serve, src/trust
 # Optional: without UCX the transport between processes (src/transport/ucx) is not built.
 find_path(UCX_INCLUDE_DIR ucp/api/ucp.h)
 find_library(UCP_LIBRARY ucp)

@@ -45,6 +45,8 @@ Action declare_serve(CLI::App& app);
 Action declare_attention(CLI::App& app);
 Action declare_ffn(CLI::App& app);
 Action declare_up(CLI::App& app);
+Action declare_keys_secret(CLI::App& app);
+Action declare_keys_certificates(CLI::App& app);
 Action declare_inspect(CLI::App& app);
 Action declare_verify(CLI::App& app);
 Action declare_make_checkpoint(CLI::App& app);

@@ -22,8 +22,9 @@ std::vector<Subcommand> measurements() {
        "  tandem bench grammar --model model.gguf\n  tandem bench grammar --model model.gguf --schema order.json",
        declare_bench_grammar},
       {"bench hand-over", "how long a hand-over takes between two processes of this machine",
-       "One way, median, by transport and size: the message alone; with the frame's checksum made and checked; and "
-       "what\n"
+       "One way, median, by transport and size: the message alone; with the frame's checksum made and checked; that "
+       "sealed\n"
+       "(link.encrypt); and what "
        "ucx_perftest (Debian's ucx-utils) says of UCX alone where it is installed. ratio: message over ucx_perftest.\n"
        "  tandem bench hand-over --transports tcp --kib 8,2048",
        declare_bench_hand_over},
@@ -126,6 +127,20 @@ std::vector<Subcommand> all_but_measurements() {
   };
 }
 
+std::vector<Subcommand> keys() {
+  return {
+      {"keys secret", "a secret that all processes of a deployment share",
+       "32 random bytes in a file for its owner alone: copy it to every host, over a way that you trust.\n"
+       "  tandem keys secret /etc/tandem/secret",
+       declare_keys_secret},
+      {"keys certificates", "an authority for a deployment, and a certificate for each of its hosts",
+       "Run again with the same folder it signs for more hosts. Who has a certificate of the authority can be a "
+       "front.\n"
+       "  tandem keys certificates fleet-keys a1.example a2.example f1.example front.example",
+       declare_keys_certificates},
+  };
+}
+
 std::vector<Subcommand> plans() {
   return {
       {"plan cost",
@@ -160,6 +175,7 @@ std::vector<Subcommand> plans() {
 const std::vector<Subcommand>& commands() {
   static const std::vector<Subcommand> table = [] {
     std::vector<Subcommand> all = all_but_measurements();
+    for (const Subcommand& command : keys()) all.insert(all.end() - 1, command);
     for (const Subcommand& command : plans()) all.insert(all.end() - 1, command);
     for (const Subcommand& command : measurements()) all.insert(all.end() - 1, command);
     return all;
@@ -168,9 +184,10 @@ const std::vector<Subcommand>& commands() {
 }
 
 const char* parent_summary(const char* name) {
-  return std::string_view(name) == "plan"
-             ? "what hardware a model needs and what it costs; each is a command of its own"
-             : "measurements; each is a command of its own";
+  if (std::string_view(name) == "plan")
+    return "what hardware a model needs and what it costs; each is a command of its own";
+  if (std::string_view(name) == "keys") return "what the processes of a deployment know each other by";
+  return "measurements; each is a command of its own";
 }
 
 }  // namespace tandem

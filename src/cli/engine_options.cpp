@@ -91,9 +91,9 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
   option("--picture-cache-mib", c.picture_cache_mib, "of pictures' rows, kept for prompts that bring them again");
   option("--pictures-pending-mib", c.pictures_pending_mib, "of decoded pictures that wait to be seen");
   option("--trace", o.trace_file, "file to write a Chrome/Perfetto trace to");
-  option("--deployment", o.deployment_file,
+  option("--deployment", o.deployment.file,
          "a deployment file: its workers, which run as processes, compute; their settings are in the file");
-  app.add_flag("--insecure", o.insecure, "connect to workers elsewhere, where nobody is kept out")->group(group);
+  declare_link_options(app, o.deployment, group);
   app.add_flag("!--no-prefix-cache", c.prefix_cache, "compute every prompt from its start")->group(group);
   app.add_flag("!--no-vision", c.vision, "load a model that sees pictures without its eyes")->group(group);
   app.add_flag("--check", c.checked, "validate every operator before it runs")->group(group);
@@ -101,7 +101,7 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
 }
 
 std::string model_path(const EngineOptions& options) {
-  if (options.model.empty() && !options.deployment_file.empty()) return read_deployment(options.deployment_file).model;
+  if (options.model.empty() && !options.deployment.file.empty()) return read_deployment(options.deployment).model;
   if (options.model.empty()) throw UsageError("--model is required");
   return options.model;
 }
@@ -118,7 +118,7 @@ RunningEngine::RunningEngine(const Checkpoint& checkpoint, const EngineOptions& 
     : trace_file_(options.trace_file) {
   const RealClock clock;
   const Nanoseconds begin = clock.now();
-  if (options.deployment_file.empty())
+  if (options.deployment.file.empty())
     start_workers(checkpoint, options);
   else
     connect(checkpoint, options);
@@ -142,8 +142,8 @@ void RunningEngine::start_workers(const Checkpoint& checkpoint, const EngineOpti
 void RunningEngine::connect(const Checkpoint& checkpoint, const EngineOptions& options) {
   if (!options.layout.empty()) throw UsageError("--layout and --deployment: the file says how workers are laid out");
   if (!trace_file_.empty()) throw UsageError("--trace and --deployment: what workers do elsewhere is not recorded");
-  deployment_ = std::make_unique<Deployment>(read_deployment(options.deployment_file));
-  FrontOptions front_options{.insecure = options.insecure, .give_up = end_signal_waits};
+  deployment_ = std::make_unique<Deployment>(read_deployment(options.deployment));
+  FrontOptions front_options{.insecure = options.deployment.insecure, .give_up = end_signal_waits};
   if (!options.quiet) front_options.say = [](const std::string& line) { say(line + "\n"); };
   std::unique_ptr<Front> front = Front::connect(*deployment_, identity_of(*deployment_, checkpoint), front_options);
   const ModelConfig model = read_config(checkpoint);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "cli/deployment_options.h"
 #include "deploy/deployment.h"
 #include "engine/engine.h"
 #include "engine/trace.h"
@@ -24,9 +25,8 @@ struct EngineOptions {
   std::string layout;  // or "auto"; empty: 1A1F, on cuda local
   std::string kv_dtype = "bf16";
   std::string activations = "f32";
-  std::string trace_file;       // empty: no trace
-  std::string deployment_file;  // its workers run as processes; empty: they are threads of this one
-  bool insecure = false;        // also where they are elsewhere, and nobody is kept out
+  std::string trace_file;        // empty: no trace
+  DeploymentOptions deployment;  // its workers run as processes; without a file they are threads of this one
   bool quiet = false;
 };
 

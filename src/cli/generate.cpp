@@ -215,7 +215,7 @@ int run(Options& options) {
     throw UsageError("prompts come from arguments, from --file or from --jsonl: give one of these");
   if (options.format.text_only && (!options.jsonl.empty() || options.prompts.size() > 1))
     throw UsageError("--text prints the answer to one prompt; without it every answer is a line of JSON");
-  if (options.self_check && !options.engine.deployment_file.empty())
+  if (options.self_check && !options.engine.deployment.file.empty())
     throw UsageError("--selfcheck looks into workers of this process, not of a --deployment");
   options.request.sampling.logprobs = options.logprobs;
   options.form = form_of(options);

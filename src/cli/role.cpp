@@ -10,6 +10,7 @@
 
 #include "base/format.h"
 #include "cli/command.h"
+#include "cli/deployment_options.h"
 #include "cli/end_signals.h"
 
 namespace tandem {
@@ -17,27 +18,26 @@ namespace tandem {
 namespace {
 
 struct Options {
-  std::string file;
+  DeploymentOptions deployment;
   std::int32_t rank = 0;
-  bool insecure = false;
 };
 
 int run(RoleKind kind, const Options& options) {
   const EndSignals signals;
-  const Deployment deployment = read_deployment(options.file);
-  run_role(
-      kind, deployment,
-      {.rank = options.rank, .insecure = options.insecure, .stop = signals.fd(), .say = [](const std::string& line) {
-         std::fputs(format("{}\n", line).c_str(), stderr);
-       }});
+  const Deployment deployment = read_deployment(options.deployment);
+  run_role(kind, deployment,
+           {.rank = options.rank,
+            .insecure = options.deployment.insecure,
+            .stop = signals.fd(),
+            .say = [](const std::string& line) { std::fputs(format("{}\n", line).c_str(), stderr); }});
   return 0;
 }
 
 Action declare_role(CLI::App& app, RoleKind kind) {
   const auto options = std::make_shared<Options>();
-  app.add_option("file", options->file, "the deployment file")->required();
+  app.add_option("file", options->deployment.file, "the deployment file")->required();
   app.add_option("--rank", options->rank, "of this worker in it")->required();
-  app.add_flag("--insecure", options->insecure, "serve addresses that are not loopback, where nobody is kept out");
+  declare_link_options(app, options->deployment);
   return [kind, options] { return run(kind, *options); };
 }
 

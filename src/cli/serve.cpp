@@ -73,8 +73,8 @@ void leave_on_next_signal() {
 
 // A deployment file says where its front listens; a flag or a variable says it better.
 void take_front_address(const CLI::App& app, Options& options) {
-  if (options.engine.deployment_file.empty()) return;
-  const DeploymentFront front = read_deployment(options.engine.deployment_file).front;
+  if (options.engine.deployment.file.empty()) return;
+  const DeploymentFront front = read_deployment(options.engine.deployment.file).front;
   if (app.get_option("--host")->count() == 0) options.serve.http.host = front.host;
   if (app.get_option("--port")->count() == 0) options.serve.http.port = front.port;
 }
@@ -114,7 +114,7 @@ Action declare_serve(CLI::App& app) {
       "--config", [&app](const std::string& path) { read_config(app, path); },
       "TOML file with any of these flags as keys");
   declare_engine_options(app, options->engine);
-  app.add_option("file", options->engine.deployment_file, "a deployment file, as for --deployment");
+  app.add_option("file", options->engine.deployment.file, "a deployment file, as for --deployment");
   for (const SettingRow& row : setting_rows()) declare_setting(app, row, options->serve);
   app.preparse_callback([&app](std::size_t) { name_environment(app); });  // other commands do not look at it
   app.add_flag_callback(

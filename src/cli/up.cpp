@@ -12,6 +12,7 @@
 
 #include "base/format.h"
 #include "cli/command.h"
+#include "cli/deployment_options.h"
 #include "cli/end_signals.h"
 #include "roles/deployment_engine.h"
 #include "roles/processes.h"
@@ -26,10 +27,9 @@ constexpr std::int32_t kRestartsMax = 5;  // of one worker that was not ready in
 constexpr const char* kFront = "front";
 
 struct Options {
-  std::string file;
+  DeploymentOptions deployment;
   bool workers_only = false;
   bool restart = false;
-  bool insecure = false;
 };
 
 std::string own_program() {
@@ -46,15 +46,20 @@ class Up {
     const std::string program = own_program();
     const auto attention = static_cast<std::int32_t>(deployment.attention.size());
     for (std::int32_t rank = 0; rank < layout_of(deployment).workers(); ++rank) {
-      std::vector<std::string> command{program, rank < attention ? "attention" : "ffn", options.file, "--rank",
-                                       format("{}", rank)};
-      if (options.insecure) command.push_back("--insecure");
+      std::vector<std::string> command{program, rank < attention ? "attention" : "ffn", options.deployment.file,
+                                       "--rank", format("{}", rank)};
+      add_link_options(command);
       commands_[worker_name(deployment, rank)] = command;
     }
     if (options.workers_only) return;
-    std::vector<std::string> command{
-        program, "serve", options.file, "--host", deployment.front.host, "--port", format("{}", deployment.front.port)};
-    if (options.insecure) command.push_back("--insecure");
+    std::vector<std::string> command{program,
+                                     "serve",
+                                     options.deployment.file,
+                                     "--host",
+                                     deployment.front.host,
+                                     "--port",
+                                     format("{}", deployment.front.port)};
+    add_link_options(command);
     commands_[kFront] = command;
   }
 
@@ -74,6 +79,11 @@ class Up {
   }
 
  private:
+  void add_link_options(std::vector<std::string>& command) const {
+    if (options_.deployment.insecure) command.push_back("--insecure");
+    if (options_.deployment.encrypt) command.push_back("--encrypt");
+  }
+
   static void say(const std::string& line) { std::fputs(format("up    | {}\n", line).c_str(), stderr); }
 
   static bool signalled(const EndSignals& signals) {
@@ -110,8 +120,8 @@ class Up {
 };
 
 int run(const Options& options) {
-  const Deployment deployment = read_deployment(options.file);
-  check_supported(deployment, options.insecure);
+  const Deployment deployment = read_deployment(options.deployment);
+  check_supported(deployment, options.deployment.insecure);
   return Up(deployment, options).run();
 }
 
@@ -119,10 +129,10 @@ int run(const Options& options) {
 
 Action declare_up(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  app.add_option("file", options->file, "the deployment file")->required();
+  app.add_option("file", options->deployment.file, "the deployment file")->required();
   app.add_flag("--workers-only", options->workers_only, "no server: other commands with --deployment are the front");
   app.add_flag("--restart", options->restart, "start a worker that ends again; streams wait for it and go on");
-  app.add_flag("--insecure", options->insecure, "serve addresses that are not loopback, where nobody is kept out");
+  declare_link_options(app, options->deployment);
   return [options] { return run(*options); };
 }
 

@@ -68,13 +68,15 @@ struct DeploymentLink {
   bool operator==(const DeploymentLink&) const = default;
 };
 
-// Either a secret that all share, or certificates; or insecure, which only loopback is without saying.
+// Either a secret that all share, or certificates (trust/credentials.h); or insecure, which only loopback is without
+// saying. Paths are those of each host.
 struct DeploymentTrust {
   std::string secret_file;
   std::string certificate_file, key_file, authority_file;
   bool insecure = false;
 
   bool operator==(const DeploymentTrust&) const = default;
+  bool given() const { return !secret_file.empty() || !certificate_file.empty(); }
 };
 
 struct DeploymentFront {

@@ -110,7 +110,7 @@ class Checker {
         int{!t.certificate_file.empty()} + int{!t.key_file.empty()} + int{!t.authority_file.empty()};
     if (certificates % 3 != 0) add("trust needs certificate_file, key_file and authority_file together");
     if (certificates > 0 && !t.secret_file.empty()) add("trust has a secret_file and certificates; one is enough");
-    const bool trusted = certificates == 3 || !t.secret_file.empty();
+    const bool trusted = t.given();
     if (trusted && t.insecure) add("trust has insecure = true beside a secret_file or certificates");
     if (d_.link.encrypt && !trusted) add("link.encrypt needs trust.secret_file or certificates");
     if (trusted || t.insecure) return;

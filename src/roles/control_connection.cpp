@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <array>
 #include <memory>
 #include <system_error>
 #include <utility>
@@ -93,7 +93,8 @@ Descriptor listen_on(const std::string& host, std::int32_t port) {
   Descriptor socket = open_socket(*addresses);
   const int on = 1;
   if (socket) setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (!socket || bind(socket.get(), addresses->ai_addr, addresses->ai_addrlen) != 0 || listen(socket.get(), 16) != 0)
+  if (!socket || bind(socket.get(), addresses->ai_addr, addresses->ai_addrlen) != 0 ||
+      listen(socket.get(), SOMAXCONN) != 0)
     throw Error(ErrorCode::kUnavailable,
                 format("cannot listen on {}:{}: {}", host, port, std::generic_category().message(errno)));
   return socket;
@@ -124,19 +125,29 @@ Descriptor accept_from(const Descriptor& listener) {
   return socket;
 }
 
+ControlConnection::ControlConnection(Descriptor socket, std::unique_ptr<TlsSession> tls)
+    : socket_(std::move(socket)), tls_(std::move(tls)) {
+  if (tls_) tls_->take_out(out_);
+}
+
 void ControlConnection::post(const ControlMessage& message) {
   const std::vector<std::byte> bytes = to_bytes(message);
-  if (out_.size() - written_ + bytes.size() > kUnreadMax) overflown_ = true;
+  if (out_.size() - written_ + unsent_.size() + bytes.size() > kUnreadMax) overflown_ = true;
   if (overflown_) return;
   out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(written_));
   written_ = 0;
-  out_.insert(out_.end(), bytes.begin(), bytes.end());
+  if (!tls_)
+    out_.insert(out_.end(), bytes.begin(), bytes.end());
+  else if (tls_->established())
+    tls_->send(bytes, out_);
+  else
+    unsent_.insert(unsent_.end(), bytes.begin(), bytes.end());
 }
 
 Status ControlConnection::write_some() {
   if (overflown_) return {ErrorCode::kOutOfResources, format("it leaves more than {} bytes unread", kUnreadMax)};
   while (wants_to_write()) {
-    const ssize_t count = send(fd(), out_.data() + written_, out_.size() - written_, MSG_NOSIGNAL);
+    const ssize_t count = ::send(fd(), out_.data() + written_, out_.size() - written_, MSG_NOSIGNAL);
     if (count >= 0) {
       written_ += static_cast<std::size_t>(count);
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
@@ -149,32 +160,57 @@ Status ControlConnection::write_some() {
 }
 
 Status ControlConnection::read_some(bool& ended) {
-  while (true) {
-    const std::size_t had = in_.size();
-    in_.resize(had + kReadBytes);
-    const ssize_t count = recv(fd(), in_.data() + had, kReadBytes, 0);
-    in_.resize(had + static_cast<std::size_t>(std::max<ssize_t>(count, 0)));
+  std::array<std::byte, kReadBytes> bytes;
+  while (in_.size() <= bytes_max_ + kControlHeaderBytes) {  // the rest another time
+    const ssize_t count = recv(fd(), bytes.data(), bytes.size(), 0);
     if (count == 0) {
       ended = true;
       return Status::ok();
     }
-    if (count > 0 && in_.size() > kControlBytesMax + kControlHeaderBytes) return Status::ok();  // the rest another time
-    if (count > 0 || errno == EINTR) continue;
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return Status::ok();
-    return {ErrorCode::kUnavailable, format("cannot read from it: {}", std::generic_category().message(errno))};
+    if (count > 0) {
+      if (Status status = receive(std::span(bytes).first(static_cast<std::size_t>(count))); !status) return status;
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      return Status::ok();
+    } else if (errno != EINTR) {
+      return {ErrorCode::kUnavailable, format("cannot read from it: {}", std::generic_category().message(errno))};
+    }
   }
+  return Status::ok();
+}
+
+Status ControlConnection::receive(std::span<const std::byte> bytes) {
+  if (!tls_) {
+    in_.insert(in_.end(), bytes.begin(), bytes.end());
+    return Status::ok();
+  }
+  Status status = tls_->receive(bytes, in_);
+  tls_->take_out(out_);
+  if (tls_->established() && !unsent_.empty()) tls_->send(std::exchange(unsent_, {}), out_);
+  // Who speaks plainly is told so in the same way.
+  return !status && tls_->spoken_to_plainly() ? refuse(std::move(status)) : status;
+}
+
+// Says why, in the clear, to one who does not speak TLS, or should not.
+Status ControlConnection::refuse(Status why) {
+  const std::vector<std::byte> bytes = to_bytes(Refusal{why.error().code(), why.error().message()});
+  out_.insert(out_.end(), bytes.begin(), bytes.end());
+  return why;
 }
 
 Status ControlConnection::take_messages(std::vector<ControlMessage>& came) {
+  constexpr std::byte kTlsHandshake{22}, kTlsVersion{3};
+  if (!tls_ && !spoken_ && in_.size() > 1 && in_[0] == kTlsHandshake && in_[1] == kTlsVersion)
+    return refuse({ErrorCode::kPermissionDenied, "it speaks TLS, and here the deployment has no trust"});
   std::size_t at = 0;
   while (true) {
     const std::span<const std::byte> rest = std::span<const std::byte>(in_).subspan(at);
-    Result<std::size_t> length = control_message_bytes(rest);
+    Result<std::size_t> length = control_message_bytes(rest, bytes_max_);
     if (!length) return {length.error().code(), length.error().message()};
     if (length.value() == 0 || length.value() > rest.size()) break;
     Result<ControlMessage> message = parse_control(rest.first(length.value()));
     if (!message) return {message.error().code(), message.error().message()};
     came.push_back(std::move(message.value()));
+    spoken_ = true;
     at += length.value();
   }
   in_.erase(in_.begin(), in_.begin() + static_cast<std::ptrdiff_t>(at));
@@ -185,8 +221,11 @@ Status ControlConnection::move(std::vector<ControlMessage>& came) {
   Status written = write_some();
   bool ended = false;
   // What a peer said before it left is heard.
-  if (Status read = read_some(ended); !read) return read;
-  if (Status taken = take_messages(came); !taken) return taken;
+  Status read = read_some(ended);
+  if (read) read = take_messages(came);
+  // What there is to say about that: a handshake's next words, or the last ones. It may have left already.
+  if (const Status more = write_some(); written && !more) written = Status(more.error().code(), more.error().message());
+  if (!read) return read;
   if (ended) return {ErrorCode::kUnavailable, "it has closed the connection"};
   return written;
 }

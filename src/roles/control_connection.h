@@ -1,16 +1,19 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// A control connection: whole messages over TCP, without waiting. One thread.
+// A control connection: whole messages over TCP, without waiting, within TLS where the deployment has trust. One
+// thread.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
 #include "roles/control_message.h"
+#include "trust/tls_session.h"
 
 namespace tandem {
 
@@ -54,24 +57,35 @@ Descriptor accept_from(const Descriptor& listener);
 
 class ControlConnection {
  public:
-  explicit ControlConnection(Descriptor socket) : socket_(std::move(socket)) {}
+  // tls: none where nobody is asked who he is.
+  explicit ControlConnection(Descriptor socket, std::unique_ptr<TlsSession> tls = nullptr);
 
   int fd() const { return socket_.get(); }
   bool wants_to_write() const { return written_ < out_.size(); }
-  // Queues a message. What the peer does not read is kept up to a limit; beyond it the connection fails.
+  // Until then the peer's messages may have kGreetingBytesMax.
+  void allow_long_messages() { bytes_max_ = kControlBytesMax; }
+  // Queues a message, which waits until the peer is known. What the peer does not read is kept up to a limit; beyond it
+  // the connection fails.
   void post(const ControlMessage& message);
   // Writes and reads what can be without waiting, and appends what came. An error: the connection is at its end, which
-  // for a peer that closed it says so.
+  // for a peer that closed it says so; kPermissionDenied: one of the two does not trust the other.
   Status move(std::vector<ControlMessage>& came);
 
  private:
   Status write_some();
   Status read_some(bool& ended);
+  Status receive(std::span<const std::byte> bytes);
   Status take_messages(std::vector<ControlMessage>& came);
+  Status refuse(Status why);
 
   Descriptor socket_;
-  std::vector<std::byte> in_, out_;
-  std::size_t written_ = 0;  // of out_
+  std::unique_ptr<TlsSession> tls_;
+  std::size_t bytes_max_ = kGreetingBytesMax;
+  std::vector<std::byte> in_;      // the peer's words
+  std::vector<std::byte> unsent_;  // our own, while the peer is not known
+  std::vector<std::byte> out_;     // for the wire
+  std::size_t written_ = 0;        // of out_
+  bool spoken_ = false;            // the peer has said a whole message
   bool overflown_ = false;
 };
 

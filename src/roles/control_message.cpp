@@ -108,6 +108,7 @@ class Reader {
     if (!text.empty()) std::memcpy(text.data(), rest_.data(), text.size());
     rest_ = rest_.subspan(text.size());
   }
+  void skip_rest() { rest_ = {}; }
   bool done() const { return !failed_ && rest_.empty(); }
   bool failed() const { return failed_; }
 
@@ -137,19 +138,31 @@ void numbers(Io& io, List& items) {
   list(io, items, sizeof(typename List::value_type), [&](auto& item) { io(item); });
 }
 
-template <class Io, class Hellos>
-void hellos_of(Io& io, Hellos& hellos) {
-  list(io, hellos, sizeof(std::uint64_t), [&](auto& hello) { numbers(io, hello); });
+template <class Io, class Introductions>
+void introductions_of(Io& io, Introductions& introductions) {
+  list(io, introductions, 2 * sizeof(std::uint64_t), [&](auto& introduction) {
+    numbers(io, introduction.hello);
+    numbers(io, introduction.key_share);
+  });
 }
 
+// False: what follows is of another version, and was skipped.
 template <class Io>
-void fields(Io& io, Field<Io, Identity>& i) {
+bool fields(Io& io, Field<Io, Identity>& i) {
   io(i.version);
+  if constexpr (Io::kReads) {
+    if (!io.failed() && i.version != kControlVersion) {
+      io.skip_rest();
+      return false;
+    }
+  }
   io.text(i.deployment);
   io.text(i.layout);
   io.text(i.numbers);
+  io.text(i.links);
   io(i.settings);
   io(i.model);
+  return true;
 }
 
 template <class Io>
@@ -220,13 +233,13 @@ void fields(Io& io, Field<Io, RequestEvent>& e) {
 
 template <class Io>
 void fields(Io& io, Field<Io, Greeting>& g) {
-  fields(io, g.identity);
+  if (!fields(io, g.identity)) return;
   io(g.rank);
 }
 
 template <class Io>
 void fields(Io& io, Field<Io, Welcome>& w) {
-  fields(io, w.identity);
+  if (!fields(io, w.identity)) return;
   io(w.rank);
   io(w.process);
   io(w.weight_bytes);
@@ -237,19 +250,20 @@ void fields(Io& io, Field<Io, Welcome>& w) {
 template <class Io>
 void fields(Io& io, Field<Io, Prepare>& p) {
   io(p.epoch);
+  io(p.session);
   numbers(io, p.present);
 }
 
 template <class Io>
 void fields(Io& io, Field<Io, Addresses>& a) {
   io(a.epoch);
-  hellos_of(io, a.hellos);
+  introductions_of(io, a.introductions);
 }
 
 template <class Io>
 void fields(Io& io, Field<Io, Connect>& c) {
   io(c.epoch);
-  hellos_of(io, c.hellos);
+  introductions_of(io, c.introductions);
 }
 
 template <class Io>
@@ -313,14 +327,14 @@ std::vector<std::byte> to_bytes(const ControlMessage& message) {
   return bytes;
 }
 
-Result<std::size_t> control_message_bytes(std::span<const std::byte> bytes) {
+Result<std::size_t> control_message_bytes(std::span<const std::byte> bytes, std::size_t bytes_max) {
   Header header;
   if (bytes.size() < sizeof header) return std::size_t{0};
   std::memcpy(&header, bytes.data(), sizeof header);
   if (header.magic != kMagic)
     return {ErrorCode::kInvalidData, refused(format("magic is {:#x}, ours is {:#x}", header.magic, kMagic))};
-  if (header.bytes > kControlBytesMax)
-    return {ErrorCode::kInvalidData, refused(format("{} bytes, limit is {}", header.bytes, kControlBytesMax))};
+  if (header.bytes > bytes_max)
+    return {ErrorCode::kInvalidData, refused(format("{} bytes, limit is {}", header.bytes, bytes_max))};
   return sizeof header + static_cast<std::size_t>(header.bytes);
 }
 

@@ -7,7 +7,8 @@
 //   front                         worker
 //   Greeting            →                                 who I am, and which rank I mean
 //                       ←   Welcome or Refusal            the same of the worker, or why not
-//   Prepare             →                                 epoch, and who takes part: whatever ran before is dropped
+//   Prepare             →                                 epoch, its session number, and who takes part: whatever ran
+//                                                         before is dropped
 //                       ←   Addresses                     what each peer has to get (transport/ucx/hello.h)
 //   Connect             →                                 those of the peers
 //                       ←   Ready
@@ -16,9 +17,12 @@
 //   Dissolve            →                                 somebody is gone: drop what runs
 //   Beat                →   ← Report                      at least every heartbeat_ms
 //
+// Where the deployment has trust, all of that passes within TLS, and so do the numbers and keys that hand-overs are
+// known by: the session number in every frame, the tokens in the hellos, and the shares of the keys that seal frames.
+//
 // On the wire: a header of 16 bytes (magic, kind, length), then the fields in order, little-endian; lists and texts
 // with their length before them. parse_control takes bytes from outside: every length is checked before memory is
-// taken.
+// taken. Of another version's Greeting and Welcome only the version is read, so that it can be refused for that.
 #pragma once
 
 #include <cstddef>
@@ -33,9 +37,10 @@
 
 namespace tandem {
 
-inline constexpr std::uint32_t kControlVersion = 1;
+inline constexpr std::uint32_t kControlVersion = 2;
 inline constexpr std::size_t kControlHeaderBytes = 16;
-inline constexpr std::size_t kControlBytesMax = 64 << 20;  // of one message without its header
+inline constexpr std::size_t kControlBytesMax = 64 << 20;   // of one message without its header
+inline constexpr std::size_t kGreetingBytesMax = 64 << 10;  // of one from who has not been greeted yet
 
 // What all processes of a deployment have in common. Two that differ refuse each other.
 struct Identity {
@@ -43,6 +48,7 @@ struct Identity {
   std::string deployment;      // its name
   std::string layout;          // 2A1F
   std::string numbers;         // types of KV and activations
+  std::string links;           // whether frames are sealed
   std::uint64_t settings = 0;  // checksum of all that the deployment file says
   std::uint64_t model = 0;     // fingerprint of the checkpoint
 
@@ -70,17 +76,24 @@ struct Refusal {
 };
 struct Prepare {
   std::uint32_t epoch = 0;
+  std::uint64_t session = 0;          // of this epoch alone, and not to be guessed; in every frame
   std::vector<std::uint8_t> present;  // by rank: 1 takes part
   bool operator==(const Prepare&) const = default;
 };
+// From one worker to another.
+struct Introduction {
+  std::vector<std::byte> hello;      // empty: they do not meet
+  std::vector<std::byte> key_share;  // where frames are sealed (trust/frame_cipher.h)
+  bool operator==(const Introduction&) const = default;
+};
 struct Addresses {
   std::uint32_t epoch = 0;
-  std::vector<std::vector<std::byte>> hellos;  // by rank of who gets it; empty: nobody
+  std::vector<Introduction> introductions;  // by rank of who gets it
   bool operator==(const Addresses&) const = default;
 };
 struct Connect {
   std::uint32_t epoch = 0;
-  std::vector<std::vector<std::byte>> hellos;  // by rank of who it is from; empty: nobody
+  std::vector<Introduction> introductions;  // by rank of who it is from
   bool operator==(const Connect&) const = default;
 };
 struct Ready {
@@ -121,7 +134,7 @@ std::vector<std::byte> to_bytes(const ControlMessage& message);
 
 // The length of the message that begins with these bytes, header included; 0 when there are too few to tell. Refuses a
 // wrong magic and a length above the limit.
-Result<std::size_t> control_message_bytes(std::span<const std::byte> bytes);
+Result<std::size_t> control_message_bytes(std::span<const std::byte> bytes, std::size_t bytes_max = kControlBytesMax);
 // Of one whole message. Refuses an unknown kind, a length that is not the message's, values outside their range.
 Result<ControlMessage> parse_control(std::span<const std::byte> bytes);
 

@@ -12,6 +12,7 @@
 #include "engine/hand_over_frame.h"
 #include "engine/machine.h"
 #include "transport/frame.h"
+#include "trust/frame_cipher.h"
 
 namespace tandem {
 namespace {
@@ -69,17 +70,29 @@ void check_supported(const Deployment& d, bool insecure) {
                   d.link.transport));
   if (d.primaries() != static_cast<std::int32_t>(d.ffn.size())) refuse("replicas of FFN workers are not run yet");
   if (d.split.width != 1) refuse(format("split.width is {}; experts are not cut by width yet", d.split.width));
-  if (d.link.encrypt) refuse("link.encrypt is not done yet");
-  if (!d.trust.secret_file.empty() || !d.trust.certificate_file.empty())
-    refuse("trust.secret_file and certificates are not used yet");
   if (layout_of(d).attention_workers > kWorkersMax || layout_of(d).ffn_workers > kWorkersMax)
     refuse(format("{} workers, limit is {} of each kind", to_string(layout_of(d)), kWorkersMax));
+  if (d.trust.given()) return;
+  if (d.link.encrypt)
+    refuse("link.encrypt (--encrypt) needs trust.secret_file or certificates: keys are agreed on within TLS");
   const WorkerPlace* elsewhere = first_elsewhere(d);
   if (elsewhere && !insecure && !d.trust.insecure)
-    throw Error(ErrorCode::kPermissionDenied,
-                format("deployment {}: rank {} is on {}, and nobody on the way there is kept out: links have no "
-                       "authentication yet (--insecure takes that risk)",
-                       d.name, elsewhere->rank, elsewhere->host));
+    throw Error(
+        ErrorCode::kPermissionDenied,
+        format("deployment {}: rank {} is on {}, and nobody on the way there is kept out: [trust] names neither "
+               "secret_file nor certificates (tandem keys makes them; --insecure takes the risk)",
+               d.name, elsewhere->rank, elsewhere->host));
+}
+
+std::shared_ptr<const Credentials> credentials_of(const Deployment& d) {
+  if (!d.trust.given()) return nullptr;
+  if (d.trust.secret_file.empty())
+    return Credentials::of_certificates(
+        {.certificate = d.trust.certificate_file, .key = d.trust.key_file, .authority = d.trust.authority_file});
+  SecretKey secret = read_secret(d.trust.secret_file);
+  std::shared_ptr<const Credentials> credentials = Credentials::of_secret(secret);
+  wipe(secret);
+  return credentials;
 }
 
 Layout layout_of(const Deployment& d) {
@@ -114,6 +127,7 @@ Identity identity_of(const Deployment& d, const Checkpoint& checkpoint) {
   return {.deployment = d.name,
           .layout = to_string(layout_of(d)),
           .numbers = format("kv {}, activations {}", d.engine.kv_dtype, d.engine.activations),
+          .links = d.link.encrypt ? "sealed" : "open",
           .settings = add_text(to_toml(d), 0),
           .model = fingerprint(checkpoint)};
 }
@@ -126,6 +140,7 @@ std::string difference(const Identity& mine, const Identity& other) {
   if (mine.deployment != other.deployment) return differ("deployment", mine.deployment, other.deployment);
   if (mine.layout != other.layout) return differ("layout", mine.layout, other.layout);
   if (mine.numbers != other.numbers) return differ("types of numbers", mine.numbers, other.numbers);
+  if (mine.links != other.links) return differ("what passes between workers", mine.links, other.links);
   if (mine.model != other.model)
     return format("the model is another: its fingerprint is {:016x}, the other has {:016x}", mine.model, other.model);
   if (mine.settings != other.settings) return "the deployment files differ in what they say";
@@ -138,6 +153,7 @@ UcxConfig ucx_config(const Deployment& d, std::int32_t rank, const EngineConfig&
   const std::int64_t rows = c.rows_per_step_max, k = model.experts_per_token;
   u.message_bytes_max = sizeof(FrameHeader) + std::max(hand_over_bytes(rows, model.hidden, k, c.activations),
                                                        return_bytes(rows * k, rows, model.hidden));
+  if (d.link.encrypt) u.message_bytes_max += kSealBytes;
   u.transports = d.link.ucx_transports;
   if (u.transports.empty() && !first_elsewhere(d)) u.transports = "shm,self";
   // Where shared memory is in use UCX cannot tell; the front tells of a process that is gone anyhow.

@@ -4,20 +4,25 @@
 // A deployment file as the engine's own settings, and what of such a file this version does not do.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "deploy/deployment.h"
 #include "engine/engine_config.h"
 #include "roles/control_message.h"
 #include "transport/ucx/ucx.h"
+#include "trust/credentials.h"
 
 namespace tandem {
 
 class Checkpoint;
 
 // insecure: as the command line says, beside the file's own trust.insecure. Throws Error: kUnsupported naming what is
-// not done yet, kPermissionDenied for workers elsewhere without insecure.
+// not done yet, kPermissionDenied for workers elsewhere where there is neither trust nor insecure.
 void check_supported(const Deployment& deployment, bool insecure);
+
+// What the processes show each other; null where the deployment has no trust. Reads files. Throws Error naming them.
+std::shared_ptr<const Credentials> credentials_of(const Deployment& deployment);
 
 Layout layout_of(const Deployment& deployment);
 // "A0", "F1": as traces and metrics call it.

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/format.h"
+#include "base/random_bytes.h"
 #include "roles/deployment_engine.h"
 #include "roles/front_peer.h"
 #include "roles/pending_requests.h"
@@ -45,10 +46,13 @@ class Taker final : public RequestTaker {
 class FrontThread final : public Front {
  public:
   FrontThread(const Deployment& deployment, const Identity& identity, FrontOptions options)
-      : deployment_(deployment), identity_(identity), options_(std::move(options)) {
+      : deployment_(deployment),
+        identity_(identity),
+        options_(std::move(options)),
+        credentials_(credentials_of(deployment)) {
     for (const auto* list : {&deployment.attention, &deployment.ffn})
       for (const WorkerPlace& place : *list)
-        peers_.push_back(std::make_unique<FrontPeer>(place, worker_name(deployment, place.rank)));
+        peers_.push_back(std::make_unique<FrontPeer>(place, worker_name(deployment, place.rank), credentials_.get()));
     for (std::size_t a = 0; a < deployment.attention.size(); ++a)
       takers_.push_back(std::make_unique<Taker>(*this, *peers_[a]));
     lost_at_ = clock_.now();
@@ -178,7 +182,11 @@ class FrontThread final : public Front {
       if (peer.state() == FrontPeer::State::kAway) return;
       take(peer, message);
     }
-    if (!status && peer.state() != FrontPeer::State::kAway) lose(peer, status.error().message());
+    if (status || peer.state() == FrontPeer::State::kAway) return;
+    // Nothing of that changes by itself.
+    if (status.error().code() == ErrorCode::kPermissionDenied)
+      fail_start(Error(ErrorCode::kPermissionDenied, format("{}: {}", peer.title(), status.error().message())));
+    lose(peer, status.error().message());
   }
 
   void take(FrontPeer& peer, ControlMessage& message) {
@@ -256,7 +264,7 @@ class FrontThread final : public Front {
   void form() {
     phase_ = Phase::kForming;
     forming_since_ = clock_.now();
-    Prepare prepare{.epoch = ++epoch_, .present = {}};
+    Prepare prepare{.epoch = ++epoch_, .session = random_number(), .present = {}};
     for (const auto& peer : peers_) {
       peer->takes_part = peer->present();
       prepare.present.push_back(peer->takes_part ? 1 : 0);
@@ -273,10 +281,10 @@ class FrontThread final : public Front {
     for (const auto& to : peers_) {
       if (!to->takes_part) continue;
       const auto rank = static_cast<std::size_t>(to->place().rank);
-      Connect connect{.epoch = epoch_, .hellos = std::vector<std::vector<std::byte>>(peers_.size())};
+      Connect connect{.epoch = epoch_, .introductions = std::vector<Introduction>(peers_.size())};
       for (const auto& from : peers_)
-        if (from->addresses && rank < from->addresses->hellos.size())
-          connect.hellos[static_cast<std::size_t>(from->place().rank)] = from->addresses->hellos[rank];
+        if (from->addresses && rank < from->addresses->introductions.size())
+          connect.introductions[static_cast<std::size_t>(from->place().rank)] = from->addresses->introductions[rank];
       to->post(connect);
     }
   }
@@ -347,6 +355,7 @@ class FrontThread final : public Front {
   const Deployment& deployment_;
   const Identity identity_;
   const FrontOptions options_;
+  const std::shared_ptr<const Credentials> credentials_;
   const RealClock clock_;
   WakePipe wake_;
   std::vector<std::unique_ptr<FrontPeer>> peers_;  // by rank

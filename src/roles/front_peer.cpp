@@ -39,7 +39,8 @@ void FrontPeer::dial(Nanoseconds now) {
 Status FrontPeer::move(const Greeting& greeting, Nanoseconds now, std::vector<ControlMessage>& came) {
   if (state_ == State::kConnecting) {
     if (const std::string why = connect_failure(connecting_); !why.empty()) return {ErrorCode::kUnavailable, why};
-    connection_.emplace(std::move(connecting_));
+    connection_.emplace(std::move(connecting_),
+                        credentials_ ? credentials_->begin(TlsSide::kFront, place_.host) : nullptr);
     connection_->post(greeting);
     state_ = State::kGreeting;
   }
@@ -52,6 +53,7 @@ Status FrontPeer::move(const Greeting& greeting, Nanoseconds now, std::vector<Co
 void FrontPeer::welcome(const Welcome& welcome) {
   state_ = State::kPresent;
   available_ = true;
+  connection_->allow_long_messages();
   std::lock_guard lock(mutex_);
   welcome_ = welcome;
 }

@@ -15,6 +15,7 @@
 #include "deploy/deployment.h"
 #include "engine/workers.h"
 #include "roles/control_connection.h"
+#include "trust/credentials.h"
 
 namespace tandem {
 
@@ -22,7 +23,9 @@ class FrontPeer {
  public:
   enum class State { kAway, kConnecting, kGreeting, kPresent };
 
-  FrontPeer(const WorkerPlace& place, std::string name) : place_(place), name_(std::move(name)) {}
+  // credentials: none where the deployment has no trust. They outlive it.
+  FrontPeer(const WorkerPlace& place, std::string name, const Credentials* credentials)
+      : place_(place), name_(std::move(name)), credentials_(credentials) {}
 
   const WorkerPlace& place() const { return place_; }
   // "F1 (rank 2, 127.0.0.1:7002)"
@@ -59,6 +62,7 @@ class FrontPeer {
  private:
   const WorkerPlace& place_;
   const std::string name_;
+  const Credentials* const credentials_;
   State state_ = State::kAway;
   Descriptor connecting_;
   std::optional<ControlConnection> connection_;

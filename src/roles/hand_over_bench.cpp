@@ -20,7 +20,9 @@
 
 #include "base/format.h"
 #include "roles/control_connection.h"
+#include "roles/control_message.h"
 #include "transport/frame.h"
+#include "transport/sealed/sealed.h"
 #include "transport/ucx/ucx.h"
 
 namespace tandem {
@@ -53,17 +55,19 @@ std::vector<std::byte> get(int fd) {
 // One of the two processes.
 class Side {
  public:
-  Side(PeerRank rank, int socket, const HandOverBench& bench) : peer_(1 - rank) {
+  Side(PeerRank rank, int socket, const HandOverBench& bench, bool sealed) : peer_(1 - rank) {
     const std::int64_t largest = *std::ranges::max_element(bench.sizes);
     const auto bytes = static_cast<std::size_t>(largest) + sizeof(FrameHeader);
     memory_.resize(2 * bytes);
-    UcxConfig config{.message_bytes_max = bytes, .spin = kPatience, .transports = bench.transports};
+    UcxConfig config{.message_bytes_max = bytes + kSealBytes, .spin = kPatience, .transports = bench.transports};
     config.notice_dead_peers = bench.transports.find("shm") == std::string::npos;
-    transport_ = UcxTransport::make(rank, 2, config);
+    std::unique_ptr<UcxTransport> transport = UcxTransport::make(rank, 2, config);
+    put(socket, transport->hello_for(peer_));
+    transport->connect(get(socket));
+    if (const Status ready = transport->wait_until_ready(kPatience); !ready) throw ready.error();
+    transport_ = std::move(transport);
+    if (sealed) seal();
     if (const Status registered = transport_->register_region(memory_); !registered) throw registered.error();
-    put(socket, transport_->hello_for(peer_));
-    transport_->connect(get(socket));
-    if (const Status ready = transport_->wait_until_ready(kPatience); !ready) throw ready.error();
     limits_ = {.ranks = 2, .layers = 1, .micro_batches = 1, .hidden = kRowBytes / 4, .hand_over_row_bytes = kRowBytes};
     limits_.rows_max = static_cast<std::int32_t>(largest / kRowBytes);
   }
@@ -89,6 +93,13 @@ class Side {
   }
 
  private:
+  void seal() {
+    auto sealed = std::make_unique<SealedTransport>(std::move(transport_));
+    const auto key = [](PeerRank from, PeerRank to) { return link_key({}, {}, {.from = from, .to = to}); };
+    sealed->set_keys(peer_, key(1 - peer_, peer_), key(peer_, 1 - peer_));
+    transport_ = std::move(sealed);
+  }
+
   static void post(const Status& status) {
     if (!status) throw status.error();
   }
@@ -123,21 +134,25 @@ class Side {
   const PeerRank peer_;
   const RealClock clock_;
   std::vector<std::byte> memory_;  // outlives the transport
-  std::unique_ptr<UcxTransport> transport_;
+  std::unique_ptr<Transport> transport_;
   FrameLimits limits_;
   bool sending_ = false, received_ = false;
 };
 
 std::vector<HandOverTime> take_part(PeerRank rank, int socket, const HandOverBench& bench) {
-  Side side(rank, socket, bench);
+  const auto us = [&](Side& side, std::int64_t bytes, bool frames) {
+    return static_cast<double>(side.run(bytes, frames, rank == 0, bench.rounds)) / 2e3;
+  };
   std::vector<HandOverTime> times;
-  for (const std::int64_t bytes : bench.sizes) {
-    const auto us = [&](bool frames) {
-      return static_cast<double>(side.run(bytes, frames, rank == 0, bench.rounds)) / 2e3;
-    };
-    const double message = us(false);
-    times.push_back({bytes, message, us(true)});
+  {
+    Side side(rank, socket, bench, false);
+    for (const std::int64_t bytes : bench.sizes) {
+      const double message = us(side, bytes, false);
+      times.push_back({.bytes = bytes, .message_us = message, .frame_us = us(side, bytes, true)});
+    }
   }
+  Side side(rank, socket, bench, true);
+  for (HandOverTime& time : times) time.sealed_us = us(side, time.bytes, true);
   return times;
 }
 
@@ -176,6 +191,59 @@ std::vector<HandOverTime> measure_hand_overs(const HandOverBench& bench) {
   }
   waitpid(child, nullptr, 0);
   return times;
+}
+
+namespace {
+
+template <class Each>
+double median_us(std::int64_t rounds, Each each) {
+  const RealClock clock;
+  std::vector<Nanoseconds> times;
+  for (std::int64_t i = 0; i < rounds; ++i) {
+    const Nanoseconds begin = clock.now();
+    each();
+    times.push_back(clock.now() - begin);
+  }
+  const auto middle = times.begin() + std::ssize(times) / 2;
+  std::ranges::nth_element(times, middle);
+  return static_cast<double>(*middle) * 1e-3;
+}
+
+// Until neither has anything to say.
+void shake_hands(TlsSession& front, TlsSession& worker) {
+  std::vector<std::byte> wire, none;
+  const auto pass = [&](TlsSession& from, TlsSession& to) {
+    wire.clear();
+    from.take_out(wire);
+    if (wire.empty()) return false;
+    if (const Status taken = to.receive(wire, none); !taken) throw taken.error();
+    return true;
+  };
+  while (pass(front, worker) || pass(worker, front)) {
+  }
+}
+
+}  // namespace
+
+TlsTime measure_tls(const Credentials& front, const Credentials& worker, const std::string& host, std::int64_t rounds) {
+  std::unique_ptr<TlsSession> near, far;
+  TlsTime time;
+  time.handshake_us = median_us(rounds, [&] {
+    near = front.begin(TlsSide::kFront, host);
+    far = worker.begin(TlsSide::kWorker, "");
+    shake_hands(*near, *far);
+  });
+  News news;
+  news.event.tokens.resize(64);
+  const std::vector<std::byte> message = to_bytes(news);
+  std::vector<std::byte> wire, plain;
+  time.message_us = median_us(rounds, [&] {
+    wire.clear();
+    plain.clear();
+    near->send(message, wire);
+    if (const Status taken = far->receive(wire, plain); !taken) throw taken.error();
+  });
+  return time;
 }
 
 double ucx_perftest_us(const std::string& transports, std::int64_t bytes, std::int64_t rounds) {

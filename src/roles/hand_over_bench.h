@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "trust/credentials.h"
+
 namespace tandem {
 
 struct HandOverBench {
@@ -21,10 +23,18 @@ struct HandOverTime {
   std::int64_t bytes = 0;
   double message_us = 0;  // one way: half of the median round
   double frame_us = 0;    // the same with the checksum made by who sends and checked by who receives
+  double sealed_us = 0;   // that, sealed on the way (link.encrypt)
 };
 
 // Forks, so no thread may run. Both processes poll without sleeping. Throws Error.
 std::vector<HandOverTime> measure_hand_overs(const HandOverBench& bench);
+
+// What TLS takes of the processor for a control connection, both sides together, without a network: medians.
+struct TlsTime {
+  double handshake_us = 0;
+  double message_us = 0;  // one of 64 tokens' news, from the front to the worker, encrypted and decrypted
+};
+TlsTime measure_tls(const Credentials& front, const Credentials& worker, const std::string& host, std::int64_t rounds);
 
 // What ucx_perftest (Debian's ucx-utils) says of the same: the median one way of its active messages. 0: it is not
 // installed, or does not say.

@@ -5,12 +5,16 @@
 
 #include <poll.h>
 
-#include <array>
+#include <algorithm>
+#include <memory>
 #include <optional>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "base/format.h"
 #include "roles/deployment_engine.h"
+#include "roles/visitors.h"
 #include "roles/worker_host.h"
 
 namespace tandem {
@@ -18,14 +22,19 @@ namespace {
 
 constexpr Nanoseconds kMillisecond = 1'000'000;
 
+constexpr int kWaitMs = 500;  // at most: visitors have times
+
 class Role {
  public:
   Role(const Deployment& deployment, const RoleOptions& options)
       : deployment_(deployment),
         options_(options),
+        credentials_(credentials_of(deployment)),
         host_(deployment, options.rank, options.observer),
         place_(*deployment.find(options.rank)),
-        listener_(listen_on(place_.host, place_.port)) {}
+        listener_(listen_on(place_.host, place_.port)),
+        visitors_(credentials_.get(), deployment.link.lost_after_ms * kMillisecond,
+                  [this](const std::string& why) { say("refused   a connection: " + why); }) {}
 
   void serve() {
     say(format("ready     {} on {}:{}, {} weights, {}", worker_name(deployment_, options_.rank), place_.host,
@@ -34,12 +43,13 @@ class Role {
       if (const Status failure = host_.failure(); !failure) fail(failure.error());
       if (joins_ && host_.try_start()) {
         joins_ = false;
-        connection_->post(Ready{host_.epoch()});
+        front_->post(Ready{host_.epoch()});
       }
       for (RequestEvent& event : host_.take_news())
-        if (greeted_) connection_->post(News{host_.epoch(), std::move(event)});
+        if (front_) front_->post(News{host_.epoch(), std::move(event)});
       check_times();
       move();
+      for (Visitors::Guest& guest : visitors_.move(clock_.now())) greet(guest);
     }
     host_.dissolve();
   }
@@ -55,40 +65,26 @@ class Role {
 
   // True when the process has to end.
   bool wait() {
-    std::array<pollfd, 4> waited{{{options_.stop, POLLIN, 0},
-                                  {listener_.get(), POLLIN, 0},
-                                  {host_.wake().fd(), POLLIN, 0},
-                                  {connection_ ? connection_->fd() : -1, POLLIN, 0}}};
-    if (connection_ && connection_->wants_to_write()) waited[3].events |= POLLOUT;
-    const int beat = static_cast<int>(deployment_.link.heartbeat_ms);
+    std::vector<pollfd> waited{{options_.stop, POLLIN, 0},
+                               {listener_.get(), POLLIN, 0},
+                               {host_.wake().fd(), POLLIN, 0},
+                               {front_ ? front_->fd() : -1, POLLIN, 0}};
+    if (front_ && front_->wants_to_write()) waited[3].events |= POLLOUT;
+    visitors_.wait_for(waited);
+    const int beat = static_cast<int>(std::min<std::int64_t>(deployment_.link.heartbeat_ms, kWaitMs));
     poll(waited.data(), waited.size(), joins_ ? 1 : beat);
     if (waited[0].revents != 0) return true;
     if (waited[2].revents != 0) host_.wake().drain();
-    if (waited[1].revents != 0) accept();
+    if (waited[1].revents != 0) visitors_.accept(listener_, clock_.now());
     return false;
-  }
-
-  void accept() {
-    Descriptor socket = accept_from(listener_);
-    if (!socket) return;
-    ControlConnection connection(std::move(socket));
-    move();  // the one before may have left
-    if (connection_) {
-      connection.post(Refusal{ErrorCode::kUnavailable, "another front is connected"});
-      std::vector<ControlMessage> ignored;
-      (void)connection.move(ignored);  // it may have left already
-      return;
-    }
-    connection_.emplace(std::move(connection));
-    heard_ = clock_.now();
   }
 
   // What the front waits for, and whether it is still there.
   void check_times() {
-    if (!connection_) return;
+    if (!front_) return;
     const Nanoseconds now = clock_.now();
-    if (greeted_ && now - reported_ >= deployment_.link.heartbeat_ms * kMillisecond) {
-      connection_->post(host_.report());
+    if (now - reported_ >= deployment_.link.heartbeat_ms * kMillisecond) {
+      front_->post(host_.report());
       reported_ = now;
     }
     if (now - heard_ > deployment_.link.lost_after_ms * kMillisecond)
@@ -96,24 +92,27 @@ class Role {
   }
 
   void move() {
-    if (!connection_) return;
+    if (!front_) return;
     std::vector<ControlMessage> came;
-    const Status moved = connection_->move(came);
+    const Status moved = front_->move(came);
+    take_all(came);
+    if (front_ && !moved) drop(moved.error().message());
+  }
+
+  void take_all(std::span<ControlMessage> came) {
     if (!came.empty()) heard_ = clock_.now();
     try {
       for (ControlMessage& message : came) take(message);
     } catch (const Error& error) {
-      refuse(error.code(), error.message());
+      refuse(*front_, error.code(), error.message());
+      drop("refused: " + error.message());
     }
-    if (connection_ && !moved) drop(moved.error().message());
   }
 
   void take(ControlMessage& message) {
-    if (const auto* greeting = std::get_if<Greeting>(&message)) return greet(*greeting);
-    if (!greeted_) throw Error(ErrorCode::kInvalidData, "a front begins with a greeting");
     if (const auto* prepare = std::get_if<Prepare>(&message)) {
       joins_ = false;
-      connection_->post(host_.prepare(*prepare));
+      front_->post(host_.prepare(*prepare));
     } else if (const auto* connect = std::get_if<Connect>(&message)) {
       host_.connect(*connect);
       joins_ = true;
@@ -129,49 +128,67 @@ class Role {
     }
   }
 
-  void greet(const Greeting& greeting) {
-    const Identity& mine = host_.identity();
-    if (greeting.rank != options_.rank)
-      throw Error(ErrorCode::kInvalidArgument,
-                  format("this is rank {}, the front means {}", options_.rank, greeting.rank));
-    if (const std::string why = difference(mine, greeting.identity); !why.empty())
+  // Who greets as a front of this deployment is the front, unless there is one.
+  void greet(Visitors::Guest& guest) {
+    try {
+      check_greeting(guest.said.front());
+      move();  // the one before may have left
+      if (front_) throw Error(ErrorCode::kUnavailable, "another front is connected");
+    } catch (const Error& error) {
+      refuse(guest.connection, error.code(), error.message());
+      return visitors_.tell_refused(error.message(), clock_.now());
+    }
+    front_.emplace(std::move(guest.connection));
+    front_->allow_long_messages();
+    front_->post(host_.welcome());
+    reported_ = clock_.now();
+    take_all(std::span(guest.said).subspan(1));
+    heard_ = clock_.now();
+    move();  // of its welcome, as much as goes
+  }
+
+  void check_greeting(const ControlMessage& message) const {
+    const auto* greeting = std::get_if<Greeting>(&message);
+    if (!greeting) throw Error(ErrorCode::kInvalidData, "a front begins with a greeting");
+    if (const std::string why = difference(host_.identity(), greeting->identity); !why.empty())
       throw Error(ErrorCode::kInvalidArgument, why);
-    greeted_ = true;
-    connection_->post(host_.welcome());
+    if (greeting->rank != options_.rank)
+      throw Error(ErrorCode::kInvalidArgument,
+                  format("this is rank {}, the front means {}", options_.rank, greeting->rank));
   }
 
-  // Says why, and goes on to wait for the next front.
-  void refuse(ErrorCode code, const std::string& why) {
-    connection_->post(Refusal{code, why});
+  static void refuse(ControlConnection& connection, ErrorCode code, const std::string& why) {
+    connection.post(Refusal{code, why});
     std::vector<ControlMessage> ignored;
-    (void)connection_->move(ignored);  // last words; it may have left already
-    drop("refused: " + why);
+    (void)connection.move(ignored);  // last words; it may have left already
   }
 
+  // The front is gone, or has to go; the next one is waited for.
   void drop(const std::string& why) {
-    if (greeted_)
-      say(format("front     is gone: {}", why));
-    else
-      say(format("refused   a connection: {}", why));
-    connection_.reset();
-    greeted_ = joins_ = false;
+    say(format("front     is gone: {}", why));
+    front_.reset();
+    joins_ = false;
     host_.dissolve();
   }
 
   [[noreturn]] void fail(const Error& error) {
-    if (connection_) refuse(error.code(), error.message());
+    if (front_) {
+      refuse(*front_, error.code(), error.message());
+      drop("refused: " + error.message());
+    }
     throw error;
   }
 
   const Deployment& deployment_;
   const RoleOptions& options_;
+  const std::shared_ptr<const Credentials> credentials_;
   WorkerHost host_;
   const WorkerPlace& place_;
   Descriptor listener_;
   RealClock clock_;
-  std::optional<ControlConnection> connection_;
-  bool greeted_ = false;  // and found to be of this deployment
-  bool joins_ = false;    // peers are to be heard before the worker can run
+  Visitors visitors_;
+  std::optional<ControlConnection> front_;  // of this deployment, as far as it has shown
+  bool joins_ = false;                      // peers are to be heard before the worker can run
   Nanoseconds heard_ = 0, reported_ = 0;
 };
 

@@ -9,8 +9,10 @@
 #include <utility>
 
 #include "base/format.h"
+#include "base/random_bytes.h"
 #include "roles/deployment_engine.h"
 #include "sched/admission.h"
+#include "transport/sealed/sealed.h"
 
 namespace tandem {
 namespace {
@@ -43,7 +45,6 @@ WorkerHost::WorkerHost(const Deployment& deployment, std::int32_t rank, Observer
   const Residents residents = residents_of(deployment, rank, all, *checkpoint_);
   config_ = resolve(std::move(config), model, residents.weight_bytes, std::max(residents.attention_workers, 1));
   config_.observer = observer;
-  config_.deployment = identity_.settings;
   const std::unique_ptr<Backend> loader = make_worker_backend(config_);
   backend_ = loader->describe();
   const std::int32_t share = std::max(0, rank - config_.layout.attention_workers + 1);
@@ -70,14 +71,23 @@ Addresses WorkerHost::prepare(const Prepare& prepare) {
     throw Error(ErrorCode::kInvalidData,
                 format("{} workers are prepared for, this deployment has {}", prepare.present.size(), workers));
   config_.epoch = prepare.epoch;
+  config_.deployment = prepare.session;
   endpoint_ = UcxTransport::make(rank_, workers, ucx_config(deployment_, rank_, config_, model_->config()));
-  Addresses addresses{.epoch = prepare.epoch, .hellos = {}};
-  addresses.hellos.resize(static_cast<std::size_t>(workers));
+  if (deployment_.link.encrypt) {
+    key_shares_.resize(static_cast<std::size_t>(workers));
+    for (KeyShare& share : key_shares_) fill_random(share);
+  }
+  Addresses addresses{.epoch = prepare.epoch, .introductions = {}};
+  addresses.introductions.resize(static_cast<std::size_t>(workers));
   for (PeerRank peer = 0; peer < workers; ++peer) {
     // FFN workers have nothing to say to each other.
     const bool speaks = is_attention() || peer < config_.layout.attention_workers;
-    if (peer != rank_ && speaks && prepare.present[static_cast<std::size_t>(peer)] != 0)
-      addresses.hellos[static_cast<std::size_t>(peer)] = endpoint_->hello_for(peer);
+    if (peer == rank_ || !speaks || prepare.present[static_cast<std::size_t>(peer)] == 0) continue;
+    Introduction& introduction = addresses.introductions[static_cast<std::size_t>(peer)];
+    introduction.hello = endpoint_->hello_for(peer);
+    if (key_shares_.empty()) continue;
+    const KeyShare& share = key_shares_[static_cast<std::size_t>(peer)];
+    introduction.key_share.assign(share.begin(), share.end());
   }
   return addresses;
 }
@@ -86,9 +96,36 @@ void WorkerHost::connect(const Connect& connect) {
   if (!endpoint_ || connected_ || connect.epoch != config_.epoch)
     throw Error(ErrorCode::kInvalidData,
                 format("peers of epoch {} come, {} is prepared", connect.epoch, config_.epoch));
-  for (const std::vector<std::byte>& hello : connect.hellos)
-    if (!hello.empty()) endpoint_->connect(hello);
+  const std::size_t share_bytes = key_shares_.empty() ? 0 : sizeof(KeyShare);
+  for (const Introduction& introduction : connect.introductions) {
+    if (introduction.hello.empty()) continue;
+    if (introduction.key_share.size() != share_bytes)
+      throw Error(ErrorCode::kInvalidData, format("a peer's share of the key has {} bytes, {} are expected",
+                                                  introduction.key_share.size(), share_bytes));
+    endpoint_->connect(introduction.hello);
+  }
+  introductions_ = connect.introductions;
   connected_ = true;
+}
+
+// For the worker: with seals where the deployment has them. What the keys were made of is forgotten.
+std::unique_ptr<Transport> WorkerHost::take_endpoint() {
+  if (key_shares_.empty()) return std::move(endpoint_);
+  auto sealed = std::make_unique<SealedTransport>(std::move(endpoint_));
+  for (PeerRank peer = 0; peer < std::ssize(introductions_); ++peer) {
+    std::vector<std::byte>& bytes = introductions_[static_cast<std::size_t>(peer)].key_share;
+    if (bytes.empty()) continue;
+    KeyShare theirs{}, &mine = key_shares_[static_cast<std::size_t>(peer)];
+    std::ranges::copy(bytes, theirs.begin());
+    SecretKey to = link_key(mine, theirs, {.from = rank_, .to = peer, .session = config_.deployment}),
+              from = link_key(theirs, mine, {.from = peer, .to = rank_, .session = config_.deployment});
+    sealed->set_keys(peer, to, from);
+    for (const std::span<std::byte> secret :
+         {std::span<std::byte>(bytes), std::span<std::byte>(theirs), std::span<std::byte>(mine),
+          std::span<std::byte>(to), std::span<std::byte>(from)})
+      wipe(secret);
+  }
+  return sealed;
 }
 
 bool WorkerHost::try_start() {
@@ -98,7 +135,7 @@ bool WorkerHost::try_start() {
                     .index = is_attention() ? rank_ : rank_ - config_.layout.attention_workers,
                     .model = model_,
                     .backend = make_worker_backend(config_),
-                    .transport = std::move(endpoint_),
+                    .transport = take_endpoint(),
                     .clock = &clock_};
   if (is_attention()) {
     events_ = std::make_shared<EventStream>();
@@ -134,6 +171,8 @@ void WorkerHost::dissolve() {
   ffn_.reset();
   events_.reset();
   endpoint_.reset();
+  key_shares_.clear();
+  introductions_.clear();
   connected_ = false;
 }
 

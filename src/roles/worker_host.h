@@ -17,6 +17,7 @@
 #include "roles/control_connection.h"
 #include "roles/control_message.h"
 #include "transport/ucx/ucx.h"
+#include "trust/frame_cipher.h"
 
 namespace tandem {
 
@@ -52,6 +53,7 @@ class WorkerHost {
   Status failure() const;
 
  private:
+  std::unique_ptr<Transport> take_endpoint();
   template <class Worker>
   void start(Worker& worker);
 
@@ -65,7 +67,9 @@ class WorkerHost {
   RealClock clock_;
   WakePipe wake_;
   std::shared_ptr<EventStream> events_;
-  std::unique_ptr<UcxTransport> endpoint_;  // until the worker has it
+  std::unique_ptr<UcxTransport> endpoint_;   // until the worker has it
+  std::vector<Introduction> introductions_;  // of the peers
+  std::vector<KeyShare> key_shares_;         // of this epoch, by peer; none where frames are not sealed
   bool connected_ = false;
   std::unique_ptr<AttentionWorker> attention_;
   std::unique_ptr<FfnWorker> ffn_;

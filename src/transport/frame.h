@@ -30,7 +30,7 @@ struct FrameHeader {
   std::uint32_t magic = kMagic;
   std::uint16_t version = kVersion;
   FrameKind kind = FrameKind::kControl;
-  std::uint64_t deployment = 0;  // identifies model, weights and layout; frames of another are refused
+  std::uint64_t deployment = 0;  // between processes a number that nobody can guess, new in each epoch
   std::uint32_t epoch = 0;       // grows when the deployment changes
   std::int32_t source = 0;       // rank of the sender
   std::uint64_t step = 0;

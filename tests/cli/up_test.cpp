@@ -91,6 +91,20 @@ TEST_F(UpTest, ServesAndStopsCleanly) {
     EXPECT_THAT(said_, testing::ContainsRegex(format("ended     {}: process [0-9]+ has ended with status 0", name)));
 }
 
+TEST_F(UpTest, ServesWithinSealedLinks) {
+  EXPECT_EQ(run_program({"keys", "secret", folder_.path() + "/secret"}).status, 0);
+  deployment_.trust.secret_file = folder_.path() + "/secret";
+  folder_.write("fleet.toml", to_toml(deployment_));
+  start({"--encrypt"});
+  ASSERT_NE(wait_for("serving"), "") << said_;
+  const HttpAnswer answer =
+      post(deployment_.front.port, "/v1/completions", {{"prompt", "Once upon"}, {"max_tokens", 4}, {"temperature", 0}});
+  EXPECT_EQ(answer.status, 200) << answer.body;
+  EXPECT_THAT(run_program({"generate", "--deployment", file_, "a"}).err,
+              HasSubstr("what passes between workers is sealed, the other has open"));
+  EXPECT_TRUE(stop()) << said_;
+}
+
 TEST_F(UpTest, AWorkerThatIsKilledIsNamedAndTheOthersEnd) {
   start();
   const std::string joined = wait_for("joined    F0 (rank 1");
@@ -125,12 +139,11 @@ TEST_F(UpTest, WhatMakesNoSenseIsSaid) {
   EXPECT_THAT(run_program({"ffn", file_, "--rank", "0"}).err, HasSubstr("rank is 0, FFN workers of deployment test"));
   EXPECT_THAT(run_program({"generate", "--deployment", file_, "--layout", "1A1F", "a"}).err, HasSubstr("--layout"));
   EXPECT_THAT(run_program({"generate", "--deployment", file_, "--selfcheck"}).err, HasSubstr("--selfcheck"));
+  EXPECT_THAT(run_program({"up", file_, "--encrypt"}).err, HasSubstr("needs trust.secret_file or certificates"));
   deployment_.attention[0].host = "10.0.0.1";
-  deployment_.trust.insecure = true;
-  std::string text = to_toml(deployment_);
-  text.replace(text.find("insecure = true"), 15, "secret_file = \"s\"");
-  folder_.write("fleet.toml", text);
-  EXPECT_THAT(run_program({"up", file_}).err, HasSubstr("trust.secret_file and certificates are not used yet"));
+  deployment_.trust.secret_file = "/no/such/secret";
+  folder_.write("fleet.toml", to_toml(deployment_));
+  EXPECT_THAT(run_program({"generate", "--deployment", file_, "a"}).err, HasSubstr("/no/such/secret"));
 }
 
 }  // namespace

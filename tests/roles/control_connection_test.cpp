@@ -12,6 +12,7 @@
 #include <array>
 
 #include "tests/base/error_of.h"
+#include "trust/credentials.h"
 
 namespace tandem {
 namespace {
@@ -27,6 +28,7 @@ std::pair<Descriptor, Descriptor> connected_pair() {
 TEST(ControlConnection, LongAndShortMessagesComeInOrder) {
   auto [near, far] = connected_pair();
   ControlConnection from(std::move(near)), to(std::move(far));
+  to.allow_long_messages();
   Request request;
   request.prompt.assign(1 << 20, 3);  // more than a socket takes at once
   from.post(Submit{request});
@@ -78,6 +80,87 @@ TEST(ControlConnection, APeerThatReadsNothingIsGivenUp) {
     status = from.move(none);
   }
   EXPECT_EQ(status.error().code(), ErrorCode::kOutOfResources);
+}
+
+std::shared_ptr<const Credentials> some_secret() {
+  return Credentials::of_secret(parse_secret(make_secret_text(), "s"));
+}
+
+// Moves both until neither gets any further; what the first error of each was.
+std::pair<std::string, std::string> let_talk(ControlConnection& a, std::vector<ControlMessage>& to_a,
+                                             ControlConnection& b, std::vector<ControlMessage>& to_b) {
+  std::pair<std::string, std::string> why;
+  const auto move = [](ControlConnection& c, std::vector<ControlMessage>& came, std::string& reason) {
+    if (!reason.empty()) return;
+    if (const Status status = c.move(came); !status) reason = status.error().message();
+  };
+  for (int round = 0; round < 200; ++round) move(a, to_a, why.first), move(b, to_b, why.second);
+  return why;
+}
+
+TEST(ControlConnection, WithinTlsMessagesWaitUntilThePeerIsKnown) {
+  const auto secret = some_secret();
+  auto [near, far] = connected_pair();
+  ControlConnection front(std::move(near), secret->begin(TlsSide::kFront, "")),
+      worker(std::move(far), secret->begin(TlsSide::kWorker, ""));
+  worker.allow_long_messages();
+  Request request;
+  request.prompt.assign(1 << 20, 3);
+  front.post(Submit{request});
+  worker.post(Cancel{1});
+  std::vector<ControlMessage> to_front, to_worker;
+  EXPECT_EQ(let_talk(front, to_front, worker, to_worker), std::pair(std::string(), std::string()));
+  ASSERT_EQ(to_worker.size(), 1u);
+  EXPECT_EQ(std::get<Submit>(to_worker[0]).request.prompt, request.prompt);
+  ASSERT_EQ(to_front.size(), 1u);
+  EXPECT_EQ(std::get<Cancel>(to_front[0]).id, 1u);
+}
+
+TEST(ControlConnection, NothingIsSaidToAStranger) {
+  const auto mine = some_secret(), other = some_secret();
+  auto [near, far] = connected_pair();
+  ControlConnection front(std::move(near), mine->begin(TlsSide::kFront, "")),
+      worker(std::move(far), other->begin(TlsSide::kWorker, ""));
+  front.post(Cancel{1});
+  std::vector<ControlMessage> to_front, to_worker;
+  const auto [front_why, worker_why] = let_talk(front, to_front, worker, to_worker);
+  EXPECT_THAT(worker_why, HasSubstr("it has another secret: number"));
+  EXPECT_THAT(front_why, HasSubstr("it has refused the TLS handshake"));
+  EXPECT_TRUE(to_front.empty() && to_worker.empty());
+}
+
+TEST(ControlConnection, WhoOnlyOneSideAsksForTlsBothHearWhy) {
+  const auto secret = some_secret();
+  {
+    auto [near, far] = connected_pair();
+    ControlConnection plain(std::move(near)), asks(std::move(far), secret->begin(TlsSide::kWorker, ""));
+    plain.post(Greeting{});
+    std::vector<ControlMessage> to_plain, to_asking;
+    EXPECT_THAT(let_talk(plain, to_plain, asks, to_asking).second, HasSubstr("it does not speak TLS"));
+    ASSERT_EQ(to_plain.size(), 1u);
+    EXPECT_EQ(std::get<Refusal>(to_plain[0]).code, ErrorCode::kPermissionDenied);
+    EXPECT_THAT(std::get<Refusal>(to_plain[0]).why, HasSubstr("it does not speak TLS"));
+    EXPECT_TRUE(to_asking.empty());
+  }
+  auto [near, far] = connected_pair();
+  ControlConnection front(std::move(near), secret->begin(TlsSide::kFront, "")), plain(std::move(far));
+  front.post(Greeting{});
+  std::vector<ControlMessage> to_front, to_plain;
+  const auto [front_why, plain_why] = let_talk(front, to_front, plain, to_plain);
+  EXPECT_THAT(plain_why, HasSubstr("it speaks TLS, and here the deployment has no trust"));
+  EXPECT_THAT(front_why, HasSubstr("it does not speak TLS"));
+  EXPECT_TRUE(to_front.empty() && to_plain.empty());
+}
+
+TEST(ControlConnection, AStrangerCannotAnnounceMuch) {
+  auto [near, far] = connected_pair();
+  ControlConnection from(std::move(near)), to(std::move(far));
+  Request request;
+  request.prompt.assign(1 << 20, 3);
+  from.post(Submit{request});
+  std::vector<ControlMessage> none, came;
+  EXPECT_THAT(let_talk(from, none, to, came).second, HasSubstr("limit is 65536"));
+  EXPECT_TRUE(came.empty());
 }
 
 TEST(ControlConnection, ConnectsOverTcpOrSaysWhyNot) {

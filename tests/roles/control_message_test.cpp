@@ -15,7 +15,12 @@ namespace {
 using testing::HasSubstr;
 
 Identity some_identity() {
-  return {.deployment = "fleet", .layout = "2A1F", .numbers = "kv bf16", .settings = 7, .model = 0xdeadbeef};
+  return {.deployment = "fleet",
+          .layout = "2A1F",
+          .numbers = "kv bf16",
+          .links = "sealed",
+          .settings = 7,
+          .model = 0xdeadbeef};
 }
 
 Request some_request() {
@@ -48,9 +53,9 @@ std::vector<ControlMessage> one_of_each() {
   return {Greeting{some_identity(), 2},
           Welcome{some_identity(), 2, 4711, 1 << 20, 64, "cpu/avx2"},
           Refusal{ErrorCode::kUnavailable, "no"},
-          Prepare{3, {1, 0, 1}},
-          Addresses{3, {{}, {std::byte{1}, std::byte{2}}}},
-          Connect{3, {{std::byte{9}}, {}}},
+          Prepare{3, 0xfeed, {1, 0, 1}},
+          Addresses{3, {{}, {{std::byte{1}, std::byte{2}}, {std::byte{3}}}}},
+          Connect{3, {{{std::byte{9}}, {}}, {}}},
           Ready{3},
           Dissolve{},
           Submit{some_request()},
@@ -118,15 +123,38 @@ TEST(ControlMessage, RefusalsSayWhy) {
   bytes = to_bytes(Cancel{1});
   bytes[15] = std::byte{1};
   EXPECT_THAT(refusal(bytes), HasSubstr("limit is 67108864"));
-  bytes = to_bytes(Prepare{1, {1, 1}});
-  bytes[20] = std::byte{255};  // more elements than there are bytes
-  EXPECT_EQ(refusal(bytes), "control message: 14 bytes do not fit kind 3");
+  bytes = to_bytes(Prepare{1, 0, {1, 1}});
+  bytes[28] = std::byte{255};  // more elements than there are bytes
+  EXPECT_EQ(refusal(bytes), "control message: 22 bytes do not fit kind 3");
   bytes = to_bytes(Refusal{ErrorCode::kInternal, ""});
   bytes[16] = std::byte{99};  // no such code
   EXPECT_THAT(refusal(bytes), HasSubstr("do not fit"));
   EXPECT_EQ(refusal({}), "control message: 0 bytes of 0");
   EXPECT_EQ(refusal(std::vector<std::byte>(15)), "control message: 15 bytes of 0");
   EXPECT_EQ(control_message_bytes(std::vector<std::byte>(15)).value(), 0u);
+}
+
+TEST(ControlMessage, AnotherVersionIsReadAsThatWhateverItsFieldsAre) {
+  for (const std::uint32_t version : {0u, 1u, kControlVersion + 1, ~0u}) {
+    std::vector<std::byte> bytes = to_bytes(Greeting{});
+    std::memcpy(bytes.data() + kControlHeaderBytes, &version, sizeof version);
+    for (const std::size_t length : {bytes.size(), kControlHeaderBytes + sizeof version, bytes.size() + 100}) {
+      bytes.resize(length, std::byte{0xee});
+      const std::uint64_t field = length - kControlHeaderBytes;
+      std::memcpy(bytes.data() + 8, &field, sizeof field);
+      Result<ControlMessage> message = parse_control(bytes);
+      ASSERT_TRUE(message) << message.error().message();
+      EXPECT_EQ(std::get<Greeting>(message.value()).identity.version, version);
+    }
+  }
+}
+
+TEST(ControlMessage, AStrangersLimitIsSmaller) {
+  Request request;
+  request.prompt.assign(kGreetingBytesMax, 1);
+  const std::vector<std::byte> bytes = to_bytes(Submit{request});
+  EXPECT_TRUE(control_message_bytes(bytes));
+  EXPECT_THAT(control_message_bytes(bytes, kGreetingBytesMax).error().message(), HasSubstr("limit is 65536"));
 }
 
 }  // namespace

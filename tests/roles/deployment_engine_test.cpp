@@ -8,6 +8,9 @@
 
 #include "checkpoint/checkpoint.h"
 #include "tests/base/error_of.h"
+#include "tests/checkpoint/temporary_folder.h"
+#include "trust/frame_cipher.h"
+#include "trust/private_file.h"
 
 namespace tandem {
 namespace {
@@ -30,15 +33,15 @@ TEST(DeploymentEngine, WhatIsNotDoneYetIsRefusedByName) {
   };
   check_supported(local_deployment(), false);
   EXPECT_THAT(refusal([](auto& d) { d.link.transport = "inproc"; }), HasSubstr("link.transport is inproc"));
-  EXPECT_THAT(refusal([](auto& d) { d.link.encrypt = true; }), HasSubstr("link.encrypt"));
-  EXPECT_THAT(refusal([](auto& d) { d.trust.secret_file = "s"; }), HasSubstr("trust.secret_file"));
+  EXPECT_THAT(refusal([](auto& d) { d.link.encrypt = true; }),
+              HasSubstr("link.encrypt (--encrypt) needs trust.secret_file or certificates"));
   EXPECT_THAT(refusal([](auto& d) { d.split.width = 2; }), HasSubstr("split.width is 2"));
   EXPECT_THAT(
       refusal([](auto& d) { d.ffn.push_back({.rank = 2, .host = "::1", .port = 1, .devices = {}, .replica_of = 1}); }),
       HasSubstr("replicas"));
 }
 
-TEST(DeploymentEngine, WorkersElsewhereNeedInsecure) {
+TEST(DeploymentEngine, WorkersElsewhereNeedTrustOrInsecure) {
   Deployment d = local_deployment();
   d.ffn[0].host = "127.evil.example";
   const Error error = error_of([&] { check_supported(d, false); });
@@ -47,6 +50,33 @@ TEST(DeploymentEngine, WorkersElsewhereNeedInsecure) {
   check_supported(d, true);
   d.trust.insecure = true;
   check_supported(d, false);
+  d.trust = {.secret_file = "secret"};
+  check_supported(d, false);
+  d.trust = {.certificate_file = "c", .key_file = "k", .authority_file = "a"};
+  d.link.encrypt = true;
+  check_supported(d, false);
+}
+
+TEST(DeploymentEngine, TrustIsReadFromItsFiles) {
+  Deployment d = local_deployment();
+  EXPECT_EQ(credentials_of(d), nullptr);
+  const TemporaryFolder folder;
+  d.trust.secret_file = folder.path() + "/secret";
+  EXPECT_EQ(error_of([&] { credentials_of(d); }).code(), ErrorCode::kNotFound);
+  write_private_file(d.trust.secret_file, make_secret_text());
+  EXPECT_NE(credentials_of(d), nullptr);
+  d.trust = {.certificate_file = folder.write("c", "c"), .key_file = "k", .authority_file = "a"};
+  EXPECT_THAT(error_of([&] { credentials_of(d); }).message(), HasSubstr("is no certificate that can be used"));
+}
+
+TEST(DeploymentEngine, SealedMessagesHaveRoomForTheirSeal) {
+  Deployment d = local_deployment();
+  ModelConfig model;
+  model.hidden = 64;
+  const EngineConfig config = engine_config(d, 0);
+  const std::size_t open = ucx_config(d, 0, config, model).message_bytes_max;
+  d.link.encrypt = true;
+  EXPECT_EQ(ucx_config(d, 0, config, model).message_bytes_max, open + kSealBytes);
 }
 
 TEST(DeploymentEngine, SettingsAreThoseOfTheFile) {

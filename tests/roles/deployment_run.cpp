@@ -13,6 +13,9 @@
 
 #include "base/format.h"
 #include "roles/deployment_engine.h"
+#include "trust/certificate_maker.h"
+#include "trust/private_file.h"
+#include "trust/secret.h"
 
 namespace tandem {
 
@@ -54,6 +57,20 @@ Deployment small_deployment(const std::string& model, std::int32_t attention, st
     (rank < attention ? d.attention : d.ffn)
         .push_back({.rank = rank, .host = "127.0.0.1", .port = free_port(), .devices = {}});
   return d;
+}
+
+void give_trust(Deployment& d, const std::string& kind, const std::string& folder) {
+  const auto write = [&](const char* name, const std::string& text) {
+    const std::string path = folder + "/" + name;
+    write_private_file(path, text);
+    return path;
+  };
+  if (kind == "secret") d.trust.secret_file = write("secret", make_secret_text());
+  if (kind != "certificates") return;
+  const Pem authority = make_authority("test", 1), own = make_certificate(authority, "127.0.0.1", 1);
+  d.trust = {.certificate_file = write("own.pem", own.certificate),
+             .key_file = write("own.key", own.key),
+             .authority_file = write("authority.pem", authority.certificate)};
 }
 
 DeploymentRun::DeploymentRun(Deployment deployment)

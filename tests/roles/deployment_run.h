@@ -21,6 +21,9 @@ namespace tandem {
 // Small sizes for the checkpoints of tests/goldens, as small_engine() has.
 Deployment small_deployment(const std::string& model, std::int32_t attention, std::int32_t ffn);
 
+// With a new secret, or certificates of a new authority, in files under the folder: "secret", "certificates"; "": none.
+void give_trust(Deployment& deployment, const std::string& kind, const std::string& folder);
+
 struct Answer {
   std::vector<std::int32_t> tokens;
   RequestEvent end;

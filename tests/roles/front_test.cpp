@@ -59,6 +59,8 @@ struct Case {
   const char* model;
   std::int32_t attention, ffn;
   const char* transports;
+  const char* trust = "";  // as give_trust takes it
+  bool encrypt = false;
 };
 
 class FrontProcesses : public testing::TestWithParam<Case> {};
@@ -69,6 +71,9 @@ TEST_P(FrontProcesses, HaveTheTokensAndLogitsOfOneProcess) {
   const std::vector<Recorded> expected = expected_of(c.model, requests);
   Deployment deployment = small_deployment(c.model, c.attention, c.ffn);
   deployment.link.ucx_transports = c.transports;
+  deployment.link.encrypt = c.encrypt;
+  const TemporaryFolder folder;
+  give_trust(deployment, c.trust, folder.path());
   DeploymentRun run(std::move(deployment));
   run.connect();
   const std::vector<RequestId> ids = run.submit_all(requests);
@@ -87,10 +92,16 @@ INSTANTIATE_TEST_SUITE_P(Layouts, FrontProcesses,
                                          Case{"qwen3_moe", 3, 2, "tcp"}, Case{"qwen3_moe", 1, 3, ""},
                                          Case{"llama", 1, 1, "tcp"}, Case{"llama", 2, 2, ""}, Case{"llama", 3, 2, ""},
                                          Case{"llama", 1, 3, ""}, Case{"deepseek_v3", 2, 2, ""},
-                                         Case{"step3_text_bf16", 1, 3, ""}),
+                                         Case{"step3_text_bf16", 1, 3, ""}, Case{"llama", 1, 1, "", "secret"},
+                                         Case{"qwen3_moe", 2, 2, "", "secret", true},
+                                         Case{"llama", 2, 1, "tcp", "certificates", true}),
                          [](const auto& info) {
-                           return format("{}_{}A{}F{}{}", info.param.model, info.param.attention, info.param.ffn,
-                                         *info.param.transports == 0 ? "" : "_", info.param.transports);
+                           const Case& c = info.param;
+                           std::string name = format("{}_{}A{}F", c.model, c.attention, c.ffn);
+                           for (const std::string& word : {std::string(c.transports), std::string(c.trust),
+                                                           std::string(c.encrypt ? "sealed" : "")})
+                             if (!word.empty()) name += "_" + word;
+                           return name;
                          });
 
 TEST(Front, EachWorkerLoadsItsShareAndNoMore) {
@@ -111,10 +122,14 @@ TEST(Front, EachWorkerLoadsItsShareAndNoMore) {
 }
 
 // Kills a worker in the middle of answers, starts it again, and expects every stream to go on as if nothing had been.
-void expect_survival(std::int32_t victim, bool restart) {
+void expect_survival(std::int32_t victim, bool restart, bool sealed = false) {
   const std::vector<Request> requests = some_requests(60);
   const std::vector<Recorded> expected = expected_of("qwen3_moe", requests);
-  DeploymentRun run(small_deployment("qwen3_moe", 2, 2));
+  Deployment deployment = small_deployment("qwen3_moe", 2, 2);
+  const TemporaryFolder folder;
+  give_trust(deployment, sealed ? "secret" : "", folder.path());
+  deployment.link.encrypt = sealed;
+  DeploymentRun run(std::move(deployment));
   run.connect();
   const std::vector<RequestId> ids = run.submit_all(requests);
   run.wait_for_tokens(ids.front(), 5);
@@ -130,6 +145,10 @@ void expect_survival(std::int32_t victim, bool restart) {
 
 TEST(Front, AnFfnWorkerThatIsKilledAndComesBackChangesNoToken) {
   expect_survival(3, true);
+}
+
+TEST(Front, SealedLinksSurviveTheSame) {
+  expect_survival(3, true, true);
 }
 
 TEST(Front, AnAttentionWorkerThatIsKilledIsReplacedByTheOthers) {
@@ -240,9 +259,11 @@ TEST(Front, AnotherDeploymentIsRefusedWithTheReason) {
   };
   EXPECT_THAT(refusal([](Identity& i) { i.model ^= 1; }), HasSubstr("the model is another"));
   EXPECT_THAT(refusal([](Identity& i) { ++i.version; }),
-              HasSubstr("version of the control protocol is 1, the other has 2"));
+              HasSubstr("version of the control protocol is 2, the other has 3"));
   EXPECT_THAT(refusal([](Identity& i) { i.numbers = "kv bf16"; }), HasSubstr("types of numbers"));
   EXPECT_THAT(refusal([](Identity& i) { i.layout = "2A1F"; }), HasSubstr("layout is 1A1F, the other has 2A1F"));
+  EXPECT_THAT(refusal([](Identity& i) { i.links = "sealed"; }),
+              HasSubstr("what passes between workers is open, the other has sealed"));
   EXPECT_THAT(refusal([](Identity& i) { ++i.settings; }), HasSubstr("the deployment files differ"));
   run.connect();  // and none of that keeps the right one out
 }

@@ -23,8 +23,18 @@ TEST(HandOverBench, MeasuresEverySizeOverEachTransport) {
     for (const HandOverTime& time : times) {
       EXPECT_GT(time.message_us, 0);
       EXPECT_GT(time.frame_us, 0);
+      EXPECT_GT(time.sealed_us, 0);
     }
   }
+}
+
+TEST(HandOverBench, MeasuresTls) {
+  const auto mine = Credentials::of_secret(SecretKey{});
+  const TlsTime time = measure_tls(*mine, *mine, "", 3);
+  EXPECT_GT(time.handshake_us, 0);
+  EXPECT_GT(time.message_us, 0);
+  const auto other = Credentials::of_secret(derive_key(SecretKey{}, "another"));
+  EXPECT_EQ(error_of([&] { measure_tls(*mine, *other, "", 1); }).code(), ErrorCode::kPermissionDenied);
 }
 
 TEST(HandOverBench, WhatCannotBeMeasuredIsSaid) {

@@ -60,15 +60,17 @@ TEST(Role, StrangersAreCutOffAndHarmNobody) {
     const auto* refusal = std::get_if<Refusal>(&word);
     return refusal ? refusal->why : "nothing";
   };
-  EXPECT_EQ(refusal(last_word(port, {Prepare{.epoch = 1, .present = {1, 1}}})), "a front begins with a greeting");
+  EXPECT_EQ(refusal(last_word(port, {Prepare{.epoch = 1, .session = 7, .present = {1, 1}}})),
+            "a front begins with a greeting");
   EXPECT_EQ(refusal(last_word(port, {Greeting{.identity = run.identity(), .rank = 0}})),
             "this is rank 1, the front means 0");
   const Greeting good{.identity = run.identity(), .rank = 1};
-  EXPECT_EQ(refusal(last_word(port, {good, Prepare{.epoch = 1, .present = {1}}})),
+  EXPECT_EQ(refusal(last_word(port, {good, Prepare{.epoch = 1, .session = 7, .present = {1}}})),
             "1 workers are prepared for, this deployment has 2");
-  EXPECT_THAT(refusal(last_word(port, {good, Connect{.epoch = 9, .hellos = {}}})), HasSubstr("peers of epoch 9 come"));
-  Connect garbage{.epoch = 1, .hellos = {{std::byte{1}}}};
-  EXPECT_THAT(refusal(last_word(port, {good, Prepare{.epoch = 1, .present = {1, 1}}, garbage})),
+  EXPECT_THAT(refusal(last_word(port, {good, Connect{.epoch = 9, .introductions = {}}})),
+              HasSubstr("peers of epoch 9 come"));
+  Connect garbage{.epoch = 1, .introductions = {{{std::byte{1}}, {}}}};
+  EXPECT_THAT(refusal(last_word(port, {good, Prepare{.epoch = 1, .session = 7, .present = {1, 1}}, garbage})),
               HasSubstr("ucx hello"));
   EXPECT_THAT(refusal(last_word(port, {good, Submit{}})), HasSubstr("no message from a front to such a worker"));
   last_word(port, {}, "GET / HTTP/1.1\r\nHost: tandem\r\n\r\n");

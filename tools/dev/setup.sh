@@ -26,7 +26,7 @@ libcli11-dev       command line (src/cli)
 libucx-dev         messages between processes and machines (src/transport/ucx)
 libedit-dev        line editing and history of the chat (src/cli)
 libboost1.81-dev   HTTP connections (src/serve/http; Asio and Beast, headers only)
-libssl-dev         TLS, digests of API keys (src/serve)
+libssl-dev         TLS, keys, encryption of links (src/serve, src/trust)
 libgtest-dev       tests
 libgmock-dev       matchers in tests
 TEXT

@@ -12,7 +12,7 @@ from .tree import finding
 # Left is used by right. A folder includes itself and what stands to its left, never its own row or to its right.
 ORDER = (
     ("base",),
-    ("tensor",),
+    ("tensor", "trust"),
     ("text", "transport", "ops", "checkpoint"),
     ("image",),
     ("kv", "model", "chat_format"),
@@ -28,6 +28,7 @@ RANK = {folder: rank for rank, row in enumerate(ORDER) for folder in row}
 ONLY = {
     "text": {"base", "text"},
     "image": {"base", "text", "image"},
+    "trust": {"base", "trust"},
     "slice": {"base", "ops", "slice"},
     "traffic": {"base", "traffic"},
     "deploy": {"base", "model", "deploy"},
@@ -50,7 +51,7 @@ THIRD_PARTY = {
     "CLI/": "src/cli",
     "histedit.h": "src/cli",
     "boost/": "src/serve/http",
-    "openssl/": ("src/serve", "tests/serve"),  # keys; certificates to be shown
+    "openssl/": ("src/trust", "src/serve", "tests/serve"),  # links; keys of clients; certificates to be shown
     "gtest/": "tests",
     "gmock/": "tests",
 }

@@ -5,17 +5,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <random>
 
 #include "base/format.h"
+#include "base/random_bytes.h"
 
 namespace tandem {
 namespace {
-
-std::uint64_t random_token() {
-  std::random_device device;
-  return std::uint64_t{device()} << 32 | device();
-}
 
 ucp_request_param_t with_callback(void* user_data) {
   ucp_request_param_t param = {};
@@ -44,7 +39,7 @@ UcxPeer::UcxPeer(UcxWorker& worker, PeerRank self, PeerRank rank, const UcxConfi
       rank_(rank),
       message_bytes_max_(config.message_bytes_max),
       notices_death_(config.notice_dead_peers),
-      token_in_(random_token()),
+      token_in_(random_number()),
       sends_(static_cast<std::size_t>(config.sends_max)),
       receives_(static_cast<std::size_t>(config.receives_max)),
       arrivals_(static_cast<std::size_t>(config.sends_max)) {}

@@ -35,7 +35,7 @@ class UcxWorker {
   std::vector<std::byte> address() const;
   void handle_messages(unsigned id, ucp_am_recv_callback_t callback, void* argument);
 
-  // Only while set up: maps the region, and remembers it.
+  // Maps the region, and remembers it. Takes its time: while set up, or once for memory that grows.
   Status register_region(std::span<std::byte> region);
   std::size_t regions() const { return regions_.size(); }
   // The handle of the region that holds these bytes; nullptr when none does.
