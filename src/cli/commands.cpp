@@ -127,8 +127,17 @@ std::vector<Subcommand> all_but_measurements() {
   };
 }
 
-std::vector<Subcommand> keys() {
+std::vector<Subcommand> keys_and_control() {
   return {
+      {"ctl status", "who takes part in a running deployment, and what each does",
+       "Of its front, which needs [front] control_port in the file. Times are those of a step so far.\n"
+       "  tandem ctl status fleet.toml\n  tandem ctl status fleet.toml --json | jq .epoch",
+       declare_ctl_status},
+      {"ctl drain", "an attention worker's requests go on with the others, and it can be stopped",
+       "No stream is lost: its requests are computed again elsewhere and go on with the same tokens.\n"
+       "  tandem ctl drain fleet.toml 1",
+       declare_ctl_drain},
+      {"ctl add", "a worker that was drained takes part again", "  tandem ctl add fleet.toml 1", declare_ctl_add},
       {"keys secret", "a secret that all processes of a deployment share",
        "32 random bytes in a file for its owner alone: copy it to every host, over a way that you trust.\n"
        "  tandem keys secret /etc/tandem/secret",
@@ -175,7 +184,7 @@ std::vector<Subcommand> plans() {
 const std::vector<Subcommand>& commands() {
   static const std::vector<Subcommand> table = [] {
     std::vector<Subcommand> all = all_but_measurements();
-    for (const Subcommand& command : keys()) all.insert(all.end() - 1, command);
+    for (const Subcommand& command : keys_and_control()) all.insert(all.end() - 1, command);
     for (const Subcommand& command : plans()) all.insert(all.end() - 1, command);
     for (const Subcommand& command : measurements()) all.insert(all.end() - 1, command);
     return all;
@@ -186,6 +195,7 @@ const std::vector<Subcommand>& commands() {
 const char* parent_summary(const char* name) {
   if (std::string_view(name) == "plan")
     return "what hardware a model needs and what it costs; each is a command of its own";
+  if (std::string_view(name) == "ctl") return "a running deployment: who takes part, and who is to";
   if (std::string_view(name) == "keys") return "what the processes of a deployment know each other by";
   return "measurements; each is a command of its own";
 }

@@ -16,9 +16,7 @@ void declare_link_options(CLI::App& app, DeploymentOptions& options, const std::
 }
 
 Deployment read_deployment(const DeploymentOptions& options) {
-  Deployment deployment = read_deployment(options.file);
-  deployment.link.encrypt = deployment.link.encrypt || options.encrypt;
-  return deployment;
+  return read_deployment(options.file, {.insecure = options.insecure, .encrypt = options.encrypt});
 }
 
 }  // namespace tandem

@@ -103,7 +103,9 @@ FfnSplit read_split(SettingsTable table) {
 }
 
 DeploymentFront read_front(SettingsTable table) {
-  DeploymentFront f{.host = text_of(table, "host"), .port = read_port(table)};
+  DeploymentFront f{.host = text_of(table, "host"),
+                    .port = read_port(table),
+                    .control_port = static_cast<std::int32_t>(table.integer_or("control_port", 0, 1, 65535))};
   table.finish();
   return f;
 }
@@ -150,7 +152,7 @@ WorkerShare share_of(const Deployment& d, const WorkerPlace& ffn, std::int32_t e
   return share;
 }
 
-Deployment parse_deployment(std::string_view toml, const std::string& what) {
+Deployment parse_deployment(std::string_view toml, const std::string& what, const DeploymentAdditions& additions) {
   const Json json = parse_toml(toml, what, {.bytes_max = kFileBytesMax});
   SettingsTable file(json, what);
   file.integer("version", 1, 1);
@@ -168,13 +170,15 @@ Deployment parse_deployment(std::string_view toml, const std::string& what) {
   file.table_or("front", none);
   file.table_or("planned", none);
   file.finish();
+  d.link.encrypt = d.link.encrypt || additions.encrypt;
+  d.trust.insecure = d.trust.insecure || (additions.insecure && !d.trust.given());
   const std::vector<std::string> faults = find_faults(d);
   if (!faults.empty()) throw Error(ErrorCode::kInvalidData, format("{}: {}", what, join(faults, "; ")));
   return d;
 }
 
-Deployment read_deployment(const std::string& path) {
-  return parse_deployment(read_file_start(path, kFileBytesMax), path);
+Deployment read_deployment(const std::string& path, const DeploymentAdditions& additions) {
+  return parse_deployment(read_file_start(path, kFileBytesMax), path, additions);
 }
 
 }  // namespace tandem

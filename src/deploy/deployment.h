@@ -82,6 +82,7 @@ struct DeploymentTrust {
 struct DeploymentFront {
   std::string host = "127.0.0.1";
   std::int32_t port = 8000;
+  std::int32_t control_port = 0;  // for tandem ctl; 0: it takes no orders
 
   bool operator==(const DeploymentFront&) const = default;
 };
@@ -120,11 +121,17 @@ struct WorkerShare {
 };
 WorkerShare share_of(const Deployment& deployment, const WorkerPlace& ffn, std::int32_t experts);
 
+// What a command line adds to a file.
+struct DeploymentAdditions {
+  bool insecure = false;  // as trust.insecure, where there is no trust
+  bool encrypt = false;   // as link.encrypt
+};
+
 // Reads and checks. what names the source in messages. Throws Error{kInvalidData}: for bytes that are no such file the
 // first thing that is wrong, else everything that find_faults finds.
-Deployment parse_deployment(std::string_view toml, const std::string& what);
+Deployment parse_deployment(std::string_view toml, const std::string& what, const DeploymentAdditions& additions = {});
 // Throws Error{kNotFound} for a file that cannot be read, and as above.
-Deployment read_deployment(const std::string& path);
+Deployment read_deployment(const std::string& path, const DeploymentAdditions& additions = {});
 
 // An address of this machine alone: localhost, ::1 (also in brackets), or 127.x.y.z in four decimal octets.
 bool is_loopback(std::string_view host);

@@ -91,6 +91,7 @@ class Checker {
       if (!fresh) add(format("{} and {} both have {} {} of {}", place->second, who, what, number, host));
     };
     take(ports, d_.front.host, d_.front.port, "port", "the front");
+    if (d_.front.control_port > 0) take(ports, d_.front.host, d_.front.control_port, "port", "the front's control");
     for (const std::vector<WorkerPlace>* list : {&d_.attention, &d_.ffn}) {
       for (const WorkerPlace& w : *list) {
         const std::string who = format("rank {}", w.rank);
@@ -114,6 +115,11 @@ class Checker {
     if (trusted && t.insecure) add("trust has insecure = true beside a secret_file or certificates");
     if (d_.link.encrypt && !trusted) add("link.encrypt needs trust.secret_file or certificates");
     if (trusted || t.insecure) return;
+    if (d_.front.control_port > 0 && !is_loopback(d_.front.host))
+      add(format(
+          "front.control_port is on {}, which is not this machine alone: trust needs secret_file or certificates, "
+          "or insecure = true",
+          d_.front.host));
     if (const WorkerPlace* w = first_elsewhere())
       add(
           format("rank {} is on {}, which is not this machine: trust needs secret_file or certificates, or "

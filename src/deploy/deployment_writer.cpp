@@ -68,6 +68,7 @@ std::string to_toml(const Deployment& d) {
   if (!d.link.ucx_transports.empty()) out += format("ucx_transports = {}\n", toml_quoted(d.link.ucx_transports));
   out += trust_toml(d.trust);
   out += format("\n[front]\nhost = {}\nport = {}\n", toml_quoted(d.front.host), d.front.port);
+  if (d.front.control_port > 0) out += format("control_port = {}\n", d.front.control_port);
   if (d.planned)
     out += format(
         "\n[planned]  # what the plan stood on; tandem plan check reckons it again\nmodel = {}\nattention_hardware = "

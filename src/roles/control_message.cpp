@@ -292,13 +292,31 @@ void fields(Io& io, Field<Io, News>& n) {
 
 template <class Io>
 void fields(Io& io, Field<Io, Report>& r) {
-  for (auto* value : {&r.steps, &r.rows, &r.busy_ns, &r.wait_ns, &r.resends, &r.frames_refused, &r.waiting, &r.running,
-                      &r.preemptions, &r.kv_blocks, &r.kv_held, &r.kv_cached, &r.lookup_tokens, &r.hit_tokens})
+  auto& load = r.load;
+  auto& kv = load.kv;
+  for (auto* value : {&r.steps, &r.rows, &r.busy_ns, &r.wait_ns, &r.resends, &r.frames_refused, &load.waiting,
+                      &load.running, &load.preemptions, &kv.blocks, &kv.held, &kv.cached, &kv.window_blocks,
+                      &kv.window_held, &kv.lookup_tokens, &kv.hit_tokens})
     io(*value);
 }
 
 template <class Io>
 void fields(Io&, Field<Io, Beat>&) {}
+
+template <class Io>
+void fields(Io& io, Field<Io, Order>& o) {
+  io(o.version);
+  if constexpr (Io::kReads)
+    if (!io.failed() && o.version != kControlVersion) return io.skip_rest();
+  io.text(o.deployment);
+  io(o.kind, OrderKind::kAdd);
+  io(o.rank);
+}
+
+template <class Io>
+void fields(Io& io, Field<Io, Told>& t) {
+  io.text(t.json);
+}
 
 template <std::size_t... kKind>
 bool read_kind(std::uint32_t kind, Reader& reader, ControlMessage& message, std::index_sequence<kKind...>) {

@@ -17,6 +17,10 @@
 //   Dissolve            →                                 somebody is gone: drop what runs
 //   Beat                →   ← Report                      at least every heartbeat_ms
 //
+//   tandem ctl                    front
+//   Order               →
+//                       ←   Told or Refusal
+//
 // Where the deployment has trust, all of that passes within TLS, and so do the numbers and keys that hand-overs are
 // known by: the session number in every frame, the tokens in the hellos, and the shares of the keys that seal frames.
 //
@@ -34,6 +38,7 @@
 
 #include "base/error.h"
 #include "sched/request.h"
+#include "sched/scheduler.h"
 
 namespace tandem {
 
@@ -115,19 +120,31 @@ struct News {
   std::uint32_t epoch = 0;
   RequestEvent event;
 };
-// Counters of a worker (WorkerStats, Scheduler::Load).
+// Counters of a worker (WorkerStats).
 struct Report {
   std::int64_t steps = 0, rows = 0, busy_ns = 0, wait_ns = 0, resends = 0, frames_refused = 0;
-  std::int64_t waiting = 0, running = 0, preemptions = 0;
-  std::int64_t kv_blocks = 0, kv_held = 0, kv_cached = 0, lookup_tokens = 0, hit_tokens = 0;
-  bool operator==(const Report&) const = default;
+  Scheduler::Load load;  // of attention workers
 };
 struct Beat {
   bool operator==(const Beat&) const = default;
 };
+// To a running front, from tandem ctl (roles/front_control.h).
+enum class OrderKind : std::uint8_t { kStatus, kDrain, kAdd };
+struct Order {
+  std::uint32_t version = kControlVersion;
+  std::string deployment;  // its name
+  OrderKind kind = OrderKind::kStatus;
+  std::int32_t rank = 0;  // of whom; not of kStatus
+  bool operator==(const Order&) const = default;
+};
+// Its answer, where it is no Refusal: JSON.
+struct Told {
+  std::string json;
+  bool operator==(const Told&) const = default;
+};
 
 using ControlMessage = std::variant<Greeting, Welcome, Refusal, Prepare, Addresses, Connect, Ready, Dissolve, Submit,
-                                    Cancel, News, Report, Beat>;
+                                    Cancel, News, Report, Beat, Order, Told>;
 
 // With its header.
 std::vector<std::byte> to_bytes(const ControlMessage& message);

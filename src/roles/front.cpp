@@ -13,8 +13,10 @@
 #include <utility>
 
 #include "base/format.h"
+#include "base/json.h"
 #include "base/random_bytes.h"
 #include "roles/deployment_engine.h"
+#include "roles/front_control.h"
 #include "roles/front_peer.h"
 #include "roles/pending_requests.h"
 
@@ -49,7 +51,9 @@ class FrontThread final : public Front {
       : deployment_(deployment),
         identity_(identity),
         options_(std::move(options)),
-        credentials_(credentials_of(deployment)) {
+        credentials_(credentials_of(deployment)),
+        control_(deployment, credentials_.get(),
+                 [this](const std::string& why) { say("control   " + why); }) {
     for (const auto* list : {&deployment.attention, &deployment.ffn})
       for (const WorkerPlace& place : *list)
         peers_.push_back(std::make_unique<FrontPeer>(place, worker_name(deployment, place.rank), credentials_.get()));
@@ -151,6 +155,7 @@ class FrontThread final : public Front {
       for (const auto& peer : peers_) peer->dial(clock_.now());
       wait();
       for (const auto& peer : peers_) move(*peer);
+      control_.move(clock_.now(), [this](const Order& order) { return obey(order); });
       take_cancels();
       check_times();
       if (phase_ == Phase::kApart && can_form()) form();
@@ -166,10 +171,11 @@ class FrontThread final : public Front {
   void wait() {
     std::vector<pollfd> waited{{wake_.fd(), POLLIN, 0}};
     for (const auto& peer : peers_) waited.push_back({peer->fd(), peer->events(), 0});
+    control_.wait_for(waited);
     poll(waited.data(), waited.size(), kPollMs);
     if (waited.front().revents != 0) wake_.drain();
     moved_.clear();
-    for (std::size_t i = 1; i < waited.size(); ++i) moved_.push_back(waited[i].revents != 0);
+    for (std::size_t i = 0; i < peers_.size(); ++i) moved_.push_back(waited[i + 1].revents != 0);
   }
 
   void move(FrontPeer& peer) {
@@ -225,7 +231,7 @@ class FrontThread final : public Front {
     }
     peer.welcome(welcome);
     say(format("joined    {}, process {}", peer.title(), welcome.process));
-    if (phase_ != Phase::kApart) dissolve();  // one that was missed: meet again, with it
+    if (phase_ != Phase::kApart && !peer.drained()) dissolve();  // one that was missed: meet again, with it
   }
 
   // Before the deployment has run once, what is wrong with a worker is the answer.
@@ -255,10 +261,11 @@ class FrontThread final : public Front {
   }
 
   bool can_form() const {
-    const auto here = [](const auto& peer) { return peer->present(); };
+    const auto here = [](const auto& peer) { return peer->present() && !peer->drained(); };
     const auto ffn = peers_.begin() + static_cast<std::ptrdiff_t>(takers_.size());
     if (!std::all_of(ffn, peers_.end(), here)) return false;
-    return formed_once_ ? std::any_of(peers_.begin(), ffn, here) : std::all_of(peers_.begin(), ffn, here);
+    const auto expected = [&](const auto& peer) { return peer->drained() || here(peer); };
+    return std::any_of(peers_.begin(), ffn, here) && (formed_once_ || std::all_of(peers_.begin(), ffn, expected));
   }
 
   void form() {
@@ -266,7 +273,7 @@ class FrontThread final : public Front {
     forming_since_ = clock_.now();
     Prepare prepare{.epoch = ++epoch_, .session = random_number(), .present = {}};
     for (const auto& peer : peers_) {
-      peer->takes_part = peer->present();
+      peer->takes_part = peer->present() && !peer->drained();
       prepare.present.push_back(peer->takes_part ? 1 : 0);
     }
     for (const auto& peer : peers_)
@@ -339,11 +346,56 @@ class FrontThread final : public Front {
     if (phase_ != Phase::kFormed) tell_missing(now);
   }
 
+  // What an operator wants of it. A change of who takes part begins at once; status tells when it is done.
+  Told obey(const Order& order) {
+    if (order.kind == OrderKind::kStatus) return {to_line(status())};
+    if (order.rank < 0 || order.rank >= std::ssize(peers_))
+      throw Error(ErrorCode::kInvalidArgument, format("rank is {}, there are {} workers", order.rank, peers_.size()));
+    FrontPeer& peer = *peers_[static_cast<std::size_t>(order.rank)];
+    const bool drain = order.kind == OrderKind::kDrain;
+    if (drain) check_drain(peer);
+    if (peer.drained() == drain) return {to_line(status())};
+    peer.set_drained(drain);
+    say(format("{}   {}, as ordered", drain ? "drained" : "added  ", peer.title()));
+    if (phase_ != Phase::kApart && (peer.takes_part || peer.present())) dissolve();
+    return {to_line(status())};
+  }
+
+  void check_drain(const FrontPeer& peer) const {
+    if (peer.place().rank >= std::ssize(takers_))
+      throw Error(ErrorCode::kUnsupported,
+                  format("{} holds a part of every layer that nobody else has: replicas of FFN "
+                         "workers are not run yet",
+                         peer.title()));
+    const auto others = [&](const auto& other) {
+      return other.get() != &peer && other->present() && !other->drained();
+    };
+    const auto ffn = peers_.begin() + static_cast<std::ptrdiff_t>(takers_.size());
+    if (std::none_of(peers_.begin(), ffn, others))
+      throw Error(ErrorCode::kUnavailable, format("{} is the last attention worker that is here", peer.title()));
+  }
+
+  OrderedJson status() const {
+    static constexpr const char* kPhases[] = {"apart", "forming", "running"};
+    OrderedJson workers = OrderedJson::array();
+    for (const auto& peer : peers_) {
+      OrderedJson worker = peer->status();
+      if (peer->place().rank < std::ssize(takers_)) worker["requests"] = pending_.count_of(peer->place().rank);
+      workers.push_back(std::move(worker));
+    }
+    std::lock_guard lock(mutex_);
+    return {{"deployment", deployment_.name}, {"layout", identity_.layout},
+            {"links", identity_.links},       {"phase", kPhases[static_cast<std::size_t>(phase_)]},
+            {"epoch", epoch_.load()},         {"missing", phase_ == Phase::kFormed ? "" : missing_},
+            {"workers", std::move(workers)}};
+  }
+
   // Who is missing, for those who wait; and after a while an end of waiting.
   void tell_missing(Nanoseconds now) {
     std::vector<std::string> missing;
     for (const auto& peer : peers_)
-      if (!peer->present()) missing.push_back(format("{} is missing: {}", peer->title(), peer->why_away()));
+      if (!peer->present() && !peer->drained())
+        missing.push_back(format("{} is missing: {}", peer->title(), peer->why_away()));
     std::lock_guard lock(mutex_);
     missing_ = join(missing, "; ");
     if (!formed_once_ || given_up_ || now - lost_at_ <= deployment_.link.repair_ms_max * kMillisecond) return;
@@ -357,6 +409,7 @@ class FrontThread final : public Front {
   const FrontOptions options_;
   const std::shared_ptr<const Credentials> credentials_;
   const RealClock clock_;
+  FrontControl control_;
   WakePipe wake_;
   std::vector<std::unique_ptr<FrontPeer>> peers_;  // by rank
   std::vector<std::unique_ptr<Taker>> takers_;

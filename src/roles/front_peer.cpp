@@ -52,7 +52,7 @@ Status FrontPeer::move(const Greeting& greeting, Nanoseconds now, std::vector<Co
 
 void FrontPeer::welcome(const Welcome& welcome) {
   state_ = State::kPresent;
-  available_ = true;
+  available_ = !drained_;
   connection_->allow_long_messages();
   std::lock_guard lock(mutex_);
   welcome_ = welcome;
@@ -72,14 +72,7 @@ void FrontPeer::report(const Report& r) {
   stats_.resends = r.resends;
   stats_.frames_refused = r.frames_refused;
   std::lock_guard lock(mutex_);
-  load_.waiting = r.waiting;
-  load_.running = r.running;
-  load_.preemptions = r.preemptions;
-  load_.kv.blocks = r.kv_blocks;
-  load_.kv.held = r.kv_held;
-  load_.kv.cached = r.kv_cached;
-  load_.kv.lookup_tokens = r.lookup_tokens;
-  load_.kv.hit_tokens = r.hit_tokens;
+  load_ = r.load;
 }
 
 void FrontPeer::lose(Nanoseconds now, std::string why) {
@@ -91,6 +84,43 @@ void FrontPeer::lose(Nanoseconds now, std::string why) {
   addresses.reset();
   why_away_ = std::move(why);
   next_dial_ = now + kRedial;
+}
+
+void FrontPeer::set_drained(bool drained) {
+  drained_ = drained;
+  available_ = present() && !drained;
+}
+
+OrderedJson FrontPeer::status() const {
+  static constexpr const char* kStates[] = {"away", "connecting", "greeting", "present"};
+  const char* state = kStates[static_cast<std::size_t>(state_)];
+  if (drained_)
+    state = "drained";
+  else if (takes_part)
+    state = ready ? "running" : "joining";
+  OrderedJson status{
+      {"rank", place_.rank}, {"name", name_}, {"host", place_.host}, {"port", place_.port}, {"state", state}};
+  if (state_ == State::kAway) status["why"] = why_away_;
+  const Welcome welcome = last_welcome();
+  const Scheduler::Load load = this->load();
+  status["process"] = welcome.process;
+  status["backend"] = welcome.backend;
+  status["weight_bytes"] = welcome.weight_bytes;
+  status["steps"] = stats_.steps.load();
+  status["rows"] = stats_.rows.load();
+  status["busy_ns"] = stats_.busy_ns.load();
+  status["wait_ns"] = stats_.wait_ns.load();
+  status["resends"] = stats_.resends.load();
+  status["frames_refused"] = stats_.frames_refused.load();
+  if (welcome.kv_tokens == 0) return status;
+  status["requests_running"] = load.running;
+  status["requests_waiting"] = load.waiting;
+  status["preemptions"] = load.preemptions;
+  status["kv_tokens"] = welcome.kv_tokens;
+  status["kv_blocks"] = load.kv.blocks;
+  status["kv_blocks_held"] = load.kv.held;
+  status["kv_blocks_cached"] = load.kv.cached;
+  return status;
 }
 
 Welcome FrontPeer::last_welcome() const {

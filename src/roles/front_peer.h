@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/json.h"
 #include "deploy/deployment.h"
 #include "engine/workers.h"
 #include "roles/control_connection.h"
@@ -49,6 +50,11 @@ class FrontPeer {
   Nanoseconds heard() const { return heard_; }
   const std::string& why_away() const { return why_away_; }
 
+  // Present or not, it is not to take part until it is added again.
+  bool drained() const { return drained_; }
+  void set_drained(bool drained);
+  OrderedJson status() const;  // for who operates the deployment
+
   // Of the epoch that is being formed.
   bool takes_part = false, ready = false;
   std::optional<Addresses> addresses;
@@ -68,6 +74,7 @@ class FrontPeer {
   std::optional<ControlConnection> connection_;
   Nanoseconds next_dial_ = 0, heard_ = 0, beaten_ = 0;
   std::string why_away_ = "it does not listen";
+  bool drained_ = false;
   std::atomic<bool> available_ = false;
   WorkerStats stats_;
   mutable std::mutex mutex_;  // guards what follows

@@ -206,16 +206,7 @@ Report WorkerHost::report() const {
   report.wait_ns = stats.wait_ns;
   report.resends = stats.resends;
   report.frames_refused = stats.frames_refused;
-  if (!attention_) return report;
-  const Scheduler::Load load = attention_->load();
-  report.waiting = load.waiting;
-  report.running = load.running;
-  report.preemptions = load.preemptions;
-  report.kv_blocks = load.kv.blocks;
-  report.kv_held = load.kv.held;
-  report.kv_cached = load.kv.cached;
-  report.lookup_tokens = load.kv.lookup_tokens;
-  report.hit_tokens = load.kv.hit_tokens;
+  if (attention_) report.load = attention_->load();
   return report;
 }
 

@@ -105,6 +105,26 @@ TEST_F(UpTest, ServesWithinSealedLinks) {
   EXPECT_TRUE(stop()) << said_;
 }
 
+TEST_F(UpTest, TakesOrders) {
+  deployment_.front.control_port = deployment_.front.port + 20'000;
+  deployment_.attention.push_back({.rank = 1, .host = "127.0.0.1", .port = deployment_.front.port + 3, .devices = {}});
+  deployment_.ffn[0].rank = 2;
+  folder_.write("fleet.toml", to_toml(deployment_));
+  EXPECT_THAT(run_program({"ctl", "status", file_}).err, HasSubstr("is not there: Connection refused"));
+  start();
+  ASSERT_NE(wait_for("serving"), "") << said_;
+  EXPECT_THAT(run_program({"ctl", "status", file_}).out, HasSubstr("2A1F, links open: running, epoch 1"));
+  const ProgramResult drained = run_program({"ctl", "drain", file_, "0"});
+  EXPECT_EQ(drained.status, 0) << drained.err;
+  EXPECT_THAT(drained.out, testing::ContainsRegex("0 +A0 +127.0.0.1:[0-9]+ +drained"));
+  const HttpAnswer answer =
+      post(deployment_.front.port, "/v1/completions", {{"prompt", "Once upon"}, {"max_tokens", 4}, {"temperature", 0}});
+  EXPECT_EQ(answer.status, 200) << answer.body;
+  EXPECT_THAT(run_program({"ctl", "drain", file_, "2"}).err, HasSubstr("replicas of FFN workers are not run yet"));
+  EXPECT_THAT(run_program({"ctl", "add", file_, "0", "--json"}).out, HasSubstr("\"epoch\":3"));
+  EXPECT_TRUE(stop()) << said_;
+}
+
 TEST_F(UpTest, AWorkerThatIsKilledIsNamedAndTheOthersEnd) {
   start();
   const std::string joined = wait_for("joined    F0 (rank 1");

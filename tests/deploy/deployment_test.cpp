@@ -90,7 +90,7 @@ TEST(Deployment, EveryFieldComesBackFromWhatIsWritten) {
   d.engine = {"cuda", "fp8", "fp8", 4, 128, 512, 65536, 1'000'000};
   d.link = {"ucx", true, 100, 1000, 0, "rc,tcp"};
   d.trust = {.secret_file = "/etc/tandem/secret"};
-  d.front = {"0.0.0.0", 443};
+  d.front = {"0.0.0.0", 443, 444};
   d.planned = DeploymentPlanned{"step3", "h20", "h800", 8192, 47.25};
   for (std::vector<WorkerPlace>* list : {&d.attention, &d.ffn})
     for (WorkerPlace& w : *list) {
@@ -177,6 +177,12 @@ TEST(Deployment, WhatDoesNotGoTogetherIsSaid) {
       error_in(with(kTwoByTwo, "host = \"127.0.0.1\"", "host = \"10.0.0.1\"")),
       "d.toml: rank 0 is on 10.0.0.1, which is not this machine: trust needs secret_file or certificates, or insecure "
       "= true");
+  EXPECT_THAT(
+      error_in(with(kTwoByTwo, "[split]", "[front]\nhost = \"0.0.0.0\"\nport = 80\ncontrol_port = 81\n[split]")),
+      HasSubstr("front.control_port is on 0.0.0.0, which is not this machine alone"));
+  EXPECT_THAT(
+      error_in(with(kTwoByTwo, "[split]", "[front]\nhost = \"127.0.0.1\"\nport = 80\ncontrol_port = 7002\n[split]")),
+      HasSubstr("the front's control and rank 2 both have port 7002"));
   EXPECT_EQ(error_in(with(kTwoByTwo, "[split]", "kv_dtype = \"fp8\"\n[split]")),
             "d.toml: engine.kv_dtype is fp8, which cpu does not have");
   EXPECT_EQ(error_in(with(kTwoByTwo, "[split]", "[link]\nlost_after_ms = 100\n[split]")),
@@ -189,6 +195,17 @@ TEST(Deployment, WhatDoesNotGoTogetherIsSaid) {
             "d.toml: rank 3 has devices, and engine.device is cpu");
   EXPECT_THAT(error_in(without(kTwoByTwo, "device = \"cpu\"")),
               HasSubstr("rank 0 has no devices, and engine.device is cuda"));
+}
+
+TEST(Deployment, ACommandLineAddsToIt) {
+  const std::string far = with(kTwoByTwo, "host = \"127.0.0.1\"", "host = \"10.0.0.1\"");
+  EXPECT_TRUE(parse_deployment(far, "d.toml", {.insecure = true}).trust.insecure);
+  EXPECT_EQ(error_of([&] { parse_deployment(kTwoByTwo, "d.toml", {.encrypt = true}); }).message(),
+            "d.toml: link.encrypt needs trust.secret_file or certificates");
+  const std::string trusted = with(kTwoByTwo, "[split]", "[trust]\nsecret_file = \"s\"\n[split]");
+  const Deployment d = parse_deployment(trusted, "d.toml", {.insecure = true, .encrypt = true});
+  EXPECT_TRUE(d.link.encrypt);
+  EXPECT_FALSE(d.trust.insecure);  // it has what is better
 }
 
 TEST(Deployment, ReplicasAreOfWorkersThatAreThere) {

@@ -61,8 +61,10 @@ std::vector<ControlMessage> one_of_each() {
           Submit{some_request()},
           Cancel{12},
           some_news(),
-          Report{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14},
-          Beat{}};
+          Report{1, 2, 3, 4, 5, 6, {7, 8, 9, {10, 11, 12, 13, 14, 15, 16}}},
+          Beat{},
+          Order{.deployment = "fleet", .kind = OrderKind::kDrain, .rank = 3},
+          Told{"{}"}};
 }
 
 TEST(ControlMessage, EachKindComesBackAsItWas) {
@@ -119,7 +121,7 @@ TEST(ControlMessage, RefusalsSayWhy) {
   EXPECT_THAT(refusal(bytes), HasSubstr("magic is"));
   bytes = to_bytes(Cancel{1});
   bytes[4] = std::byte{200};
-  EXPECT_EQ(refusal(bytes), "control message: kind is 200, there are 13");
+  EXPECT_EQ(refusal(bytes), "control message: kind is 200, there are 15");
   bytes = to_bytes(Cancel{1});
   bytes[15] = std::byte{1};
   EXPECT_THAT(refusal(bytes), HasSubstr("limit is 67108864"));

@@ -142,6 +142,7 @@ TEST(Trust, AFrontFindsItsWayThroughACrowd) {
   run.wait_for_line(0, "ready");
   run.wait_for_line(1, "ready");
   std::vector<Descriptor> crowd;
+  crowd.reserve(200);
   for (int i = 0; i < 200; ++i) crowd.push_back(visitor(run.deployment().ffn[0].port, ""));
   run.connect();
   expect_an_answer(run);

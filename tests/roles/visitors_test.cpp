@@ -112,6 +112,7 @@ TEST_F(VisitorsTest, HalfAHandshakeEndsWithItsTime) {
 
 TEST_F(VisitorsTest, WhoComesNewDoesNotWaitForThoseBefore) {
   std::vector<Descriptor> silent;
+  silent.reserve(Visitors::kVisitorsMax + 5);
   for (std::size_t i = 0; i < Visitors::kVisitorsMax + 5; ++i) silent.push_back(connect());
   EXPECT_EQ(visitors_->count(), Visitors::kVisitorsMax);
   EXPECT_EQ(refused_.size(), 5u);
