@@ -19,7 +19,8 @@ namespace {
 // this one.
 class Sketch {
  public:
-  explicit Sketch(const StepPrecision& precision) : precision_(precision) {}
+  explicit Sketch(const StepPrecision& precision, Accounting accounting = Accounting::kPaper)
+      : precision_(precision), accounting_(accounting) {}
 
   Tensor f32(std::int64_t rows, std::int64_t columns) { return {&nowhere_, DType::kF32, {rows, columns}}; }
   Tensor f32(std::int64_t elements) { return {&nowhere_, DType::kF32, {elements}}; }
@@ -41,12 +42,15 @@ class Sketch {
   void add(const Operator& op, CostPart part = CostPart::kElementwise) {
     operators_.push_back({std::string(name(op)), rows(op), part, work(op), 0});
   }
-  // The cache that an attention reads is what is left of its reading without its queries.
+  // The cache that an attention reads is what is left of its reading without its queries. The paper counts no scales.
   void add_attention(const PagedAttention& op) {
     add(op, CostPart::kAttentionCore);
     PagedAttention blind = op;
     blind.q = {};
-    operators_.back().kv_bytes = work(blind).bytes_read;
+    const std::int64_t scale_bytes =
+        accounting_ == Accounting::kPaper ? 4 * op.context_tokens * op.cache->spec().token_scales() : 0;
+    operators_.back().work.bytes_read -= scale_bytes;
+    operators_.back().kv_bytes = work(blind).bytes_read - scale_bytes;
   }
   // A state of f32 that every token reads and writes whole, with about ten FLOPs an element (spec, section 8.2).
   void add_lightning(const AttentionShape& a, std::int64_t rows) {
@@ -61,6 +65,7 @@ class Sketch {
 
  private:
   StepPrecision precision_;
+  Accounting accounting_;
   std::byte nowhere_{};
   std::deque<Weight> weights_;
   std::deque<std::vector<const Weight*>> lists_;
@@ -185,7 +190,7 @@ LayerOperators::LayerOperators(const ModelShape& shape, const StepPrecision& pre
     : shape_(shape), precision_(precision), accounting_(accounting) {}
 
 std::vector<PricedOperator> LayerOperators::attention(const LayerShape& layer, const StepRows& rows, bool first) const {
-  Sketch s(precision_);
+  Sketch s(precision_, accounting_);
   const Tensor x = s.f32(rows.rows(), shape_.hidden), weight = s.f32(shape_.hidden);
   if (first)
     s.add(RmsNorm{x, x, weight, 0});

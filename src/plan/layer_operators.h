@@ -18,7 +18,8 @@
 namespace tandem {
 
 // kOperators: everything that the engine runs. kPaper: the conventions of the Step-3 paper (spec: its Tables 2 and 3):
-// only products and attention count, without the router, and MLA's value product is as wide as its keys.
+// only products and attention count, without the router, MLA's value product is as wide as its keys, and an FP8 cache
+// has no scales.
 enum class Accounting : std::uint8_t { kOperators, kPaper };
 
 // What part of a layer's cost an operator is.

@@ -59,7 +59,7 @@ TEST(Inspect, TextHasTheSame) {
   const ProgramResult result = run_program({"inspect", "tests/goldens/llama_gguf/llama-q4_0.gguf", "--tensors"});
   EXPECT_EQ(result.status, 0);
   for (const char* part :
-       {"supported     yes", "kv per token  512 bytes in bf16, 256 in fp8, 1024 in f32", "Q4_0", "blk.0.attn_q.weight"})
+       {"supported     yes", "kv per token  512 bytes in bf16, 288 in fp8, 1024 in f32", "Q4_0", "blk.0.attn_q.weight"})
     EXPECT_THAT(result.out, HasSubstr(part));
 }
 
@@ -80,7 +80,7 @@ TEST(Inspect, AConfigurationAloneIsEnoughToCount) {
   EXPECT_EQ(accounts["total"], 316'294'538'240);
   EXPECT_EQ(json["weight_bytes"]["bf16"], 2 * 316'294'538'240);
   EXPECT_EQ(json["kv_token_bytes"]["bf16"], 62'464);
-  EXPECT_EQ(json["kv_token_bytes"]["fp8"], 31'232);
+  EXPECT_EQ(json["kv_token_bytes"]["fp8"], 31'232 + 61 * 2 * 4);
 
   const ProgramResult text = run_program({"inspect", folder.path("config.json"), "--layout", "2A3F"});
   EXPECT_EQ(text.status, 0) << text.err;
