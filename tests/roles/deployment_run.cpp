@@ -23,7 +23,8 @@ namespace {
 
 constexpr Nanoseconds kPatience = 60'000'000'000;
 
-// Below the ports that connections of this machine take by themselves; several tests may run at once.
+}  // namespace
+
 std::int32_t free_port() {
   static std::int32_t next = 12000 + getpid() % 1000 * 20;
   for (int tries = 0; tries < 1000; ++tries) {
@@ -37,8 +38,6 @@ std::int32_t free_port() {
   ADD_FAILURE() << "no free port";
   return 0;
 }
-
-}  // namespace
 
 Deployment small_deployment(const std::string& model, std::int32_t attention, std::int32_t ffn) {
   Deployment d{.name = "test", .model = "tests/goldens/" + model};

@@ -18,6 +18,9 @@
 
 namespace tandem {
 
+// A port of this machine to listen on, below those that connections take by themselves; several tests may run at once.
+std::int32_t free_port();
+
 // Small sizes for the checkpoints of tests/goldens, as small_engine() has.
 Deployment small_deployment(const std::string& model, std::int32_t attention, std::int32_t ffn);
 

@@ -26,7 +26,7 @@ class FrontControlTest : public testing::Test {
  protected:
   void start(std::int32_t attention, std::int32_t ffn, const std::string& trust = "") {
     Deployment deployment = small_deployment("llama", attention, ffn);
-    deployment.front.control_port = deployment.front.port + 19'000;  // not one that tests choose
+    deployment.front.control_port = free_port();
     give_trust(deployment, trust, folder_.path());
     run_ = std::make_unique<DeploymentRun>(std::move(deployment));
     run_->connect();
@@ -129,7 +129,7 @@ TEST_F(FrontControlTest, ADrainedWorkerMayEndAndReturnWithoutAChange) {
 
 TEST_F(FrontControlTest, APortThatIsTakenIsTakenOverWhenItIsFree) {
   Deployment deployment = small_deployment("llama", 1, 1);
-  deployment.front.control_port = deployment.front.port + 19'000;
+  deployment.front.control_port = free_port();
   std::vector<std::string> said;
   std::optional<FrontControl> before(std::in_place, deployment, nullptr, [](const std::string&) {});
   FrontControl after(deployment, nullptr, [&](const std::string& why) { said.push_back(why); });
