@@ -25,7 +25,7 @@ using testing::HasSubstr;
 // Below the ports that connections of this machine take by themselves.
 std::int32_t first_port() {
   static std::int32_t next = 11000 + getpid() % 90 * 10;
-  return next += 4;
+  return next += 5;
 }
 
 class UpTest : public testing::Test {
@@ -106,7 +106,7 @@ TEST_F(UpTest, ServesWithinSealedLinks) {
 }
 
 TEST_F(UpTest, TakesOrders) {
-  deployment_.front.control_port = deployment_.front.port + 20'000;
+  deployment_.front.control_port = deployment_.front.port + 4;
   deployment_.attention.push_back({.rank = 1, .host = "127.0.0.1", .port = deployment_.front.port + 3, .devices = {}});
   deployment_.ffn[0].rank = 2;
   folder_.write("fleet.toml", to_toml(deployment_));
