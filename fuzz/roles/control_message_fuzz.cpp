@@ -21,6 +21,7 @@ namespace {
 bool of_this_version(const ControlMessage& message) {
   const auto* greeting = std::get_if<Greeting>(&message);
   const auto* welcome = std::get_if<Welcome>(&message);
+  if (const auto* order = std::get_if<Order>(&message)) return order->version == kControlVersion;
   return (greeting ? greeting->identity : welcome ? welcome->identity : Identity{}).version == kControlVersion;
 }
 

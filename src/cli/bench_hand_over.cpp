@@ -17,7 +17,7 @@ namespace {
 constexpr std::int64_t kTlsRounds = 300;
 
 struct Options {
-  std::vector<std::string> transports{"shm,self", "tcp"};
+  std::vector<std::string> transports{"posix,self", "tcp"};
   std::vector<std::int64_t> sizes{8, 32, 128, 512, 2048};
   std::int64_t rounds = 1000;
 };

@@ -155,10 +155,11 @@ UcxConfig ucx_config(const Deployment& d, std::int32_t rank, const EngineConfig&
                                                        return_bytes(rows * k, rows, model.hidden));
   if (d.link.encrypt) u.message_bytes_max += kSealBytes;
   u.transports = d.link.ucx_transports;
-  if (u.transports.empty() && !first_elsewhere(d)) u.transports = "shm,self";
+  // Not all of "shm": with UCX 1.13 a process whose peer is killed while it copies from its memory (cma) stops at an
+  // assertion when it closes the link.
+  if (u.transports.empty() && !first_elsewhere(d)) u.transports = "posix,self";
   // Where shared memory is in use UCX cannot tell; the front tells of a process that is gone anyhow.
-  u.notice_dead_peers = !u.transports.empty() && u.transports.find("shm") == std::string::npos;
-  if (u.transports.empty()) u.notice_dead_peers = true;
+  u.notice_dead_peers = !names_shared_memory(u.transports);
   if (const WorkerPlace* self = d.find(rank)) u.devices = join(self->network_devices, ",");
   return u;
 }

@@ -52,8 +52,7 @@ class FrontThread final : public Front {
         identity_(identity),
         options_(std::move(options)),
         credentials_(credentials_of(deployment)),
-        control_(deployment, credentials_.get(),
-                 [this](const std::string& why) { say("control   " + why); }) {
+        control_(deployment, credentials_.get(), [this](const std::string& why) { say("control   " + why); }) {
     for (const auto* list : {&deployment.attention, &deployment.ffn})
       for (const WorkerPlace& place : *list)
         peers_.push_back(std::make_unique<FrontPeer>(place, worker_name(deployment, place.rank), credentials_.get()));

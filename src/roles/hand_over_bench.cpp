@@ -60,7 +60,7 @@ class Side {
     const auto bytes = static_cast<std::size_t>(largest) + sizeof(FrameHeader);
     memory_.resize(2 * bytes);
     UcxConfig config{.message_bytes_max = bytes + kSealBytes, .spin = kPatience, .transports = bench.transports};
-    config.notice_dead_peers = bench.transports.find("shm") == std::string::npos;
+    config.notice_dead_peers = !names_shared_memory(bench.transports);
     std::unique_ptr<UcxTransport> transport = UcxTransport::make(rank, 2, config);
     put(socket, transport->hello_for(peer_));
     transport->connect(get(socket));

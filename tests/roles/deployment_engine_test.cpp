@@ -99,7 +99,7 @@ TEST(DeploymentEngine, SharedMemoryIsForWorkersOfOneMachine) {
   ModelConfig model;
   model.hidden = 64;
   EngineConfig config = engine_config(d, 0);
-  EXPECT_EQ(ucx_config(d, 0, config, model).transports, "shm,self");
+  EXPECT_EQ(ucx_config(d, 0, config, model).transports, "posix,self");
   EXPECT_FALSE(ucx_config(d, 0, config, model).notice_dead_peers);
   d.link.ucx_transports = "tcp";
   d.ffn[0].network_devices = {"eth0", "eth1"};

@@ -81,7 +81,9 @@ DeploymentRun::DeploymentRun(Deployment deployment)
 
 DeploymentRun::~DeploymentRun() {
   engine_.reset();
-  processes_.stop(10'000);
+  hear(processes_.stop(10'000));
+  if (!testing::Test::HasFailure()) return;
+  for (const auto& [name, said] : said_) std::fprintf(stderr, "%s said: %s\n", name.c_str(), said.c_str());
 }
 
 Identity DeploymentRun::identity() const {
@@ -116,7 +118,11 @@ void DeploymentRun::signal(std::int32_t rank, int signal) {
 void DeploymentRun::kill_and_reap(std::int32_t rank) {
   signal(rank, SIGKILL);
   const std::string name = worker_name(deployment_, rank);
-  while (processes_.process(name) != 0) processes_.wait(-1, 20);
+  while (processes_.process(name) != 0) hear(processes_.wait(-1, 20));
+}
+
+void DeploymentRun::hear(const std::vector<Processes::Event>& events) {
+  for (const Processes::Event& event : events) said_[event.name] += event.line + "\n";
 }
 
 void DeploymentRun::wait_for_line(std::int32_t rank, const std::string& text) {
@@ -125,7 +131,7 @@ void DeploymentRun::wait_for_line(std::int32_t rank, const std::string& text) {
   const Nanoseconds end = clock.now() + kPatience;
   while (said_[name].find(text) == std::string::npos) {
     ASSERT_LT(clock.now(), end) << name << " said: " << said_[name];
-    for (const Processes::Event& event : processes_.wait(-1, 50)) said_[event.name] += event.line + "\n";
+    hear(processes_.wait(-1, 50));
   }
 }
 

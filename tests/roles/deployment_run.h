@@ -35,7 +35,7 @@ struct Answer {
 
 class DeploymentRun {
  public:
-  // Starts all workers. Nobody is connected yet.
+  // Starts all workers. Nobody is connected yet. What they said is printed at the end of a test that failed.
   explicit DeploymentRun(Deployment deployment);
   ~DeploymentRun();
 
@@ -65,6 +65,8 @@ class DeploymentRun {
   LogitRows logits() const;
 
  private:
+  void hear(const std::vector<Processes::Event>& events);
+
   std::string logit_file(std::int32_t rank) const;
   bool hear();
 

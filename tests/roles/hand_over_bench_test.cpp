@@ -15,7 +15,7 @@ using testing::HasSubstr;
 
 // The frames that cross are checked as an engine's are, so a measurement is also a test of what it measures.
 TEST(HandOverBench, MeasuresEverySizeOverEachTransport) {
-  for (const char* transports : {"shm,self", "tcp"}) {
+  for (const char* transports : {"posix,self", "tcp"}) {
     const std::vector<HandOverTime> times =
         measure_hand_overs({.transports = transports, .rounds = 3, .sizes = {1024, 256 << 10}});
     ASSERT_EQ(times.size(), 2u);

@@ -26,6 +26,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -33,6 +34,12 @@
 #include "transport/transport.h"
 
 namespace tandem {
+
+// Whether transports in UCX's words name shared memory, over which UCX cannot tell that a peer is gone.
+constexpr bool names_shared_memory(std::string_view transports) {
+  return transports.find("shm") != std::string_view::npos || transports.find("posix") != std::string_view::npos ||
+         transports.find("sysv") != std::string_view::npos;
+}
 
 struct UcxConfig {
   std::int32_t sends_max = 64;     // posted to one peer and not yet reported by poll; the same on all ranks
