@@ -33,6 +33,13 @@ constexpr Nanoseconds kPatience = 60 * kSecond;
 constexpr std::int32_t kRowBytes = 1024;
 constexpr std::int64_t kWarmUpRoundsMax = 100;
 
+// Reorders times, of which there is one at least.
+Nanoseconds median(std::vector<Nanoseconds>& times) {
+  const auto middle = times.begin() + std::ssize(times) / 2;
+  std::ranges::nth_element(times, middle);
+  return *middle;
+}
+
 // Bytes over a socket pair, length first: the hellos, before there is anything else.
 void put(int fd, std::span<const std::byte> bytes) {
   const std::uint64_t length = bytes.size();
@@ -87,9 +94,7 @@ class Side {
       while (sending_) poll();
       if (i >= 0) times.push_back(clock_.now() - begin);
     }
-    const auto middle = times.begin() + std::ssize(times) / 2;
-    std::ranges::nth_element(times, middle);
-    return *middle;
+    return median(times);
   }
 
  private:
@@ -204,9 +209,7 @@ double median_us(std::int64_t rounds, Each each) {
     each();
     times.push_back(clock.now() - begin);
   }
-  const auto middle = times.begin() + std::ssize(times) / 2;
-  std::ranges::nth_element(times, middle);
-  return static_cast<double>(*middle) * 1e-3;
+  return static_cast<double>(median(times)) * 1e-3;
 }
 
 // Until neither has anything to say.

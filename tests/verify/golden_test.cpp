@@ -75,7 +75,7 @@ std::string name_of(const testing::TestParamInfo<Case>& info) {
 
 INSTANTIATE_TEST_SUITE_P(All, Golden, testing::ValuesIn(cases()), name_of);
 
-Verdict verify_with(Activations activations, const std::string& path, const Expectations& expectations,
+Verdict verify_with(Activations activations, const Checkpoint& checkpoint, const Expectations& expectations,
                     const std::string& backend, const std::string& layout) {
   EngineConfig config;
   config.backend = backend;
@@ -84,7 +84,7 @@ Verdict verify_with(Activations activations, const std::string& path, const Expe
   config.context_tokens_max = 256;
   config.checked = true;
   config.activations = activations;
-  return verify(*Checkpoint::open(path), expectations, config);
+  return verify(checkpoint, expectations, config);
 }
 
 TEST(GoldenFp8Activations, StayWithinTheRecordedLimit) {
@@ -92,7 +92,7 @@ TEST(GoldenFp8Activations, StayWithinTheRecordedLimit) {
   const Expectations expectations = read_expectations(path, Activations::kFp8);
   ASSERT_EQ(expectations.prompts.size(), 3u);
   for (const auto& [backend, layout] : {std::pair{"reference", "local"}, {"cpu", "local"}, {"cpu", "2A2F"}}) {
-    const Verdict verdict = verify_with(Activations::kFp8, path, expectations, backend, layout);
+    const Verdict verdict = verify_with(Activations::kFp8, *Checkpoint::open(path), expectations, backend, layout);
     EXPECT_EQ(verdict.activations, Activations::kFp8);
     std::int64_t routes = 0, different = 0;
     for (const PromptVerdict& prompt : verdict.prompts) {
@@ -111,7 +111,7 @@ TEST(GoldenInt8Activations, StayNearTheRecordingsOfF32) {
     const std::string path = format("tests/goldens/llama_gguf/{}.gguf", file);
     const Expectations expectations = read_expectations(path, Activations::kInt8);
     for (const auto& [backend, layout] : {std::pair{"reference", "local"}, {"cpu", "local"}, {"cpu", "2A2F"}}) {
-      const Verdict verdict = verify_with(Activations::kInt8, path, expectations, backend, layout);
+      const Verdict verdict = verify_with(Activations::kInt8, *Checkpoint::open(path), expectations, backend, layout);
       EXPECT_EQ(verdict.activations, Activations::kInt8);
       for (const PromptVerdict& prompt : verdict.prompts) {
         EXPECT_GT(prompt.logits_rms, 1e-4) << file << ": nothing was rounded";
@@ -140,13 +140,7 @@ TEST_P(GgufCopy, StaysWithinTheRecordedLimits) {
   const TemporaryFolder folder;
   const auto copy = Checkpoint::open(write_gguf_copy(folder, *Checkpoint::open(path), GetParam().second));
   for (const auto& [backend, layout] : {std::pair{"reference", "local"}, {"cpu", "local"}, {"cpu", "1A2F"}}) {
-    EngineConfig config;
-    config.backend = backend;
-    config.kv_dtype = DType::kF32;
-    config.layout = parse_layout(layout);
-    config.context_tokens_max = 256;
-    config.checked = true;
-    const Verdict verdict = verify(*copy, read_expectations(path), config);
+    const Verdict verdict = verify_with(Activations::kF32, *copy, read_expectations(path), backend, layout);
     for (const PromptVerdict& prompt : verdict.prompts)
       for (const std::string& fault : prompt.faults) ADD_FAILURE() << backend << ", " << prompt.name << ": " << fault;
     EXPECT_TRUE(verdict.passed());
