@@ -61,8 +61,8 @@ struct DeploymentLink {
   std::int64_t heartbeat_ms = 500;
   std::int64_t lost_after_ms = 5'000;   // without a heartbeat
   std::int64_t repair_ms_max = 60'000;  // that streams wait for a lost worker's return before they end
-  // In UCX's words (UCX_TLS): "tcp", "posix,self", "rc"; empty: shared memory where all workers are on this machine, else
-  // what UCX chooses.
+  // In UCX's words (UCX_TLS): "tcp", "posix,self", "rc"; empty: shared memory where all workers are on this machine,
+  // else what UCX chooses.
   std::string ucx_transports = {};
 
   bool operator==(const DeploymentLink&) const = default;

@@ -15,8 +15,8 @@ namespace tandem {
 
 struct HandOverBench {
   std::string transports = "posix,self";  // as UCX names them
-  std::int64_t rounds = 1000;           // there and back, for each size and kind
-  std::vector<std::int64_t> sizes;      // bytes of a message, multiples of 1024
+  std::int64_t rounds = 1000;             // there and back, for each size and kind
+  std::vector<std::int64_t> sizes;        // bytes of a message, multiples of 1024
 };
 
 struct HandOverTime {
