@@ -1,0 +1,72 @@
+# SPDX-FileCopyrightText: The Tandem authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is done to a fleet under load, one function for each fault: it returns when its part is over, with all processes
+started again."""
+import itertools
+import signal
+import time
+
+STOPPED_S = 10
+
+
+def kill_ffn(fleet, round_number):
+    rank = fleet.options.attention + round_number % fleet.options.ffn
+    fleet.kill(rank)
+    fleet.start_worker(rank)
+
+
+def kill_attention(fleet, round_number):
+    rank = round_number % fleet.options.attention
+    fleet.kill(rank)
+    fleet.start_worker(rank)
+
+
+def kill_both(fleet, round_number):
+    ranks = (round_number % fleet.options.attention, fleet.options.attention + round_number % fleet.options.ffn)
+    fleet.kill(*ranks)
+    for rank in ranks:
+        fleet.start_worker(rank)
+
+
+def stop_worker(fleet, round_number):
+    rank = round_number % fleet.workers
+    fleet.signal(rank, signal.SIGSTOP)
+    time.sleep(STOPPED_S)
+    fleet.signal(rank, signal.SIGCONT)
+
+
+def restart_workers(fleet, round_number):
+    """One after the other, in another order each round; each is there again before the next one goes."""
+    orders = list(itertools.permutations(range(fleet.workers)))
+    for rank in orders[round_number % len(orders)]:
+        epoch = fleet.epoch()
+        fleet.terminate(rank)
+        fleet.start_worker(rank)
+        fleet.wait_whole(epoch)
+
+
+def partition(fleet, round_number):
+    """A worker's network is away for longer than link.lost_after_ms, and comes back."""
+    rank = round_number % fleet.workers
+    fleet.namespaces.cut(rank, True)
+    time.sleep(2.5 * fleet.options.lost_after_ms / 1000)
+    fleet.namespaces.cut(rank, False)
+
+
+def restart_front(fleet, round_number):
+    """Killed with its clients, and started again: workers wait for it."""
+    del round_number
+    fleet.kill("front")
+    fleet.start_front()
+
+
+# name → what is done, whether streams have to end with an error (their server is gone), whether it needs namespaces.
+FAULTS = {
+    "kill-ffn": (kill_ffn, False, False),
+    "kill-attention": (kill_attention, False, False),
+    "kill-both": (kill_both, False, False),
+    "stop": (stop_worker, False, False),
+    "restart": (restart_workers, False, False),
+    "front": (restart_front, True, False),
+    "partition": (partition, False, True),
+}
