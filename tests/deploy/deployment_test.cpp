@@ -6,9 +6,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
+#include <sstream>
 
 #include "base/format.h"
+#include "base/read_file.h"
 #include "tests/base/error_of.h"
 #include "tests/checkpoint/temporary_folder.h"
 
@@ -232,6 +235,30 @@ TEST(Deployment, WithoutWorkersThereIsNone) {
   EXPECT_THAT(
       find_faults({.name = "d", .model = "m"}),
       testing::IsSupersetOf({"there is no attention worker ([[attention]])", "there is no FFN worker ([[ffn]])"}));
+}
+
+// What deploy/kubernetes gives its pods: the lines below "fleet.toml: |", which stand further to the right.
+std::string fleet_of(const std::string& manifest) {
+  const std::string indentation = "    ", key = "  fleet.toml: |\n";
+  std::istringstream lines(manifest.substr(manifest.find(key) + key.size()));
+  std::string fleet, line;
+  while (std::getline(lines, line) && (line.empty() || line.starts_with(indentation)))
+    fleet += line.substr(std::min(line.size(), indentation.size())) + "\n";
+  return fleet;
+}
+
+// A pod's name ends with its ordinal, and that is the rank it is started with.
+TEST(Deployment, OfTheKubernetesManifestNamesEachPodByItsRank) {
+  const std::string manifest = read_file_start("deploy/kubernetes/tandem.yaml", 1 << 20);
+  const Deployment deployment = parse_deployment(fleet_of(manifest), "tandem.yaml");
+  EXPECT_EQ(deployment.attention.size(), 2);
+  EXPECT_EQ(deployment.ffn.size(), 2);
+  for (const WorkerPlace& place : deployment.attention)
+    EXPECT_EQ(place.host, format("tandem-attention-{}.tandem-workers", place.rank));
+  for (const WorkerPlace& place : deployment.ffn)
+    EXPECT_EQ(place.host, format("tandem-ffn-{}.tandem-workers", place.rank));
+  EXPECT_THAT(manifest, HasSubstr(format("ordinals: {{start: {}}}", deployment.ffn.front().rank)));
+  EXPECT_TRUE(deployment.trust.given());
 }
 
 }  // namespace
