@@ -9,23 +9,24 @@ import time
 STOPPED_S = 10
 
 
-def kill_ffn(fleet, round_number):
-    rank = fleet.options.attention + round_number % fleet.options.ffn
-    fleet.kill(rank)
-    fleet.start_worker(rank)
+def an_attention_worker(fleet, round_number):
+    return round_number % fleet.options.attention
 
 
-def kill_attention(fleet, round_number):
-    rank = round_number % fleet.options.attention
-    fleet.kill(rank)
-    fleet.start_worker(rank)
+def an_ffn_worker(fleet, round_number):
+    return fleet.options.attention + round_number % fleet.options.ffn
 
 
-def kill_both(fleet, round_number):
-    ranks = (round_number % fleet.options.attention, fleet.options.attention + round_number % fleet.options.ffn)
-    fleet.kill(*ranks)
-    for rank in ranks:
-        fleet.start_worker(rank)
+def kill(*choices):
+    """Kills the workers that are chosen for the round at once, and starts them again."""
+
+    def inject(fleet, round_number):
+        ranks = [choose(fleet, round_number) for choose in choices]
+        fleet.kill(*ranks)
+        for rank in ranks:
+            fleet.start_worker(rank)
+
+    return inject
 
 
 def stop_worker(fleet, round_number):
@@ -62,9 +63,9 @@ def restart_front(fleet, round_number):
 
 # name → what is done, whether streams have to end with an error (their server is gone), whether it needs namespaces.
 FAULTS = {
-    "kill-ffn": (kill_ffn, False, False),
-    "kill-attention": (kill_attention, False, False),
-    "kill-both": (kill_both, False, False),
+    "kill-ffn": (kill(an_ffn_worker), False, False),
+    "kill-attention": (kill(an_attention_worker), False, False),
+    "kill-both": (kill(an_attention_worker, an_ffn_worker), False, False),
     "stop": (stop_worker, False, False),
     "restart": (restart_workers, False, False),
     "front": (restart_front, True, False),

@@ -125,9 +125,6 @@ class Fleet:
                 lines.append('network_devices = ["eth0"]')
         return "\n".join(lines) + "\n"
 
-    def name(self, rank):
-        return f"A{rank}" if rank < self.options.attention else f"F{rank - self.options.attention}"
-
     # ---- processes
 
     def _spawn(self, key, command):
@@ -171,7 +168,7 @@ class Fleet:
     # ---- what it says of itself
 
     def wait_serving(self):
-        self._wait_for("the server", lambda: self._connects())
+        self._wait_for("the server", self._connects)
 
     def _connects(self):
         if self.processes["front"].poll() is not None:

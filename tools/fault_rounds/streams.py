@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The Tandem authors
 # SPDX-License-Identifier: Apache-2.0
-"""Clients that stream answers one after the other until told to stop, and remember when each token came."""
+"""Clients that stream answers one after the other, and remember when each token came."""
 import http.client
 import json
 import threading
@@ -43,13 +43,11 @@ def request_of(number, tokens):
     }
 
 
-def stream(host, port, number, tokens, timeout_s, key=None):
+def stream(host, port, number, tokens, timeout_s):
     answer = Answer(number)
     try:
         connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
         headers = {"Content-Type": "application/json", "Connection": "close"}
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
         connection.request("POST", "/v1/completions", json.dumps(request_of(number, tokens)), headers)
         read_answer(connection.getresponse(), answer)
     except (OSError, http.client.HTTPException) as error:
@@ -89,34 +87,30 @@ def take_event(event, answer):
 
 
 class Load:
-    """`count` clients; each asks for its own request again and again until stop(), and ends what it has begun."""
+    """`count` clients; each asks for its own request again and again until finish(), or once, and ends what it has begun."""
 
-    def __init__(self, host, port, count, tokens, timeout_s, key=None, once=False):
+    def __init__(self, host, port, count, tokens, timeout_s, once=False):
         self.answers = []
-        self._arguments = (host, port, tokens, timeout_s, key)
+        self._arguments = (host, port, tokens, timeout_s)
         self._stop = threading.Event()
         if once:
             self._stop.set()
         self._lock = threading.Lock()
-        self._running = [None] * count
         self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(count)]
         for thread in self._threads:
             thread.start()
 
     def _run(self, number):
-        host, port, tokens, timeout_s, key = self._arguments
+        host, port, tokens, timeout_s = self._arguments
         while True:
-            answer = stream(host, port, number, tokens, timeout_s, key)
+            answer = stream(host, port, number, tokens, timeout_s)
             with self._lock:
                 self.answers.append(answer)
             if self._stop.is_set() or answer.error:
                 return
 
-    def stop(self):
-        self._stop.set()
-
     def finish(self):
-        self.stop()
+        self._stop.set()
         for thread in self._threads:
             thread.join()
         return self.answers
