@@ -56,6 +56,55 @@ TEST(Toml, CharactersBeyondAsciiAreInQuotesAndComments) {
             "file: line 3: characters beyond ASCII belong into quotes and comments");
 }
 
+// toml++ 3.3.0 takes U+00A1 to U+0499 for unreachable where it looks for white space: after a line's end that is
+// escaped, and in what it reads of a value that is none.
+TEST(Toml, CharactersBeyondAsciiAreNoWhiteSpaceAnywhere) {
+  EXPECT_EQ(parse_toml("a = \"\"\"x\\\n  é\"\"\"", "file")["a"].get<std::string>(), "xé");
+  const auto error = [](const std::string& text) { return error_of([&] { parse_toml(text, "file"); }).message(); };
+  for (const std::string value : {"1'é'", "1.'é'", "+x'é", "1+x\"é", "[1.'é']", "x\"\"\"é"}) {
+    const std::string said = error("\na = " + value);
+    EXPECT_TRUE(said.starts_with("file: line 2: ")) << value << ": " << said;
+  }
+}
+
+TEST(Toml, TextsKeepTheirCharacters) {
+  const Json json = parse_toml(
+      "a = 'é\\u00e9 \"\\'\n"
+      "b = '''\né\\\n\"\"\"'\n'''\n"
+      "c = \"é\\\"\\\\é\U0001F600\\u00e9\"\n"
+      "d = \"\"\"\"é\"\"\"\"\"\n"
+      "e = ''\n"
+      "'ö'.'\"'.f = 1 # 'ö\n",
+      "file");
+  const auto text = [&json](const char* key) { return json[key].get<std::string>(); };
+  EXPECT_EQ(text("a"), "é\\u00e9 \"\\");
+  EXPECT_EQ(text("b"), "é\\\n\"\"\"'\n");
+  EXPECT_EQ(text("c"), "é\"\\é\U0001F600é");
+  EXPECT_EQ(text("d"), "\"é\"\"");
+  EXPECT_EQ(text("e"), "");
+  EXPECT_EQ(json["ö"]["\""]["f"].get<int>(), 1);
+}
+
+TEST(Toml, BytesThatAreNoUtf8AreRefused) {
+  const auto error = [](const std::string& text) { return error_of([&] { parse_toml(text, "file"); }).message(); };
+  for (const std::string bytes :
+       {"\xff", "\xc3", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x80"})
+    for (const std::string before : {"#", "a = '", "a = \"", "a = \"\"\""})
+      EXPECT_EQ(error("\n" + before + bytes), "file: line 2: bytes that are no UTF-8") << before;
+  const std::string last = "\xf4\x8f\xbf\xbf\xee\x80\x80";
+  EXPECT_EQ(parse_toml("a = '" + last + "'", "file")["a"].get<std::string>(), last);
+  EXPECT_EQ(error("a = \"\\é\""), "file: line 1: a backslash before a character that needs none");
+}
+
+TEST(Toml, TextsWithoutEndAreRefused) {
+  const auto error = [](const std::string& text) { return error_of([&] { parse_toml(text, "file"); }).message(); };
+  for (const std::string text :
+       {"'é", "\"é", "\"é\\", "'''é''", "\"\"\"é\"\"", "'é\nb = 1", "\"é\nb = '1'", "\"\\\né"}) {
+    const std::string said = error("a = " + text);
+    EXPECT_TRUE(said.starts_with("file: line ")) << text << ": " << said;
+  }
+}
+
 TEST(Toml, QuotedTextComesBack) {
   const std::string text = "a \"b\" \\c\n\t\x01 é";
   EXPECT_EQ(parse_toml("a = " + toml_quoted(text), "file")["a"].get<std::string>(), text);
