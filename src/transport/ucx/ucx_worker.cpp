@@ -16,6 +16,7 @@
 
 #include "base/check.h"
 #include "base/format.h"
+#include "transport/ucx/retired_descriptors.h"
 
 namespace tandem {
 namespace {
@@ -53,6 +54,12 @@ std::string chosen_devices(const UcxConfig& config) {
                 or_any(config.transports), or_any(config.devices));
 }
 
+// Of all endpoints that this process has had: some tens of them, with less than ten pieces of memory each.
+RetiredDescriptors& retired_descriptors() {
+  static RetiredDescriptors retired(256);
+  return retired;
+}
+
 }  // namespace
 
 std::string ucx_message(std::string_view what, ucs_status_t status) {
@@ -83,8 +90,10 @@ UcxWorker::UcxWorker(const UcxConfig& config) {
 
 UcxWorker::~UcxWorker() {
   for (const Region& region : regions_) ucp_mem_unmap(context_, region.handle);
+  const std::vector<int> memory = ucx_memory_descriptors();
   ucp_worker_destroy(worker_);
   ucp_cleanup(context_);
+  retired_descriptors().retire(memory);
   close(wakes_);
 }
 

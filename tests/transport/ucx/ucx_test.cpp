@@ -99,6 +99,18 @@ TEST(Ucx, missing_route_is_named) {
   EXPECT_THAT(error.message(), HasSubstr("no route from rank 0 to rank 1"));
 }
 
+// With shared memory an address names descriptors of its process, and the next endpoint must not have the same ones.
+TEST(Ucx, address_of_an_endpoint_that_is_gone_does_not_reach_the_next) {
+  const UcxConfig config{.notice_dead_peers = false, .transports = "posix,self"};
+  const auto make = [&](PeerRank rank) { return UcxTransport::make(rank, 2, config); };
+  std::vector<std::vector<std::byte>> gone;
+  for (int i = 0; i < 3; ++i) gone.push_back(make(0)->hello_for(1));
+  const auto now = make(0), peer = make(1);
+  for (const std::vector<std::byte>& hello : gone)
+    EXPECT_THAT(error_of([&] { peer->connect(hello); }).message(), HasSubstr("no route from rank 1 to rank 0"));
+  peer->connect(now->hello_for(1));
+}
+
 TEST(Ucx, hello_must_be_meant_for_this_endpoint) {
   const UcxConfig config = {.transports = "tcp", .devices = "lo"};
   const auto one = UcxTransport::make(0, 2, config);
