@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,13 @@ class RequestTaker {
   virtual Scheduler::Load load() const = 0;  // as of the last step, or of what was last heard
 };
 
+// How workers that are processes stand together.
+struct Formation {
+  std::uint32_t epoch = 0;                              // of what runs now, or ran last
+  std::int64_t formations = 0;                          // how often they have met and run
+  std::int32_t attention_present = 0, ffn_present = 0;  // connected and not drained
+};
+
 class Workers {
  public:
   virtual ~Workers() = default;
@@ -39,6 +47,8 @@ class Workers {
   virtual std::vector<const WorkerStats*> ffn_stats() const = 0;
   virtual std::int64_t weight_bytes() const = 0;
   virtual std::string describe_backend() const = 0;
+  // Nothing where they are threads of this process.
+  virtual std::optional<Formation> formation() const { return std::nullopt; }
   // Waits until nothing runs any more; what had not ended ends as cancelled.
   virtual void stop() = 0;
 };

@@ -127,6 +127,12 @@ class FrontThread final : public Front {
     for (std::size_t a = 1; a < takers_.size(); ++a) least = std::min(least, peers_[a]->last_welcome().kv_tokens);
     return least;
   }
+  std::optional<Formation> formation() const override {
+    Formation f{.epoch = epoch_, .formations = formations_};
+    for (std::size_t rank = 0; rank < peers_.size(); ++rank)
+      (rank < takers_.size() ? f.attention_present : f.ffn_present) += peers_[rank]->available();
+    return f;
+  }
   Welcome welcome(std::int32_t rank) const override { return peers_[static_cast<std::size_t>(rank)]->last_welcome(); }
   std::uint32_t epoch() const override { return epoch_; }
 
@@ -300,6 +306,7 @@ class FrontThread final : public Front {
     for (const auto& peer : peers_)
       if (peer->takes_part && !peer->ready) return;
     phase_ = Phase::kFormed;
+    ++formations_;
     std::lock_guard lock(mutex_);
     formed_once_ = true;
     given_up_ = false;
@@ -415,6 +422,7 @@ class FrontThread final : public Front {
   PendingRequests pending_;
   Phase phase_ = Phase::kApart;
   std::atomic<std::uint32_t> epoch_ = 0;
+  std::atomic<std::int64_t> formations_ = 0;
   Nanoseconds lost_at_ = 0, forming_since_ = 0, suspicious_since_ = 0;
   std::vector<bool> moved_;
 

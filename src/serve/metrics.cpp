@@ -4,6 +4,8 @@
 #include "serve/metrics.h"
 
 #include <algorithm>
+#include <optional>
+#include <vector>
 
 #include "base/check.h"
 #include "base/format.h"
@@ -43,6 +45,11 @@ constexpr MetricRow kRows[] = {
     {"tandem:worker_rows_total", "counter", "rows computed, by worker"},
     {"tandem:worker_resends_total", "counter", "hand-overs sent again, by worker"},
     {"tandem:worker_frames_refused_total", "counter", "frames that were damaged or not expected, by worker"},
+    {"tandem:bubble_ratio", "gauge",
+     "part of its steps that a side waits for the other, 0 to 1, by role; since they met"},
+    {"tandem:deployment_epoch", "gauge", "of a deployment of processes: grows each time who takes part changes"},
+    {"tandem:deployment_formations_total", "counter", "how often its workers have met and run"},
+    {"tandem:deployment_workers_present", "gauge", "its workers that are connected and not drained, by role"},
     {"tandem:pictures_total", "counter", "pictures that requests brought to the vision worker"},
     {"tandem:picture_cache_hits_total", "counter", "of these, those whose rows were kept from an earlier request"},
     {"tandem:picture_views_total", "counter", "squares that the vision worker encoded: wholes and crops"},
@@ -138,6 +145,39 @@ void write_workers(Page& page, const Engine& engine) {
              [](const WorkerStats& s) { return s.frames_refused.load(); });
 }
 
+// Waiting within steps, as part of all the time that a side's workers spend in steps; 0 before the first.
+double bubble_ratio(const std::vector<const WorkerStats*>& workers) {
+  std::int64_t busy = 0, wait = 0;
+  for (const WorkerStats* stats : workers) {
+    busy += stats->busy_ns;
+    wait += stats->wait_ns;
+  }
+  return static_cast<double>(wait) / static_cast<double>(std::max<std::int64_t>(busy + wait, 1));
+}
+
+void write_bubbles(Page& page, const Engine& engine) {
+  std::vector<const WorkerStats*> attention;
+  for (const RequestTaker* worker : engine.workers().takers()) attention.push_back(&worker->stats());
+  page.begin("tandem:bubble_ratio");
+  page.labelled("tandem:bubble_ratio", "role", "attention", bubble_ratio(attention));
+  page.labelled("tandem:bubble_ratio", "role", "ffn", bubble_ratio(engine.workers().ffn_stats()));
+}
+
+// Without values where workers are threads of this process.
+void write_formation(Page& page, const Engine& engine) {
+  const std::optional<Formation> formation = engine.workers().formation();
+  const auto value = [&](std::string_view name, const auto& of) {
+    std::string& text = page.begin(name);
+    if (formation) text += format("{} {}\n", name, of(*formation));
+  };
+  value("tandem:deployment_epoch", [](const Formation& f) { return f.epoch; });
+  value("tandem:deployment_formations_total", [](const Formation& f) { return f.formations; });
+  page.begin("tandem:deployment_workers_present");
+  if (!formation) return;
+  page.labelled("tandem:deployment_workers_present", "role", "attention", formation->attention_present);
+  page.labelled("tandem:deployment_workers_present", "role", "ffn", formation->ffn_present);
+}
+
 void write_vision(Page& page, const Engine& engine) {
   static const VisionWorker::Stats kNothing;
   const VisionWorker::Stats& stats = engine.vision_worker() ? engine.vision_worker()->stats() : kNothing;
@@ -194,6 +234,8 @@ std::string Metrics::page(const Engine& engine) const {
   page.histogram("tandem:request_prompt_tokens", prompt_lengths);
   page.histogram("tandem:request_generation_tokens", answer_lengths);
   write_workers(page, engine);
+  write_bubbles(page, engine);
+  write_formation(page, engine);
   write_vision(page, engine);
   page.value("tandem:http_connections", connections.load());
   page.begin("tandem:http_responses_total");

@@ -18,6 +18,7 @@ namespace tandem {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(Metrics, histograms_count_up_to_their_bounds) {
   static constexpr double kBounds[] = {1, 2};
@@ -57,6 +58,9 @@ TEST(Metrics, the_page_has_every_metric_in_prometheus_form) {
   EXPECT_THAT(answer.body, HasSubstr("tandem:inter_token_latency_seconds_count"));
   for (const char* worker : {"A0", "A1", "F0"})
     EXPECT_THAT(answer.body, HasSubstr(format("tandem:worker_busy_seconds_total{{worker=\"{}\"}}", worker)));
+  for (const char* role : {"attention", "ffn"})
+    EXPECT_THAT(answer.body, HasSubstr(format("tandem:bubble_ratio{{role=\"{}\"}}", role)));
+  EXPECT_THAT(answer.body, Not(HasSubstr("\ntandem:deployment_")));  // its workers are threads
 }
 
 TEST(Metrics, the_board_shows_metrics_that_there_are) {
