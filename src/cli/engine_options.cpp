@@ -146,10 +146,14 @@ void RunningEngine::connect(const Checkpoint& checkpoint, const EngineOptions& o
   FrontOptions front_options{.insecure = options.deployment.insecure, .give_up = end_signal_waits};
   if (!options.quiet) front_options.say = [](const std::string& line) { say(line + "\n"); };
   std::unique_ptr<Front> front = Front::connect(*deployment_, identity_of(*deployment_, checkpoint), front_options);
-  const ModelConfig model = read_config(checkpoint);
   EngineConfig config = engine_config(*deployment_, 0);
   config.kv_tokens = front->kv_tokens();
-  engine_ = Engine::over(std::move(front), resolve_limits(std::move(config), model), model);
+  config.vision = options.config.vision;
+  config.picture_cache_mib = options.config.picture_cache_mib;
+  config.pictures_pending_mib = options.config.pictures_pending_mib;
+  ProgressBar bar("loading", options.quiet);
+  engine_ = Engine::over(std::move(front), resolve_limits(std::move(config), read_config(checkpoint)), checkpoint,
+                         [&](const LoadProgress& p) { bar.show(p.bytes_done, p.bytes_total); });
 }
 
 void RunningEngine::finish() {

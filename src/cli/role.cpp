@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/deployment_options.h"
 #include "cli/end_signals.h"
+#include "session/constraint_maker.h"
 
 namespace tandem {
 
@@ -25,11 +26,13 @@ struct Options {
 int run(RoleKind kind, const Options& options) {
   const EndSignals signals;
   const Deployment deployment = read_deployment(options.deployment);
+  ConstraintMaker constraints(deployment.model);
   run_role(kind, deployment,
            {.rank = options.rank,
             .insecure = options.deployment.insecure,
             .stop = signals.fd(),
-            .say = [](const std::string& line) { std::fputs(format("{}\n", line).c_str(), stderr); }});
+            .say = [](const std::string& line) { std::fputs(format("{}\n", line).c_str(), stderr); },
+            .make_constraint = [&](const ConstraintRecipe& recipe) { return constraints.make(recipe); }});
   return 0;
 }
 

@@ -17,17 +17,28 @@ std::unique_ptr<Engine> Engine::start(const Checkpoint& checkpoint, const Engine
   const auto weight_bytes = static_cast<std::int64_t>(checkpoint.tensor_bytes());
   std::unique_ptr<Engine> engine(new Engine(resolve(config, model, weight_bytes), model));
   engine->load(checkpoint, listener);
-  if (engine->vision_) engine->vision_thread_ = std::thread([w = engine->vision_.get()] { w->run(); });
+  engine->start_vision();
   engine->local_->start();
   return engine;
 }
 
 std::unique_ptr<Engine> Engine::over(std::unique_ptr<Workers> workers, const EngineConfig& config,
-                                     const ModelConfig& model) {
-  std::unique_ptr<Engine> engine(new Engine(config, model));
+                                     const Checkpoint& checkpoint, const ProgressListener& listener) {
+  std::unique_ptr<Engine> engine(new Engine(config, read_config(checkpoint)));
   engine->workers_ = std::move(workers);
   engine->takers_ = engine->workers_->takers();
+  if (!engine->sees()) return engine;
+  LoadProgress progress{.bytes_done = 0, .bytes_total = total_bytes(measure_vision(checkpoint))};
+  engine->load_tower(checkpoint, [&](std::int64_t bytes) {
+    progress.bytes_done += bytes;
+    if (listener) listener(progress);
+  });
+  engine->start_vision();
   return engine;
+}
+
+void Engine::start_vision() {
+  if (vision_) vision_thread_ = std::thread([this] { vision_->run(); });
 }
 
 Engine::~Engine() {

@@ -132,7 +132,7 @@ ControlConnection::ControlConnection(Descriptor socket, std::unique_ptr<TlsSessi
 
 void ControlConnection::post(const ControlMessage& message) {
   const std::vector<std::byte> bytes = to_bytes(message);
-  if (out_.size() - written_ + unsent_.size() + bytes.size() > kUnreadMax) overflown_ = true;
+  if (unsent() + bytes.size() > kUnreadMax) overflown_ = true;
   if (overflown_) return;
   out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(written_));
   written_ = 0;

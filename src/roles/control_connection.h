@@ -62,6 +62,7 @@ class ControlConnection {
 
   int fd() const { return socket_.get(); }
   bool wants_to_write() const { return written_ < out_.size(); }
+  std::size_t unsent() const { return out_.size() - written_ + unsent_.size(); }  // bytes
   // Until then the peer's messages may have kGreetingBytesMax.
   void allow_long_messages() { bytes_max_ = kControlBytesMax; }
   // Queues a message, which waits until the peer is known. What the peer does not read is kept up to a limit; beyond it

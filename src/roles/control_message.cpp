@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <cstring>
+#include <iterator>
 #include <type_traits>
 #include <utility>
 
@@ -27,6 +28,10 @@ static_assert(sizeof(Header) == kControlHeaderBytes);
 template <class T>
 concept Number = std::is_arithmetic_v<T> && !std::is_same_v<T, bool>;
 
+// An array's length is known to both sides.
+template <class List>
+inline constexpr bool kHasLength = requires { typename List::allocator_type; };
+
 class Writer {
  public:
   static constexpr bool kReads = false;
@@ -46,10 +51,13 @@ class Writer {
   void length(const List& list, std::size_t) {
     (*this)(static_cast<std::uint64_t>(list.size()));
   }
-  void text(const std::string& text) {
-    length(text, 1);
-    append(text.data(), text.size());
+  // Of a list of numbers or bytes, its length and its elements; of an array, these alone.
+  template <class List>
+  void elements(const List& list) {
+    if constexpr (kHasLength<List>) length(list, 1);
+    append(std::data(list), std::size(list) * sizeof(*std::data(list)));
   }
+  void text(const std::string& text) { elements(text); }
   std::vector<std::byte> take() { return std::move(bytes_); }
 
  private:
@@ -102,12 +110,16 @@ class Reader {
     if (failed_ || count > rest_.size() / element_bytes) return fail();
     list.resize(static_cast<std::size_t>(count));
   }
-  void text(std::string& text) {
-    length(text, 1);
-    if (failed_) return text.clear();
-    if (!text.empty()) std::memcpy(text.data(), rest_.data(), text.size());
-    rest_ = rest_.subspan(text.size());
+  template <class List>
+  void elements(List& list) {
+    constexpr std::size_t kElement = sizeof(*std::data(list));
+    if constexpr (kHasLength<List>) length(list, kElement);
+    const std::size_t bytes = std::size(list) * kElement;
+    if (failed_ || rest_.size() < bytes) return fail();
+    if (bytes > 0) std::memcpy(std::data(list), rest_.data(), bytes);
+    rest_ = rest_.subspan(bytes);
   }
+  void text(std::string& text) { elements(text); }
   void skip_rest() { rest_ = {}; }
   bool done() const { return !failed_ && rest_.empty(); }
   bool failed() const { return failed_; }
@@ -133,16 +145,11 @@ void list(Io& io, List& items, std::size_t element_bytes, Each each) {
   }
 }
 
-template <class Io, class List>
-void numbers(Io& io, List& items) {
-  list(io, items, sizeof(typename List::value_type), [&](auto& item) { io(item); });
-}
-
 template <class Io, class Introductions>
 void introductions_of(Io& io, Introductions& introductions) {
   list(io, introductions, 2 * sizeof(std::uint64_t), [&](auto& introduction) {
-    numbers(io, introduction.hello);
-    numbers(io, introduction.key_share);
+    io.elements(introduction.hello);
+    io.elements(introduction.key_share);
   });
 }
 
@@ -179,16 +186,25 @@ void fields(Io& io, Field<Io, SamplingParams>& s) {
   list(io, s.logit_bias, 8, [&](auto& entry) { io(entry.first), io(entry.second); });
 }
 
+// Without its rows, which have messages of their own.
+template <class Io>
+void fields(Io& io, Field<Io, EmbeddedSpan>& s) {
+  io(s.position);
+  io(s.count);
+  io(s.first_row);
+}
+
 template <class Io>
 void fields(Io& io, Field<Io, Request>& r) {
   io(r.id);
-  numbers(io, r.prompt);
-  numbers(io, r.answer);
+  io.elements(r.prompt);
+  io.elements(r.answer);
   io(r.new_tokens_max);
-  numbers(io, r.stop_ids);
+  io.elements(r.stop_ids);
   fields(io, r.sampling);
   io(r.cache_salt);
   io(r.prompt_logits);
+  list(io, r.embedded, 3 * sizeof(std::int64_t), [&](auto& span) { fields(io, span); });
 }
 
 template <class Io>
@@ -251,7 +267,7 @@ template <class Io>
 void fields(Io& io, Field<Io, Prepare>& p) {
   io(p.epoch);
   io(p.session);
-  numbers(io, p.present);
+  io.elements(p.present);
 }
 
 template <class Io>
@@ -275,8 +291,29 @@ template <class Io>
 void fields(Io&, Field<Io, Dissolve>&) {}
 
 template <class Io>
+void fields(Io& io, Field<Io, ConstraintRecipe>& r) {
+  io(r.kind);
+  io(r.start);
+  io.text(r.source);
+}
+
+template <class Io>
 void fields(Io& io, Field<Io, Submit>& s) {
   fields(io, s.request);
+  io.elements(s.contents);
+  bool constrained = s.constraint.has_value();
+  io(constrained);
+  if (!constrained) return;
+  if constexpr (Io::kReads) s.constraint.emplace();
+  fields(io, *s.constraint);
+}
+
+template <class Io>
+void fields(Io& io, Field<Io, Rows>& r) {
+  io(r.begins);
+  io.elements(r.digest);
+  io(r.hidden);
+  io.elements(r.values);
 }
 
 template <class Io>

@@ -12,7 +12,7 @@
 //                       ←   Addresses                     what each peer has to get (transport/ucx/hello.h)
 //   Connect             →                                 those of the peers
 //                       ←   Ready
-//   Submit, Cancel      →                                 to attention workers
+//   Rows, Submit, Cancel →                                to attention workers (request_parcel.h)
 //                       ←   News
 //   Dissolve            →                                 somebody is gone: drop what runs
 //   Beat                →   ← Report                      at least every heartbeat_ms
@@ -29,8 +29,10 @@
 // taken. Of another version's Greeting and Welcome only the version is read, so that it can be refused for that.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -42,7 +44,7 @@
 
 namespace tandem {
 
-inline constexpr std::uint32_t kControlVersion = 2;
+inline constexpr std::uint32_t kControlVersion = 3;
 inline constexpr std::size_t kControlHeaderBytes = 16;
 inline constexpr std::size_t kControlBytesMax = 64 << 20;   // of one message without its header
 inline constexpr std::size_t kGreetingBytesMax = 64 << 10;  // of one from who has not been greeted yet
@@ -108,9 +110,18 @@ struct Ready {
 struct Dissolve {
   bool operator==(const Dissolve&) const = default;
 };
-// Rows made elsewhere and constraints stay where they are: a request that has any cannot be sent.
+// Rows made elsewhere, or some of them, for the Submit that follows.
+struct Rows {
+  bool begins = true;                     // false: goes on with the rows of the one before
+  std::array<std::uint8_t, 32> digest{};  // of all of them
+  std::int64_t hidden = 0;
+  std::vector<float> values;  // [rows, hidden]
+  bool operator==(const Rows&) const = default;
+};
 struct Submit {
-  Request request;
+  Request request;                           // spans of embedded rows without rows, and no constraint
+  std::vector<std::uint32_t> contents = {};  // by span: which of those that came ahead it takes of
+  std::optional<ConstraintRecipe> constraint = {};
 };
 struct Cancel {
   RequestId id = 0;
@@ -144,7 +155,7 @@ struct Told {
 };
 
 using ControlMessage = std::variant<Greeting, Welcome, Refusal, Prepare, Addresses, Connect, Ready, Dissolve, Submit,
-                                    Cancel, News, Report, Beat, Order, Told>;
+                                    Cancel, News, Report, Beat, Order, Told, Rows>;
 
 // With its header.
 std::vector<std::byte> to_bytes(const ControlMessage& message);

@@ -83,9 +83,8 @@ class FrontThread final : public Front {
     const auto refuse = [&](ErrorCode code, std::string why) {
       events->push({.id = id, .tokens = {}, .finish = FinishReason::kError, .status = Status(code, std::move(why))});
     };
-    if (request.constraint)
-      return refuse(ErrorCode::kUnsupported, "answers within a grammar are not made by processes yet");
-    if (!request.embedded.empty()) return refuse(ErrorCode::kUnsupported, "pictures are not seen by processes yet");
+    if (const Status status = check_sendable(request); !status)
+      return refuse(status.error().code(), status.error().message());
     {
       std::lock_guard lock(mutex_);
       if (stopping_) return events->push({.id = id, .tokens = {}, .finish = FinishReason::kCancelled});
@@ -260,6 +259,7 @@ class FrontThread final : public Front {
     for (const auto& peer : peers_) {
       peer->takes_part = peer->ready = false;
       peer->addresses.reset();
+      peer->outbox.clear();
       if (peer->present()) peer->post(Dissolve{});
     }
     pending_.unsend_all();
@@ -319,7 +319,8 @@ class FrontThread final : public Front {
     present.reserve(takers_.size());
     for (std::size_t a = 0; a < takers_.size(); ++a) present.push_back(peers_[a]->takes_part);
     for (PendingRequests::Sending& sending : pending_.take_unsent(present))
-      peers_[static_cast<std::size_t>(sending.rank)]->post(Submit{std::move(sending.request)});
+      peers_[static_cast<std::size_t>(sending.rank)]->outbox.add(std::move(sending.request));
+    for (const auto& peer : peers_) peer->send();
   }
 
   void take_cancels() {
@@ -333,7 +334,7 @@ class FrontThread final : public Front {
       if (rank == PendingRequests::kNobody || phase_ != Phase::kFormed)
         pending_.end(id, FinishReason::kCancelled, Status::ok());
       else
-        peers_[static_cast<std::size_t>(rank)]->post(Cancel{id});
+        peers_[static_cast<std::size_t>(rank)]->outbox.add(Cancel{id});
     }
   }
 

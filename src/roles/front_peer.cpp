@@ -11,6 +11,7 @@ namespace tandem {
 namespace {
 
 constexpr Nanoseconds kRedial = 100'000'000;
+constexpr std::size_t kUnsentEnough = 2 * kRowsPieceBytes;  // more would only wait, and heartbeats behind it
 
 }  // namespace
 
@@ -58,6 +59,12 @@ void FrontPeer::welcome(const Welcome& welcome) {
   welcome_ = welcome;
 }
 
+void FrontPeer::send() {
+  if (!present()) return;
+  outbox.move([this] { return connection_->unsent() < kUnsentEnough; },
+              [this](const ControlMessage& message) { connection_->post(message); });
+}
+
 void FrontPeer::beat(Nanoseconds now, Nanoseconds every) {
   if (state_ != State::kPresent || now - beaten_ < every) return;
   beaten_ = now;
@@ -82,6 +89,7 @@ void FrontPeer::lose(Nanoseconds now, std::string why) {
   connecting_.reset();
   takes_part = ready = false;
   addresses.reset();
+  outbox.clear();
   why_away_ = std::move(why);
   next_dial_ = now + kRedial;
 }

@@ -16,6 +16,7 @@
 #include "deploy/deployment.h"
 #include "engine/workers.h"
 #include "roles/control_connection.h"
+#include "roles/outbox.h"
 #include "trust/credentials.h"
 
 namespace tandem {
@@ -42,6 +43,7 @@ class FrontPeer {
   Status move(const Greeting& greeting, Nanoseconds now, std::vector<ControlMessage>& came);
   void welcome(const Welcome& welcome);
   void post(const ControlMessage& message) { connection_->post(message); }
+  void send();  // of its outbox, what the connection takes
   void beat(Nanoseconds now, Nanoseconds every);
   void report(const Report& report);
   // Tried again after a while.
@@ -58,6 +60,7 @@ class FrontPeer {
   // Of the epoch that is being formed.
   bool takes_part = false, ready = false;
   std::optional<Addresses> addresses;
+  Outbox outbox;  // of the epoch that runs
 
   // Any thread.
   Welcome last_welcome() const;

@@ -30,7 +30,7 @@ class Role {
       : deployment_(deployment),
         options_(options),
         credentials_(credentials_of(deployment)),
-        host_(deployment, options.rank, options.observer),
+        host_(deployment, options.rank, options.make_constraint, options.observer),
         place_(*deployment.find(options.rank)),
         listener_(listen_on(place_.host, place_.port)),
         visitors_(credentials_.get(), deployment.link.lost_after_ms * kMillisecond,
@@ -45,6 +45,7 @@ class Role {
         joins_ = false;
         front_->post(Ready{host_.epoch()});
       }
+      host_.take_constrained();
       for (RequestEvent& event : host_.take_news())
         if (front_) front_->post(News{host_.epoch(), std::move(event)});
       check_times();
@@ -120,7 +121,9 @@ class Role {
       joins_ = false;
       host_.dissolve();
     } else if (auto* submit = std::get_if<Submit>(&message); submit && host_.is_attention()) {
-      host_.submit(std::move(submit->request));
+      host_.submit(std::move(*submit));
+    } else if (auto* rows = std::get_if<Rows>(&message); rows && host_.is_attention()) {
+      host_.take(std::move(*rows));
     } else if (const auto* cancel = std::get_if<Cancel>(&message)) {
       host_.cancel(cancel->id);
     } else if (!std::holds_alternative<Beat>(message)) {

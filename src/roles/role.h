@@ -12,6 +12,7 @@
 
 #include "deploy/deployment.h"
 #include "engine/observer.h"
+#include "roles/constraint_thread.h"
 
 namespace tandem {
 
@@ -22,7 +23,9 @@ struct RoleOptions {
   bool insecure = false;                             // serve also where anybody on the way may listen and speak
   int stop = -1;                                     // a file descriptor that is readable when the process has to end
   std::function<void(const std::string&)> say = {};  // a line of progress
-  Observer* observer = nullptr;                      // of an attention worker
+  // Of an attention worker:
+  ConstraintFactory make_constraint = {};  // of answers within a grammar; called on a thread of its own
+  Observer* observer = nullptr;
 };
 
 // Returns when told to stop. Throws Error: for a deployment or rank that cannot be, for weights that cannot be loaded,

@@ -36,8 +36,12 @@ Residents residents_of(const Deployment& d, std::int32_t rank, const std::vector
 
 }  // namespace
 
-WorkerHost::WorkerHost(const Deployment& deployment, std::int32_t rank, Observer* observer)
-    : deployment_(deployment), rank_(rank), checkpoint_(Checkpoint::open(deployment.model)) {
+WorkerHost::WorkerHost(const Deployment& deployment, std::int32_t rank, ConstraintFactory make_constraint,
+                       Observer* observer)
+    : deployment_(deployment),
+      rank_(rank),
+      checkpoint_(Checkpoint::open(deployment.model)),
+      constraints_(std::move(make_constraint), [this] { wake_.wake(); }) {
   identity_ = identity_of(deployment, *checkpoint_);
   const ModelConfig model = read_config(*checkpoint_);
   EngineConfig config = engine_config(deployment, rank);
@@ -167,6 +171,8 @@ void WorkerHost::dissolve() {
   if (ffn_) ffn_->stop();
   if (thread_.joinable()) thread_.join();
   if (events_) events_->listen({});
+  constraints_.drop_all();
+  parcel_.clear();
   attention_.reset();
   ffn_.reset();
   events_.reset();
@@ -176,17 +182,38 @@ void WorkerHost::dissolve() {
   connected_ = false;
 }
 
-void WorkerHost::submit(Request request) {
-  const RequestId id = request.id;
+void WorkerHost::take(Rows rows) {
+  parcel_.take(std::move(rows));
+}
+
+void WorkerHost::submit(Submit submit) {
+  std::optional<ConstraintRecipe> recipe = std::move(submit.constraint);
+  Request request = parcel_.take(std::move(submit));
   if (!attention_) return;  // it was dissolved meanwhile; the front knows
   if (Status status = check_sampling(request.sampling, model_->config().vocab); !status)
-    return events_->push({.id = id, .tokens = {}, .finish = FinishReason::kError, .status = std::move(status)});
+    return end(request.id, FinishReason::kError, std::move(status));
   request.arrival = clock_.now();
+  if (recipe) return constraints_.make(std::move(request), std::move(*recipe));
   attention_->submit(std::move(request), events_);
 }
 
+void WorkerHost::take_constrained() {
+  for (ConstraintThread::Made& made : constraints_.take_made()) {
+    if (made.status)
+      attention_->submit(std::move(made.request), events_);
+    else
+      end(made.request.id, FinishReason::kError, std::move(made.status));
+  }
+}
+
+void WorkerHost::end(RequestId id, FinishReason finish, Status status) {
+  events_->push({.id = id, .tokens = {}, .finish = finish, .status = std::move(status)});
+}
+
 void WorkerHost::cancel(RequestId id) {
-  if (attention_) attention_->cancel(id);
+  if (!attention_) return;
+  if (constraints_.cancel(id)) return end(id, FinishReason::kCancelled, Status::ok());
+  attention_->cancel(id);
 }
 
 std::vector<RequestEvent> WorkerHost::take_news() {

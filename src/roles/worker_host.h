@@ -14,8 +14,10 @@
 #include "checkpoint/checkpoint.h"
 #include "deploy/deployment.h"
 #include "engine/worker_parts.h"
+#include "roles/constraint_thread.h"
 #include "roles/control_connection.h"
 #include "roles/control_message.h"
+#include "roles/request_parcel.h"
 #include "transport/ucx/ucx.h"
 #include "trust/frame_cipher.h"
 
@@ -24,7 +26,7 @@ namespace tandem {
 class WorkerHost {
  public:
   // Loads. Throws Error.
-  WorkerHost(const Deployment& deployment, std::int32_t rank, Observer* observer);
+  WorkerHost(const Deployment& deployment, std::int32_t rank, ConstraintFactory make_constraint, Observer* observer);
   ~WorkerHost();
 
   Welcome welcome() const;
@@ -41,9 +43,12 @@ class WorkerHost {
   void dissolve();
   std::uint32_t epoch() const { return config_.epoch; }
 
-  // Of a running attention worker; without one a request ends at once as unavailable.
-  void submit(Request request);
+  // Of a running attention worker. Throw Error for what is no request.
+  void take(Rows rows);
+  void submit(Submit submit);
   void cancel(RequestId id);
+  // Hands requests on whose constraints have been made.
+  void take_constrained();
   // News since the last call.
   std::vector<RequestEvent> take_news();
   Report report() const;
@@ -56,6 +61,7 @@ class WorkerHost {
   std::unique_ptr<Transport> take_endpoint();
   template <class Worker>
   void start(Worker& worker);
+  void end(RequestId id, FinishReason finish, Status status);
 
   const Deployment& deployment_;
   const std::int32_t rank_;
@@ -67,6 +73,8 @@ class WorkerHost {
   RealClock clock_;
   WakePipe wake_;
   std::shared_ptr<EventStream> events_;
+  ParcelReader parcel_;
+  ConstraintThread constraints_;
   std::unique_ptr<UcxTransport> endpoint_;   // until the worker has it
   std::vector<Introduction> introductions_;  // of the peers
   std::vector<KeyShare> key_shares_;         // of this epoch, by peer; none where frames are not sealed

@@ -29,7 +29,7 @@ struct Request {
   std::int32_t new_tokens_max = 256;
   std::vector<std::int32_t> stop_ids;  // a token of these ends the answer; it is reported and counted
   SamplingParams sampling;
-  std::shared_ptr<TokenConstraint> constraint;  // of this request alone; none: the answer is free
+  std::shared_ptr<TokenConstraint> constraint;  // of this request alone, after answer; none: it is free
   std::uint64_t cache_salt = 0;
   bool prompt_logits = false;  // compute logits of every prompt row (for the observer); no prefix hit is used
   Nanoseconds arrival = 0;

@@ -8,11 +8,23 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 
 #include "base/error.h"
 
 namespace tandem {
+
+// What a constraint was made from, as whoever makes such constraints understands it: another process that has the same
+// maker and the same model makes the same constraint, at its beginning.
+struct ConstraintRecipe {
+  std::uint8_t kind = 0;   // of source
+  std::uint8_t start = 0;  // where in an answer it begins to hold
+  std::string source;
+
+  bool operator==(const ConstraintRecipe&) const = default;
+};
 
 class TokenConstraint {
  public:
@@ -24,6 +36,8 @@ class TokenConstraint {
   virtual Status commit(std::int32_t token) = 0;
   // Nothing may follow: the answer is at its end.
   virtual bool complete() const = 0;
+  // None: it cannot be made elsewhere.
+  virtual std::optional<ConstraintRecipe> recipe() const { return std::nullopt; }
 };
 
 }  // namespace tandem

@@ -22,7 +22,7 @@ void set_bit(std::span<std::uint32_t> words, std::int32_t token, bool value) {
 }  // namespace
 
 GrammarConstraint::GrammarConstraint(Grammar grammar, const OpenModel& model, ReasoningParser::Start start)
-    : grammar_(std::move(grammar)), model_(model), place_{start, {}} {}
+    : grammar_(std::move(grammar)), model_(model), start_(start), place_{start, {}} {}
 
 bool GrammarConstraint::advance(Place& place, std::int32_t token) const {
   const Tokenizer& tokenizer = model_.tokenizer;
@@ -56,6 +56,12 @@ Status GrammarConstraint::allowed(std::span<const std::int32_t> after, std::span
 
 Status GrammarConstraint::commit(std::int32_t token) {
   return advance(place_, token) ? grammar_.accept(token) : Status::ok();
+}
+
+std::optional<ConstraintRecipe> GrammarConstraint::recipe() const {
+  return ConstraintRecipe{.kind = static_cast<std::uint8_t>(grammar_.source().kind),
+                          .start = static_cast<std::uint8_t>(start_),
+                          .source = grammar_.source().text};
 }
 
 }  // namespace tandem

@@ -25,6 +25,7 @@ class GrammarConstraint final : public TokenConstraint {
   Status allowed(std::span<const std::int32_t> after, std::span<std::uint32_t> words) override;
   Status commit(std::int32_t token) override;
   bool complete() const override { return place_.start == ReasoningParser::Start::kContent && grammar_.complete(); }
+  std::optional<ConstraintRecipe> recipe() const override;  // for constraint_maker.h
 
  private:
   struct Place {
@@ -36,6 +37,7 @@ class GrammarConstraint final : public TokenConstraint {
 
   Grammar grammar_;
   const OpenModel& model_;
+  const ReasoningParser::Start start_;
   Place place_;
 };
 

@@ -73,6 +73,7 @@ Grammar GrammarVocabulary::compile(GrammarKind kind, std::string_view source, co
              out, "grammar");
   Grammar grammar;
   grammar.handle_.reset(handle);
+  grammar.source_ = std::make_shared<const GrammarSource>(GrammarSource{kind, std::string(source)});
   return grammar;
 }
 
@@ -82,6 +83,7 @@ Grammar Grammar::clone() const {
   require_ok(tandem_grammar_clone(handle_.get(), &handle, out.out()), out, "grammar");
   Grammar grammar;
   grammar.handle_.reset(handle);
+  grammar.source_ = source_;
   grammar.complete_ = complete_;
   return grammar;
 }

@@ -23,6 +23,12 @@ struct TandemGrammar;
 namespace tandem {
 
 enum class GrammarKind { kJsonSchema, kRegex, kLark };
+// What a grammar is compiled from.
+struct GrammarSource {
+  GrammarKind kind = GrammarKind::kJsonSchema;
+  std::string text;
+  bool operator==(const GrammarSource&) const = default;
+};
 
 // What one grammar may be; the work of compiling it and that of each step have bounds of their own beside these.
 struct GrammarLimits {
@@ -41,6 +47,7 @@ class Grammar {
   // Takes the next token.
   Status accept(std::int32_t token);
   bool complete() const { return complete_; }  // nothing may follow
+  const GrammarSource& source() const { return *source_; }
 
  private:
   friend class GrammarVocabulary;
@@ -48,6 +55,7 @@ class Grammar {
     void operator()(TandemGrammar* handle) const;
   };
   std::unique_ptr<TandemGrammar, Free> handle_;
+  std::shared_ptr<const GrammarSource> source_;  // shared by clones
   bool complete_ = false;
 };
 

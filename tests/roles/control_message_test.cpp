@@ -33,7 +33,18 @@ Request some_request() {
   r.sampling = {.temperature = 0.7f, .top_k = 4, .top_p = 0.5f, .seed = 99, .logprobs = 2, .logit_bias = {{3, -1.5f}}};
   r.cache_salt = 77;
   r.prompt_logits = true;
+  r.embedded = {{.position = 1, .count = 2, .first_row = 3, .rows = {}}};
   return r;
+}
+
+Submit some_submit() {
+  return {some_request(), {5}, ConstraintRecipe{.kind = 1, .start = 2, .source = "[ab]+"}};
+}
+
+Rows some_rows() {
+  Rows rows{.begins = false, .digest = {}, .hidden = 2, .values = {0.5f, -1.f, NAN, 3.f}};
+  rows.digest[31] = 9;
+  return rows;
 }
 
 News some_news() {
@@ -58,13 +69,14 @@ std::vector<ControlMessage> one_of_each() {
           Connect{3, {{{std::byte{9}}, {}}, {}}},
           Ready{3},
           Dissolve{},
-          Submit{some_request()},
+          some_submit(),
           Cancel{12},
           some_news(),
           Report{1, 2, 3, 4, 5, 6, {7, 8, 9, {10, 11, 12, 13, 14, 15, 16}}},
           Beat{},
           Order{.deployment = "fleet", .kind = OrderKind::kDrain, .rank = 3},
-          Told{"{}"}};
+          Told{"{}"},
+          some_rows()};
 }
 
 TEST(ControlMessage, EachKindComesBackAsItWas) {
@@ -81,13 +93,24 @@ TEST(ControlMessage, EachKindComesBackAsItWas) {
 }
 
 TEST(ControlMessage, FieldsArriveWhereTheyWere) {
-  Result<ControlMessage> submit = parse_control(to_bytes(Submit{some_request()}));
+  Result<ControlMessage> submit = parse_control(to_bytes(some_submit()));
   const Request& request = std::get<Submit>(submit.value()).request;
   EXPECT_EQ(request.prompt, some_request().prompt);
   EXPECT_EQ(request.answer, some_request().answer);
   EXPECT_EQ(request.sampling.seed, 99u);
   EXPECT_EQ(request.sampling.logit_bias, some_request().sampling.logit_bias);
   EXPECT_TRUE(request.prompt_logits);
+  ASSERT_EQ(request.embedded.size(), 1u);
+  EXPECT_EQ(request.embedded[0].position, 1);
+  EXPECT_EQ(request.embedded[0].count, 2);
+  EXPECT_EQ(request.embedded[0].first_row, 3);
+  EXPECT_EQ(std::get<Submit>(submit.value()).contents, std::vector<std::uint32_t>{5});
+  EXPECT_EQ(std::get<Submit>(submit.value()).constraint, some_submit().constraint);
+  EXPECT_FALSE(std::get<Submit>(parse_control(to_bytes(Submit{some_request()})).value()).constraint);
+  Result<ControlMessage> rows = parse_control(to_bytes(some_rows()));
+  EXPECT_EQ(std::get<Rows>(rows.value()).digest, some_rows().digest);
+  EXPECT_EQ(std::get<Rows>(rows.value()).values[3], 3.f);
+  EXPECT_FALSE(std::get<Rows>(rows.value()).begins);
   Result<ControlMessage> news = parse_control(to_bytes(some_news()));
   const RequestEvent& event = std::get<News>(news.value()).event;
   EXPECT_EQ(event.tokens[0].logprob, -INFINITY);
@@ -121,7 +144,7 @@ TEST(ControlMessage, RefusalsSayWhy) {
   EXPECT_THAT(refusal(bytes), HasSubstr("magic is"));
   bytes = to_bytes(Cancel{1});
   bytes[4] = std::byte{200};
-  EXPECT_EQ(refusal(bytes), "control message: kind is 200, there are 15");
+  EXPECT_EQ(refusal(bytes), "control message: kind is 200, there are 16");
   bytes = to_bytes(Cancel{1});
   bytes[15] = std::byte{1};
   EXPECT_THAT(refusal(bytes), HasSubstr("limit is 67108864"));

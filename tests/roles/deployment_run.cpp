@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <fstream>
 #include <utility>
 
@@ -72,6 +73,18 @@ void give_trust(Deployment& d, const std::string& kind, const std::string& folde
              .authority_file = write("authority.pem", authority.certificate)};
 }
 
+void expect_same_rows(const Recorded& expected, const LogitRows& rows, RequestId id) {
+  std::size_t compared = 0;
+  for (const auto& [position, row] : expected.logits) {
+    const auto found = rows.find({id, position});
+    if (found == rows.end()) continue;
+    ASSERT_EQ(found->second.size(), row.size());
+    ASSERT_EQ(std::memcmp(found->second.data(), row.data(), row.size() * sizeof(float)), 0) << "position " << position;
+    ++compared;
+  }
+  EXPECT_EQ(compared, expected.logits.size()) << "rows of request " << id;
+}
+
 DeploymentRun::DeploymentRun(Deployment deployment)
     : deployment_(std::move(deployment)), file_(folder_.path() + "/deployment.toml") {
   std::ofstream(file_) << to_toml(deployment_);
@@ -93,10 +106,11 @@ Identity DeploymentRun::identity() const {
 void DeploymentRun::connect() {
   std::unique_ptr<Front> front = Front::connect(deployment_, identity(), {.patience = kPatience});
   front_ = front.get();
-  const ModelConfig model = read_config(*Checkpoint::open(deployment_.model));
+  const auto checkpoint = Checkpoint::open(deployment_.model);
   EngineConfig config = engine_config(deployment_, 0);
   config.kv_tokens = front->kv_tokens();
-  engine_ = Engine::over(std::move(front), resolve_limits(config, model), model);
+  config.vision = true;
+  engine_ = Engine::over(std::move(front), resolve_limits(config, read_config(*checkpoint)), *checkpoint);
 }
 
 std::string DeploymentRun::logit_file(std::int32_t rank) const {
@@ -135,11 +149,11 @@ void DeploymentRun::wait_for_line(std::int32_t rank, const std::string& text) {
   }
 }
 
-RequestId DeploymentRun::submit(Request request) {
+RequestId DeploymentRun::submit(Request request, std::vector<PlacedPicture> pictures) {
   request.id = engine_->next_id();
   const RequestId id = request.id;
   answers_[id] = {};
-  const Status submitted = engine_->submit(std::move(request), events_);
+  const Status submitted = engine_->submit(std::move(request), std::move(pictures), events_);
   EXPECT_TRUE(submitted);
   running_ += submitted.is_ok();
   return id;

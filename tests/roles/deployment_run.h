@@ -14,6 +14,7 @@
 #include "roles/front.h"
 #include "roles/processes.h"
 #include "tests/checkpoint/temporary_folder.h"
+#include "tests/engine/recording_engine.h"
 #include "tests/roles/logit_file.h"
 
 namespace tandem {
@@ -32,6 +33,9 @@ struct Answer {
   RequestEvent end;
   bool operator==(const Answer& other) const { return tokens == other.tokens; }
 };
+
+// Every row that was recorded is among rows, bit for bit.
+void expect_same_rows(const Recorded& expected, const LogitRows& rows, RequestId id);
 
 class DeploymentRun {
  public:
@@ -54,7 +58,7 @@ class DeploymentRun {
   // Waits until the worker has said a line that contains text.
   void wait_for_line(std::int32_t rank, const std::string& text);
 
-  RequestId submit(Request request);
+  RequestId submit(Request request, std::vector<PlacedPicture> pictures = {});
   std::vector<RequestId> submit_all(const std::vector<Request>& requests);
   // Waits until the request has so many tokens, or has ended.
   void wait_for_tokens(RequestId id, std::size_t count);

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "roles/role.h"
+#include "session/constraint_maker.h"
 #include "tests/roles/logit_file.h"
 
 namespace {
@@ -43,9 +44,11 @@ int main(int argc, char** argv) {
   try {
     const Deployment deployment = read_deployment(argv[2]);
     LogitWriter writer(argv[4]);
+    ConstraintMaker constraints(deployment.model);
     run_role(std::string(argv[1]) == "ffn" ? RoleKind::kFfn : RoleKind::kAttention, deployment,
              {.rank = std::atoi(argv[3]),
               .say = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); },
+              .make_constraint = [&](const ConstraintRecipe& recipe) { return constraints.make(recipe); },
               .observer = &writer});
     return 0;
   } catch (const Error& error) {

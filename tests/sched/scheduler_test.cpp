@@ -333,6 +333,20 @@ TEST(Scheduler, AConstraintHearsEachTokenOnceAndEndsTheAnswer) {
   EXPECT_EQ(constraint->committed, alone);
 }
 
+// An answer begun elsewhere: its constraint comes as it was after it, and hears of the rest alone.
+TEST(Scheduler, AConstraintGoesOnWhereTheAnswerDoes) {
+  House house;
+  Request request = request_of(1, 62, 20);
+  const std::vector<std::int32_t> alone = FakeModel::answer_alone(request, kContext, kVocab);
+  request.answer.assign(alone.begin(), alone.begin() + 7);
+  const auto constraint = std::make_shared<CountingConstraint>(100, 100);
+  request.constraint = constraint;
+  ASSERT_TRUE(house.scheduler.submit(request));
+  house.run();
+  EXPECT_EQ(constraint->committed, std::vector<std::int32_t>(alone.begin() + 7, alone.end()));
+  EXPECT_EQ(house.answers[1], constraint->committed);
+}
+
 TEST(Scheduler, AConstraintThatFailsEndsItsRequestOnlyAndSaysWhy) {
   House house;
   Request bad = request_of(1, 70, 8), other = request_of(2, 70, 8), third = request_of(3, 70, 8);

@@ -1,0 +1,32 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What the front has for one attention worker, in order. Requests become messages only as the connection takes them, so
+// that pictures of many requests, all sent again after a recovery, are neither copied at once nor take a connection for
+// one that does not read. One thread.
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <variant>
+
+#include "roles/request_parcel.h"
+
+namespace tandem {
+
+class Outbox {
+ public:
+  void add(Request request) { items_.emplace_back(Parcel(std::move(request))); }
+  void add(Cancel cancel) { items_.emplace_back(cancel); }  // after the request it is about
+  bool empty() const { return items_.empty(); }
+  // What is left is for nobody any more; the half of a request that was posted is dropped by the worker too.
+  void clear() { items_.clear(); }
+  // Posts messages as long as there is room.
+  void move(const std::function<bool()>& room, const std::function<void(const ControlMessage&)>& post);
+
+ private:
+  std::deque<std::variant<Parcel, Cancel>> items_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,64 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "roles/outbox.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tandem {
+namespace {
+
+using testing::ElementsAre;
+
+class OutboxTest : public testing::Test {
+ protected:
+  static Request with_rows(RequestId id) {
+    auto rows = std::make_shared<EmbeddingRows>();
+    rows->hidden = 1;
+    rows->values = {1};
+    Request request;
+    request.id = id;
+    request.prompt = {1};
+    request.embedded = {{0, 1, 0, rows}};
+    return request;
+  }
+  // What is posted while there is room for so many messages.
+  std::vector<std::string> move(int room) {
+    std::vector<std::string> posted;
+    outbox_.move([&] { return room-- > 0; },
+                 [&](const ControlMessage& message) {
+                   if (std::holds_alternative<Rows>(message)) posted.emplace_back("rows");
+                   if (const auto* submit = std::get_if<Submit>(&message))
+                     posted.push_back("submit " + std::to_string(submit->request.id));
+                   if (const auto* cancel = std::get_if<Cancel>(&message))
+                     posted.push_back("cancel " + std::to_string(cancel->id));
+                 });
+    return posted;
+  }
+
+  Outbox outbox_;
+};
+
+TEST_F(OutboxTest, KeepsOrderAndStopsWhereThereIsNoRoom) {
+  outbox_.add(with_rows(1));
+  outbox_.add(Cancel{1});
+  outbox_.add(with_rows(2));
+  EXPECT_THAT(move(0), ElementsAre());
+  EXPECT_THAT(move(1), ElementsAre("rows"));
+  EXPECT_THAT(move(3), ElementsAre("submit 1", "cancel 1", "rows"));
+  EXPECT_FALSE(outbox_.empty());
+  EXPECT_THAT(move(10), ElementsAre("submit 2"));
+  EXPECT_TRUE(outbox_.empty());
+}
+
+TEST_F(OutboxTest, ForgetsWhatNobodyWaitsFor) {
+  outbox_.add(with_rows(1));
+  move(1);
+  outbox_.clear();
+  outbox_.add(with_rows(2));
+  EXPECT_THAT(move(10), ElementsAre("rows", "submit 2"));
+}
+
+}  // namespace
+}  // namespace tandem
