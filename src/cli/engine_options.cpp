@@ -74,7 +74,7 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
   option("--micro-batches", c.micro_batches, "that travel between the workers of a layout, 1 to 4");
   option("--device,--backend", c.backend, "cpu, cuda (one NVIDIA GPU: H100, H200) or reference");
   option("--cpu-variant", c.variant, "instruction set of the cpu backend; --version lists them");
-  option("--threads", c.threads, "over all workers");
+  option("--threads", c.threads, "over all workers; with a deployment, those that see pictures in front of it");
   option("--kv-dtype", o.kv_dtype, "of cached keys and values; fp8 (cuda): E4M3, scaled head by head")
       ->check(CLI::IsMember({"bf16", "f32", "fp8"}));
   option("--activations", o.activations,
@@ -148,6 +148,7 @@ void RunningEngine::connect(const Checkpoint& checkpoint, const EngineOptions& o
   std::unique_ptr<Front> front = Front::connect(*deployment_, identity_of(*deployment_, checkpoint), front_options);
   EngineConfig config = engine_config(*deployment_, 0);
   config.kv_tokens = front->kv_tokens();
+  config.threads = options.config.threads > 0 ? options.config.threads : front_threads(*deployment_);
   config.vision = options.config.vision;
   config.picture_cache_mib = options.config.picture_cache_mib;
   config.pictures_pending_mib = options.config.pictures_pending_mib;

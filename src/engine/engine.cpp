@@ -29,7 +29,7 @@ std::unique_ptr<Engine> Engine::over(std::unique_ptr<Workers> workers, const Eng
   engine->takers_ = engine->workers_->takers();
   if (!engine->sees()) return engine;
   LoadProgress progress{.bytes_done = 0, .bytes_total = total_bytes(measure_vision(checkpoint))};
-  engine->load_tower(checkpoint, [&](std::int64_t bytes) {
+  engine->load_tower(checkpoint, config.threads, [&](std::int64_t bytes) {
     progress.bytes_done += bytes;
     if (listener) listener(progress);
   });
@@ -58,12 +58,12 @@ void Engine::load(const Checkpoint& checkpoint, const ProgressListener& listener
   local_ = local.get();
   workers_ = std::move(local);
   takers_ = workers_->takers();
-  if (sees()) load_tower(checkpoint, count);
+  // The tower works beside the others, on a share of the threads like theirs.
+  if (sees()) load_tower(checkpoint, std::max(1, config_.threads / (config_.layout.workers() + 1)), count);
 }
 
-// The tower works beside the others, on a share of the threads like theirs; on the CPU where they are on a GPU.
-void Engine::load_tower(const Checkpoint& checkpoint, const LoadListener& count) {
-  const std::int32_t threads = std::max(1, config_.threads / (config_.layout.workers() + 1));
+// On the CPU where the workers are on a GPU.
+void Engine::load_tower(const Checkpoint& checkpoint, std::int32_t threads, const LoadListener& count) {
   const std::string name = config_.backend == "cuda" ? "cpu" : config_.backend;
   std::unique_ptr<Backend> backend = make_backend(name, config_.variant, threads);
   if (config_.checked) backend = make_checked_backend(std::move(backend));

@@ -4,7 +4,7 @@
 // A model that answers requests: in front of workers, wherever they run.
 //
 //   auto engine = Engine::start(checkpoint, config);        // workers as threads of this process
-//   auto engine = Engine::over(workers, config, checkpoint); // workers that run elsewhere
+//   auto engine = Engine::over(workers, config, checkpoint);  // workers that run elsewhere
 //   engine->submit(request, events);       // any thread; news arrive in the events queue
 //
 // Requests go to the attention worker with the fewest; everything else is the workers' business.
@@ -28,7 +28,7 @@ class Engine {
   static std::unique_ptr<Engine> start(const Checkpoint& checkpoint, const EngineConfig& config,
                                        const ProgressListener& listener = {});
   // config as resolve_limits() leaves it, with the KV of one attention worker. Pictures are seen here: with
-  // config.vision the tower of a model that sees is loaded, and no other weight.
+  // config.vision the tower of a model that sees is loaded, and no other weight; all config.threads are the tower's.
   static std::unique_ptr<Engine> over(std::unique_ptr<Workers> workers, const EngineConfig& config,
                                       const Checkpoint& checkpoint, const ProgressListener& listener = {});
   ~Engine();  // stops: what still runs ends as cancelled
@@ -58,7 +58,7 @@ class Engine {
   Engine(const EngineConfig& config, const ModelConfig& model) : config_(config), model_(model) {}
   bool sees() const { return model_.vision && config_.vision; }
   void load(const Checkpoint& checkpoint, const ProgressListener& listener);
-  void load_tower(const Checkpoint& checkpoint, const LoadListener& count);
+  void load_tower(const Checkpoint& checkpoint, std::int32_t threads, const LoadListener& count);
   void start_vision();
 
   EngineConfig config_;

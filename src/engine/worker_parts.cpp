@@ -24,19 +24,6 @@ std::uint64_t deployment_id(const EngineConfig& config, const ModelConfig& model
   return checksum(std::as_bytes(std::span(text.data(), text.size())));
 }
 
-SchedulerConfig scheduler_config(const EngineConfig& c, const ModelConfig& model) {
-  SchedulerConfig s;
-  s.queue_max = c.queue_max;
-  s.sequences_max = c.sequences_max;
-  s.rows_per_step_max = c.rows_per_step_max;
-  s.prefill_chunk = c.prefill_chunk;
-  s.context_tokens_max = c.context_tokens_max;
-  s.vocab = model.vocab;
-  if (model.vision) s.embedded_hidden = model.hidden;
-  s.micro_batches = c.micro_batches;
-  return s;
-}
-
 TraceTrack* make_track(const EngineConfig& config, const std::string& name) {
   return config.trace ? config.trace->add_track(name) : nullptr;
 }
@@ -54,6 +41,19 @@ WorkerConfig worker_config(const EngineConfig& c, const ModelConfig& model) {
   w.resend_after = c.resend_after_ms * 1'000'000;
   w.resends_max = c.resends_max;
   return w;
+}
+
+SchedulerConfig scheduler_config(const EngineConfig& c, const ModelConfig& model) {
+  SchedulerConfig s;
+  s.queue_max = c.queue_max;
+  s.sequences_max = c.sequences_max;
+  s.rows_per_step_max = c.rows_per_step_max;
+  s.prefill_chunk = c.prefill_chunk;
+  s.context_tokens_max = c.context_tokens_max;
+  s.vocab = model.vocab;
+  if (model.vision) s.embedded_hidden = model.hidden;
+  s.micro_batches = c.micro_batches;
+  return s;
 }
 
 std::unique_ptr<Backend> make_worker_backend(const EngineConfig& config) {

@@ -15,6 +15,7 @@ namespace tandem {
 
 // config as resolve() leaves it.
 WorkerConfig worker_config(const EngineConfig& config, const ModelConfig& model);
+SchedulerConfig scheduler_config(const EngineConfig& config, const ModelConfig& model);  // of an attention worker
 
 // With this worker's part of the threads.
 std::unique_ptr<Backend> make_worker_backend(const EngineConfig& config);

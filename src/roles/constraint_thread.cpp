@@ -34,6 +34,11 @@ std::vector<ConstraintThread::Made> ConstraintThread::take_made() {
   return std::exchange(made_, {});
 }
 
+std::int64_t ConstraintThread::waiting() const {
+  std::lock_guard lock(mutex_);
+  return std::ssize(jobs_);
+}
+
 bool ConstraintThread::cancel(RequestId id) {
   const auto is_it = [&](const auto& entry) { return entry.request.id == id; };
   std::lock_guard lock(mutex_);

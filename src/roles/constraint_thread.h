@@ -7,7 +7,7 @@
 // without a constraint do not pass here, so they are not held up.
 //
 // A request that goes on has its constraint taken to the end of the answer that was told, here too: one token after the
-// other, as they were committed where they were drawn.
+// other, as they were committed where they were drawn. They are the model's: whoever asks has checked them.
 //
 // One thread calls it; it has its own, which begins with the first request.
 #pragma once
@@ -41,6 +41,7 @@ class ConstraintThread {
     Status status;  // why it has no constraint
   };
   std::vector<Made> take_made();
+  std::int64_t waiting() const;  // that have not been made yet, but for the one that is being made
   // True: the request was here and is no more.
   bool cancel(RequestId id);
   // Nobody waits any more for what is here.
@@ -58,7 +59,7 @@ class ConstraintThread {
   const std::function<void()> on_made_;
   std::thread thread_;
 
-  std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::deque<Job> jobs_;
   std::optional<RequestId> making_;  // none: nothing, or what nobody waits for

@@ -27,6 +27,12 @@ void each_worker(const Deployment& d, Each each) {
     for (const WorkerPlace& worker : *list) each(worker);
 }
 
+std::int32_t workers_on(const Deployment& d, const std::string& host) {
+  std::int32_t count = 0;
+  each_worker(d, [&](const WorkerPlace& w) { count += w.host == host; });
+  return count;
+}
+
 const WorkerPlace* first_elsewhere(const Deployment& d) {
   const WorkerPlace* found = nullptr;
   each_worker(d, [&](const WorkerPlace& w) {
@@ -117,10 +123,13 @@ EngineConfig engine_config(const Deployment& d, std::int32_t rank) {
   c.kv_tokens = d.engine.kv_tokens;
   c.vision = false;
   const WorkerPlace* self = d.find(rank);
-  std::int32_t here = 0;
-  each_worker(d, [&](const WorkerPlace& w) { here += self && w.host == self->host; });
+  const std::int32_t here = self ? workers_on(d, self->host) : 0;
   c.threads = c.layout.workers() * std::max(1, usable_cores() / std::max(1, here));
   return c;
+}
+
+std::int32_t front_threads(const Deployment& d) {
+  return std::max(1, usable_cores() / (1 + workers_on(d, d.front.host)));
 }
 
 Identity identity_of(const Deployment& d, const Checkpoint& checkpoint) {

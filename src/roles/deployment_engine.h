@@ -30,6 +30,8 @@ std::string worker_name(const Deployment& deployment, std::int32_t rank);
 
 // Of a worker with this rank; threads are its share of those of its host. For resolve().
 EngineConfig engine_config(const Deployment& deployment, std::int32_t rank);
+// Of the front, which sees pictures: its share of this machine's, beside workers of the same host.
+std::int32_t front_threads(const Deployment& deployment);
 
 // What the processes of a deployment compare. The fingerprint of a model is made of its configuration, its tensors'
 // names, types and shapes, and a few bytes of some of them: no weights are read for it.

@@ -330,11 +330,13 @@ class FrontThread final : public Front {
       cancels.swap(cancels_);
     }
     for (const RequestId id : cancels) {
-      const std::int32_t rank = pending_.worker_of(id);
-      if (rank == PendingRequests::kNobody || phase_ != Phase::kFormed)
+      const std::int32_t rank = pending_.cancel(id);
+      if (rank == PendingRequests::kNobody) continue;
+      Outbox& outbox = peers_[static_cast<std::size_t>(rank)]->outbox;
+      if (outbox.withdraw(id))
         pending_.end(id, FinishReason::kCancelled, Status::ok());
       else
-        peers_[static_cast<std::size_t>(rank)]->outbox.add(Cancel{id});
+        outbox.add(Cancel{id});
     }
   }
 

@@ -3,7 +3,17 @@
 
 #include "roles/outbox.h"
 
+#include <algorithm>
+
 namespace tandem {
+
+bool Outbox::withdraw(RequestId id) {
+  const auto is_it = [&](const auto& item) {
+    const auto* parcel = std::get_if<Parcel>(&item);
+    return parcel && parcel->id() == id && !parcel->begun();
+  };
+  return std::erase_if(items_, is_it) > 0;
+}
 
 void Outbox::move(const std::function<bool()>& room, const std::function<void(const ControlMessage&)>& post) {
   while (!items_.empty() && room()) {

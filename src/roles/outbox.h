@@ -19,6 +19,8 @@ class Outbox {
  public:
   void add(Request request) { items_.emplace_back(Parcel(std::move(request))); }
   void add(Cancel cancel) { items_.emplace_back(cancel); }  // after the request it is about
+  // True: it had not begun to be sent, and is no more.
+  bool withdraw(RequestId id);
   bool empty() const { return items_.empty(); }
   // What is left is for nobody any more; the half of a request that was posted is dropped by the worker too.
   void clear() { items_.clear(); }

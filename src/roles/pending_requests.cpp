@@ -14,10 +14,16 @@ void PendingRequests::add(Request request, std::int32_t rank, std::shared_ptr<Ev
   pending_[id] = {.request = std::move(request), .events = std::move(events), .meant_for = rank};
 }
 
-std::int32_t PendingRequests::worker_of(RequestId id) const {
+std::int32_t PendingRequests::cancel(RequestId id) {
   std::lock_guard lock(mutex_);
   const auto found = pending_.find(id);
-  return found != pending_.end() && found->second.sent ? found->second.meant_for : kNobody;
+  if (found == pending_.end()) return kNobody;
+  Pending& pending = found->second;
+  pending.cancelled = true;
+  if (pending.sent) return pending.meant_for;
+  push_end(pending, FinishReason::kCancelled, Status::ok());
+  pending_.erase(found);
+  return kNobody;
 }
 
 std::int64_t PendingRequests::count_of(std::int32_t rank) const {
@@ -57,7 +63,11 @@ std::vector<PendingRequests::Sending> PendingRequests::take_unsent(const std::ve
 
 void PendingRequests::unsend_all() {
   std::lock_guard lock(mutex_);
-  for (auto& [id, pending] : pending_) pending.sent = pending.held_back = false;
+  for (auto& [id, pending] : pending_) {
+    pending.sent = pending.held_back = false;
+    if (pending.cancelled) push_end(pending, FinishReason::kCancelled, Status::ok());
+  }
+  std::erase_if(pending_, [](const auto& entry) { return entry.second.cancelled; });
 }
 
 bool PendingRequests::pass_on(RequestEvent event) {
@@ -67,22 +77,21 @@ bool PendingRequests::pass_on(RequestEvent event) {
   Pending& pending = found->second;
   const bool link_failed =
       event.finish == FinishReason::kError && !event.status && event.status.error().code() == ErrorCode::kUnavailable;
+  const bool held_back = link_failed && pending.retries < kRetriesMax;
   for (const SampledToken& token : event.tokens) pending.request.answer.push_back(token.id);
-  if (link_failed && pending.retries < kRetriesMax) {
+  if (held_back) {
     ++pending.retries;
     pending.sent = false;
     pending.held_back = true;
-    if (event.tokens.empty()) return false;
-    event.finish = FinishReason::kNone;
+    event.finish = pending.cancelled ? FinishReason::kCancelled : FinishReason::kNone;
     event.status = Status::ok();
-    pending.events->push(std::move(event));
-    return false;
+    if (event.tokens.empty() && !pending.cancelled) return false;
   }
   const bool last = event.finish != FinishReason::kNone;
   const std::shared_ptr<EventStream> events = pending.events;
   if (last) pending_.erase(found);
   events->push(std::move(event));
-  return true;
+  return !held_back;
 }
 
 void PendingRequests::push_end(const Pending& pending, FinishReason finish, const Status& status) {

@@ -21,8 +21,9 @@ class PendingRequests {
   static constexpr std::int32_t kRetriesMax = 3;
 
   void add(Request request, std::int32_t rank, std::shared_ptr<EventStream> events);
-  // Which attention worker has the request; kNobody: none has, or there is no such request.
-  std::int32_t worker_of(RequestId id) const;
+  // Nobody wants the request any more: it is not sent again. Which attention worker has it and has to be told; kNobody:
+  // none has, and it has ended.
+  std::int32_t cancel(RequestId id);
   // Requests meant for the worker.
   std::int64_t count_of(std::int32_t rank) const;
   bool empty() const;
@@ -34,7 +35,7 @@ class PendingRequests {
     Request request;
   };
   std::vector<Sending> take_unsent(const std::vector<bool>& present);
-  // Nobody has any of them any more.
+  // Nobody has any of them any more. Those that were cancelled end.
   void unsend_all();
 
   // Passes news on and remembers what they told. False for news of a link that failed: the request is held back until
@@ -51,6 +52,7 @@ class PendingRequests {
     std::int32_t meant_for = 0;
     bool sent = false;
     bool held_back = false;
+    bool cancelled = false;
     std::int32_t retries = 0;
   };
 

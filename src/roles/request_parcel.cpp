@@ -80,7 +80,7 @@ ControlMessage Parcel::next() {
 void ParcelReader::take(Rows piece) {
   const std::int64_t count = std::ssize(piece.values);
   if (piece.hidden < 1 || piece.hidden > kRowsHiddenMax || count == 0 || count % piece.hidden != 0)
-    refuse(format("a piece of {} values is no rows of {}", count, piece.hidden));
+    refuse(format("a piece of {} values is no rows of {}, limit is {}", count, piece.hidden, kRowsHiddenMax));
   bytes_ += count * kValueBytes;
   if (bytes_ > bytes_max_) refuse(format("{} bytes of rows come for one request, limit is {}", bytes_, bytes_max_));
   if (piece.begins) {

@@ -17,9 +17,9 @@
 
 namespace tandem {
 
-inline constexpr std::int64_t kRowsPieceBytes = 4 << 20;  // of values in one message, or one row if that is longer
+inline constexpr std::int64_t kRowsPieceBytes = 4 << 20;              // of values in one message
 inline constexpr std::int64_t kRowsBytesMax = std::int64_t{1} << 30;  // of all rows of a request
-inline constexpr std::int64_t kRowsHiddenMax = 1 << 20;
+inline constexpr std::int64_t kRowsHiddenMax = kRowsPieceBytes / 4;   // a piece has one row at least
 
 // Ok, or why a request cannot be sent: a constraint that nobody else can make, spans without whole rows, rows of more
 // than bytes_max.
@@ -30,6 +30,8 @@ class Parcel {
  public:
   // request: one that check_sendable lets pass.
   explicit Parcel(Request request);
+  RequestId id() const { return request_.id; }
+  bool begun() const { return done_ || content_ > 0 || row_ > 0; }
   bool done() const { return done_; }
   ControlMessage next();  // unless done
 

@@ -190,11 +190,27 @@ void WorkerHost::submit(Submit submit) {
   std::optional<ConstraintRecipe> recipe = std::move(submit.constraint);
   Request request = parcel_.take(std::move(submit));
   if (!attention_) return;  // it was dissolved meanwhile; the front knows
-  if (Status status = check_sampling(request.sampling, model_->config().vocab); !status)
+  if (Status status = check(request, recipe.has_value()); !status)
     return end(request.id, FinishReason::kError, std::move(status));
   request.arrival = clock_.now();
   if (recipe) return constraints_.make(std::move(request), std::move(*recipe));
   attention_->submit(std::move(request), events_);
+}
+
+// What the scheduler would refuse is so refused before a grammar is compiled for it, and before a constraint takes
+// tokens that the model has not.
+Status WorkerHost::check(const Request& request, bool constrained) const {
+  const ModelConfig& model = model_->config();
+  if (Status status = check_sampling(request.sampling, model.vocab); !status) return status;
+  const SchedulerConfig scheduler = scheduler_config(config_, model);
+  if (Status status = check_request(request, scheduler, config_.kv_tokens / kBlockTokens); !status) return status;
+  // As many as an honest front can have under way, should all of them come here.
+  const std::int64_t waiting = constraints_.waiting(),
+                     limit = (config_.queue_max + config_.sequences_max) * config_.layout.attention_workers;
+  if (constrained && waiting >= limit)
+    return {ErrorCode::kOutOfResources,
+            format("{} requests wait for their grammars to be compiled, limit is {}", waiting, limit)};
+  return Status::ok();
 }
 
 void WorkerHost::take_constrained() {

@@ -61,6 +61,7 @@ class WorkerHost {
   std::unique_ptr<Transport> take_endpoint();
   template <class Worker>
   void start(Worker& worker);
+  Status check(const Request& request, bool constrained) const;
   void end(RequestId id, FinishReason finish, Status status);
 
   const Deployment& deployment_;

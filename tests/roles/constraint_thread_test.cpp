@@ -88,10 +88,12 @@ TEST_F(ConstraintThreadTest, ACancelledRequestIsGoneWhereverItIs) {
   thread_.make(request(2), {.source = "a"});
   thread_.make(request(3), {.source = "a"});
   begun_.acquire();
+  EXPECT_EQ(thread_.waiting(), 2);
   EXPECT_TRUE(thread_.cancel(1));
   EXPECT_FALSE(thread_.cancel(1));
   EXPECT_TRUE(thread_.cancel(2));
   EXPECT_FALSE(thread_.cancel(9));
+  EXPECT_EQ(thread_.waiting(), 1);
   let_on_.release();
   made_.acquire();
   EXPECT_TRUE(thread_.cancel(3));  // made, and not taken yet

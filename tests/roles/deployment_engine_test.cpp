@@ -6,7 +6,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "checkpoint/checkpoint.h"
+#include "engine/machine.h"
 #include "tests/base/error_of.h"
 #include "tests/checkpoint/temporary_folder.h"
 #include "trust/frame_cipher.h"
@@ -92,6 +95,13 @@ TEST(DeploymentEngine, SettingsAreThoseOfTheFile) {
   EXPECT_EQ(worker_name(d, 1), "F0");
   d.engine.kv_dtype = "fp8";
   EXPECT_EQ(engine_config(d, 0).kv_dtype, DType::kF8E4M3);
+}
+
+TEST(DeploymentEngine, AFrontHasTheCoresThatWorkersOfItsHostLeave) {
+  Deployment d = local_deployment();
+  EXPECT_EQ(front_threads(d), std::max(1, usable_cores() / 3));
+  d.front.host = "10.0.0.9";
+  EXPECT_EQ(front_threads(d), usable_cores());
 }
 
 TEST(DeploymentEngine, SharedMemoryIsForWorkersOfOneMachine) {

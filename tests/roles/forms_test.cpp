@@ -110,6 +110,17 @@ TEST_F(GrammarProcesses, AGrammarThatTheWorkerCannotCompileEndsItsRequest) {
   EXPECT_EQ(run.front().epoch(), 1u);
 }
 
+// What the model cannot have said reaches no grammar.
+TEST_F(GrammarProcesses, AnAnswerOfTokensThatAreNoneIsRefused) {
+  DeploymentRun run(small_deployment(kGrammarModel, 1, 1));
+  run.connect();
+  Request request = constrained_requests(maker_, 8).front();
+  request.answer = {1, -1};
+  const RequestId id = run.submit(std::move(request));
+  run.wait();
+  EXPECT_THAT(run.answer(id).end.status.error().message(), HasSubstr("answer token 1 is -1, vocabulary has"));
+}
+
 // ---- pictures
 
 constexpr std::int32_t kPlaceholder = 498;

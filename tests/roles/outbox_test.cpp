@@ -52,6 +52,16 @@ TEST_F(OutboxTest, KeepsOrderAndStopsWhereThereIsNoRoom) {
   EXPECT_TRUE(outbox_.empty());
 }
 
+TEST_F(OutboxTest, WhatHasNotBegunCanBeTakenBack) {
+  for (RequestId id = 1; id <= 3; ++id) outbox_.add(with_rows(id));
+  move(1);
+  EXPECT_FALSE(outbox_.withdraw(1));
+  EXPECT_TRUE(outbox_.withdraw(2));
+  EXPECT_FALSE(outbox_.withdraw(2));
+  EXPECT_THAT(move(10), ElementsAre("submit 1", "rows", "submit 3"));
+  EXPECT_FALSE(outbox_.withdraw(3));
+}
+
 TEST_F(OutboxTest, ForgetsWhatNobodyWaitsFor) {
   outbox_.add(with_rows(1));
   move(1);

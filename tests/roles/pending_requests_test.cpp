@@ -39,14 +39,13 @@ TEST_F(PendingRequestsTest, GoToWhomTheyAreMeantForAndElsewhereToTheIdlest) {
   for (RequestId id = 1; id <= 3; ++id) add(id, 0);
   add(4, 1);
   EXPECT_EQ(pending_.count_of(0), 3);
-  EXPECT_EQ(pending_.worker_of(1), PendingRequests::kNobody);
   const auto sent = pending_.take_unsent({false, true, true});
   ASSERT_EQ(sent.size(), 4u);
   EXPECT_EQ(sent[0].rank, 2);  // 1 has one already
   EXPECT_EQ(pending_.count_of(0), 0);
   EXPECT_EQ(pending_.count_of(1), 2);
   EXPECT_EQ(pending_.count_of(2), 2);
-  EXPECT_EQ(pending_.worker_of(4), 1);
+  EXPECT_EQ(pending_.cancel(4), 1);
   EXPECT_TRUE(pending_.take_unsent({true, true, true}).empty());
 }
 
@@ -84,6 +83,24 @@ TEST_F(PendingRequestsTest, ALinkThatFailsHoldsThemBackUntilAllMeetAgain) {
   pending_.take_unsent({true});
   EXPECT_TRUE(pending_.pass_on(lost_link(1)));
   EXPECT_EQ(events_->pop(0)->status.error().message(), "FFN worker 0 is gone");
+  EXPECT_TRUE(pending_.empty());
+}
+
+TEST_F(PendingRequestsTest, ACancelledOneIsNeverSentAgain) {
+  for (RequestId id = 1; id <= 3; ++id) add(id, 0);
+  EXPECT_EQ(pending_.cancel(9), PendingRequests::kNobody);
+  EXPECT_EQ(pending_.cancel(3), PendingRequests::kNobody);  // nobody has it
+  EXPECT_EQ(events_->pop(0)->finish, FinishReason::kCancelled);
+  pending_.take_unsent({true});
+  EXPECT_EQ(pending_.cancel(1), 0);
+  EXPECT_EQ(pending_.cancel(2), 0);
+  EXPECT_FALSE(events_->pop(0).has_value());
+  EXPECT_FALSE(pending_.pass_on(lost_link(1)));
+  EXPECT_EQ(events_->pop(0)->finish, FinishReason::kCancelled);
+  pending_.unsend_all();  // its worker is gone before it has said that 2 has ended
+  const auto end = events_->pop(0);
+  EXPECT_EQ(end->id, 2u);
+  EXPECT_EQ(end->finish, FinishReason::kCancelled);
   EXPECT_TRUE(pending_.empty());
 }
 
