@@ -149,6 +149,15 @@ void DeploymentRun::wait_for_line(std::int32_t rank, const std::string& text) {
   }
 }
 
+void DeploymentRun::wait_for_epoch(std::uint32_t epoch) {
+  const RealClock clock;
+  const Nanoseconds end = clock.now() + kPatience;
+  while (front().epoch() < epoch) {
+    ASSERT_LT(clock.now(), end) << "epoch is " << front().epoch();
+    hear(processes_.wait(-1, 50));
+  }
+}
+
 RequestId DeploymentRun::submit(Request request, std::vector<PlacedPicture> pictures) {
   request.id = engine_->next_id();
   const RequestId id = request.id;

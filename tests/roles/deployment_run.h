@@ -58,6 +58,9 @@ class DeploymentRun {
   // Waits until the worker has said a line that contains text.
   void wait_for_line(std::int32_t rank, const std::string& text);
 
+  // Waits until the deployment has met again for the epoch.
+  void wait_for_epoch(std::uint32_t epoch);
+
   RequestId submit(Request request, std::vector<PlacedPicture> pictures = {});
   std::vector<RequestId> submit_all(const std::vector<Request>& requests);
   // Waits until the request has so many tokens, or has ended.

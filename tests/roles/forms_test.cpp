@@ -86,7 +86,7 @@ TEST_F(GrammarProcesses, GoOnWithinTheGrammarWhenAnAttentionWorkerIsKilled) {
   run.kill_and_reap(0);
   run.wait();
   expect_answers(run, ids, local);
-  EXPECT_GE(run.front().epoch(), 2u);
+  run.wait_for_epoch(2);  // on a busy machine all may have been said before the loss was seen
 }
 
 // What only the worker can find out ends the request with its reason, and nobody else's.
@@ -220,7 +220,7 @@ TEST(PictureProcesses, RequestsAreSentAgainWithTheSameRows) {
   run.kill_and_reap(1);
   run.wait();
   expect_answers(run, ids, local);
-  EXPECT_GE(run.front().epoch(), 2u);
+  run.wait_for_epoch(2);  // on a busy machine all may have been said before the loss was seen
   EXPECT_EQ(run.engine().vision_worker()->stats().pictures, 4);  // none was seen twice
 }
 

@@ -126,7 +126,7 @@ void expect_survival(std::int32_t victim, bool restart, bool sealed = false) {
     EXPECT_TRUE(run.answer(ids[i]).end.status) << run.answer(ids[i]).end.status.error().message();
     EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
   }
-  EXPECT_GE(run.front().epoch(), 2u);
+  run.wait_for_epoch(2);  // on a busy machine all may have been said before the loss was seen
 }
 
 TEST(Front, AnFfnWorkerThatIsKilledAndComesBackChangesNoToken) {
