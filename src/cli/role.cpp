@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 #include "base/format.h"
@@ -23,16 +24,24 @@ struct Options {
   std::int32_t rank = 0;
 };
 
+// Of a worker that ends itself because it is stuck: EX_TEMPFAIL of sysexits.h, to be started again.
+constexpr int kStuckStatus = 75;
+
 int run(RoleKind kind, const Options& options) {
   const EndSignals signals;
   const Deployment deployment = read_deployment(options.deployment);
   ConstraintMaker constraints(deployment.model);
-  run_role(kind, deployment,
-           {.rank = options.rank,
-            .insecure = options.deployment.insecure,
-            .stop = signals.fd(),
-            .say = [](const std::string& line) { std::fputs(format("{}\n", line).c_str(), stderr); },
-            .make_constraint = [&](const ConstraintRecipe& recipe) { return constraints.make(recipe); }});
+  try {
+    run_role(kind, deployment,
+             {.rank = options.rank,
+              .insecure = options.deployment.insecure,
+              .stop = signals.fd(),
+              .say = [](const std::string& line) { std::fputs(format("{}\n", line).c_str(), stderr); },
+              .make_constraint = [&](const ConstraintRecipe& recipe) { return constraints.make(recipe); }});
+  } catch (const StuckWorker& stuck) {
+    std::fputs(format("tandem: {}; the process ends itself\n", stuck.message()).c_str(), stderr);
+    std::_Exit(kStuckStatus);
+  }
   return 0;
 }
 

@@ -204,7 +204,10 @@ class FrontThread final : public Front {
     if (const auto* welcome = std::get_if<Welcome>(&message)) return welcomed(peer, *welcome);
     if (!peer.present()) return lose(peer, "it did not begin with a welcome");
     if (auto* addresses = std::get_if<Addresses>(&message)) {
-      if (phase_ == Phase::kForming && addresses->epoch == epoch_) peer.addresses = std::move(*addresses);
+      if (peer.slow) return no_longer_slow(peer);
+      // Those of an epoch that was dissolved are for nobody.
+      const bool whole = addresses->epoch == epoch_ && addresses->introductions.size() == peers_.size();
+      if (phase_ == Phase::kForming && whole) peer.addresses = std::move(*addresses);
       introduce();
     } else if (const auto* ready = std::get_if<Ready>(&message)) {
       peer.ready = phase_ == Phase::kForming && ready->epoch == epoch_;
@@ -266,7 +269,7 @@ class FrontThread final : public Front {
   }
 
   bool can_form() const {
-    const auto here = [](const auto& peer) { return peer->present() && !peer->drained(); };
+    const auto here = [](const auto& peer) { return peer->usable(); };
     const auto ffn = peers_.begin() + static_cast<std::ptrdiff_t>(takers_.size());
     if (!std::all_of(ffn, peers_.end(), here)) return false;
     const auto expected = [&](const auto& peer) { return peer->drained() || here(peer); };
@@ -278,11 +281,32 @@ class FrontThread final : public Front {
     forming_since_ = clock_.now();
     Prepare prepare{.epoch = ++epoch_, .session = random_number(), .present = {}};
     for (const auto& peer : peers_) {
-      peer->takes_part = peer->present() && !peer->drained();
+      peer->takes_part = peer->usable();
       prepare.present.push_back(peer->takes_part ? 1 : 0);
     }
     for (const auto& peer : peers_)
       if (peer->takes_part) peer->post(prepare);
+  }
+
+  // Whose endpoint takes long is not waited for where the others can do without. It still answers, so it is not lost;
+  // one that never gets its endpoint ends itself.
+  void leave_slow_behind() {
+    std::vector<FrontPeer*> slow;
+    for (const auto& peer : peers_)
+      if (peer->takes_part && !peer->addresses) slow.push_back(peer.get());
+    for (FrontPeer* peer : slow) peer->slow = true;
+    const bool go_on = can_form();
+    for (FrontPeer* peer : slow) {
+      peer->slow = go_on;
+      if (go_on) say(format("slow      {}: it has no endpoint yet", peer->title()));
+    }
+    if (go_on && !slow.empty()) dissolve();
+  }
+
+  void no_longer_slow(FrontPeer& peer) {
+    peer.slow = false;
+    say(format("joined    {}: it has an endpoint now", peer.title()));
+    if (phase_ != Phase::kApart && !peer.drained()) dissolve();
   }
 
   // When all have told their addresses, each gets those of the others.
@@ -347,6 +371,7 @@ class FrontThread final : public Front {
       if (peer->state() != FrontPeer::State::kAway && now - peer->heard() > silence)
         lose(*peer, format("nothing was heard of it for {} ms (link.lost_after_ms)", deployment_.link.lost_after_ms));
     }
+    if (phase_ == Phase::kForming && now - forming_since_ > silence) leave_slow_behind();
     for (const auto& peer : peers_)
       if (phase_ == Phase::kForming && now - forming_since_ > kFormingMax && peer->takes_part && !peer->ready)
         lose(*peer, "it has not met the others in time");

@@ -87,7 +87,7 @@ void FrontPeer::lose(Nanoseconds now, std::string why) {
   available_ = false;
   connection_.reset();
   connecting_.reset();
-  takes_part = ready = false;
+  takes_part = ready = slow = false;
   addresses.reset();
   outbox.clear();
   why_away_ = std::move(why);
@@ -106,6 +106,8 @@ OrderedJson FrontPeer::status() const {
     state = "drained";
   else if (takes_part)
     state = ready ? "running" : "joining";
+  else if (slow)
+    state = "slow";
   OrderedJson status{
       {"rank", place_.rank}, {"name", name_}, {"host", place_.host}, {"port", place_.port}, {"state", state}};
   if (state_ == State::kAway) status["why"] = why_away_;

@@ -57,6 +57,10 @@ class FrontPeer {
   void set_drained(bool drained);
   OrderedJson status() const;  // for who operates the deployment
 
+  // Its endpoint takes so long that the others go on without it, until it says that it has one.
+  bool slow = false;
+  bool usable() const { return present() && !drained_ && !slow; }
+
   // Of the epoch that is being formed.
   bool takes_part = false, ready = false;
   std::optional<Addresses> addresses;

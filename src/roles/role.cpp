@@ -30,7 +30,7 @@ class Role {
       : deployment_(deployment),
         options_(options),
         credentials_(credentials_of(deployment)),
-        host_(deployment, options.rank, options.make_constraint, options.observer),
+        host_(deployment, options.rank, options.make_constraint, options.observer, options.endpoints),
         place_(*deployment.find(options.rank)),
         listener_(listen_on(place_.host, place_.port)),
         visitors_(credentials_.get(), deployment.link.lost_after_ms * kMillisecond,
@@ -41,6 +41,9 @@ class Role {
                place_.port, mebibytes(host_.welcome().weight_bytes), host_.welcome().backend));
     while (!wait()) {
       if (const Status failure = host_.failure(); !failure) fail(failure.error());
+      if (const Status overdue = host_.overdue(); !overdue)
+        fail(StuckWorker(overdue.error().code(), overdue.error().message()));
+      tell_addresses();
       if (joins_ && host_.try_start()) {
         joins_ = false;
         front_->post(Ready{host_.epoch()});
@@ -80,6 +83,17 @@ class Role {
     return false;
   }
 
+  void tell_addresses() {
+    try {
+      if (const std::optional<Addresses> addresses = host_.take_addresses(); addresses && front_)
+        front_->post(*addresses);
+    } catch (const Error& error) {
+      if (!front_) return;
+      refuse(*front_, error.code(), error.message());
+      drop("refused: " + error.message());
+    }
+  }
+
   // What the front waits for, and whether it is still there.
   void check_times() {
     if (!front_) return;
@@ -113,7 +127,7 @@ class Role {
   void take(ControlMessage& message) {
     if (const auto* prepare = std::get_if<Prepare>(&message)) {
       joins_ = false;
-      front_->post(host_.prepare(*prepare));
+      host_.prepare(*prepare);
     } else if (const auto* connect = std::get_if<Connect>(&message)) {
       host_.connect(*connect);
       joins_ = true;
@@ -174,7 +188,8 @@ class Role {
     host_.dissolve();
   }
 
-  [[noreturn]] void fail(const Error& error) {
+  template <class Failure>
+  [[noreturn]] void fail(const Failure& error) {
     if (front_) {
       refuse(*front_, error.code(), error.message());
       drop("refused: " + error.message());

@@ -13,23 +13,32 @@
 #include "deploy/deployment.h"
 #include "engine/observer.h"
 #include "roles/constraint_thread.h"
+#include "roles/endpoint_maker.h"
 
 namespace tandem {
 
 enum class RoleKind { kAttention, kFfn };
+
+// Something in the process does not come back, so that it cannot end in order: whoever catches this says why and ends
+// the process at once (std::_Exit), to be started again.
+class StuckWorker : public Error {
+ public:
+  using Error::Error;
+};
 
 struct RoleOptions {
   std::int32_t rank = 0;
   bool insecure = false;                             // serve also where anybody on the way may listen and speak
   int stop = -1;                                     // a file descriptor that is readable when the process has to end
   std::function<void(const std::string&)> say = {};  // a line of progress
+  EndpointOptions endpoints = {};
   // Of an attention worker:
   ConstraintFactory make_constraint = {};  // of answers within a grammar; called on a thread of its own
   Observer* observer = nullptr;
 };
 
-// Returns when told to stop. Throws Error: for a deployment or rank that cannot be, for weights that cannot be loaded,
-// for a port that is taken; and when the worker itself has failed.
+// Returns when told to stop. Throws StuckWorker, and Error: for a deployment or rank that cannot be, for weights that
+// cannot be loaded, for a port that is taken; and when the worker itself has failed.
 void run_role(RoleKind kind, const Deployment& deployment, const RoleOptions& options);
 
 }  // namespace tandem

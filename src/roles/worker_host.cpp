@@ -37,10 +37,11 @@ Residents residents_of(const Deployment& d, std::int32_t rank, const std::vector
 }  // namespace
 
 WorkerHost::WorkerHost(const Deployment& deployment, std::int32_t rank, ConstraintFactory make_constraint,
-                       Observer* observer)
+                       Observer* observer, EndpointOptions endpoints)
     : deployment_(deployment),
       rank_(rank),
       checkpoint_(Checkpoint::open(deployment.model)),
+      maker_(std::move(endpoints), [this] { wake_.wake(); }),
       constraints_(std::move(make_constraint), [this] { wake_.wake(); }) {
   identity_ = identity_of(deployment, *checkpoint_);
   const ModelConfig model = read_config(*checkpoint_);
@@ -68,7 +69,7 @@ Welcome WorkerHost::welcome() const {
           .backend = backend_};
 }
 
-Addresses WorkerHost::prepare(const Prepare& prepare) {
+void WorkerHost::prepare(const Prepare& prepare) {
   dissolve();
   const std::int32_t workers = config_.layout.workers();
   if (std::ssize(prepare.present) != workers)
@@ -76,7 +77,23 @@ Addresses WorkerHost::prepare(const Prepare& prepare) {
                 format("{} workers are prepared for, this deployment has {}", prepare.present.size(), workers));
   config_.epoch = prepare.epoch;
   config_.deployment = prepare.session;
-  endpoint_ = UcxTransport::make(rank_, workers, ucx_config(deployment_, rank_, config_, model_->config()));
+  prepare_ = prepare;
+  if (maker_.busy()) return;  // one that nobody has seen, and that will do for this epoch
+  maker_.begin(rank_, workers, ucx_config(deployment_, rank_, config_, model_->config()));
+}
+
+std::optional<Addresses> WorkerHost::take_addresses() {
+  std::unique_ptr<UcxTransport> made = maker_.take();
+  if (!made) return std::nullopt;
+  if (!prepare_) return Addresses{.epoch = config_.epoch, .introductions = {}};
+  endpoint_ = std::move(made);
+  return addresses();
+}
+
+// Of the endpoint, for each peer that takes part.
+Addresses WorkerHost::addresses() {
+  const std::int32_t workers = config_.layout.workers();
+  const Prepare prepare = *std::exchange(prepare_, std::nullopt);
   if (deployment_.link.encrypt) {
     key_shares_.resize(static_cast<std::size_t>(workers));
     for (KeyShare& share : key_shares_) fill_random(share);
@@ -97,6 +114,9 @@ Addresses WorkerHost::prepare(const Prepare& prepare) {
 }
 
 void WorkerHost::connect(const Connect& connect) {
+  if (prepare_ && connect.epoch == config_.epoch)
+    throw Error(ErrorCode::kInvalidData,
+                format("peers of epoch {} come before this worker has an endpoint", connect.epoch));
   if (!endpoint_ || connected_ || connect.epoch != config_.epoch)
     throw Error(ErrorCode::kInvalidData,
                 format("peers of epoch {} come, {} is prepared", connect.epoch, config_.epoch));
@@ -177,6 +197,7 @@ void WorkerHost::dissolve() {
   ffn_.reset();
   events_.reset();
   endpoint_.reset();
+  prepare_.reset();
   key_shares_.clear();
   introductions_.clear();
   connected_ = false;

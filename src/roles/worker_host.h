@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "roles/constraint_thread.h"
 #include "roles/control_connection.h"
 #include "roles/control_message.h"
+#include "roles/endpoint_maker.h"
 #include "roles/request_parcel.h"
 #include "transport/ucx/ucx.h"
 #include "trust/frame_cipher.h"
@@ -26,15 +28,20 @@ namespace tandem {
 class WorkerHost {
  public:
   // Loads. Throws Error.
-  WorkerHost(const Deployment& deployment, std::int32_t rank, ConstraintFactory make_constraint, Observer* observer);
+  WorkerHost(const Deployment& deployment, std::int32_t rank, ConstraintFactory make_constraint, Observer* observer,
+             EndpointOptions endpoints);
   ~WorkerHost();
 
   Welcome welcome() const;
   const Identity& identity() const { return identity_; }
   bool is_attention() const { return rank_ < config_.layout.attention_workers; }
 
-  // Drops what ran and makes an endpoint for an epoch. Throws Error.
-  Addresses prepare(const Prepare& prepare);
+  // Drops what ran and begins to make an endpoint for an epoch. Throws Error.
+  void prepare(const Prepare& prepare);
+  // When the endpoint is made, once: its addresses, or none of them when it was dissolved meanwhile. Throws Error.
+  std::optional<Addresses> take_addresses();
+  // Why there is no endpoint after a time in which there should be one; ok: there is, or nothing is prepared.
+  Status overdue() const { return maker_.overdue(); }
   // Throws Error for what is no hello of a peer.
   void connect(const Connect& connect);
   // True once: when every peer has been heard, the worker runs.
@@ -58,6 +65,7 @@ class WorkerHost {
   Status failure() const;
 
  private:
+  Addresses addresses();
   std::unique_ptr<Transport> take_endpoint();
   template <class Worker>
   void start(Worker& worker);
@@ -74,6 +82,8 @@ class WorkerHost {
   RealClock clock_;
   WakePipe wake_;
   std::shared_ptr<EventStream> events_;
+  EndpointMaker maker_;
+  std::optional<Prepare> prepare_;  // what an endpoint is made for; none while one is made: it was dissolved
   ParcelReader parcel_;
   ConstraintThread constraints_;
   std::unique_ptr<UcxTransport> endpoint_;   // until the worker has it

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <utility>
 
@@ -133,6 +134,18 @@ void DeploymentRun::kill_and_reap(std::int32_t rank) {
   signal(rank, SIGKILL);
   const std::string name = worker_name(deployment_, rank);
   while (processes_.process(name) != 0) hear(processes_.wait(-1, 20));
+}
+
+void DeploymentRun::let_endpoints_stick(std::int32_t rank, bool stick) {
+  const std::string file = logit_file(rank) + ".stuck";
+  if (stick)
+    std::ofstream(file).flush();
+  else
+    std::filesystem::remove(file);
+}
+
+void DeploymentRun::limit_endpoints(std::int32_t rank, std::int32_t ms) {
+  std::ofstream(logit_file(rank) + ".limit") << ms;
 }
 
 void DeploymentRun::hear(const std::vector<Processes::Event>& events) {

@@ -55,6 +55,10 @@ class DeploymentRun {
   void start(std::int32_t rank);
   void signal(std::int32_t rank, int signal);
   void kill_and_reap(std::int32_t rank);
+  // Whether the worker's next endpoints are stuck in being made (see role_program.cpp).
+  void let_endpoints_stick(std::int32_t rank, bool stick);
+  // How long making one may take; before start.
+  void limit_endpoints(std::int32_t rank, std::int32_t ms);
   // Waits until the worker has said a line that contains text.
   void wait_for_line(std::int32_t rank, const std::string& text);
 

@@ -9,6 +9,9 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <thread>
+
 #include "base/format.h"
 #include "roles/deployment_engine.h"
 #include "tests/base/error_of.h"
@@ -196,6 +199,63 @@ TEST(Front, AWorkerThatIsStoppedIsFoundBySilenceAndComesBack) {
   for (std::size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
   EXPECT_GE(run.front().epoch(), 2u);
 }
+
+// Kills the worker and starts it again as one whose endpoints are stuck while they are made.
+void restart_stuck(DeploymentRun& run, std::int32_t rank, std::int32_t limit_ms) {
+  run.kill_and_reap(rank);
+  run.limit_endpoints(rank, limit_ms);
+  run.let_endpoints_stick(rank, true);
+  run.start(rank);
+}
+
+template <class Condition>
+void wait_until(Condition condition) {
+  const RealClock clock;
+  const Nanoseconds end = clock.now() + 60'000'000'000;
+  while (!condition()) {
+    ASSERT_LT(clock.now(), end);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
+TEST(Front, AnAttentionWorkerWithoutEndpointIsNotWaitedForAndComesBackWithOne) {
+  const std::vector<Request> requests = some_requests();
+  const std::vector<Recorded> expected = expected_of("qwen3_moe", requests);
+  Deployment deployment = small_deployment("qwen3_moe", 2, 1);
+  deployment.link.lost_after_ms = 2000;
+  DeploymentRun run(std::move(deployment));
+  run.connect();
+  const std::int64_t process = run.front().welcome(1).process;
+  restart_stuck(run, 1, 600'000);
+  wait_until([&] { return run.front().welcome(1).process != process; });  // all are asked to meet again
+  const std::vector<RequestId> ids = run.submit_all(requests);
+  run.wait();
+  for (std::size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
+  EXPECT_TRUE(run.engine().workers().takers()[1]->available()) << "it has been lost, and was only slow";
+  const std::int64_t met = run.front().formation()->formations;
+  run.let_endpoints_stick(1, false);
+  wait_until([&] { return run.front().formation()->formations > met; });
+}
+
+class FrontStuckWorker : public testing::TestWithParam<std::int32_t> {};
+
+TEST_P(FrontStuckWorker, EndsItselfAndTakesPartWhenItIsStartedAgain) {
+  const std::vector<Request> requests = some_requests();
+  const std::vector<Recorded> expected = expected_of("qwen3_moe", requests);
+  DeploymentRun run(small_deployment("qwen3_moe", 2, 1));
+  run.connect();
+  restart_stuck(run, GetParam(), 50);
+  const std::vector<RequestId> ids = run.submit_all(requests);
+  run.wait_for_line(GetParam(), "the endpoint is not made after 50 ms");
+  run.wait_for_line(GetParam(), "status 75");
+  run.let_endpoints_stick(GetParam(), false);
+  run.limit_endpoints(GetParam(), 60'000);
+  run.start(GetParam());
+  run.wait();
+  for (std::size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(OfEachKind, FrontStuckWorker, testing::Values(1, 2));
 
 TEST(Front, WorkersOutliveTheFrontAndServeTheNext) {
   DeploymentRun run(small_deployment("llama", 1, 1));

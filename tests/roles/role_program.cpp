@@ -4,11 +4,16 @@
 // A worker as tests run it: what `tandem attention` and `tandem ffn` do, with every row of logits written to a file.
 //
 //   role_program attention|ffn DEPLOYMENT RANK LOGITS
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <mutex>
 #include <span>
 #include <string>
+#include <thread>
 
 #include "roles/role.h"
 #include "session/constraint_maker.h"
@@ -37,6 +42,19 @@ class LogitWriter final : public Observer {
   std::FILE* file_;
 };
 
+// As UCX makes them; none is made while there is a file LOGITS.stuck. LOGITS.limit: milliseconds that making may take.
+EndpointOptions endpoints(const std::string& logits) {
+  EndpointOptions options;
+  const std::string file = logits + ".stuck";
+  std::int64_t limit_ms = 0;
+  if (std::ifstream(logits + ".limit") >> limit_ms) options.time_max = limit_ms * 1'000'000;
+  options.make = [file](PeerRank rank, std::int32_t peers, const UcxConfig& config) {
+    while (std::filesystem::exists(file)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return UcxTransport::make(rank, peers, config);
+  };
+  return options;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -48,9 +66,13 @@ int main(int argc, char** argv) {
     run_role(std::string(argv[1]) == "ffn" ? RoleKind::kFfn : RoleKind::kAttention, deployment,
              {.rank = std::atoi(argv[3]),
               .say = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); },
+              .endpoints = endpoints(argv[4]),
               .make_constraint = [&](const ConstraintRecipe& recipe) { return constraints.make(recipe); },
               .observer = &writer});
     return 0;
+  } catch (const StuckWorker& stuck) {
+    std::fprintf(stderr, "%s\n", stuck.message().c_str());
+    std::_Exit(75);
   } catch (const Error& error) {
     std::fprintf(stderr, "%s\n", error.message().c_str());
     return 1;

@@ -8,6 +8,12 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <variant>
+#include <vector>
+
 #include "base/format.h"
 #include "roles/control_connection.h"
 #include "tests/base/error_of.h"
@@ -35,8 +41,10 @@ TEST(Role, APortThatIsTakenIsNamed) {
               HasSubstr(format("cannot listen on 127.0.0.1:{}", deployment.attention[0].port)));
 }
 
-// What a stranger hears: the last message before the end of the connection.
-ControlMessage last_word(std::int32_t port, const std::vector<ControlMessage>& said, const std::string& raw = "") {
+// What a stranger hears: the last message before the end of the connection. It says one thing more when it has heard
+// the worker's addresses.
+ControlMessage last_word(std::int32_t port, const std::vector<ControlMessage>& said, const std::string& raw = "",
+                         std::optional<ControlMessage> to_addresses = {}) {
   std::string why;
   Descriptor socket = begin_connect("127.0.0.1", port, why);
   pollfd writable{socket.get(), POLLOUT, 0};
@@ -46,6 +54,9 @@ ControlMessage last_word(std::int32_t port, const std::vector<ControlMessage>& s
   for (const ControlMessage& message : said) connection.post(message);
   std::vector<ControlMessage> came;
   while (connection.move(came)) {
+    const auto is_addresses = [](const ControlMessage& message) { return std::holds_alternative<Addresses>(message); };
+    if (to_addresses && std::ranges::any_of(came, is_addresses))
+      connection.post(*std::exchange(to_addresses, std::nullopt));
     pollfd waited{connection.fd(), POLLIN, 0};
     if (poll(&waited, 1, 30'000) == 0) ADD_FAILURE() << "the worker does not answer";
   }
@@ -70,8 +81,9 @@ TEST(Role, StrangersAreCutOffAndHarmNobody) {
   EXPECT_THAT(refusal(last_word(port, {good, Connect{.epoch = 9, .introductions = {}}})),
               HasSubstr("peers of epoch 9 come"));
   Connect garbage{.epoch = 1, .introductions = {{{std::byte{1}}, {}}}};
-  EXPECT_THAT(refusal(last_word(port, {good, Prepare{.epoch = 1, .session = 7, .present = {1, 1}}, garbage})),
-              HasSubstr("ucx hello"));
+  const Prepare prepare{.epoch = 1, .session = 7, .present = {1, 1}};
+  EXPECT_THAT(refusal(last_word(port, {good, prepare}, "", garbage)), HasSubstr("ucx hello"));
+  EXPECT_THAT(refusal(last_word(port, {good, prepare, garbage})), HasSubstr("before this worker has an endpoint"));
   EXPECT_THAT(refusal(last_word(port, {good, Submit{}})), HasSubstr("no message from a front to such a worker"));
   last_word(port, {}, "GET / HTTP/1.1\r\nHost: tandem\r\n\r\n");
   run.connect();
