@@ -30,7 +30,7 @@ using cuda::DeviceMemory;
 using cuda::OnDevice;
 using cuda::Stream;
 
-constexpr int kWarmUpStepsMin = 6, kStepsAhead = 8;
+constexpr int kWarmUpStepsMin = 6, kWarmUpStepsMax = 100, kAloneStepsMax = 60, kStepsAhead = 8;
 constexpr std::chrono::seconds kPatience{20};  // for one step
 
 // What each side has on its GPU besides its memory.
@@ -73,7 +73,7 @@ class Slice {
  public:
   explicit Slice(const SliceOptions& options);
 
-  StepTimes measure(SliceSides sides);
+  StepTimes measure(SliceSides sides, int steps);
   std::uint32_t mismatches() const;
   std::int32_t expert_rows_max() const { return ffn_ ? ffn_->expert_rows_max() : 0; }
   SideReport attention_report(const cuda::GpuLimits& limits) const;
@@ -248,14 +248,14 @@ void Slice::free_waiters(const cuda::StepClock& clock) const {
   }
 }
 
-StepTimes Slice::measure(SliceSides sides) {
+StepTimes Slice::measure(SliceSides sides, int steps) {
   restart(sides);
   // The clocks come down to what the power limit allows before anything is measured.
-  const int warm_up = std::max(kWarmUpStepsMin, options_.steps / 3);
+  const int warm_up = std::clamp(steps / 3, kWarmUpStepsMin, kWarmUpStepsMax);
   const bool has_attention = sides != SliceSides::kFfn;
   const OnDevice on(has_attention ? options_.attention_gpu : options_.ffn_gpu);
   cuda::StepClock clock;
-  for (std::size_t step = 0; step < static_cast<std::size_t>(options_.steps + warm_up); ++step) {
+  for (std::size_t step = 0; step < static_cast<std::size_t>(steps + warm_up); ++step) {
     if (sides != SliceSides::kAttention) {
       const OnDevice there(options_.ffn_gpu);
       f_->step.launch(f_->work.get());
@@ -297,6 +297,16 @@ SideReport Slice::ffn_report(const cuda::GpuLimits& limits) const {
           .gigabytes = 1e-9 * static_cast<double>(FfnSide::bytes_needed(ffn_options()))};
 }
 
+// Of both GPUs.
+std::int64_t free_bytes(const SliceOptions& options) {
+  std::int64_t bytes = 0;
+  for (const std::int32_t gpu : {options.attention_gpu, options.ffn_gpu}) {
+    const OnDevice on(gpu);
+    bytes += static_cast<std::int64_t>(cuda::look_at_device().bytes_free);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& limits) {
@@ -310,12 +320,16 @@ SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& li
   SliceReport report{.options = options, .load = load_of(options.deployment, options.rows)};
   report.attention = slice.attention_report(limits);
   report.ffn = slice.ffn_report(limits);
+  const int alone = options.sides == SliceSides::kBoth ? std::min(options.steps, kAloneStepsMax) : options.steps;
   if (options.sides != SliceSides::kFfn)
-    report.together = report.attention.alone = slice.measure(SliceSides::kAttention);
-  if (options.sides != SliceSides::kAttention) report.together = report.ffn.alone = slice.measure(SliceSides::kFfn);
+    report.together = report.attention.alone = slice.measure(SliceSides::kAttention, alone);
+  if (options.sides != SliceSides::kAttention)
+    report.together = report.ffn.alone = slice.measure(SliceSides::kFfn, alone);
   if (options.sides == SliceSides::kBoth) {
     const std::uint32_t before = slice.mismatches();
-    report.together = slice.measure(SliceSides::kBoth);
+    const std::int64_t free = free_bytes(options);
+    report.together = slice.measure(SliceSides::kBoth, options.steps);
+    report.memory_growth = free - free_bytes(options);
     report.mismatches = slice.mismatches() - before;
   }
   report.expert_rows_max = slice.expert_rows_max();

@@ -33,7 +33,7 @@ struct SliceOptions {
   std::int32_t micro_batches = 3, context = 4096;
   SliceSides sides = SliceSides::kBoth;
   std::int32_t attention_gpu = 0, ffn_gpu = 1;
-  std::int32_t steps = 60;   // measured, after a few
+  std::int32_t steps = 60;   // of both sides together, measured after some others; a side alone has 60 at most
   double zipf_exponent = 0;  // of how experts are chosen; 0: uniform
 };
 
@@ -41,6 +41,9 @@ struct SliceOptions {
 struct StepTimes {
   double median = 0, p99 = 0;  // microseconds
   std::vector<double> all;
+
+  // Median of the last tenth over that of the first, where there are 100 steps and more; else 1.
+  double drift() const;
 };
 
 struct SideReport {
@@ -56,6 +59,7 @@ struct SliceReport {
   StepTimes together;            // of one side alone where only that was measured
   std::uint32_t mismatches = 0;  // hand-overs that were not the expected one
   std::int32_t expert_rows_max = 0;
+  std::int64_t memory_growth = 0;  // bytes of both GPUs, from before the steps together to after them
 
   double tokens_per_second_of_attention_gpu() const;
   double tokens_per_second_per_gpu() const;

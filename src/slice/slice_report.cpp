@@ -26,6 +26,17 @@ double SliceReport::bubbles() const {
   return 1 - std::max(attention.alone.median, ffn.alone.median) / together.median;
 }
 
+double StepTimes::drift() const {
+  if (all.size() < 100) return 1;
+  const auto median_of = [](std::vector<double> times) {
+    const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+    std::nth_element(times.begin(), middle, times.end());
+    return *middle;
+  };
+  const auto tenth = static_cast<std::ptrdiff_t>(all.size() / 10);
+  return median_of({all.end() - tenth, all.end()}) / median_of({all.begin(), all.begin() + tenth});
+}
+
 namespace {
 
 std::string side_text(const char* name, const SliceReport& r, const SideReport& side) {
@@ -59,6 +70,9 @@ std::string slice_text(const SliceReport& r) {
         "tokens/s/GPU of {}\n",
         r.together.median * 1e-3, r.together.p99 * 1e-3, 100 * r.bubbles(), r.tokens_per_second_of_attention_gpu(),
         r.tokens_per_second_per_gpu(), o.deployment.gpus());
+  if (r.together.all.size() >= 100)
+    text += format("  {} steps: the last tenth took {:.3f} of the first's time, the GPUs' memory grew by {} bytes\n",
+                   r.together.all.size(), r.together.drift(), r.memory_growth);
   if (r.mismatches > 0) text += format("  {} hand-overs were not the expected ones\n", r.mismatches);
   return text;
 }
@@ -78,6 +92,8 @@ std::string slice_json(const SliceReport& r) {
                          {"ffn", side_json(r, r.ffn)},
                          {"step_us", r.together.median},
                          {"step_p99_us", r.together.p99},
+                         {"drift", r.together.drift()},
+                         {"memory_growth", r.memory_growth},
                          {"bubbles", r.bubbles()},
                          {"tokens_per_second_of_attention_gpu", r.tokens_per_second_of_attention_gpu()},
                          {"tokens_per_second_per_gpu", r.tokens_per_second_per_gpu()},

@@ -52,6 +52,20 @@ TEST(SliceReport, TellsOfHandOversThatWereNotTheExpectedOnes) {
   EXPECT_THAT(slice_text(r), HasSubstr("3 hand-overs were not the expected ones"));
 }
 
+TEST(SliceReport, ALongRunTellsWhetherItDrifts) {
+  SliceReport r = report();
+  EXPECT_EQ(r.together.drift(), 1);
+  EXPECT_THAT(slice_text(r), Not(HasSubstr("tenth")));
+  r.together.all.assign(1000, 50'000);
+  std::fill(r.together.all.end() - 90, r.together.all.end(), 51'000);  // most of the last tenth
+  r.together.all.front() = 90'000;
+  r.memory_growth = 4096;
+  EXPECT_DOUBLE_EQ(r.together.drift(), 1.02);
+  EXPECT_THAT(slice_text(r), HasSubstr("1000 steps: the last tenth took 1.020 of the first's time, the GPUs' memory "
+                                       "grew by 4096 bytes"));
+  EXPECT_DOUBLE_EQ(Json::parse(slice_json(r)).at("drift").get<double>(), 1.02);
+}
+
 TEST(SliceReport, OfOneSideHasNoWordOfTheOther) {
   SliceReport r = report();
   r.options.sides = SliceSides::kFfn;
