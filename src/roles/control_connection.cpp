@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -130,6 +131,27 @@ ControlConnection::ControlConnection(Descriptor socket, std::unique_ptr<TlsSessi
   if (tls_) tls_->take_out(out_);
 }
 
+std::unique_ptr<ControlConnection> ControlConnection::connecting(Descriptor socket, std::unique_ptr<TlsSession> tls) {
+  auto connection = std::make_unique<ControlConnection>(std::move(socket), std::move(tls));
+  connection->connecting_ = true;
+  return connection;
+}
+
+short ControlConnection::events() const {
+  if (connecting_) return POLLOUT;
+  return static_cast<short>(POLLIN | (wants_to_write() ? POLLOUT : 0));
+}
+
+// Whether the other end has answered; why: it has refused.
+bool ControlConnection::connected(std::string& why) {
+  if (!connecting_) return true;
+  pollfd asked{fd(), POLLOUT, 0};
+  if (poll(&asked, 1, 0) == 0) return false;
+  why = connect_failure(socket_);
+  connecting_ = false;
+  return why.empty();
+}
+
 void ControlConnection::post(const ControlMessage& message) {
   const std::vector<std::byte> bytes = to_bytes(message);
   if (unsent() + bytes.size() > kUnreadMax) overflown_ = true;
@@ -218,6 +240,7 @@ Status ControlConnection::take_messages(std::vector<ControlMessage>& came) {
 }
 
 Status ControlConnection::move(std::vector<ControlMessage>& came) {
+  if (std::string why; !connected(why)) return why.empty() ? Status::ok() : Status(ErrorCode::kUnavailable, why);
   Status written = write_some();
   bool ended = false;
   // What a peer said before it left is heard.
@@ -228,6 +251,13 @@ Status ControlConnection::move(std::vector<ControlMessage>& came) {
   if (!read) return read;
   if (ended) return {ErrorCode::kUnavailable, "it has closed the connection"};
   return written;
+}
+
+std::unique_ptr<ControlChannel> TcpDialer::dial(const WorkerPlace& place, std::string& why) {
+  Descriptor socket = begin_connect(place.host, place.port, why);
+  if (!socket) return nullptr;
+  return ControlConnection::connecting(std::move(socket),
+                                       credentials_ ? credentials_->begin(TlsSide::kFront, place.host) : nullptr);
 }
 
 }  // namespace tandem

@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// A control connection: whole messages over TCP, without waiting, within TLS where the deployment has trust. One
-// thread.
+// A control channel over TCP, within TLS where the deployment has trust. One thread.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +11,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "roles/control_channel.h"
 #include "roles/control_message.h"
+#include "trust/credentials.h"
 #include "trust/tls_session.h"
 
 namespace tandem {
@@ -55,24 +56,26 @@ std::string connect_failure(const Descriptor& socket);
 // The next connection that waits; empty: none.
 Descriptor accept_from(const Descriptor& listener);
 
-class ControlConnection {
+class ControlConnection final : public ControlChannel {
  public:
   // tls: none where nobody is asked who he is.
   explicit ControlConnection(Descriptor socket, std::unique_ptr<TlsSession> tls = nullptr);
+  // Of a descriptor from begin_connect.
+  static std::unique_ptr<ControlConnection> connecting(Descriptor socket, std::unique_ptr<TlsSession> tls);
 
-  int fd() const { return socket_.get(); }
+  int fd() const override { return socket_.get(); }
+  short events() const override;
   bool wants_to_write() const { return written_ < out_.size(); }
-  std::size_t unsent() const { return out_.size() - written_ + unsent_.size(); }  // bytes
+  std::size_t unsent() const override { return out_.size() - written_ + unsent_.size(); }
   // Until then the peer's messages may have kGreetingBytesMax.
-  void allow_long_messages() { bytes_max_ = kControlBytesMax; }
-  // Queues a message, which waits until the peer is known. What the peer does not read is kept up to a limit; beyond it
-  // the connection fails.
-  void post(const ControlMessage& message);
-  // Writes and reads what can be without waiting, and appends what came. An error: the connection is at its end, which
-  // for a peer that closed it says so; kPermissionDenied: one of the two does not trust the other.
-  Status move(std::vector<ControlMessage>& came);
+  void allow_long_messages() override { bytes_max_ = kControlBytesMax; }
+  // What the peer does not read is kept up to a limit; beyond it the connection fails.
+  void post(const ControlMessage& message) override;
+  // kPermissionDenied: one of the two does not trust the other.
+  Status move(std::vector<ControlMessage>& came) override;
 
  private:
+  bool connected(std::string& why);
   Status write_some();
   Status read_some(bool& ended);
   Status receive(std::span<const std::byte> bytes);
@@ -80,6 +83,7 @@ class ControlConnection {
   Status refuse(Status why);
 
   Descriptor socket_;
+  bool connecting_ = false;
   std::unique_ptr<TlsSession> tls_;
   std::size_t bytes_max_ = kGreetingBytesMax;
   std::vector<std::byte> in_;      // the peer's words
@@ -88,6 +92,17 @@ class ControlConnection {
   std::size_t written_ = 0;        // of out_
   bool spoken_ = false;            // the peer has said a whole message
   bool overflown_ = false;
+};
+
+// Reaches workers over TCP.
+class TcpDialer final : public ControlDialer {
+ public:
+  // credentials: none where the deployment has no trust. They outlive this.
+  explicit TcpDialer(const Credentials* credentials) : credentials_(credentials) {}
+  std::unique_ptr<ControlChannel> dial(const WorkerPlace& place, std::string& why) override;
+
+ private:
+  const Credentials* const credentials_;
 };
 
 }  // namespace tandem

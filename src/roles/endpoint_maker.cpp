@@ -16,18 +16,18 @@
 
 namespace tandem {
 
-struct EndpointMaker::Job {
+struct ThreadedEndpointMaker::Job {
   Nanoseconds begun = 0;
   std::mutex mutex;  // guards what follows
   std::condition_variable changed;
   bool done = false;
-  std::unique_ptr<UcxTransport> endpoint;
+  std::unique_ptr<MeetingTransport> endpoint;
   std::exception_ptr failure;
   std::function<void()> made;
 
   template <class Make>
   void run(const Make& make) {
-    std::unique_ptr<UcxTransport> endpoint;
+    std::unique_ptr<MeetingTransport> endpoint;
     std::exception_ptr failure;
     try {
       endpoint = make();
@@ -43,10 +43,10 @@ struct EndpointMaker::Job {
   }
 };
 
-EndpointMaker::EndpointMaker(EndpointOptions options, std::function<void()> made)
+ThreadedEndpointMaker::ThreadedEndpointMaker(EndpointOptions options, std::function<void()> made)
     : options_(std::move(options)), made_(std::move(made)) {}
 
-EndpointMaker::~EndpointMaker() {
+ThreadedEndpointMaker::~ThreadedEndpointMaker() {
   if (!job_) return;
   std::unique_lock lock(job_->mutex);
   job_->made = {};
@@ -54,7 +54,7 @@ EndpointMaker::~EndpointMaker() {
   job_->changed.wait_for(lock, std::chrono::nanoseconds(left), [this] { return job_->done; });
 }
 
-void EndpointMaker::begin(PeerRank rank, std::int32_t peers, const UcxConfig& config) {
+void ThreadedEndpointMaker::begin(PeerRank rank, std::int32_t peers, const UcxConfig& config) {
   TANDEM_CHECK(!busy(), "an endpoint is being made");
   job_ = std::make_shared<Job>();
   job_->begun = clock_.now();
@@ -64,11 +64,11 @@ void EndpointMaker::begin(PeerRank rank, std::int32_t peers, const UcxConfig& co
   }).detach();
 }
 
-std::unique_ptr<UcxTransport> EndpointMaker::take() {
+std::unique_ptr<MeetingTransport> ThreadedEndpointMaker::take() {
   if (!job_) return nullptr;
   std::unique_lock lock(job_->mutex);
   if (!job_->done) return nullptr;
-  std::unique_ptr<UcxTransport> endpoint = std::move(job_->endpoint);
+  std::unique_ptr<MeetingTransport> endpoint = std::move(job_->endpoint);
   const std::exception_ptr failure = job_->failure;
   lock.unlock();
   job_.reset();
@@ -76,7 +76,7 @@ std::unique_ptr<UcxTransport> EndpointMaker::take() {
   return endpoint;
 }
 
-Status EndpointMaker::overdue() const {
+Status ThreadedEndpointMaker::overdue() const {
   if (!job_ || clock_.now() - job_->begun < options_.time_max) return Status::ok();
   std::lock_guard lock(job_->mutex);
   if (job_->done) return Status::ok();

@@ -1,14 +1,9 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The front of a deployment: the one place that decides who takes part. It connects to every worker's control port,
-// checks that it is of the same deployment, hands the workers each other's addresses, gives requests to attention
-// workers and passes their news on.
-//
-// Each time who takes part changes a new epoch begins: all workers drop what ran and meet again, and requests that had
-// not ended are sent again with the answer they have, so that a stream goes on where it was. Workers of an earlier
-// epoch are not listened to. All FFN workers have to be there, and one attention worker; who is missing is tried again
-// and again, and requests wait for it for link.repair_ms_max, then end as unavailable with the reason.
+// The front of a deployment as this process has it: membership.h decides, here are its thread, its connections to every
+// worker's control port, and what an engine asks for. It checks that workers are of the same deployment, hands them
+// each other's addresses, gives requests to attention workers and passes their news on.
 //
 // A thread of its own does all that; the functions here may be called by any.
 #pragma once

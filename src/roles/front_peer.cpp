@@ -3,8 +3,6 @@
 
 #include "roles/front_peer.h"
 
-#include <poll.h>
-
 #include "base/format.h"
 
 namespace tandem {
@@ -19,34 +17,19 @@ std::string FrontPeer::title() const {
   return format("{} (rank {}, {}:{})", name_, place_.rank, place_.host, place_.port);
 }
 
-int FrontPeer::fd() const {
-  return state_ == State::kConnecting ? connecting_.get() : connection_ ? connection_->fd() : -1;
-}
-
-short FrontPeer::events() const {
-  if (state_ == State::kConnecting) return POLLOUT;
-  return static_cast<short>(POLLIN | (connection_ && connection_->wants_to_write() ? POLLOUT : 0));
-}
-
-void FrontPeer::dial(Nanoseconds now) {
+void FrontPeer::dial(ControlDialer& dialer, const Greeting& greeting, Nanoseconds now) {
   if (state_ != State::kAway || now < next_dial_) return;
   std::string why;
-  connecting_ = begin_connect(place_.host, place_.port, why);
-  if (!connecting_) return lose(now, why);
-  state_ = State::kConnecting;
+  channel_ = dialer.dial(place_, why);
+  if (!channel_) return lose(now, why);
+  state_ = State::kGreeting;
   heard_ = now;
+  post(greeting);
 }
 
-Status FrontPeer::move(const Greeting& greeting, Nanoseconds now, std::vector<ControlMessage>& came) {
-  if (state_ == State::kConnecting) {
-    if (const std::string why = connect_failure(connecting_); !why.empty()) return {ErrorCode::kUnavailable, why};
-    connection_.emplace(std::move(connecting_),
-                        credentials_ ? credentials_->begin(TlsSide::kFront, place_.host) : nullptr);
-    connection_->post(greeting);
-    state_ = State::kGreeting;
-  }
+Status FrontPeer::move(Nanoseconds now, std::vector<ControlMessage>& came) {
   const std::size_t had = came.size();
-  Status moved = connection_->move(came);
+  Status moved = channel_->move(came);
   if (came.size() > had) heard_ = now;
   return moved;
 }
@@ -54,21 +37,21 @@ Status FrontPeer::move(const Greeting& greeting, Nanoseconds now, std::vector<Co
 void FrontPeer::welcome(const Welcome& welcome) {
   state_ = State::kPresent;
   available_ = !drained_;
-  connection_->allow_long_messages();
+  channel_->allow_long_messages();
   std::lock_guard lock(mutex_);
   welcome_ = welcome;
 }
 
 void FrontPeer::send() {
   if (!present()) return;
-  outbox.move([this] { return connection_->unsent() < kUnsentEnough; },
-              [this](const ControlMessage& message) { connection_->post(message); });
+  outbox.move([this] { return channel_->unsent() < kUnsentEnough; },
+              [this](const ControlMessage& message) { channel_->post(message); });
 }
 
 void FrontPeer::beat(Nanoseconds now, Nanoseconds every) {
   if (state_ != State::kPresent || now - beaten_ < every) return;
   beaten_ = now;
-  connection_->post(Beat{});
+  channel_->post(Beat{});
 }
 
 void FrontPeer::report(const Report& r) {
@@ -85,8 +68,7 @@ void FrontPeer::report(const Report& r) {
 void FrontPeer::lose(Nanoseconds now, std::string why) {
   state_ = State::kAway;
   available_ = false;
-  connection_.reset();
-  connecting_.reset();
+  channel_.reset();
   takes_part = ready = slow = false;
   addresses.reset();
   outbox.clear();
@@ -100,7 +82,7 @@ void FrontPeer::set_drained(bool drained) {
 }
 
 OrderedJson FrontPeer::status() const {
-  static constexpr const char* kStates[] = {"away", "connecting", "greeting", "present"};
+  static constexpr const char* kStates[] = {"away", "greeting", "present"};
   const char* state = kStates[static_cast<std::size_t>(state_)];
   if (drained_)
     state = "drained";

@@ -1,11 +1,12 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// A worker as the front sees it: its place, the connection to it, and what it said last. The front's thread alone uses
-// it, but for what RequestTaker and the counters promise.
+// A worker as the front sees it: its place, the channel to it, and what it said last. The front's thread alone uses it,
+// but for what RequestTaker and the counters promise.
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -15,35 +16,31 @@
 #include "base/json.h"
 #include "deploy/deployment.h"
 #include "engine/workers.h"
-#include "roles/control_connection.h"
+#include "roles/control_channel.h"
 #include "roles/outbox.h"
-#include "trust/credentials.h"
 
 namespace tandem {
 
 class FrontPeer {
  public:
-  enum class State { kAway, kConnecting, kGreeting, kPresent };
+  enum class State { kAway, kGreeting, kPresent };
 
-  // credentials: none where the deployment has no trust. They outlive it.
-  FrontPeer(const WorkerPlace& place, std::string name, const Credentials* credentials)
-      : place_(place), name_(std::move(name)), credentials_(credentials) {}
+  FrontPeer(const WorkerPlace& place, std::string name) : place_(place), name_(std::move(name)) {}
 
   const WorkerPlace& place() const { return place_; }
   // "F1 (rank 2, 127.0.0.1:7002)"
   std::string title() const;
   State state() const { return state_; }
   bool present() const { return state_ == State::kPresent; }
-  int fd() const;
-  short events() const;  // to poll for
+  const ControlChannel* channel() const { return channel_.get(); }  // null: none
 
-  // Begins to connect where the time has come to try again.
-  void dial(Nanoseconds now);
-  // After poll has said that something may be done: appends messages; an error: it is gone, and why.
-  Status move(const Greeting& greeting, Nanoseconds now, std::vector<ControlMessage>& came);
+  // Begins to connect and greets, where the time has come to try again.
+  void dial(ControlDialer& dialer, const Greeting& greeting, Nanoseconds now);
+  // Appends messages that came; an error: it is gone, and why.
+  Status move(Nanoseconds now, std::vector<ControlMessage>& came);
   void welcome(const Welcome& welcome);
-  void post(const ControlMessage& message) { connection_->post(message); }
-  void send();  // of its outbox, what the connection takes
+  void post(const ControlMessage& message) { channel_->post(message); }
+  void send();  // of its outbox, what the channel takes
   void beat(Nanoseconds now, Nanoseconds every);
   void report(const Report& report);
   // Tried again after a while.
@@ -75,10 +72,8 @@ class FrontPeer {
  private:
   const WorkerPlace& place_;
   const std::string name_;
-  const Credentials* const credentials_;
   State state_ = State::kAway;
-  Descriptor connecting_;
-  std::optional<ControlConnection> connection_;
+  std::unique_ptr<ControlChannel> channel_;
   Nanoseconds next_dial_ = 0, heard_ = 0, beaten_ = 0;
   std::string why_away_ = "it does not listen";
   bool drained_ = false;

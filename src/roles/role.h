@@ -19,13 +19,6 @@ namespace tandem {
 
 enum class RoleKind { kAttention, kFfn };
 
-// Something in the process does not come back, so that it cannot end in order: whoever catches this says why and ends
-// the process at once (std::_Exit), to be started again.
-class StuckWorker : public Error {
- public:
-  using Error::Error;
-};
-
 struct RoleOptions {
   std::int32_t rank = 0;
   bool insecure = false;                             // serve also where anybody on the way may listen and speak

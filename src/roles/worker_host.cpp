@@ -3,13 +3,12 @@
 
 #include "roles/worker_host.h"
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "base/format.h"
-#include "base/random_bytes.h"
+#include "checkpoint/checkpoint.h"
 #include "roles/deployment_engine.h"
 #include "sched/admission.h"
 #include "transport/sealed/sealed.h"
@@ -36,25 +35,32 @@ Residents residents_of(const Deployment& d, std::int32_t rank, const std::vector
 
 }  // namespace
 
-WorkerHost::WorkerHost(const Deployment& deployment, std::int32_t rank, ConstraintFactory make_constraint,
-                       Observer* observer, EndpointOptions endpoints)
-    : deployment_(deployment),
-      rank_(rank),
-      checkpoint_(Checkpoint::open(deployment.model)),
-      maker_(std::move(endpoints), [this] { wake_.wake(); }),
-      constraints_(std::move(make_constraint), [this] { wake_.wake(); }) {
-  identity_ = identity_of(deployment, *checkpoint_);
-  const ModelConfig model = read_config(*checkpoint_);
+LoadedWorker load_worker(const Deployment& deployment, std::int32_t rank, Observer* observer) {
+  const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(deployment.model);
+  LoadedWorker loaded{.identity = identity_of(deployment, *checkpoint), .config = {}, .model = {}, .backend = {}};
+  const ModelConfig model = read_config(*checkpoint);
   EngineConfig config = engine_config(deployment, rank);
   const std::vector<ModelShare> all = shares(config.layout, model.experts);
-  const Residents residents = residents_of(deployment, rank, all, *checkpoint_);
-  config_ = resolve(std::move(config), model, residents.weight_bytes, std::max(residents.attention_workers, 1));
-  config_.observer = observer;
-  const std::unique_ptr<Backend> loader = make_worker_backend(config_);
-  backend_ = loader->describe();
-  const std::int32_t share = std::max(0, rank - config_.layout.attention_workers + 1);
-  model_ = load_model(*checkpoint_, all[static_cast<std::size_t>(share)], *loader);
+  const Residents residents = residents_of(deployment, rank, all, *checkpoint);
+  loaded.config = resolve(std::move(config), model, residents.weight_bytes, std::max(residents.attention_workers, 1));
+  loaded.config.observer = observer;
+  const std::unique_ptr<Backend> loader = make_worker_backend(loaded.config);
+  loaded.backend = loader->describe();
+  const std::int32_t share = std::max(0, rank - loaded.config.layout.attention_workers + 1);
+  loaded.model = load_model(*checkpoint, all[static_cast<std::size_t>(share)], *loader);
+  return loaded;
 }
+
+WorkerHost::WorkerHost(const Deployment& deployment, std::int32_t rank, LoadedWorker loaded, WorkerWorld& world,
+                       ConstraintFactory make_constraint)
+    : deployment_(deployment),
+      rank_(rank),
+      world_(world),
+      identity_(std::move(loaded.identity)),
+      config_(std::move(loaded.config)),
+      model_(std::move(loaded.model)),
+      backend_(std::move(loaded.backend)),
+      constraints_(std::move(make_constraint), [this] { world_.wake(); }) {}
 
 WorkerHost::~WorkerHost() {
   dissolve();
@@ -63,7 +69,7 @@ WorkerHost::~WorkerHost() {
 Welcome WorkerHost::welcome() const {
   return {.identity = identity_,
           .rank = rank_,
-          .process = getpid(),
+          .process = world_.process(),
           .weight_bytes = model_->weight_bytes(),
           .kv_tokens = is_attention() ? config_.kv_tokens : 0,
           .backend = backend_};
@@ -78,12 +84,12 @@ void WorkerHost::prepare(const Prepare& prepare) {
   config_.epoch = prepare.epoch;
   config_.deployment = prepare.session;
   prepare_ = prepare;
-  if (maker_.busy()) return;  // one that nobody has seen, and that will do for this epoch
-  maker_.begin(rank_, workers, ucx_config(deployment_, rank_, config_, model_->config()));
+  if (world_.endpoints().busy()) return;  // one that nobody has seen, and that will do for this epoch
+  world_.endpoints().begin(rank_, workers, ucx_config(deployment_, rank_, config_, model_->config()));
 }
 
 std::optional<Addresses> WorkerHost::take_addresses() {
-  std::unique_ptr<UcxTransport> made = maker_.take();
+  std::unique_ptr<MeetingTransport> made = world_.endpoints().take();
   if (!made) return std::nullopt;
   if (!prepare_) return Addresses{.epoch = config_.epoch, .introductions = {}};
   endpoint_ = std::move(made);
@@ -96,7 +102,7 @@ Addresses WorkerHost::addresses() {
   const Prepare prepare = *std::exchange(prepare_, std::nullopt);
   if (deployment_.link.encrypt) {
     key_shares_.resize(static_cast<std::size_t>(workers));
-    for (KeyShare& share : key_shares_) fill_random(share);
+    for (KeyShare& share : key_shares_) world_.fill_random(std::as_writable_bytes(std::span(share)));
   }
   Addresses addresses{.epoch = prepare.epoch, .introductions = {}};
   addresses.introductions.resize(static_cast<std::size_t>(workers));
@@ -120,13 +126,16 @@ void WorkerHost::connect(const Connect& connect) {
   if (!endpoint_ || connected_ || connect.epoch != config_.epoch)
     throw Error(ErrorCode::kInvalidData,
                 format("peers of epoch {} come, {} is prepared", connect.epoch, config_.epoch));
-  const std::size_t share_bytes = key_shares_.empty() ? 0 : sizeof(KeyShare);
+  if (std::ssize(connect.introductions) != config_.layout.workers())
+    throw Error(ErrorCode::kInvalidData, format("{} peers are introduced, this deployment has {}",
+                                                connect.introductions.size(), config_.layout.workers()));
   for (const Introduction& introduction : connect.introductions) {
-    if (introduction.hello.empty()) continue;
+    const bool meets = !introduction.hello.empty();
+    const std::size_t share_bytes = meets && !key_shares_.empty() ? sizeof(KeyShare) : 0;
     if (introduction.key_share.size() != share_bytes)
       throw Error(ErrorCode::kInvalidData, format("a peer's share of the key has {} bytes, {} are expected",
                                                   introduction.key_share.size(), share_bytes));
-    endpoint_->connect(introduction.hello);
+    if (meets) endpoint_->connect(introduction.hello);
   }
   introductions_ = connect.introductions;
   connected_ = true;
@@ -160,10 +169,10 @@ bool WorkerHost::try_start() {
                     .model = model_,
                     .backend = make_worker_backend(config_),
                     .transport = take_endpoint(),
-                    .clock = &clock_};
+                    .clock = &world_.clock()};
   if (is_attention()) {
     events_ = std::make_shared<EventStream>();
-    events_->listen([this] { wake_.wake(); });
+    events_->listen([this] { world_.wake(); });
     attention_ = make_attention_worker(config_, std::move(parts));
     start(*attention_);
   } else {
@@ -175,21 +184,21 @@ bool WorkerHost::try_start() {
 
 template <class Worker>
 void WorkerHost::start(Worker& worker) {
-  thread_ = std::thread([this, &worker] {
+  thread_ = world_.start([this, &worker] {
     try {
       worker.run();
     } catch (const std::exception& error) {
       std::lock_guard lock(mutex_);
       failure_ = Status(ErrorCode::kInternal, format("the worker has failed: {}", error.what()));
     }
-    wake_.wake();
+    world_.wake();
   });
 }
 
 void WorkerHost::dissolve() {
   if (attention_) attention_->stop();
   if (ffn_) ffn_->stop();
-  if (thread_.joinable()) thread_.join();
+  thread_.reset();
   if (events_) events_->listen({});
   constraints_.drop_all();
   parcel_.clear();
@@ -213,7 +222,7 @@ void WorkerHost::submit(Submit submit) {
   if (!attention_) return;  // it was dissolved meanwhile; the front knows
   if (Status status = check(request, recipe.has_value()); !status)
     return end(request.id, FinishReason::kError, std::move(status));
-  request.arrival = clock_.now();
+  request.arrival = world_.clock().now();
   if (recipe) return constraints_.make(std::move(request), std::move(*recipe));
   attention_->submit(std::move(request), events_);
 }

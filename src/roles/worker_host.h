@@ -1,35 +1,42 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The worker inside a role's process: its share of the model, loaded once, and for each epoch of the deployment an
-// endpoint, a worker and its thread. One thread calls it; the worker has its own.
+// The worker inside a role's process: its share of the model, and for each epoch of the deployment an endpoint, a
+// worker and its thread. One thread calls it; the worker has its own, and wakes the world when there are news or it has
+// failed.
 #pragma once
 
-#include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "checkpoint/checkpoint.h"
 #include "deploy/deployment.h"
 #include "engine/worker_parts.h"
 #include "roles/constraint_thread.h"
-#include "roles/control_connection.h"
 #include "roles/control_message.h"
-#include "roles/endpoint_maker.h"
 #include "roles/request_parcel.h"
-#include "transport/ucx/ucx.h"
+#include "roles/worker_world.h"
 #include "trust/frame_cipher.h"
 
 namespace tandem {
 
+// What a worker's process loads once.
+struct LoadedWorker {
+  Identity identity;
+  EngineConfig config;                 // as resolve() leaves it
+  std::shared_ptr<const Model> model;  // its share
+  std::string backend;
+};
+// Throws Error.
+LoadedWorker load_worker(const Deployment& deployment, std::int32_t rank, Observer* observer);
+
 class WorkerHost {
  public:
-  // Loads. Throws Error.
-  WorkerHost(const Deployment& deployment, std::int32_t rank, ConstraintFactory make_constraint, Observer* observer,
-             EndpointOptions endpoints);
+  // Everything named must outlive it.
+  WorkerHost(const Deployment& deployment, std::int32_t rank, LoadedWorker loaded, WorkerWorld& world,
+             ConstraintFactory make_constraint);
   ~WorkerHost();
 
   Welcome welcome() const;
@@ -41,7 +48,7 @@ class WorkerHost {
   // When the endpoint is made, once: its addresses, or none of them when it was dissolved meanwhile. Throws Error.
   std::optional<Addresses> take_addresses();
   // Why there is no endpoint after a time in which there should be one; ok: there is, or nothing is prepared.
-  Status overdue() const { return maker_.overdue(); }
+  Status overdue() const { return world_.endpoints().overdue(); }
   // Throws Error for what is no hello of a peer.
   void connect(const Connect& connect);
   // True once: when every peer has been heard, the worker runs.
@@ -59,8 +66,6 @@ class WorkerHost {
   // News since the last call.
   std::vector<RequestEvent> take_news();
   Report report() const;
-  // Readable when there are news, or when the worker has failed.
-  const WakePipe& wake() const { return wake_; }
   // Why the worker has stopped by itself; ok: it has not.
   Status failure() const;
 
@@ -74,25 +79,22 @@ class WorkerHost {
 
   const Deployment& deployment_;
   const std::int32_t rank_;
-  std::unique_ptr<Checkpoint> checkpoint_;
-  Identity identity_;
+  WorkerWorld& world_;
+  const Identity identity_;
   EngineConfig config_;
-  std::shared_ptr<const Model> model_;
-  std::string backend_;
-  RealClock clock_;
-  WakePipe wake_;
+  const std::shared_ptr<const Model> model_;
+  const std::string backend_;
   std::shared_ptr<EventStream> events_;
-  EndpointMaker maker_;
   std::optional<Prepare> prepare_;  // what an endpoint is made for; none while one is made: it was dissolved
   ParcelReader parcel_;
   ConstraintThread constraints_;
-  std::unique_ptr<UcxTransport> endpoint_;   // until the worker has it
-  std::vector<Introduction> introductions_;  // of the peers
-  std::vector<KeyShare> key_shares_;         // of this epoch, by peer; none where frames are not sealed
+  std::unique_ptr<MeetingTransport> endpoint_;  // until the worker has it
+  std::vector<Introduction> introductions_;     // of the peers
+  std::vector<KeyShare> key_shares_;            // of this epoch, by peer; none where frames are not sealed
   bool connected_ = false;
   std::unique_ptr<AttentionWorker> attention_;
   std::unique_ptr<FfnWorker> ffn_;
-  std::thread thread_;
+  std::unique_ptr<WorkerThread> thread_;
   mutable std::mutex mutex_;  // guards failure_
   Status failure_;
 };

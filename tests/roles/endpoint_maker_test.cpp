@@ -17,19 +17,19 @@
 namespace tandem {
 namespace {
 
-std::unique_ptr<UcxTransport> wait_for(EndpointMaker& maker) {
+std::unique_ptr<MeetingTransport> wait_for(EndpointMaker& maker) {
   for (;;) {
-    if (std::unique_ptr<UcxTransport> made = maker.take()) return made;
+    if (std::unique_ptr<MeetingTransport> made = maker.take()) return made;
     std::this_thread::yield();
   }
 }
 
-using Made = std::unique_ptr<UcxTransport>;
+using Made = std::unique_ptr<MeetingTransport>;
 const UcxConfig kTcp{.transports = "tcp", .devices = "lo"};
 
 TEST(EndpointMaker, HandsOverWhatItMakesAndSaysSo) {
   std::promise<void> told;
-  EndpointMaker maker({}, [&] { told.set_value(); });
+  ThreadedEndpointMaker maker({}, [&] { told.set_value(); });
   EXPECT_FALSE(maker.busy());
   EXPECT_EQ(maker.take(), nullptr);
   maker.begin(3, 4, kTcp);
@@ -43,7 +43,7 @@ TEST(EndpointMaker, HandsOverWhatItMakesAndSaysSo) {
 }
 
 TEST(EndpointMaker, WhatCannotBeMadeIsToldWhereItIsTaken) {
-  EndpointMaker maker({}, {});
+  ThreadedEndpointMaker maker({}, {});
   maker.begin(0, 4, {.transports = "no such transport"});
   EXPECT_NE(error_of([&] { wait_for(maker); }).message(), "");
   EXPECT_FALSE(maker.busy());
@@ -60,7 +60,7 @@ TEST(EndpointMaker, NobodyWaitsForOneThatDoesNotComeBack) {
     return nullptr;
   };
   {
-    EndpointMaker maker({.make = stuck, .time_max = 1'000'000}, [] { ADD_FAILURE() << "told after the end"; });
+    ThreadedEndpointMaker maker({.make = stuck, .time_max = 1'000'000}, [] { ADD_FAILURE() << "told after the end"; });
     maker.begin(0, 4, kTcp);
     while (maker.overdue()) std::this_thread::yield();
     EXPECT_EQ(maker.take(), nullptr);
@@ -81,7 +81,7 @@ TEST(EndpointMaker, ItsEndWaitsForWhatIsUnderWay) {
     return nullptr;
   };
   {
-    EndpointMaker maker({.make = slow, .time_max = 60'000'000'000}, {});
+    ThreadedEndpointMaker maker({.make = slow, .time_max = 60'000'000'000}, {});
     maker.begin(0, 4, kTcp);
     begun.get_future().wait();
   }

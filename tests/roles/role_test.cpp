@@ -80,9 +80,11 @@ TEST(Role, StrangersAreCutOffAndHarmNobody) {
             "1 workers are prepared for, this deployment has 2");
   EXPECT_THAT(refusal(last_word(port, {good, Connect{.epoch = 9, .introductions = {}}})),
               HasSubstr("peers of epoch 9 come"));
-  Connect garbage{.epoch = 1, .introductions = {{{std::byte{1}}, {}}}};
+  Connect garbage{.epoch = 1, .introductions = {{{std::byte{1}}, {}}, {}}};
   const Prepare prepare{.epoch = 1, .session = 7, .present = {1, 1}};
   EXPECT_THAT(refusal(last_word(port, {good, prepare}, "", garbage)), HasSubstr("ucx hello"));
+  EXPECT_EQ(refusal(last_word(port, {good, prepare}, "", Connect{.epoch = 1, .introductions = {{}}})),
+            "1 peers are introduced, this deployment has 2");
   EXPECT_THAT(refusal(last_word(port, {good, prepare, garbage})), HasSubstr("before this worker has an endpoint"));
   EXPECT_THAT(refusal(last_word(port, {good, Submit{}})), HasSubstr("no message from a front to such a worker"));
   last_word(port, {}, "GET / HTTP/1.1\r\nHost: tandem\r\n\r\n");

@@ -31,7 +31,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "transport/transport.h"
+#include "transport/meeting_transport.h"
 
 namespace tandem {
 
@@ -58,21 +58,14 @@ struct UcxConfig {
   std::string rendezvous_threshold;  // UCX_RNDV_THRESH: bytes from which the receiver fetches
 };
 
-class UcxTransport : public Transport {
+class UcxTransport : public MeetingTransport {
  public:
   // Throws Error{kInvalidArgument} for a config that makes no sense or an option that UCX does not know,
   // Error{kUnavailable} when no device is left.
   static std::unique_ptr<UcxTransport> make(PeerRank rank, std::int32_t peers, const UcxConfig& config = {});
 
-  // What `peer` has to get.
-  virtual std::vector<std::byte> hello_for(PeerRank peer) const = 0;
-  // Takes the hello of a peer. Throws Error: kInvalidData for bytes that are none, kInvalidArgument for one that is
-  // meant for somebody else or has other limits, kUnavailable when no transport reaches the peer.
-  virtual void connect(std::span<const std::byte> hello) = 0;
   // The peer is dead: what is posted with it ends as kPeerGone.
   virtual void give_up(PeerRank peer) = 0;
-  // Moves the set-up on without waiting; true as soon as all peers that were connected have been heard.
-  virtual bool ready() = 0;
   // kUnavailable, with the ranks that are missing, when they were not heard in time.
   Status wait_until_ready(Nanoseconds time);
 

@@ -1,0 +1,333 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "roles/membership.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/format.h"
+#include "roles/deployment_engine.h"
+
+namespace tandem {
+namespace {
+
+constexpr Nanoseconds kMillisecond = 1'000'000;
+constexpr Nanoseconds kFormingMax = 60'000 * kMillisecond;  // caches are made meanwhile
+
+}  // namespace
+
+Membership::Membership(const Deployment& deployment, const Identity& identity, MembershipWorld world)
+    : deployment_(deployment),
+      identity_(identity),
+      world_(std::move(world)),
+      attention_workers_(deployment.attention.size()),
+      lost_at_(world_.clock.now()) {
+  for (const auto* list : {&deployment.attention, &deployment.ffn})
+    for (const WorkerPlace& place : *list)
+      peers_.push_back(std::make_unique<FrontPeer>(place, worker_name(deployment, place.rank)));
+}
+
+// ---- any thread
+
+void Membership::submit(Request request, std::int32_t rank, std::shared_ptr<EventStream> events) {
+  const RequestId id = request.id;
+  const auto refuse = [&](ErrorCode code, std::string why) {
+    events->push({.id = id, .tokens = {}, .finish = FinishReason::kError, .status = Status(code, std::move(why))});
+  };
+  if (const Status status = check_sendable(request); !status)
+    return refuse(status.error().code(), status.error().message());
+  std::lock_guard lock(mutex_);
+  if (closed_) return events->push({.id = id, .tokens = {}, .finish = FinishReason::kCancelled});
+  if (given_up_) return refuse(ErrorCode::kUnavailable, standing_.missing);
+  pending_.add(std::move(request), rank, std::move(events));
+}
+
+void Membership::cancel(RequestId id) {
+  std::lock_guard lock(mutex_);
+  cancels_.push_back(id);
+}
+Membership::Standing Membership::standing() const {
+  std::lock_guard lock(mutex_);
+  return standing_;
+}
+
+void Membership::close() {
+  std::lock_guard lock(mutex_);
+  closed_ = true;
+}
+
+void Membership::end_all() {
+  pending_.end_all(FinishReason::kCancelled, Status::ok());
+}
+
+// ---- one thread
+
+void Membership::say(const std::string& line) const {
+  if (world_.say) world_.say(line);
+}
+
+void Membership::turn() {
+  for (const auto& peer : peers_)
+    peer->dial(world_.dialer, {.identity = identity_, .rank = peer->place().rank}, world_.clock.now());
+  for (const auto& peer : peers_) move(*peer);
+  take_cancels();
+  check_times();
+  if (phase_ == Phase::kApart && can_form()) form();
+  if (phase_ == Phase::kFormed) send_requests();
+}
+
+void Membership::move(FrontPeer& peer) {
+  if (peer.state() == FrontPeer::State::kAway) return;
+  std::vector<ControlMessage> came;
+  const Status status = peer.move(world_.clock.now(), came);
+  for (ControlMessage& message : came) {
+    if (peer.state() == FrontPeer::State::kAway) return;
+    take(peer, message);
+  }
+  if (status || peer.state() == FrontPeer::State::kAway) return;
+  // Nothing of that changes by itself.
+  if (status.error().code() == ErrorCode::kPermissionDenied)
+    fail_start(Error(ErrorCode::kPermissionDenied, format("{}: {}", peer.title(), status.error().message())));
+  lose(peer, status.error().message());
+}
+
+void Membership::take(FrontPeer& peer, ControlMessage& message) {
+  if (const auto* refusal = std::get_if<Refusal>(&message)) return refused(peer, *refusal);
+  if (const auto* welcome = std::get_if<Welcome>(&message)) return welcomed(peer, *welcome);
+  if (!peer.present()) return lose(peer, "it did not begin with a welcome");
+  if (auto* addresses = std::get_if<Addresses>(&message)) {
+    if (peer.slow) return no_longer_slow(peer);
+    // Those of an epoch that was dissolved are for nobody.
+    const bool expected = phase_ == Phase::kForming && peer.takes_part && !peer.addresses;
+    const bool whole = addresses->epoch == epoch_ && addresses->introductions.size() == peers_.size();
+    if (!expected || !whole) return;
+    peer.addresses = std::move(*addresses);
+    introduce();
+  } else if (const auto* ready = std::get_if<Ready>(&message)) {
+    peer.ready = phase_ == Phase::kForming && ready->epoch == epoch_;
+    finish_forming();
+  } else if (auto* news = std::get_if<News>(&message)) {
+    if (phase_ != Phase::kFormed || news->epoch != epoch_) return;  // the past has no say
+    if (!pending_.pass_on(std::move(news->event)) && suspicious_since_ == 0) suspicious_since_ = world_.clock.now();
+  } else if (const auto* report = std::get_if<Report>(&message)) {
+    peer.report(*report);
+  } else {
+    lose(peer, "what it says is no message from a worker");
+  }
+}
+
+void Membership::refused(FrontPeer& peer, const Refusal& refusal) {
+  const std::string why = format("{} refuses: {}", peer.title(), refusal.why);
+  // What the next moment may change is tried again.
+  if (refusal.code != ErrorCode::kUnavailable) fail_start(Error(refusal.code, why));
+  lose(peer, refusal.why);
+}
+
+void Membership::welcomed(FrontPeer& peer, const Welcome& welcome) {
+  std::string why = difference(identity_, welcome.identity);
+  if (why.empty() && welcome.rank != peer.place().rank) why = format("it is rank {}", welcome.rank);
+  if (!why.empty()) {
+    fail_start(Error(ErrorCode::kInvalidArgument, format("{} is of another deployment: {}", peer.title(), why)));
+    return lose(peer, why);
+  }
+  peer.welcome(welcome);
+  say(format("joined    {}, process {}", peer.title(), welcome.process));
+  if (phase_ != Phase::kApart && !peer.drained()) dissolve();  // one that was missed: meet again, with it
+}
+
+// Before the deployment has run once, what is wrong with a worker is the answer.
+void Membership::fail_start(Error error) {
+  std::lock_guard lock(mutex_);
+  if (!standing_.formed_once && !standing_.failure) standing_.failure = std::move(error);
+}
+
+void Membership::lose(FrontPeer& peer, const std::string& why) {
+  const bool was_present = peer.present(), took_part = peer.takes_part;
+  peer.lose(world_.clock.now(), why);
+  if (was_present) say(format("lost      {}: {}", peer.title(), why));
+  if (took_part && phase_ != Phase::kApart) dissolve();
+}
+
+void Membership::dissolve() {
+  // Tries to meet that fail are part of one wait.
+  if (phase_ == Phase::kFormed) lost_at_ = world_.clock.now();
+  phase_ = Phase::kApart;
+  suspicious_since_ = 0;
+  for (const auto& peer : peers_) {
+    peer->takes_part = peer->ready = false;
+    peer->addresses.reset();
+    peer->outbox.clear();
+    if (peer->present()) peer->post(Dissolve{});
+  }
+  pending_.unsend_all();
+}
+
+bool Membership::can_form() const {
+  const auto here = [](const auto& peer) { return peer->usable(); };
+  const auto ffn = peers_.begin() + static_cast<std::ptrdiff_t>(attention_workers_);
+  if (!std::all_of(ffn, peers_.end(), here)) return false;
+  const auto expected = [&](const auto& peer) { return peer->drained() || here(peer); };
+  return std::any_of(peers_.begin(), ffn, here) &&
+         (standing_.formed_once || std::all_of(peers_.begin(), ffn, expected));
+}
+
+void Membership::form() {
+  phase_ = Phase::kForming;
+  forming_since_ = world_.clock.now();
+  Prepare prepare{.epoch = ++epoch_, .session = world_.random_number(), .present = {}};
+  for (const auto& peer : peers_) {
+    peer->takes_part = peer->usable();
+    prepare.present.push_back(peer->takes_part ? 1 : 0);
+  }
+  for (const auto& peer : peers_)
+    if (peer->takes_part) peer->post(prepare);
+}
+
+// Whose endpoint takes long is not waited for where the others can do without. It still answers, so it is not lost; one
+// that never gets its endpoint ends itself.
+void Membership::leave_slow_behind() {
+  std::vector<FrontPeer*> slow;
+  for (const auto& peer : peers_)
+    if (peer->takes_part && !peer->addresses) slow.push_back(peer.get());
+  for (FrontPeer* peer : slow) peer->slow = true;
+  const bool go_on = can_form();
+  for (FrontPeer* peer : slow) {
+    peer->slow = go_on;
+    if (go_on) say(format("slow      {}: it has no endpoint yet", peer->title()));
+  }
+  if (go_on && !slow.empty()) dissolve();
+}
+
+void Membership::no_longer_slow(FrontPeer& peer) {
+  peer.slow = false;
+  say(format("joined    {}: it has an endpoint now", peer.title()));
+  if (phase_ != Phase::kApart && !peer.drained()) dissolve();
+}
+
+// When all have told their addresses, each gets those of the others.
+void Membership::introduce() {
+  for (const auto& peer : peers_)
+    if (peer->takes_part && !peer->addresses) return;
+  for (const auto& to : peers_) {
+    if (!to->takes_part) continue;
+    const auto rank = static_cast<std::size_t>(to->place().rank);
+    Connect connect{.epoch = epoch_, .introductions = std::vector<Introduction>(peers_.size())};
+    for (const auto& from : peers_)
+      if (from->addresses && rank < from->addresses->introductions.size())
+        connect.introductions[static_cast<std::size_t>(from->place().rank)] = from->addresses->introductions[rank];
+    to->post(connect);
+  }
+}
+
+void Membership::finish_forming() {
+  if (phase_ != Phase::kForming) return;
+  for (const auto& peer : peers_)
+    if (peer->takes_part && !peer->ready) return;
+  phase_ = Phase::kFormed;
+  ++formations_;
+  std::lock_guard lock(mutex_);
+  standing_.formed_once = true;
+  given_up_ = false;
+  say(format("running   epoch {}", epoch_.load()));
+}
+
+void Membership::send_requests() {
+  std::vector<bool> present;
+  present.reserve(attention_workers_);
+  for (std::size_t a = 0; a < attention_workers_; ++a) present.push_back(peers_[a]->takes_part);
+  for (PendingRequests::Sending& sending : pending_.take_unsent(present))
+    peers_[static_cast<std::size_t>(sending.rank)]->outbox.add(std::move(sending.request));
+  for (const auto& peer : peers_) peer->send();
+}
+
+void Membership::take_cancels() {
+  std::vector<RequestId> cancels;
+  {
+    std::lock_guard lock(mutex_);
+    cancels.swap(cancels_);
+  }
+  for (const RequestId id : cancels) {
+    const std::int32_t rank = pending_.cancel(id);
+    if (rank == PendingRequests::kNobody) continue;
+    Outbox& outbox = peers_[static_cast<std::size_t>(rank)]->outbox;
+    if (outbox.withdraw(id))
+      pending_.end(id, FinishReason::kCancelled, Status::ok());
+    else
+      outbox.add(Cancel{id});
+  }
+}
+
+void Membership::check_times() {
+  const Nanoseconds now = world_.clock.now(), silence = deployment_.link.lost_after_ms * kMillisecond;
+  for (const auto& peer : peers_) {
+    peer->beat(now, deployment_.link.heartbeat_ms * kMillisecond);
+    if (peer->state() != FrontPeer::State::kAway && now - peer->heard() > silence)
+      lose(*peer, format("nothing was heard of it for {} ms (link.lost_after_ms)", deployment_.link.lost_after_ms));
+  }
+  if (phase_ == Phase::kForming && now - forming_since_ > silence) leave_slow_behind();
+  for (const auto& peer : peers_)
+    if (phase_ == Phase::kForming && now - forming_since_ > kFormingMax && peer->takes_part && !peer->ready)
+      lose(*peer, "it has not met the others in time");
+  // A hand-over has failed and nobody is gone: meet again.
+  if (phase_ == Phase::kFormed && suspicious_since_ != 0 && now - suspicious_since_ > silence) dissolve();
+  if (phase_ != Phase::kFormed) tell_missing(now);
+}
+
+// What an operator wants of it. A change of who takes part begins at once; status tells when it is done.
+Told Membership::obey(const Order& order) {
+  if (order.kind == OrderKind::kStatus) return {to_line(status())};
+  if (order.rank < 0 || order.rank >= std::ssize(peers_))
+    throw Error(ErrorCode::kInvalidArgument, format("rank is {}, there are {} workers", order.rank, peers_.size()));
+  FrontPeer& peer = *peers_[static_cast<std::size_t>(order.rank)];
+  const bool drain = order.kind == OrderKind::kDrain;
+  if (drain) check_drain(peer);
+  if (peer.drained() == drain) return {to_line(status())};
+  peer.set_drained(drain);
+  say(format("{}   {}, as ordered", drain ? "drained" : "added  ", peer.title()));
+  if (phase_ != Phase::kApart && (peer.takes_part || peer.present())) dissolve();
+  return {to_line(status())};
+}
+
+void Membership::check_drain(const FrontPeer& peer) const {
+  if (peer.place().rank >= static_cast<std::int32_t>(attention_workers_))
+    throw Error(ErrorCode::kUnsupported, format("{} holds a part of every layer that nobody else has: replicas of FFN "
+                                                "workers are not run yet",
+                                                peer.title()));
+  const auto others = [&](const auto& other) { return other.get() != &peer && other->present() && !other->drained(); };
+  const auto ffn = peers_.begin() + static_cast<std::ptrdiff_t>(attention_workers_);
+  if (std::none_of(peers_.begin(), ffn, others))
+    throw Error(ErrorCode::kUnavailable, format("{} is the last attention worker that is here", peer.title()));
+}
+
+OrderedJson Membership::status() const {
+  static constexpr const char* kPhases[] = {"apart", "forming", "running"};
+  OrderedJson workers = OrderedJson::array();
+  for (const auto& peer : peers_) {
+    OrderedJson worker = peer->status();
+    if (peer->place().rank < static_cast<std::int32_t>(attention_workers_))
+      worker["requests"] = pending_.count_of(peer->place().rank);
+    workers.push_back(std::move(worker));
+  }
+  std::lock_guard lock(mutex_);
+  return {{"deployment", deployment_.name}, {"layout", identity_.layout},
+          {"links", identity_.links},       {"phase", kPhases[static_cast<std::size_t>(phase_)]},
+          {"epoch", epoch_.load()},         {"missing", phase_ == Phase::kFormed ? "" : standing_.missing},
+          {"workers", std::move(workers)}};
+}
+
+// Who is missing, for those who wait; and after a while an end of waiting.
+void Membership::tell_missing(Nanoseconds now) {
+  std::vector<std::string> missing;
+  for (const auto& peer : peers_)
+    if (!peer->present() && !peer->drained())
+      missing.push_back(format("{} is missing: {}", peer->title(), peer->why_away()));
+  std::lock_guard lock(mutex_);
+  standing_.missing = join(missing, "; ");
+  if (!standing_.formed_once || now - lost_at_ <= deployment_.link.repair_ms_max * kMillisecond) return;
+  if (standing_.missing.empty()) standing_.missing = "the workers have not met in time";
+  if (std::exchange(given_up_, true)) return;
+  pending_.end_all(FinishReason::kError, Status(ErrorCode::kUnavailable, standing_.missing));
+}
+
+}  // namespace tandem
