@@ -50,6 +50,7 @@ Action declare_ctl_drain(CLI::App& app);
 Action declare_ctl_add(CLI::App& app);
 Action declare_keys_secret(CLI::App& app);
 Action declare_keys_certificates(CLI::App& app);
+Action declare_simulate(CLI::App& app);
 Action declare_inspect(CLI::App& app);
 Action declare_verify(CLI::App& app);
 Action declare_make_checkpoint(CLI::App& app);

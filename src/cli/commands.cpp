@@ -138,6 +138,16 @@ std::vector<Subcommand> keys_and_control() {
        "  tandem ctl drain fleet.toml 1",
        declare_ctl_drain},
       {"ctl add", "a worker that was drained takes part again", "  tandem ctl add fleet.toml 1", declare_ctl_add},
+      {"simulate", "a deployment on a virtual clock and a network that fails: no token may be lost, seed by seed",
+       "The front's, workers' and recovery's own code, a tiny model, and from each seed another story of killed, "
+       "paused "
+       "and\n"
+       "cut off processes, lost and stale messages. Status 1 when a token was lost, doubled or altered, a request "
+       "waits "
+       "for\n"
+       "ever, or blocks do not add up; a seed that failed is printed with all that happened, and happens again alike.\n"
+       "  tandem simulate --seeds 1000\n  tandem simulate --seeds 1 --first-seed 42 --log",
+       declare_simulate},
       {"keys secret", "a secret that all processes of a deployment share",
        "32 random bytes in a file for its owner alone: copy it to every host, over a way that you trust.\n"
        "  tandem keys secret /etc/tandem/secret",
