@@ -65,6 +65,7 @@ cmd_test() {
 slow_stages() {
   test_stage "format" lint_format "$(lint_files src tests fuzz)" || true
   test_stage "rust" test_rust || true
+  test_stage "simulation: 300 seeds, bugs put in" suite release -L simulation || true
   test_stage "smollm2" test_smollm2 || true
   test_stage "openai client" test_openai_client || true
   if test_stage "build cuda" build cuda tandem ops_test verify_test; then
@@ -88,7 +89,7 @@ test_summary() {
     printf '%s\n' "${skip_reasons[@]}" | sort | uniq -c | sed 's/^ *\([0-9]*\) /  \1 × /'
   fi
   if [ -n "$fast" ]; then
-    echo "not run by --fast: format, rust, smollm2, openai client, cuda, asan + ubsan, tsan, fuzz (./dev test)"
+    echo "not run by --fast: format, rust, simulation, smollm2, openai client, cuda, asan + ubsan, tsan, fuzz (./dev test)"
   else
     echo "not run here, for they do not fit 45 minutes on two cores: smollm2 under sanitizers, clang-tidy (./dev lint),"
     echo "  fuzzing for longer than $fuzz_seconds s a target (./dev fuzz), a minute of load in each layout (ctest -L load),"
