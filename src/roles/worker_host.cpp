@@ -40,6 +40,8 @@ LoadedWorker load_worker(const Deployment& deployment, std::int32_t rank, Observ
   LoadedWorker loaded{.identity = identity_of(deployment, *checkpoint), .config = {}, .model = {}, .backend = {}};
   const ModelConfig model = read_config(*checkpoint);
   EngineConfig config = engine_config(deployment, rank);
+  // The front limits how many wait for each attention worker. When others are lost, all of theirs come here.
+  config.queue_max = (config.queue_max + config.sequences_max) * config.layout.attention_workers;
   const std::vector<ModelShare> all = shares(config.layout, model.experts);
   const Residents residents = residents_of(deployment, rank, all, *checkpoint);
   loaded.config = resolve(std::move(config), model, residents.weight_bytes, std::max(residents.attention_workers, 1));
@@ -234,12 +236,10 @@ Status WorkerHost::check(const Request& request, bool constrained) const {
   if (Status status = check_sampling(request.sampling, model.vocab); !status) return status;
   const SchedulerConfig scheduler = scheduler_config(config_, model);
   if (Status status = check_request(request, scheduler, config_.kv_tokens / kBlockTokens); !status) return status;
-  // As many as an honest front can have under way, should all of them come here.
-  const std::int64_t waiting = constraints_.waiting(),
-                     limit = (config_.queue_max + config_.sequences_max) * config_.layout.attention_workers;
-  if (constrained && waiting >= limit)
+  const std::int64_t waiting = constraints_.waiting();
+  if (constrained && waiting >= config_.queue_max)
     return {ErrorCode::kOutOfResources,
-            format("{} requests wait for their grammars to be compiled, limit is {}", waiting, limit)};
+            format("{} requests wait for their grammars to be compiled, limit is {}", waiting, config_.queue_max)};
   return Status::ok();
 }
 

@@ -341,6 +341,15 @@ TEST_F(RoleServiceTest, WelcomeTellsWhoItIsAndWhatItHas) {
   }
 }
 
+// A front lets so many wait for each attention worker; those of a lost one come to the others.
+TEST(LoadedWorker, TakesTheRequestsOfAllWhoMayBeLost) {
+  Deployment d = small_deployment();
+  d.attention.push_back({.rank = 1, .host = "127.0.0.1", .port = 7002, .devices = {}});
+  d.ffn[0].rank = 2;
+  const EngineConfig of_front = engine_config(d, 0);
+  EXPECT_EQ(load_worker(d, 1, nullptr).config.queue_max, 2 * (of_front.queue_max + of_front.sequences_max));
+}
+
 TEST_F(RoleServiceTest, WhatCameWithTheGreetingIsDone) {
   Served& worker = attention();
   std::vector<ControlMessage> said{Greeting{.identity = worker.loaded.identity, .rank = 0},
