@@ -95,6 +95,12 @@ class Namespaces:
         subprocess.run(["ip", "link", "del", self.bridge], capture_output=True)
 
 
+def name_of(options, key):
+    if key == "front":
+        return "front"
+    return f"A{key}" if key < options.attention else f"F{key - options.attention}"
+
+
 class Fleet:
     def __init__(self, options, folder, namespaces=None):
         self.options, self.folder, self.namespaces = options, pathlib.Path(folder), namespaces
@@ -164,6 +170,13 @@ class Fleet:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+    def memory_kib(self):
+        """Of each process, without what files give it."""
+        def of(process):
+            lines = pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+        return {key: of(process) for key, process in self.processes.items()}
 
     # ---- what it says of itself
 
