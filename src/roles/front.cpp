@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -137,7 +138,7 @@ class FrontThread final : public Front {
 
   void run() {
     while (!stopping_) {
-      membership_.turn();
+      membership_.turn([this](const ControlChannel& channel) { return moved_.contains(&channel); });
       turned_.notify_all();
       wait();
       control_.move(clock_.now(), [this](const Order& order) { return membership_.obey(order); });
@@ -146,11 +147,16 @@ class FrontThread final : public Front {
 
   void wait() {
     std::vector<pollfd> waited{{wake_.fd(), POLLIN, 0}};
+    std::vector<const ControlChannel*> channels;
     for (const auto& peer : membership_.peers())
-      if (const ControlChannel* channel = peer->channel()) waited.push_back({channel->fd(), channel->events(), 0});
+      if (const ControlChannel* channel = peer->channel()) channels.push_back(channel);
+    for (const ControlChannel* channel : channels) waited.push_back({channel->fd(), channel->events(), 0});
     control_.wait_for(waited);
     poll(waited.data(), waited.size(), kPollMs);
     if (waited.front().revents != 0) wake_.drain();
+    moved_.clear();
+    for (std::size_t i = 0; i < channels.size(); ++i)
+      if (waited[i + 1].revents != 0) moved_.insert(channels[i]);
   }
 
   const Deployment& deployment_;
@@ -162,6 +168,7 @@ class FrontThread final : public Front {
   FrontControl control_;
   WakePipe wake_;
   std::vector<std::unique_ptr<Taker>> takers_;  // by rank
+  std::set<const ControlChannel*> moved_;       // that poll named last
   std::mutex mutex_;
   std::condition_variable turned_;
   std::atomic<bool> stopping_ = false;

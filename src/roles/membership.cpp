@@ -3,6 +3,8 @@
 
 #include "roles/membership.h"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -47,6 +49,7 @@ void Membership::cancel(RequestId id) {
   std::lock_guard lock(mutex_);
   cancels_.push_back(id);
 }
+
 Membership::Standing Membership::standing() const {
   std::lock_guard lock(mutex_);
   return standing_;
@@ -67,10 +70,13 @@ void Membership::say(const std::string& line) const {
   if (world_.say) world_.say(line);
 }
 
-void Membership::turn() {
+void Membership::turn(const std::function<bool(const ControlChannel&)>& has_moved) {
   for (const auto& peer : peers_)
     peer->dial(world_.dialer, {.identity = identity_, .rank = peer->place().rank}, world_.clock.now());
-  for (const auto& peer : peers_) move(*peer);
+  for (const auto& peer : peers_)
+    if (const ControlChannel* channel = peer->channel();
+        channel && (!has_moved || has_moved(*channel) || (channel->events() & POLLOUT) != 0))
+      move(*peer);
   take_cancels();
   check_times();
   if (phase_ == Phase::kApart && can_form()) form();
@@ -78,7 +84,6 @@ void Membership::turn() {
 }
 
 void Membership::move(FrontPeer& peer) {
-  if (peer.state() == FrontPeer::State::kAway) return;
   std::vector<ControlMessage> came;
   const Status status = peer.move(world_.clock.now(), came);
   for (ControlMessage& message : came) {
@@ -214,7 +219,7 @@ void Membership::introduce() {
     const auto rank = static_cast<std::size_t>(to->place().rank);
     Connect connect{.epoch = epoch_, .introductions = std::vector<Introduction>(peers_.size())};
     for (const auto& from : peers_)
-      if (from->addresses && rank < from->addresses->introductions.size())
+      if (from->addresses)
         connect.introductions[static_cast<std::size_t>(from->place().rank)] = from->addresses->introductions[rank];
     to->post(connect);
   }

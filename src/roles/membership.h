@@ -45,8 +45,9 @@ class Membership {
   // ---- one thread
 
   // Does all that can be done now: to be called whenever a channel has moved, requests or cancels have come, and at
-  // least every link.heartbeat_ms.
-  void turn();
+  // least every link.heartbeat_ms. has_moved: whether something may have come through a channel since the last turn, so
+  // that the others are not asked; none: they all are.
+  void turn(const std::function<bool(const ControlChannel&)>& has_moved = {});
   // What an operator wants. A change of who takes part begins at once; status tells when it is done. Throws Error: why
   // not.
   Told obey(const Order& order);

@@ -35,10 +35,7 @@ void RoleService::say(const std::string& line) const {
 
 template <class Failure>
 void RoleService::fail(const Failure& error) {
-  if (front_) {
-    refuse(*front_, error.code(), error.message());
-    drop("refused: " + error.message());
-  }
+  refuse_front(error);
   throw error;
 }
 
@@ -61,9 +58,7 @@ void RoleService::tell_addresses() {
     if (const std::optional<Addresses> addresses = host_.take_addresses(); addresses && front_)
       front_->post(*addresses);
   } catch (const Error& error) {
-    if (!front_) return;
-    refuse(*front_, error.code(), error.message());
-    drop("refused: " + error.message());
+    refuse_front(error);
   }
 }
 
@@ -106,8 +101,7 @@ void RoleService::take_all(std::span<ControlMessage> came) {
   try {
     for (ControlMessage& message : came) take(message);
   } catch (const Error& error) {
-    refuse(*front_, error.code(), error.message());
-    drop("refused: " + error.message());
+    refuse_front(error);
   }
 }
 
@@ -158,6 +152,12 @@ void RoleService::check_greeting(const ControlMessage& message) const {
     throw Error(ErrorCode::kInvalidArgument, why);
   if (greeting->rank != rank_)
     throw Error(ErrorCode::kInvalidArgument, format("this is rank {}, the front means {}", rank_, greeting->rank));
+}
+
+void RoleService::refuse_front(const Error& error) {
+  if (!front_) return;
+  refuse(*front_, error.code(), error.message());
+  drop("refused: " + error.message());
 }
 
 // The front is gone, or has to go; the next one is waited for.

@@ -46,6 +46,7 @@ class RoleService {
   void take_all(std::span<ControlMessage> came);
   void take(ControlMessage& message);
   void check_greeting(const ControlMessage& message) const;
+  void refuse_front(const Error& error);  // where there is one
   void drop(const std::string& why);
   template <class Failure>
   [[noreturn]] void fail(const Failure& error);

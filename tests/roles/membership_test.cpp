@@ -134,6 +134,15 @@ TEST_F(MembershipTest, TheFirstTimeAllAttentionWorkersAreWaitedFor) {
   EXPECT_EQ(membership_->epoch(), 2u);
 }
 
+TEST_F(MembershipTest, ChannelsThatHaveNotMovedAreNotAsked) {
+  make_formed(1, 1);
+  worker(0).die();
+  membership_->turn([](const ControlChannel&) { return false; });
+  EXPECT_TRUE(membership_->peers()[0]->present());
+  membership_->turn([](const ControlChannel&) { return true; });
+  EXPECT_FALSE(membership_->peers()[0]->present());
+}
+
 TEST_F(MembershipTest, AllFfnWorkersAreWaitedForEachTime) {
   make_formed(1, 2);
   worker(2).die();
