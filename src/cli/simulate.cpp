@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <atomic>
+#include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -27,7 +28,7 @@ namespace {
 struct Options {
   std::int64_t seeds = 300;
   std::uint64_t first = 1;
-  std::vector<std::string> layouts = {"1A1F", "2A2F", "3A2F", "1A3F", "2A1F"};
+  std::vector<std::string> layouts = {"1A1F", "2A2F", "3A2F", "1A3F", "2A1F", "2A2F+1", "1A1F+2"};
   std::string model;
   std::int32_t threads = 0;
   bool log = false;
@@ -76,6 +77,25 @@ struct Totals {
   }
 };
 
+struct Sizes {
+  Layout layout;
+  std::int32_t replicas = 0;
+};
+
+// "2A2F+1": one replica.
+Sizes parse_sizes(const std::string& text) {
+  Sizes sizes;
+  const std::size_t plus = text.find('+');
+  sizes.layout = parse_layout(text.substr(0, plus));
+  if (sizes.layout.local()) throw UsageError(format("--layout {}: give layouts such as 2A1F or 2A1F+1", text));
+  if (plus == std::string::npos) return sizes;
+  const char *at = text.data() + plus + 1, *end = text.data() + text.size();
+  const auto [next, failure] = std::from_chars(at, end, sizes.replicas);
+  if (failure != std::errc() || next != end || sizes.replicas < 1 || sizes.replicas > kWorkersMax)
+    throw UsageError(format("--layout {}: after + comes how many replicas, 1 … {}", text, kWorkersMax));
+  return sizes;
+}
+
 void show(const Options& options, const Totals& t) {
   const FleetFaults& f = t.faults;
   std::string out = format("seeds              {}, {} failed\n", options.seeds, t.failed);
@@ -98,9 +118,8 @@ int run(const Options& options) {
   const std::string model = tiny ? tiny->path() : options.model;
   std::vector<FleetModel> models;
   for (const std::string& text : options.layouts) {
-    const Layout layout = parse_layout(text);
-    if (layout.local()) throw UsageError(format("--layout {}: give layouts such as 2A1F", text));
-    models.push_back(FleetModel::load(model, layout.attention_workers, layout.ffn_workers));
+    const Sizes sizes = parse_sizes(text);
+    models.push_back(FleetModel::load(model, sizes.layout.attention_workers, sizes.layout.ffn_workers, sizes.replicas));
   }
   Totals totals;
   std::mutex mutex;  // guards totals and the output
@@ -134,7 +153,9 @@ Action declare_simulate(CLI::App& app) {
   Options& o = *options;
   app.add_option("--seeds", o.seeds, "how many")->check(CLI::Range(1, 100'000'000))->capture_default_str();
   app.add_option("--first-seed", o.first, "the others follow it")->capture_default_str();
-  app.add_option("--layout", o.layouts, "which seeds take in turn")->delimiter(',')->capture_default_str();
+  app.add_option("--layout", o.layouts, "which seeds take in turn; 2A2F+1: with a replica of an FFN worker")
+      ->delimiter(',')
+      ->capture_default_str();
   app.add_option("--model", o.model, "a small checkpoint; unless given one of random weights is made");
   app.add_option("--threads", o.threads, "seeds at the same time; 0: as many as cores")
       ->check(CLI::Range(0, 1024))

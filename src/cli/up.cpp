@@ -45,7 +45,8 @@ class Up {
   Up(const Deployment& deployment, const Options& options) : deployment_(deployment), options_(options) {
     const std::string program = own_program();
     const auto attention = static_cast<std::int32_t>(deployment.attention.size());
-    for (std::int32_t rank = 0; rank < layout_of(deployment).workers(); ++rank) {
+    const auto workers = static_cast<std::int32_t>(deployment.attention.size() + deployment.ffn.size());
+    for (std::int32_t rank = 0; rank < workers; ++rank) {
       std::vector<std::string> command{program, rank < attention ? "attention" : "ffn", options.deployment.file,
                                        "--rank", format("{}", rank)};
       add_link_options(command);

@@ -137,8 +137,7 @@ const WorkerPlace* Deployment::find(std::int32_t rank) const {
 }
 
 WorkerShare share_of(const Deployment& d, const WorkerPlace& ffn, std::int32_t experts) {
-  const std::int32_t rank = ffn.replica_of >= 0 ? ffn.replica_of : ffn.rank;
-  const std::int32_t index = rank - static_cast<std::int32_t>(d.attention.size());
+  const std::int32_t index = ffn.seat() - static_cast<std::int32_t>(d.attention.size());
   TANDEM_CHECK(index >= 0 && index < d.split.experts * d.split.width, "no such FFN worker");
   WorkerShare share;
   // What every token uses is cut over all workers, experts over their groups.

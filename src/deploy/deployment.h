@@ -5,8 +5,9 @@
 // same file and a rank; the planner writes it. TOML, strict: an unknown key is an error that names the nearest known
 // one.
 //
-// docs/planning.md lists the keys. Ranks are those of the transport: attention workers first, 0 … A-1, then FFN
-// workers, replicas last. Secrets are never in the file, only paths to them.
+// docs/planning.md lists the keys. Each worker has a rank: attention workers first, 0 … A-1, then FFN workers, replicas
+// last. Those that are no replicas are also the seats of a step, which the transport knows by that number; of an FFN
+// worker and its replicas one has the seat at a time. Secrets are never in the file, only paths to them.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +31,7 @@ struct WorkerPlace {
   std::vector<std::string> network_devices = {};  // rails, as the transport calls them; none: it chooses
   std::int32_t replica_of = -1;                   // FFN: the rank whose share it holds too; -1: none
 
+  std::int32_t seat() const { return replica_of >= 0 ? replica_of : rank; }
   bool operator==(const WorkerPlace&) const = default;
 };
 
@@ -109,7 +111,8 @@ struct Deployment {
   std::optional<DeploymentPlanned> planned;
 
   bool operator==(const Deployment&) const = default;
-  std::int32_t primaries() const;                    // FFN workers that are no replicas
+  std::int32_t primaries() const;  // FFN workers that are no replicas
+  std::int32_t seats() const { return static_cast<std::int32_t>(attention.size()) + primaries(); }
   const WorkerPlace* find(std::int32_t rank) const;  // null: there is none
 };
 

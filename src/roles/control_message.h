@@ -84,7 +84,7 @@ struct Refusal {
 struct Prepare {
   std::uint32_t epoch = 0;
   std::uint64_t session = 0;          // of this epoch alone, and not to be guessed; in every frame
-  std::vector<std::uint8_t> present;  // by rank: 1 takes part
+  std::vector<std::uint8_t> present;  // by seat (deploy/deployment.h): 1: somebody has it
   bool operator==(const Prepare&) const = default;
 };
 // From one worker to another.
@@ -95,12 +95,12 @@ struct Introduction {
 };
 struct Addresses {
   std::uint32_t epoch = 0;
-  std::vector<Introduction> introductions;  // by rank of who gets it
+  std::vector<Introduction> introductions;  // by seat of who gets it
   bool operator==(const Addresses&) const = default;
 };
 struct Connect {
   std::uint32_t epoch = 0;
-  std::vector<Introduction> introductions;  // by rank of who it is from
+  std::vector<Introduction> introductions;  // by seat of who it is from
   bool operator==(const Connect&) const = default;
 };
 struct Ready {

@@ -74,7 +74,6 @@ void check_supported(const Deployment& d, bool insecure) {
   if (d.link.transport != "ucx")
     refuse(format("link.transport is {}, processes need ucx (tandem serve --layout runs workers as threads)",
                   d.link.transport));
-  if (d.primaries() != static_cast<std::int32_t>(d.ffn.size())) refuse("replicas of FFN workers are not run yet");
   if (d.split.width != 1) refuse(format("split.width is {}; experts are not cut by width yet", d.split.width));
   if (layout_of(d).attention_workers > kWorkersMax || layout_of(d).ffn_workers > kWorkersMax)
     refuse(format("{} workers, limit is {} of each kind", to_string(layout_of(d)), kWorkersMax));
@@ -107,7 +106,11 @@ Layout layout_of(const Deployment& d) {
 
 std::string worker_name(const Deployment& d, std::int32_t rank) {
   const auto attention = static_cast<std::int32_t>(d.attention.size());
-  return rank < attention ? format("A{}", rank) : format("F{}", rank - attention);
+  if (rank < attention) return format("A{}", rank);
+  const WorkerPlace* place = d.find(rank);
+  if (!place || place->replica_of < 0) return format("F{}", rank - attention);
+  const auto of_the_same = [&](const WorkerPlace& w) { return w.replica_of == place->replica_of && w.rank <= rank; };
+  return format("F{}r{}", place->replica_of - attention, std::ranges::count_if(d.ffn, of_the_same));
 }
 
 EngineConfig engine_config(const Deployment& d, std::int32_t rank) {

@@ -25,7 +25,7 @@ void check_supported(const Deployment& deployment, bool insecure);
 std::shared_ptr<const Credentials> credentials_of(const Deployment& deployment);
 
 Layout layout_of(const Deployment& deployment);
-// "A0", "F1": as traces and metrics call it.
+// "A0", "F1", "F1r1" of the first replica of F1: as traces and metrics call it.
 std::string worker_name(const Deployment& deployment, std::int32_t rank);
 
 // Of a worker with this rank; threads are its share of those of its host. For resolve().

@@ -92,6 +92,7 @@ OrderedJson FrontPeer::status() const {
     state = "slow";
   OrderedJson status{
       {"rank", place_.rank}, {"name", name_}, {"host", place_.host}, {"port", place_.port}, {"state", state}};
+  if (place_.replica_of >= 0) status["replica_of"] = place_.replica_of;
   if (state_ == State::kAway) status["why"] = why_away_;
   const Welcome welcome = last_welcome();
   const Scheduler::Load load = this->load();

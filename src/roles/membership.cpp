@@ -105,7 +105,7 @@ void Membership::take(FrontPeer& peer, ControlMessage& message) {
     if (peer.slow) return no_longer_slow(peer);
     // Those of an epoch that was dissolved are for nobody.
     const bool expected = phase_ == Phase::kForming && peer.takes_part && !peer.addresses;
-    const bool whole = addresses->epoch == epoch_ && addresses->introductions.size() == peers_.size();
+    const bool whole = addresses->epoch == epoch_ && std::ssize(addresses->introductions) == deployment_.seats();
     if (!expected || !whole) return;
     peer.addresses = std::move(*addresses);
     introduce();
@@ -114,7 +114,7 @@ void Membership::take(FrontPeer& peer, ControlMessage& message) {
     finish_forming();
   } else if (auto* news = std::get_if<News>(&message)) {
     if (phase_ != Phase::kFormed || news->epoch != epoch_) return;  // the past has no say
-    if (!pending_.pass_on(std::move(news->event)) && suspicious_since_ == 0) suspicious_since_ = world_.clock.now();
+    if (!pending_.pass_on(std::move(news->event)) && !suspicious_since_) suspicious_since_ = world_.clock.now();
   } else if (const auto* report = std::get_if<Report>(&message)) {
     peer.report(*report);
   } else {
@@ -138,7 +138,12 @@ void Membership::welcomed(FrontPeer& peer, const Welcome& welcome) {
   }
   peer.welcome(welcome);
   say(format("joined    {}, process {}", peer.title(), welcome.process));
-  if (phase_ != Phase::kApart && !peer.drained()) dissolve();  // one that was missed: meet again, with it
+  newcomer(peer);
+}
+
+// One that was missed: all meet again, with it.
+void Membership::newcomer(const FrontPeer& peer) {
+  if (phase_ != Phase::kApart && peer.usable() && !is_held(peer.place().seat())) dissolve();
 }
 
 // Before the deployment has run once, what is wrong with a worker is the answer.
@@ -158,7 +163,7 @@ void Membership::dissolve() {
   // Tries to meet that fail are part of one wait.
   if (phase_ == Phase::kFormed) lost_at_ = world_.clock.now();
   phase_ = Phase::kApart;
-  suspicious_since_ = 0;
+  suspicious_since_.reset();
   for (const auto& peer : peers_) {
     peer->takes_part = peer->ready = false;
     peer->addresses.reset();
@@ -168,22 +173,38 @@ void Membership::dissolve() {
   pending_.unsend_all();
 }
 
+std::vector<FrontPeer*> Membership::seated() const {
+  std::vector<FrontPeer*> seated(static_cast<std::size_t>(deployment_.seats()));
+  for (const auto& peer : peers_) {
+    FrontPeer*& holder = seated[static_cast<std::size_t>(peer->place().seat())];
+    if (!holder && peer->usable()) holder = peer.get();
+  }
+  return seated;
+}
+
+bool Membership::is_held(std::int32_t seat) const {
+  return std::ranges::any_of(peers_,
+                             [&](const auto& peer) { return peer->takes_part && peer->place().seat() == seat; });
+}
+
 bool Membership::can_form() const {
-  const auto here = [](const auto& peer) { return peer->usable(); };
-  const auto ffn = peers_.begin() + static_cast<std::ptrdiff_t>(attention_workers_);
-  if (!std::all_of(ffn, peers_.end(), here)) return false;
-  const auto expected = [&](const auto& peer) { return peer->drained() || here(peer); };
-  return std::any_of(peers_.begin(), ffn, here) &&
-         (standing_.formed_once || std::all_of(peers_.begin(), ffn, expected));
+  const std::vector<FrontPeer*> holders = seated();
+  const auto here = [](const FrontPeer* holder) { return holder != nullptr; };
+  const auto ffn = holders.begin() + static_cast<std::ptrdiff_t>(attention_workers_);
+  if (!std::all_of(ffn, holders.end(), here) || std::none_of(holders.begin(), ffn, here)) return false;
+  if (standing_.formed_once) return true;
+  for (std::size_t a = 0; a < attention_workers_; ++a)
+    if (!holders[a] && !peers_[a]->drained()) return false;
+  return true;
 }
 
 void Membership::form() {
   phase_ = Phase::kForming;
   forming_since_ = world_.clock.now();
   Prepare prepare{.epoch = ++epoch_, .session = world_.random_number(), .present = {}};
-  for (const auto& peer : peers_) {
-    peer->takes_part = peer->usable();
-    prepare.present.push_back(peer->takes_part ? 1 : 0);
+  for (FrontPeer* holder : seated()) {
+    if (holder) holder->takes_part = true;
+    prepare.present.push_back(holder ? 1 : 0);
   }
   for (const auto& peer : peers_)
     if (peer->takes_part) peer->post(prepare);
@@ -207,7 +228,7 @@ void Membership::leave_slow_behind() {
 void Membership::no_longer_slow(FrontPeer& peer) {
   peer.slow = false;
   say(format("joined    {}: it has an endpoint now", peer.title()));
-  if (phase_ != Phase::kApart && !peer.drained()) dissolve();
+  newcomer(peer);
 }
 
 // When all have told their addresses, each gets those of the others.
@@ -216,11 +237,12 @@ void Membership::introduce() {
     if (peer->takes_part && !peer->addresses) return;
   for (const auto& to : peers_) {
     if (!to->takes_part) continue;
-    const auto rank = static_cast<std::size_t>(to->place().rank);
-    Connect connect{.epoch = epoch_, .introductions = std::vector<Introduction>(peers_.size())};
+    const auto seat = static_cast<std::size_t>(to->place().seat());
+    Connect connect{.epoch = epoch_,
+                    .introductions = std::vector<Introduction>(static_cast<std::size_t>(deployment_.seats()))};
     for (const auto& from : peers_)
       if (from->addresses)
-        connect.introductions[static_cast<std::size_t>(from->place().rank)] = from->addresses->introductions[rank];
+        connect.introductions[static_cast<std::size_t>(from->place().seat())] = from->addresses->introductions[seat];
     to->post(connect);
   }
 }
@@ -275,7 +297,7 @@ void Membership::check_times() {
     if (phase_ == Phase::kForming && now - forming_since_ > kFormingMax && peer->takes_part && !peer->ready)
       lose(*peer, "it has not met the others in time");
   // A hand-over has failed and nobody is gone: meet again.
-  if (phase_ == Phase::kFormed && suspicious_since_ != 0 && now - suspicious_since_ > silence) dissolve();
+  if (phase_ == Phase::kFormed && suspicious_since_ && now - *suspicious_since_ > silence) dissolve();
   if (phase_ != Phase::kFormed) tell_missing(now);
 }
 
@@ -290,19 +312,24 @@ Told Membership::obey(const Order& order) {
   if (peer.drained() == drain) return {to_line(status())};
   peer.set_drained(drain);
   say(format("{}   {}, as ordered", drain ? "drained" : "added  ", peer.title()));
-  if (phase_ != Phase::kApart && (peer.takes_part || peer.present())) dissolve();
+  if (!drain)
+    newcomer(peer);
+  else if (peer.takes_part && phase_ != Phase::kApart)
+    dissolve();
   return {to_line(status())};
 }
 
 void Membership::check_drain(const FrontPeer& peer) const {
-  if (peer.place().rank >= static_cast<std::int32_t>(attention_workers_))
-    throw Error(ErrorCode::kUnsupported, format("{} holds a part of every layer that nobody else has: replicas of FFN "
-                                                "workers are not run yet",
-                                                peer.title()));
-  const auto others = [&](const auto& other) { return other.get() != &peer && other->present() && !other->drained(); };
-  const auto ffn = peers_.begin() + static_cast<std::ptrdiff_t>(attention_workers_);
-  if (std::none_of(peers_.begin(), ffn, others))
-    throw Error(ErrorCode::kUnavailable, format("{} is the last attention worker that is here", peer.title()));
+  const auto attention = static_cast<std::int32_t>(attention_workers_);
+  const bool is_ffn = peer.place().rank >= attention;
+  const auto stands_in = [&](const auto& other) {
+    const bool does_the_same = is_ffn ? other->place().seat() == peer.place().seat() : other->place().rank < attention;
+    return other.get() != &peer && does_the_same && other->usable();
+  };
+  if (std::ranges::any_of(peers_, stands_in)) return;
+  throw Error(ErrorCode::kUnavailable,
+              is_ffn ? format("{} holds a part of every layer, and no replica of it is here", peer.title())
+                     : format("{} is the last attention worker that is here", peer.title()));
 }
 
 OrderedJson Membership::status() const {
@@ -310,6 +337,7 @@ OrderedJson Membership::status() const {
   OrderedJson workers = OrderedJson::array();
   for (const auto& peer : peers_) {
     OrderedJson worker = peer->status();
+    if (phase_ != Phase::kApart && peer->usable() && !peer->takes_part) worker["state"] = "standby";
     if (peer->place().rank < static_cast<std::int32_t>(attention_workers_))
       worker["requests"] = pending_.count_of(peer->place().rank);
     workers.push_back(std::move(worker));
@@ -324,8 +352,9 @@ OrderedJson Membership::status() const {
 // Who is missing, for those who wait; and after a while an end of waiting.
 void Membership::tell_missing(Nanoseconds now) {
   std::vector<std::string> missing;
+  const std::vector<FrontPeer*> holders = seated();
   for (const auto& peer : peers_)
-    if (!peer->present() && !peer->drained())
+    if (!holders[static_cast<std::size_t>(peer->place().seat())] && !peer->present() && !peer->drained())
       missing.push_back(format("{} is missing: {}", peer->title(), peer->why_away()));
   std::lock_guard lock(mutex_);
   standing_.missing = join(missing, "; ");

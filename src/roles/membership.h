@@ -6,8 +6,10 @@
 //
 // Each time who takes part changes a new epoch begins: all workers drop what ran and meet again, and requests that had
 // not ended are sent again with the answer they have, so that a stream goes on where it was. Workers of an earlier
-// epoch are not listened to. All FFN workers have to be there, and one attention worker; who is missing is tried again
-// and again, and requests wait for it for link.repair_ms_max, then end as unavailable with the reason.
+// epoch are not listened to. Every FFN worker or one of its replicas has to be there, and one attention worker; who is
+// missing is tried again and again, and requests wait for it for link.repair_ms_max, then end as unavailable with the
+// reason. Of an FFN worker and its replicas the first usable one takes the seat, the others stand by with their weights
+// loaded: when it is lost one of them takes its place at once, and when it comes back it stands by, without a pause.
 #pragma once
 
 #include <atomic>
@@ -57,7 +59,7 @@ class Membership {
   void submit(Request request, std::int32_t rank, std::shared_ptr<EventStream> events);  // ends with an event
   void cancel(RequestId id);
   std::int64_t outstanding(std::int32_t rank) const { return pending_.count_of(rank); }
-  // By rank, attention workers first; as many as long as this lives.
+  // By rank, attention workers first, replicas last; as many as long as this lives.
   const std::vector<std::unique_ptr<FrontPeer>>& peers() const { return peers_; }
   std::size_t attention_workers() const { return attention_workers_; }
   std::uint32_t epoch() const { return epoch_; }           // of what runs now, or ran last
@@ -86,8 +88,12 @@ class Membership {
   void lose(FrontPeer& peer, const std::string& why);
 
   void dissolve();
+  // Who would take part now, by seat; null: nobody is usable.
+  std::vector<FrontPeer*> seated() const;
+  bool is_held(std::int32_t seat) const;  // in the epoch that runs or is being formed
   bool can_form() const;
   void form();
+  void newcomer(const FrontPeer& peer);
   void leave_slow_behind();
   void no_longer_slow(FrontPeer& peer);
   void introduce();
@@ -109,7 +115,8 @@ class Membership {
   Phase phase_ = Phase::kApart;
   std::atomic<std::uint32_t> epoch_ = 0;
   std::atomic<std::int64_t> formations_ = 0;
-  Nanoseconds lost_at_ = 0, forming_since_ = 0, suspicious_since_ = 0;
+  Nanoseconds lost_at_ = 0, forming_since_ = 0;
+  std::optional<Nanoseconds> suspicious_since_;  // a hand-over has failed, and nobody is gone
 
   mutable std::mutex mutex_;  // guards what follows
   std::vector<RequestId> cancels_;

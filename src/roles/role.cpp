@@ -94,7 +94,8 @@ void run_role(RoleKind kind, const Deployment& deployment, const RoleOptions& op
   const bool fits = deployment.find(options.rank) && (options.rank < attention) == (kind == RoleKind::kAttention);
   if (!fits) {
     const std::int32_t first = kind == RoleKind::kAttention ? 0 : attention;
-    const std::int32_t count = kind == RoleKind::kAttention ? attention : deployment.primaries();
+    const auto count =
+        static_cast<std::int32_t>((kind == RoleKind::kAttention ? deployment.attention : deployment.ffn).size());
     throw Error(ErrorCode::kInvalidArgument,
                 format("rank is {}, {} workers of deployment {} have {} … {} (--rank)", options.rank,
                        kind == RoleKind::kAttention ? "attention" : "FFN", deployment.name, first, first + count - 1));

@@ -22,14 +22,20 @@ struct Residents {
   std::int32_t attention_workers = 0;
 };
 
+// In the list that shares() gives.
+std::size_t share_index(const Deployment& d, const WorkerPlace& w) {
+  const auto attention = static_cast<std::int32_t>(d.attention.size());
+  return static_cast<std::size_t>(std::max(0, w.seat() - attention + 1));
+}
+
 Residents residents_of(const Deployment& d, std::int32_t rank, const std::vector<ModelShare>& all,
                        const Checkpoint& checkpoint) {
   Residents r;
   const std::string& host = d.find(rank)->host;
   for (const WorkerPlace& w : d.attention) r.attention_workers += w.host == host;
   r.weight_bytes = r.attention_workers * total_bytes(measure_share(checkpoint, all[0]));
-  for (std::size_t f = 0; f < d.ffn.size(); ++f)
-    if (d.ffn[f].host == host) r.weight_bytes += total_bytes(measure_share(checkpoint, all[f + 1]));
+  for (const WorkerPlace& f : d.ffn)
+    if (f.host == host) r.weight_bytes += total_bytes(measure_share(checkpoint, all[share_index(d, f)]));
   return r;
 }
 
@@ -48,8 +54,7 @@ LoadedWorker load_worker(const Deployment& deployment, std::int32_t rank, Observ
   loaded.config.observer = observer;
   const std::unique_ptr<Backend> loader = make_worker_backend(loaded.config);
   loaded.backend = loader->describe();
-  const std::int32_t share = std::max(0, rank - loaded.config.layout.attention_workers + 1);
-  loaded.model = load_model(*checkpoint, all[static_cast<std::size_t>(share)], *loader);
+  loaded.model = load_model(*checkpoint, all[share_index(deployment, *deployment.find(rank))], *loader);
   return loaded;
 }
 
@@ -57,6 +62,7 @@ WorkerHost::WorkerHost(const Deployment& deployment, std::int32_t rank, LoadedWo
                        ConstraintFactory make_constraint)
     : deployment_(deployment),
       rank_(rank),
+      seat_(deployment.find(rank)->seat()),
       world_(world),
       identity_(std::move(loaded.identity)),
       config_(std::move(loaded.config)),
@@ -87,7 +93,7 @@ void WorkerHost::prepare(const Prepare& prepare) {
   config_.deployment = prepare.session;
   prepare_ = prepare;
   if (world_.endpoints().busy()) return;  // one that nobody has seen, and that will do for this epoch
-  world_.endpoints().begin(rank_, workers, ucx_config(deployment_, rank_, config_, model_->config()));
+  world_.endpoints().begin(seat_, workers, ucx_config(deployment_, rank_, config_, model_->config()));
 }
 
 std::optional<Addresses> WorkerHost::take_addresses() {
@@ -111,7 +117,7 @@ Addresses WorkerHost::addresses() {
   for (PeerRank peer = 0; peer < workers; ++peer) {
     // FFN workers have nothing to say to each other.
     const bool speaks = is_attention() || peer < config_.layout.attention_workers;
-    if (peer == rank_ || !speaks || prepare.present[static_cast<std::size_t>(peer)] == 0) continue;
+    if (peer == seat_ || !speaks || prepare.present[static_cast<std::size_t>(peer)] == 0) continue;
     Introduction& introduction = addresses.introductions[static_cast<std::size_t>(peer)];
     introduction.hello = endpoint_->hello_for(peer);
     if (key_shares_.empty()) continue;
@@ -152,8 +158,8 @@ std::unique_ptr<Transport> WorkerHost::take_endpoint() {
     if (bytes.empty()) continue;
     KeyShare theirs{}, &mine = key_shares_[static_cast<std::size_t>(peer)];
     std::ranges::copy(bytes, theirs.begin());
-    SecretKey to = link_key(mine, theirs, {.from = rank_, .to = peer, .session = config_.deployment}),
-              from = link_key(theirs, mine, {.from = peer, .to = rank_, .session = config_.deployment});
+    SecretKey to = link_key(mine, theirs, {.from = seat_, .to = peer, .session = config_.deployment}),
+              from = link_key(theirs, mine, {.from = peer, .to = seat_, .session = config_.deployment});
     sealed->set_keys(peer, to, from);
     for (const std::span<std::byte> secret :
          {std::span<std::byte>(bytes), std::span<std::byte>(theirs), std::span<std::byte>(mine),
@@ -167,7 +173,7 @@ bool WorkerHost::try_start() {
   if (!joining() || !endpoint_->ready()) return false;
   connected_ = false;
   WorkerParts parts{.worker = worker_config(config_, model_->config()),
-                    .index = is_attention() ? rank_ : rank_ - config_.layout.attention_workers,
+                    .index = is_attention() ? seat_ : seat_ - config_.layout.attention_workers,
                     .model = model_,
                     .backend = make_worker_backend(config_),
                     .transport = take_endpoint(),

@@ -78,7 +78,8 @@ class WorkerHost {
   void end(RequestId id, FinishReason finish, Status status);
 
   const Deployment& deployment_;
-  const std::int32_t rank_;
+  const std::int32_t rank_;  // of this process
+  const PeerRank seat_;      // what peers know it by
   WorkerWorld& world_;
   const Identity identity_;
   EngineConfig config_;

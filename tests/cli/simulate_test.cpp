@@ -33,6 +33,9 @@ TEST(Simulate, RefusesALayoutOfOneProcessAndAModelThatIsNotThere) {
   const ProgramResult local = run_program({"simulate", "--layout", "local"});
   EXPECT_EQ(local.status, 2);
   EXPECT_THAT(local.err, HasSubstr("give layouts such as 2A1F"));
+  const ProgramResult many = run_program({"simulate", "--layout", "1A1F+0"});
+  EXPECT_EQ(many.status, 2);
+  EXPECT_THAT(many.err, HasSubstr("--layout 1A1F+0: after + comes how many replicas, 1 …"));
   const ProgramResult absent = run_program({"simulate", "--model", "/nowhere"});
   EXPECT_EQ(absent.status, 1);
   EXPECT_THAT(absent.err, HasSubstr("/nowhere"));

@@ -39,9 +39,28 @@ TEST(DeploymentEngine, WhatIsNotDoneYetIsRefusedByName) {
   EXPECT_THAT(refusal([](auto& d) { d.link.encrypt = true; }),
               HasSubstr("link.encrypt (--encrypt) needs trust.secret_file or certificates"));
   EXPECT_THAT(refusal([](auto& d) { d.split.width = 2; }), HasSubstr("split.width is 2"));
-  EXPECT_THAT(
-      refusal([](auto& d) { d.ffn.push_back({.rank = 2, .host = "::1", .port = 1, .devices = {}, .replica_of = 1}); }),
-      HasSubstr("replicas"));
+}
+
+TEST(DeploymentEngine, ReplicasAreNamedForWhomTheyStandInAndAreNoMoreOfTheLayout) {
+  Deployment d = local_deployment();
+  d.split.experts = 2;
+  d.ffn.push_back({.rank = 2, .host = "127.0.0.1", .port = 7002, .devices = {}});
+  for (const std::int32_t of : {2, 1, 2})
+    d.ffn.push_back({.rank = 1 + static_cast<std::int32_t>(d.ffn.size()),
+                     .host = "127.0.0.1",
+                     .port = 7001 + static_cast<std::int32_t>(d.ffn.size()),
+                     .devices = {},
+                     .replica_of = of});
+  check_supported(d, false);
+  EXPECT_EQ(find_faults(d), std::vector<std::string>());
+  const char* const names[] = {"A0", "F0", "F1", "F1r1", "F0r1", "F1r2"};
+  const std::int32_t seats[] = {0, 1, 2, 2, 1, 2};
+  for (std::int32_t rank = 0; rank < 6; ++rank) {
+    EXPECT_EQ(worker_name(d, rank), names[rank]);
+    EXPECT_EQ(d.find(rank)->seat(), seats[rank]);
+  }
+  EXPECT_EQ(to_string(layout_of(d)), "1A2F");
+  EXPECT_EQ(d.seats(), 3);
 }
 
 TEST(DeploymentEngine, WorkersElsewhereNeedTrustOrInsecure) {

@@ -147,7 +147,7 @@ TEST_F(FrontControlTest, APortThatIsTakenIsTakenOverWhenItIsFree) {
 TEST_F(FrontControlTest, WhatCannotBeIsRefusedWithTheReason) {
   start(1, 1, "secret");
   EXPECT_THAT(refusal(order(OrderKind::kDrain, 0)), HasSubstr("is the last attention worker that is here"));
-  EXPECT_THAT(refusal(order(OrderKind::kDrain, 1)), HasSubstr("replicas of FFN workers are not run yet"));
+  EXPECT_THAT(refusal(order(OrderKind::kDrain, 1)), HasSubstr("no replica of it is here"));
   EXPECT_THAT(refusal(order(OrderKind::kAdd, 7)), HasSubstr("rank is 7, there are 2 workers"));
   EXPECT_THAT(refusal({.version = 1, .deployment = "test"}), HasSubstr("version of the control protocol is"));
   EXPECT_THAT(refusal({.deployment = "other"}), HasSubstr("deployment is test, the other has other"));

@@ -110,6 +110,16 @@ TEST(Front, EachWorkerLoadsItsShareAndNoMore) {
   EXPECT_EQ(sum, whole);
 }
 
+template <class Condition>
+void wait_until(Condition condition) {
+  const RealClock clock;
+  const Nanoseconds end = clock.now() + 60'000'000'000;
+  while (!condition()) {
+    ASSERT_LT(clock.now(), end);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
 // Kills a worker in the middle of answers, starts it again, and expects every stream to go on as if nothing had been.
 void expect_survival(std::int32_t victim, bool restart, bool sealed = false) {
   const std::vector<Request> requests = some_requests(60);
@@ -138,6 +148,37 @@ TEST(Front, AnFfnWorkerThatIsKilledAndComesBackChangesNoToken) {
 
 TEST(Front, SealedLinksSurviveTheSame) {
   expect_survival(3, true, true);
+}
+
+// Of a deployment in which both FFN workers have a replica, nobody is started again.
+TEST(Front, AReplicaStandsInForAnFfnWorkerThatIsKilled) {
+  const std::vector<Request> requests = some_requests(60);
+  const std::vector<Recorded> expected = expected_of("qwen3_moe", requests);
+  Deployment deployment = small_deployment("qwen3_moe", 2, 2);
+  for (const std::int32_t of : {2, 3})
+    deployment.ffn.push_back(
+        {.rank = of + 2, .host = "127.0.0.1", .port = free_port(), .devices = {}, .replica_of = of});
+  const TemporaryFolder folder;
+  give_trust(deployment, "secret", folder.path());
+  deployment.link.encrypt = true;
+  DeploymentRun run(std::move(deployment));
+  run.connect();
+  for (std::int32_t rank : {4, 5}) wait_until([&] { return run.front().welcome(rank).process != 0; });
+  for (const std::int32_t rank : {4, 5})
+    EXPECT_EQ(run.front().welcome(rank).weight_bytes, run.front().welcome(rank - 2).weight_bytes);
+  const std::vector<RequestId> ids = run.submit_all(requests);
+  run.wait_for_tokens(ids.front(), 5);
+  run.kill_and_reap(2);
+  run.wait_for_tokens(ids.front(), 20);
+  run.kill_and_reap(3);
+  run.wait();
+  const LogitRows rows = run.logits();
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    EXPECT_TRUE(run.answer(ids[i]).end.status) << run.answer(ids[i]).end.status.error().message();
+    EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
+    expect_same_rows(expected[i], rows, ids[i]);
+  }
+  run.wait_for_epoch(3);
 }
 
 TEST(Front, AnAttentionWorkerThatIsKilledIsReplacedByTheOthers) {
@@ -206,16 +247,6 @@ void restart_stuck(DeploymentRun& run, std::int32_t rank, std::int32_t limit_ms)
   run.limit_endpoints(rank, limit_ms);
   run.let_endpoints_stick(rank, true);
   run.start(rank);
-}
-
-template <class Condition>
-void wait_until(Condition condition) {
-  const RealClock clock;
-  const Nanoseconds end = clock.now() + 60'000'000'000;
-  while (!condition()) {
-    ASSERT_LT(clock.now(), end);
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
 }
 
 TEST(Front, AnAttentionWorkerWithoutEndpointIsNotWaitedForAndComesBackWithOne) {

@@ -370,6 +370,29 @@ TEST_F(RoleServiceTest, AWorkerWhoseEndpointSticksSaysSoAndIsToEnd) {
 
 // ---- meeting
 
+// It is known to its peers by the seat, to the front by its rank.
+TEST_F(RoleServiceTest, AReplicaMeetsInTheSeatOfWhoseShareItHolds) {
+  Deployment deployment = small_deployment();
+  deployment.ffn.push_back({.rank = 2, .host = "127.0.0.1", .port = 7002, .devices = {}, .replica_of = 1});
+  Served replica(deployment, 2, meeting_);
+  EXPECT_EQ(replica.service.welcome().rank, 2);
+  EXPECT_EQ(replica.service.welcome().weight_bytes, load_worker(deployment, 1, nullptr).model->weight_bytes());
+  replica.greet();
+  replica.hear(Prepare{.epoch = 4, .session = 5, .present = {1, 1}});
+  const std::vector<Addresses> addresses = replica.wire->all<Addresses>();
+  ASSERT_THAT(addresses, SizeIs(1));
+  ASSERT_THAT(addresses[0].introductions, SizeIs(2));
+  EXPECT_EQ(addresses[0].introductions[0].hello, bytes_of("1 to 0"));
+  EXPECT_THAT(addresses[0].introductions[1].hello, IsEmpty());
+  meeting_.ready = true;
+  Connect connect{.epoch = 4, .introductions = std::vector<Introduction>(2)};
+  connect.introductions[0].hello = bytes_of("0 to 1");
+  replica.hear(connect);
+  EXPECT_THAT(replica.wire->all<Ready>(), SizeIs(1));
+  EXPECT_THAT(meeting_.hellos, ElementsAre("0 to 1"));
+  replica.service.end();
+}
+
 TEST_F(RoleServiceTest, MeetsItsPeersThenIsReady) {
   Served& worker = attention();
   worker.greet();

@@ -14,7 +14,7 @@ def an_attention_worker(fleet, round_number):
 
 
 def an_ffn_worker(fleet, round_number):
-    return fleet.options.attention + round_number % fleet.options.ffn
+    return fleet.running_in(fleet.options.attention + round_number % fleet.options.ffn)
 
 
 def kill(*choices):
@@ -29,8 +29,12 @@ def kill(*choices):
     return inject
 
 
+def a_worker(fleet, round_number):
+    return fleet.running_in(round_number % (fleet.options.attention + fleet.options.ffn))
+
+
 def stop_worker(fleet, round_number):
-    rank = round_number % fleet.workers
+    rank = a_worker(fleet, round_number)
     fleet.signal(rank, signal.SIGSTOP)
     time.sleep(STOPPED_S)
     fleet.signal(rank, signal.SIGCONT)
@@ -40,15 +44,14 @@ def restart_workers(fleet, round_number):
     """One after the other, in another order each round; each is there again before the next one goes."""
     orders = list(itertools.permutations(range(fleet.workers)))
     for rank in orders[round_number % len(orders)]:
-        epoch = fleet.epoch()
         fleet.terminate(rank)
         fleet.start_worker(rank)
-        fleet.wait_whole(epoch)
+        fleet.wait_whole()
 
 
 def partition(fleet, round_number):
     """A worker's network is away for longer than link.lost_after_ms, and comes back."""
-    rank = round_number % fleet.workers
+    rank = a_worker(fleet, round_number)
     fleet.namespaces.cut(rank, True)
     time.sleep(2.5 * fleet.options.lost_after_ms / 1000)
     fleet.namespaces.cut(rank, False)

@@ -95,16 +95,24 @@ class Namespaces:
         subprocess.run(["ip", "link", "del", self.bridge], capture_output=True)
 
 
+def layout_of(options):
+    replicas = f" with {options.replicas} replicas" if options.replicas else ""
+    return f"{options.attention}A{options.ffn}F{replicas}"
+
+
 def name_of(options, key):
     if key == "front":
         return "front"
-    return f"A{key}" if key < options.attention else f"F{key - options.attention}"
+    if key < options.attention:
+        return f"A{key}"
+    number = key - options.attention
+    return f"F{number % options.ffn}" + (f"r{number // options.ffn}" if number >= options.ffn else "")
 
 
 class Fleet:
     def __init__(self, options, folder, namespaces=None):
         self.options, self.folder, self.namespaces = options, pathlib.Path(folder), namespaces
-        self.workers = options.attention + options.ffn
+        self.workers = options.attention + options.ffn + options.replicas
         self.processes = {}
         self.secret = None
         ports = free_ports(self.workers + 2)
@@ -127,6 +135,8 @@ class Fleet:
         for rank in range(self.workers):
             host = self.namespaces.host(rank) if self.namespaces else "127.0.0.1"
             lines += ["[[attention]]" if rank < o.attention else "[[ffn]]", f"rank = {rank}", f'host = "{host}"', f"port = {ports[rank]}"]
+            if rank >= o.attention + o.ffn:
+                lines.append(f"replica_of = {o.attention + (rank - o.attention) % o.ffn}")
             if self.namespaces:
                 lines.append('network_devices = ["eth0"]')
         return "\n".join(lines) + "\n"
@@ -199,13 +209,20 @@ class Fleet:
     def epoch(self):
         return (self.status() or {}).get("epoch", 0)
 
+    def running_in(self, seat):
+        """The rank of who has the seat now: an FFN worker's rank, or that of a replica of it."""
+        workers = (self.status() or {}).get("workers", [])
+        return next((worker["rank"] for worker in workers
+                     if worker.get("replica_of", worker["rank"]) == seat and worker["state"] == "running"), seat)
+
     def is_whole(self, after):
         status = self.status()
         return (bool(status) and status["phase"] == "running" and status["epoch"] > after
-                and all(worker["state"] == "running" for worker in status["workers"]))
+                and all(worker["state"] in ("running", "standby") and worker["process"] == self.processes[worker["rank"]].pid
+                        for worker in status["workers"]))
 
     def wait_whole(self, after=0):
-        """Until all workers run together in an epoch after this one."""
+        """Until all workers run together, or stand by, in an epoch after this one."""
         self._wait_for("all workers", lambda: self.is_whole(after))
 
     def _wait_for(self, what, true):

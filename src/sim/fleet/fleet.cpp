@@ -34,8 +34,9 @@ constexpr int kClients = 14;
 // Endpoints take a while, now and then a long one.
 class Endpoints final : public EndpointMaker {
  public:
-  Endpoints(Stage& stage, StageProcess& process, FleetNetwork& network, Rng& rng, std::function<void()> wake)
-      : stage_(stage), process_(process), network_(network), rng_(rng), wake_(std::move(wake)) {}
+  Endpoints(Stage& stage, StageProcess& process, FleetNetwork& network, FleetNetwork::Process number, Rng& rng,
+            std::function<void()> wake)
+      : stage_(stage), process_(process), network_(network), number_(number), rng_(rng), wake_(std::move(wake)) {}
 
   void begin(PeerRank rank, std::int32_t peers, const UcxConfig& config) override {
     begun_ = {rank, peers, config.message_bytes_max};
@@ -52,7 +53,7 @@ class Endpoints final : public EndpointMaker {
   std::unique_ptr<MeetingTransport> take() override {
     if (!begun_ || stage_.now() < done_at_) return nullptr;
     const Begun begun = *std::exchange(begun_, std::nullopt);
-    return network_.make_endpoint(begun.rank, begun.peers, begun.message_bytes_max);
+    return network_.make_endpoint(number_, begun.rank, begun.peers, begun.message_bytes_max);
   }
   Status overdue() const override { return Status::ok(); }
 
@@ -65,6 +66,7 @@ class Endpoints final : public EndpointMaker {
   Stage& stage_;
   StageProcess& process_;
   FleetNetwork& network_;
+  const FleetNetwork::Process number_;
   Rng& rng_;
   const std::function<void()> wake_;
   std::optional<Begun> begun_;
@@ -74,14 +76,15 @@ class Endpoints final : public EndpointMaker {
 
 class World final : public WorkerWorld {
  public:
-  World(Stage& stage, StageProcess& process, FleetNetwork& network, Rng& rng, std::int64_t number,
+  // number: of the process, of all that there have been.
+  World(Stage& stage, StageProcess& process, FleetNetwork& network, std::int32_t rank, Rng& rng, std::int64_t number,
         std::function<void()> wake)
       : stage_(stage),
         process_(process),
         rng_(rng),
         number_(number),
         wake_(std::move(wake)),
-        endpoints_(stage, process, network, rng, wake_) {}
+        endpoints_(stage, process, network, rank, rng, wake_) {}
 
   const Clock& clock() const override { return stage_.clock(); }
   EndpointMaker& endpoints() override { return endpoints_; }
@@ -151,7 +154,7 @@ class WorkerProcess {
         rank_(rank),
         say_(std::move(say)),
         turns_(stage, held_, [this] { return turn(); }),
-        world_(stage, held_, network, rng, number, [this] { turns_.wake(); }) {
+        world_(stage, held_, network, rank, rng, number, [this] { turns_.wake(); }) {
     network.appear(
         rank, held_, [this](std::unique_ptr<ControlChannel> channel) { visit(std::move(channel)); },
         [this] { turns_.wake(); });
@@ -473,7 +476,7 @@ class Fleet {
       case 6:
         return rng_.below(2) == 0 ? kill_front(rng_.below(3) == 0) : kill_worker(worker, false);
       default:
-        return drain(static_cast<std::int32_t>(rng_.below(model_.deployment.attention.size())));
+        return drain(worker);
     }
   }
 
@@ -672,7 +675,8 @@ std::vector<std::int32_t> answer_of(Engine& engine, Request request) {
 
 }  // namespace
 
-FleetModel FleetModel::load(const std::string& checkpoint, std::int32_t attention, std::int32_t ffn) {
+FleetModel FleetModel::load(const std::string& checkpoint, std::int32_t attention, std::int32_t ffn,
+                            std::int32_t replicas) {
   FleetModel m;
   Deployment& d = m.deployment;
   d.name = "simulated";
@@ -688,10 +692,13 @@ FleetModel FleetModel::load(const std::string& checkpoint, std::int32_t attentio
   d.link.heartbeat_ms = kHeartbeatMs;
   d.link.lost_after_ms = kLostAfterMs;
   d.link.repair_ms_max = kRepairMs;
-  for (std::int32_t rank = 0; rank < attention + ffn; ++rank)
-    (rank < attention ? d.attention : d.ffn)
-        .push_back({.rank = rank, .host = format("host{}", rank), .port = 7000, .devices = {}});
-  for (std::int32_t rank = 0; rank < attention + ffn; ++rank) {
+  const std::int32_t workers = attention + ffn + replicas;
+  for (std::int32_t rank = 0; rank < workers; ++rank) {
+    WorkerPlace place{.rank = rank, .host = format("host{}", rank), .port = 7000, .devices = {}};
+    if (rank >= attention + ffn) place.replica_of = attention + (rank - attention - ffn) % ffn;
+    (rank < attention ? d.attention : d.ffn).push_back(place);
+  }
+  for (std::int32_t rank = 0; rank < workers; ++rank) {
     LoadedWorker worker = load_worker(d, rank, nullptr);
     worker.config.threads = worker.config.layout.workers();  // one each: no thread is anybody else's
     worker.config.resend_after_ms = kResendAfterMs;

@@ -29,8 +29,9 @@ struct FleetModel {
   std::vector<Request> requests;
   std::vector<std::vector<std::int32_t>> answers;  // of one process alone
 
-  // checkpoint: a small one. Throws Error.
-  static FleetModel load(const std::string& checkpoint, std::int32_t attention, std::int32_t ffn);
+  // checkpoint: a small one. Replicas are of the FFN workers in turn. Throws Error.
+  static FleetModel load(const std::string& checkpoint, std::int32_t attention, std::int32_t ffn,
+                         std::int32_t replicas = 0);
 };
 
 // How often things were done to a deployment.

@@ -97,9 +97,11 @@ class FleetNetwork::Channel final : public ControlChannel {
 
 class FleetNetwork::Endpoint final : public MeetingTransport {
  public:
-  Endpoint(FleetNetwork& network, std::uint64_t address, PeerRank rank, std::int32_t peers, std::size_t bytes_max)
+  Endpoint(FleetNetwork& network, std::uint64_t address, Process process, PeerRank rank, std::int32_t peers,
+           std::size_t bytes_max)
       : network_(network),
         address_(address),
+        process_(process),
         rank_(rank),
         life_(node().life),
         bytes_max_(bytes_max),
@@ -112,6 +114,7 @@ class FleetNetwork::Endpoint final : public MeetingTransport {
   PeerRank rank() const override { return rank_; }
   std::int32_t peers() const override { return static_cast<std::int32_t>(peers_.size()); }
   std::uint64_t address() const { return address_; }
+  Process process() const { return process_; }
   bool is_there() const { return node().held != nullptr && node().life == life_; }
 
   std::vector<std::byte> hello_for(PeerRank peer) const override {
@@ -138,7 +141,7 @@ class FleetNetwork::Endpoint final : public MeetingTransport {
   }
   void hear(std::uint64_t address) {
     heard_.push_back(address);
-    network_.wake(rank_);
+    network_.wake(process_);
   }
 
   Status register_region(std::span<std::byte>) override { return Status::ok(); }
@@ -212,14 +215,14 @@ class FleetNetwork::Endpoint final : public MeetingTransport {
   };
 
   Peer& peer(PeerRank rank) { return peers_[static_cast<std::size_t>(rank)]; }
-  const Node& node() const { return network_.nodes_[static_cast<std::size_t>(rank_)]; }
+  const Node& node() const { return network_.nodes_[static_cast<std::size_t>(process_)]; }
   bool speaks_to(PeerRank rank) { return rank >= 0 && rank < peers() && peer(rank).address != 0 && !peer(rank).gone; }
 
   void say_here(PeerRank to) {
     const Nanoseconds due = network_.stage_.now() + network_.latency();
-    network_.stage_.at(due, [&network = network_, mine = address_, from = rank_, to, theirs = peer(to).address] {
-      Endpoint* const endpoint = network.is_cut(from, to) ? nullptr : network.find(theirs);
-      if (endpoint) endpoint->hear(mine);
+    network_.stage_.at(due, [&network = network_, mine = address_, from = process_, theirs = peer(to).address] {
+      Endpoint* const endpoint = network.find(theirs);
+      if (endpoint && !network.is_cut(from, endpoint->process())) endpoint->hear(mine);
     });
   }
 
@@ -239,6 +242,7 @@ class FleetNetwork::Endpoint final : public MeetingTransport {
 
   FleetNetwork& network_;
   const std::uint64_t address_;
+  const Process process_;
   const PeerRank rank_;
   const std::int64_t life_;
   const std::size_t bytes_max_;
@@ -328,9 +332,9 @@ void FleetNetwork::open(std::shared_ptr<Link> link) {
   });
 }
 
-std::unique_ptr<MeetingTransport> FleetNetwork::make_endpoint(PeerRank rank, std::int32_t peers,
+std::unique_ptr<MeetingTransport> FleetNetwork::make_endpoint(Process process, PeerRank seat, std::int32_t peers,
                                                               std::size_t message_bytes_max) {
-  auto endpoint = std::make_unique<Endpoint>(*this, ++last_address_, rank, peers, message_bytes_max);
+  auto endpoint = std::make_unique<Endpoint>(*this, ++last_address_, process, seat, peers, message_bytes_max);
   endpoints_[endpoint->address()] = endpoint.get();
   return endpoint;
 }
@@ -344,11 +348,11 @@ FleetNetwork::Endpoint* FleetNetwork::find(std::uint64_t address) {
 void FleetNetwork::forget(Endpoint& endpoint) {
   const std::uint64_t address = endpoint.address();
   endpoints_.erase(address);
-  const Process process = endpoint.rank();
+  const Process process = endpoint.process();
   if (!endpoint.is_there() && nodes_[static_cast<std::size_t>(process)].silent) return;
   stage_.at(stage_.now() + latency(), [this, address, process] {
     for (const auto& [other, peer] : endpoints_)
-      if (!is_cut(process, peer->rank())) peer->lose(address);
+      if (!is_cut(process, peer->process())) peer->lose(address);
   });
 }
 
@@ -364,16 +368,16 @@ void FleetNetwork::send(Endpoint& from, PeerRank to, std::uint64_t address, Mess
   const bool overtaken = happens(faults.delay, counts.delayed);
   const Nanoseconds due =
       overtaken ? stage_.now() + latency() + random_time(faults.delay_max) : from.in_order(to, latency());
-  if (happens(faults.repeat, counts.repeated)) deliver(from.rank(), to, address, message, due + latency());
+  if (happens(faults.repeat, counts.repeated)) deliver(from, address, message, due + latency());
   if (happens(faults.damage, counts.damaged))
     message[rng_.below(message.size())] ^= static_cast<std::byte>(1u << rng_.below(8));
-  deliver(from.rank(), to, address, std::move(message), due);
+  deliver(from, address, std::move(message), due);
 }
 
-void FleetNetwork::deliver(PeerRank from, PeerRank to, std::uint64_t address, Message message, Nanoseconds due) {
-  stage_.at(due, [this, from, to, address, message = std::move(message)]() mutable {
-    Endpoint* const endpoint = is_cut(from, to) ? nullptr : find(address);
-    if (endpoint) endpoint->arrive(from, std::move(message));
+void FleetNetwork::deliver(const Endpoint& from, std::uint64_t address, Message message, Nanoseconds due) {
+  stage_.at(due, [this, process = from.process(), seat = from.rank(), address, message = std::move(message)]() mutable {
+    Endpoint* const endpoint = find(address);
+    if (endpoint && !is_cut(process, endpoint->process())) endpoint->arrive(seat, std::move(message));
   });
 }
 
@@ -389,7 +393,7 @@ void FleetNetwork::send_stale(const Endpoint& from, PeerRank to, std::uint64_t a
   } else if (found->second.first != header.epoch) {
     if (rng_.uniform() < faults.stale) {
       ++counts.stale;
-      deliver(from.rank(), to, address, found->second.second, stage_.now());
+      deliver(from, address, found->second.second, stage_.now());
     }
     found->second = {header.epoch, message};
   }

@@ -41,6 +41,7 @@ struct NetworkCounts {
 class FleetNetwork {
  public:
   using Process = std::int32_t;  // a worker's rank; the front's is one above them
+  // Endpoints know each other by seat (deploy/deployment.h), which is not the process where that is a replica.
 
   FleetNetwork(Stage& stage, std::int32_t processes, Rng& rng);
   ~FleetNetwork();
@@ -63,7 +64,8 @@ class FleetNetwork {
 
   // A channel of process from to the worker of a rank.
   std::unique_ptr<ControlChannel> dial(Process from, Process to);
-  std::unique_ptr<MeetingTransport> make_endpoint(PeerRank rank, std::int32_t peers, std::size_t message_bytes_max);
+  std::unique_ptr<MeetingTransport> make_endpoint(Process process, PeerRank seat, std::int32_t peers,
+                                                  std::size_t message_bytes_max);
 
  private:
   class Channel;
@@ -86,7 +88,7 @@ class FleetNetwork {
   void wake(Process process);
   void open(std::shared_ptr<Link> link);
   void send(Endpoint& from, PeerRank to, std::uint64_t address, Message message);
-  void deliver(PeerRank from, PeerRank to, std::uint64_t address, Message message, Nanoseconds due);
+  void deliver(const Endpoint& from, std::uint64_t address, Message message, Nanoseconds due);
   void send_stale(const Endpoint& from, PeerRank to, std::uint64_t address, const Message& message);
   Endpoint* find(std::uint64_t address);
   void forget(Endpoint& endpoint);

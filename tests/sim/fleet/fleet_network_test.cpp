@@ -44,8 +44,8 @@ class FleetNetworkTest : public testing::Test {
   }
   // Two endpoints that have met.
   void meet() {
-    a = network.make_endpoint(kWorker, 2, 4096);
-    b = network.make_endpoint(kOther, 2, 4096);
+    a = network.make_endpoint(kWorker, kWorker, 2, 4096);
+    b = network.make_endpoint(kOther, kOther, 2, 4096);
     a->connect(b->hello_for(kWorker));
     b->connect(a->hello_for(kOther));
     EXPECT_FALSE(a->ready());
@@ -75,6 +75,40 @@ class FleetNetworkTest : public testing::Test {
   std::unique_ptr<ControlChannel> accepted;
   std::unique_ptr<MeetingTransport> a, b;
 };
+
+// A replica is cut off by where it runs, not by the seat that it has.
+TEST_F(FleetNetworkTest, AnEndpointIsWhereItsProcessIs) {
+  constexpr PeerRank kSeat = 0, kOtherSeat = 1;
+  a = network.make_endpoint(kWorker, kOtherSeat, 2, 4096);
+  b = network.make_endpoint(kOther, kSeat, 2, 4096);
+  EXPECT_EQ(a->rank(), kOtherSeat);
+  a->connect(b->hello_for(kOtherSeat));
+  b->connect(a->hello_for(kSeat));
+  a->ready();
+  b->ready();
+  run();
+  ASSERT_TRUE(a->ready() && b->ready());
+  std::vector<std::byte> message = frame(1), buffer(message.size());
+  ASSERT_TRUE(b->post_receive(kOtherSeat, buffer, 1));
+  network.cut(kWorker, kFront);
+  ASSERT_TRUE(a->post_send(kSeat, message, 2));
+  run();
+  std::vector<TransportEvent> came = events(*b);
+  ASSERT_EQ(came.size(), 1u);
+  EXPECT_EQ(came[0].peer, kOtherSeat);
+  ASSERT_TRUE(b->post_receive(kOtherSeat, buffer, 3));
+  network.cut(kWorker, kOther);
+  ASSERT_TRUE(a->post_send(kSeat, message, 4));
+  run();
+  EXPECT_TRUE(events(*b).empty());
+  network.vanish(kWorker, false);
+  network.heal_all();
+  a.reset();
+  run();
+  came = events(*b);
+  ASSERT_EQ(came.size(), 1u);
+  EXPECT_EQ(came[0].kind, TransportEvent::Kind::kPeerGone);
+}
 
 TEST_F(FleetNetworkTest, ControlMessagesComeInOrderAndTheEndLast) {
   std::unique_ptr<ControlChannel> dialled = network.dial(kFront, kWorker);
@@ -198,7 +232,7 @@ TEST_F(FleetNetworkTest, AnEndpointThatEndsIsGoneForItsPeers) {
 }
 
 TEST_F(FleetNetworkTest, AHelloIsForWhomItNames) {
-  a = network.make_endpoint(kWorker, 2, 4096);
+  a = network.make_endpoint(kWorker, kWorker, 2, 4096);
   EXPECT_THROW(a->connect(a->hello_for(kOther)), Error);
   EXPECT_THROW(a->connect(std::vector<std::byte>(3)), Error);
 }

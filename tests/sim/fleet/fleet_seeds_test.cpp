@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// 300 seeds, 50 for each of six layouts.
+// 350 seeds, 50 for each of seven layouts.
 #include <gtest/gtest.h>
 
 #include "base/format.h"
@@ -12,7 +12,7 @@ namespace {
 
 struct Case {
   const char* model;
-  std::int32_t attention, ffn;
+  std::int32_t attention, ffn, replicas = 0;
 };
 
 class FleetSeeds : public testing::TestWithParam<Case> {};
@@ -20,7 +20,7 @@ class FleetSeeds : public testing::TestWithParam<Case> {};
 TEST_P(FleetSeeds, NoneFails) {
   constexpr std::uint64_t kSeeds = 50;
   const Case& c = GetParam();
-  const FleetModel model = FleetModel::load(format("tests/goldens/{}", c.model), c.attention, c.ffn);
+  const FleetModel model = FleetModel::load(format("tests/goldens/{}", c.model), c.attention, c.ffn, c.replicas);
   FleetFaults faults;
   std::int64_t answers = 0;
   for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
@@ -45,9 +45,11 @@ TEST_P(FleetSeeds, NoneFails) {
 
 INSTANTIATE_TEST_SUITE_P(Layouts, FleetSeeds,
                          testing::Values(Case{"qwen3_moe", 1, 1}, Case{"qwen3_moe", 2, 2}, Case{"qwen3_moe", 3, 2},
-                                         Case{"qwen3_moe", 1, 3}, Case{"llama", 2, 1}, Case{"deepseek_v3", 2, 2}),
+                                         Case{"qwen3_moe", 1, 3}, Case{"llama", 2, 1}, Case{"deepseek_v3", 2, 2},
+                                         Case{"qwen3_moe", 2, 2, 1}),
                          [](const auto& test) {
-                           return format("{}_{}A{}F", test.param.model, test.param.attention, test.param.ffn);
+                           const Case& c = test.param;
+                           return format("{}_{}A{}F{}R", c.model, c.attention, c.ffn, c.replicas);
                          });
 
 }  // namespace
