@@ -92,7 +92,9 @@ bool is_done(const Json& status, const Options& options, bool drained) {
   if (text(status, "phase") != "running") return false;
   const Json& workers = status["workers"];
   return std::ranges::any_of(workers, [&](const Json& worker) {
-    return number(worker, "rank") == options.rank && text(worker, "state") == (drained ? "drained" : "running");
+    const std::string state = text(worker, "state");
+    return number(worker, "rank") == options.rank &&
+           (drained ? state == "drained" : state == "running" || state == "standby");
   });
 }
 

@@ -31,15 +31,37 @@ AttentionWorker::AttentionWorker(Parts parts)
     : parts_(std::move(parts)),
       model_(parts_.model->config()),
       shares_(parts_.config.shares(model_)),
-      cache_(parts_.backend->make_kv_cache(parts_.kv)),
-      window_cache_(parts_.window_kv.layers > 0 ? parts_.backend->make_kv_cache(parts_.window_kv) : nullptr),
       arena_(*parts_.backend, scratch_of(parts_)),
-      scheduler_(with_micro_batches(parts_.scheduler, parts_.config),
-                 {parts_.kv.blocks, parts_.prefix_cache, model_.window.tokens, parts_.window_kv.blocks}) {
+      scheduler_(make_scheduler(parts_)) {
+  if (parts_.kept) {
+    TANDEM_CHECK(!local(), "a worker of the local layout goes on with another's cache");
+    cache_ = std::move(parts_.kept->cache);
+    window_cache_ = std::move(parts_.kept->window_cache);
+  } else {
+    cache_ = parts_.backend->make_kv_cache(parts_.kv);
+    if (parts_.window_kv.layers > 0) window_cache_ = parts_.backend->make_kv_cache(parts_.window_kv);
+  }
   allocate_states();
   if (!local())
     link_ = std::make_unique<HandOverLink>(*parts_.transport, *parts_.clock, *parts_.backend, parts_.config, model_,
                                            stats_);
+}
+
+Scheduler AttentionWorker::make_scheduler(Parts& parts) {
+  const SchedulerConfig config = with_micro_batches(parts.scheduler, parts.config);
+  if (parts.kept) return {config, std::move(parts.kept->accounts)};
+  return {config, KvSpace::Config{parts.kv.blocks, parts.prefix_cache, parts.model->config().window.tokens,
+                                  parts.window_kv.blocks}};
+}
+
+AttentionWorker::Remains AttentionWorker::dismantle(std::unique_ptr<AttentionWorker> worker) {
+  worker->parts_.backend->synchronise();  // of a step that was left in its middle
+  Remains remains{.backend = {},
+                  .kv = {.cache = std::move(worker->cache_),
+                         .window_cache = std::move(worker->window_cache_),
+                         .accounts = worker->scheduler_.take_accounts()}};
+  remains.backend = std::move(worker->parts_.backend);
+  return remains;  // and then the worker's own memory goes
 }
 
 // The transport goes first: the memory that it was given is the link's.

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -33,6 +34,13 @@ namespace tandem {
 // layers, where the model has some and positions after the prefix see into the block.
 using Pages = std::vector<std::vector<std::byte>>;
 
+// What an attention worker leaves to the next one of its process: the cache, and whose KV is in it. So when a
+// deployment meets again, sequences go on from the last whole block of what they had computed.
+struct KeptKv {
+  std::unique_ptr<KvCache> cache, window_cache;  // of the backend that the next worker gets, too
+  KvAccounts accounts;
+};
+
 class AttentionWorker final : public RequestTaker {
  public:
   struct Parts {
@@ -41,6 +49,7 @@ class AttentionWorker final : public RequestTaker {
     KvSpec kv;
     KvSpec window_kv;  // of windowed layers; no layers where the model has none
     bool prefix_cache = true;
+    std::optional<KeptKv> kept = {};  // of the same model, kv and backend; not in the local layout (Backend::replay)
     std::int32_t index = 0;
     std::shared_ptr<const Model> model;
     std::unique_ptr<Backend> backend;
@@ -54,6 +63,12 @@ class AttentionWorker final : public RequestTaker {
 
   // The worker's thread: works until stop().
   void run();
+  // The end of a worker that does not run any more.
+  struct Remains {
+    std::unique_ptr<Backend> backend;  // first: the cache's memory is its
+    KeptKv kv;
+  };
+  static Remains dismantle(std::unique_ptr<AttentionWorker> worker);
 
   // Any thread.
   void stop();
@@ -92,6 +107,7 @@ class AttentionWorker final : public RequestTaker {
     std::shared_ptr<EventStream> events;
   };
 
+  static Scheduler make_scheduler(Parts& parts);
   void allocate_states();
   void take_inbox();
   void end_everything();

@@ -27,6 +27,7 @@ struct WorkerParts {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Transport> transport;
   const Clock* clock = nullptr;
+  std::optional<KeptKv> kept = {};  // attention workers
 };
 
 std::unique_ptr<AttentionWorker> make_attention_worker(const EngineConfig& config, WorkerParts parts);

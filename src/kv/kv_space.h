@@ -55,6 +55,7 @@ class KvSpace {
     std::int64_t window_blocks = 0;
   };
   explicit KvSpace(const Config& config);
+  Config config() const { return {pool_.blocks(), prefix_cache_, window_tokens_, window_pool_.blocks()}; }
 
   // What attach_prefix would give: tokens covered, and how many of their blocks would leave available().
   struct PrefixMatch {

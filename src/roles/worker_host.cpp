@@ -175,9 +175,11 @@ bool WorkerHost::try_start() {
   WorkerParts parts{.worker = worker_config(config_, model_->config()),
                     .index = is_attention() ? seat_ : seat_ - config_.layout.attention_workers,
                     .model = model_,
-                    .backend = make_worker_backend(config_),
+                    .backend = remains_ ? std::move(remains_->backend) : make_worker_backend(config_),
                     .transport = take_endpoint(),
                     .clock = &world_.clock()};
+  if (remains_) parts.kept = std::move(remains_->kv);
+  remains_.reset();
   if (is_attention()) {
     events_ = std::make_shared<EventStream>();
     events_->listen([this] { world_.wake(); });
@@ -210,7 +212,7 @@ void WorkerHost::dissolve() {
   if (events_) events_->listen({});
   constraints_.drop_all();
   parcel_.clear();
-  attention_.reset();
+  if (attention_) remains_ = AttentionWorker::dismantle(std::move(attention_));
   ffn_.reset();
   events_.reset();
   endpoint_.reset();

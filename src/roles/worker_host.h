@@ -93,6 +93,7 @@ class WorkerHost {
   std::vector<Introduction> introductions_;     // of the peers
   std::vector<KeyShare> key_shares_;            // of this epoch, by peer; none where frames are not sealed
   bool connected_ = false;
+  std::optional<AttentionWorker::Remains> remains_;  // of the attention worker of the epoch before
   std::unique_ptr<AttentionWorker> attention_;
   std::unique_ptr<FfnWorker> ffn_;
   std::unique_ptr<WorkerThread> thread_;

@@ -37,8 +37,8 @@ Status why_failed(const Sequence& sequence, const SequenceResult& result) {
 struct Scheduler::State {
   SchedulerConfig config;
   KvSpace kv;
-  Drafter drafter;
   ContentIds content_ids;
+  Drafter drafter;
   std::deque<SequencePtr> waiting;   // oldest first, preempted ones included; they hold no blocks
   std::vector<SequencePtr> running;  // oldest first, all older than those waiting
   std::vector<Sequence*> in_flight;  // of running: rows of the step between plan and commit
@@ -66,8 +66,15 @@ struct Scheduler::State {
 };
 
 Scheduler::Scheduler(const SchedulerConfig& config, const KvSpace::Config& kv) {
-  check_config(config, kv);
+  check_config(config, kv);  // before memory is taken
   state_ = std::make_unique<State>(State{.config = config, .kv = KvSpace(kv)});
+}
+
+Scheduler::Scheduler(const SchedulerConfig& config, KvAccounts kv) {
+  check_config(config, kv.space.config());
+  TANDEM_CHECK(kv.space.usage().held == 0, "the accounts of a cache come with blocks that somebody holds");
+  state_ = std::make_unique<State>(
+      State{.config = config, .kv = std::move(kv.space), .content_ids = std::move(kv.content_ids)});
 }
 
 Scheduler::~Scheduler() = default;
@@ -162,7 +169,7 @@ Sequence& Scheduler::State::start_oldest_waiting() {
   if (limit > 0) {
     sequence.computed = kv.attach_prefix(sequence.table, sequence.request.cache_salt, sequence.prefix(), limit);
   }
-  if (sequence.preemptions == 0) sequence.cached_tokens = sequence.computed;
+  if (sequence.preemptions == 0) sequence.cached_tokens = std::min(sequence.computed, sequence.prompt_tokens);
   return sequence;
 }
 
@@ -272,6 +279,14 @@ void Scheduler::cancel(RequestId id) {
 
 KvSpace& Scheduler::kv() {
   return state_->kv;
+}
+
+KvAccounts Scheduler::take_accounts() {
+  if (!state_->in_flight.empty()) abandon();
+  for (const SequencePtr& sequence : state_->running) state_->kv.release(sequence->table);
+  state_->running.clear();
+  state_->waiting.clear();
+  return {std::move(state_->kv), std::move(state_->content_ids)};
 }
 
 void Scheduler::set_drafter(Drafter drafter) {

@@ -46,10 +46,18 @@ struct SchedulerConfig {
 // room.
 using Drafter = std::function<std::vector<std::int32_t>(std::span<const std::int32_t> tokens)>;
 
+// Whose KV is in the cache, and what its embedded rows are called there: what the next scheduler over the same memory
+// goes on with.
+struct KvAccounts {
+  KvSpace space;
+  ContentIds content_ids = {};
+};
+
 class Scheduler {
  public:
   // Throws Error when the configuration does not hold together.
   Scheduler(const SchedulerConfig& config, const KvSpace::Config& kv);
+  Scheduler(const SchedulerConfig& config, KvAccounts kv);  // which nobody holds blocks of
   ~Scheduler();
 
   // Takes a request into the queue, or says why not: queue full, prompt empty or too long, token id outside the
@@ -83,6 +91,8 @@ class Scheduler {
   Load load() const;
   // The cache's accounts, for KV that comes from elsewhere or goes there; between steps.
   KvSpace& kv();
+  // The scheduler's end: whatever is still here gives its blocks back, and nothing but the destructor may follow.
+  KvAccounts take_accounts();
   void check_integrity() const;
 
  private:

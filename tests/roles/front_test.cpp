@@ -146,6 +146,23 @@ TEST(Front, AnFfnWorkerThatIsKilledAndComesBackChangesNoToken) {
   expect_survival(3, true);
 }
 
+TEST(Front, AnAttentionWorkerKeepsItsKvWhenTheyMeetAgain) {
+  Request request = some_requests(40).front();
+  request.prompt = random_prompt(200, 3);
+  request.prompt_logits = false;  // else every row is computed
+  const std::vector<Recorded> expected = expected_of("qwen3_moe", {request});
+  DeploymentRun run(small_deployment("qwen3_moe", 1, 1));
+  run.connect();
+  const RequestId id = run.submit(request);
+  run.wait_for_tokens(id, 5);
+  run.kill_and_reap(1);
+  run.start(1);
+  run.wait_for_epoch(2);
+  run.wait();
+  EXPECT_EQ(run.answer(id).tokens, expected[0].tokens);
+  EXPECT_EQ(run.answer(id).end.cached_tokens, 192);  // three whole blocks
+}
+
 TEST(Front, SealedLinksSurviveTheSame) {
   expect_survival(3, true, true);
 }

@@ -101,6 +101,30 @@ TEST(Scheduler, APromptIsComputedInChunksAndThenTokenByToken) {
   EXPECT_EQ(house.last[1].prompt_tokens, 150);
 }
 
+// What was in the middle is left, and the next scheduler over the same cache goes on from the last whole block.
+TEST(Scheduler, TheNextOneGoesOnWithTheAccounts) {
+  House first({.prefill_chunk = 100});
+  Request request = request_of(1, 150, 60);
+  const std::vector<std::int32_t> all = FakeModel::answer_alone(request, kContext, kVocab);
+  ASSERT_TRUE(first.scheduler.submit(request));
+  ASSERT_TRUE(first.scheduler.submit(request_of(2, 500, 20)));
+  while (first.answers[1].size() < 50) first.step();  // 199 positions are computed: three blocks
+  first.plan();
+  Scheduler next({.prefill_chunk = 100, .context_tokens_max = kContext, .vocab = kVocab},
+                 first.scheduler.take_accounts());
+  next.check_integrity();
+  EXPECT_EQ(next.load().kv.held, 0);
+  EXPECT_GE(next.load().kv.cached, 3);
+  request.answer.assign(all.begin(), all.begin() + 50);
+  ASSERT_TRUE(next.submit(request));
+  EXPECT_EQ(shape_of(next.plan()), (Shape{{1, 192, 8}}));
+  next.abandon();
+  next.cancel(1);
+  const std::vector<RequestEvent> events = next.take_events();
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].cached_tokens, 150);  // of the prompt, not of the answer
+}
+
 TEST(Scheduler, DecodingGoesFirstAndPrefillTakesTheRest) {
   House house({.sequences_max = 8, .rows_per_step_max = 50, .prefill_chunk = 40});
   ASSERT_TRUE(house.scheduler.submit(request_of(1, 10, 20)));
