@@ -104,8 +104,10 @@ void show(const Options& options, const Totals& t) {
   out += format("epochs             {}\nsequences preempted {}\n", t.epochs, t.preemptions);
   out += format("killed             {} workers, {} lost without a word, {} fronts\n", f.kills, f.silent_kills,
                 f.front_kills);
-  out += format("paused             {} workers\ncut off            {} pairs of processes\ndrained            {}\n",
-                f.pauses, f.cuts, f.drains);
+  out += format(
+      "paused             {} workers\ncut off            {} pairs of processes\ndrained            {}, {} requests "
+      "moved with {} blocks of KV\n",
+      f.pauses, f.cuts, f.drains, f.moved_requests, f.moved_pages);
   out += format("hand-over messages {}: {} lost, {} delayed, {} repeated, {} damaged, {} stale ones sent before\n",
                 f.network.messages, f.network.lost, f.network.delayed, f.network.repeated, f.network.damaged,
                 f.network.stale);

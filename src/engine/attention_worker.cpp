@@ -112,11 +112,23 @@ void AttentionWorker::stop() {
 }
 
 void AttentionWorker::submit(Request request, std::shared_ptr<EventStream> events) {
+  submit(std::move(request), std::move(events), {});
+}
+
+void AttentionWorker::submit(Request request, std::shared_ptr<EventStream> events, Pages pages) {
   {
     std::lock_guard lock(mutex_);
     if (stopped_) return events->push({.id = request.id, .tokens = {}, .finish = FinishReason::kCancelled});
     ++outstanding_;
-    inbox_.push_back({std::move(request), std::move(events)});
+    inbox_.push_back({std::move(request), std::move(events), std::move(pages)});
+  }
+  parts_.transport->wake();
+}
+
+void AttentionWorker::give_up(RequestId id, std::size_t bytes_max, std::function<void(Pages)> done) {
+  {
+    std::lock_guard lock(mutex_);
+    giving_up_.push_back({id, bytes_max, std::move(done)});
   }
   parts_.transport->wake();
 }
@@ -182,29 +194,50 @@ void AttentionWorker::end_everything() {
 void AttentionWorker::take_inbox() {
   std::vector<Incoming> incoming;
   std::vector<RequestId> cancels;
+  std::vector<GivingUp> giving_up;
   std::vector<const std::function<void()>*> actions;
   {
     std::lock_guard lock(mutex_);
     incoming.swap(inbox_);
     cancels.swap(cancels_);
+    giving_up.swap(giving_up_);
     actions.swap(actions_);
   }
-  for (Incoming& in : incoming) {
-    const RequestId id = in.request.id;
-    queues_[id] = in.events;
-    if (Status admitted = scheduler_.submit(std::move(in.request)); !admitted) {
-      --outstanding_;
-      queues_.erase(id);
-      in.events->push({.id = id, .tokens = {}, .finish = FinishReason::kError, .status = std::move(admitted)});
-    }
-  }
+  for (Incoming& in : incoming) admit(std::move(in));
   for (const RequestId id : cancels) scheduler_.cancel(id);
+  for (const GivingUp& one : giving_up) give_up(one);
   for (const auto* action : actions) (*action)();
   if (!actions.empty()) {
     std::lock_guard lock(mutex_);
     actions_finished_ += actions.size();
     action_done_.notify_all();
   }
+}
+
+void AttentionWorker::admit(Incoming in) {
+  const RequestId id = in.request.id;
+  queues_[id] = in.events;
+  if (Status admitted = scheduler_.submit(std::move(in.request)); !admitted) {
+    --outstanding_;
+    queues_.erase(id);
+    return in.events->push({.id = id, .tokens = {}, .finish = FinishReason::kError, .status = std::move(admitted)});
+  }
+  if (in.pages.empty()) return;
+  try {
+    if (const auto prefix = scheduler_.prefix_of(id)) import_pages(prefix->cache_salt, prefix->tokens, in.pages);
+  } catch (const Error&) {
+    // They are not this cache's: nothing was kept of them, and the request is computed as any other.
+  }
+}
+
+void AttentionWorker::give_up(const GivingUp& giving_up) {
+  publish_events();
+  const std::optional<Scheduler::Prefix> prefix = scheduler_.prefix_of(giving_up.id);
+  if (scheduler_.take_out(giving_up.id)) {
+    queues_.erase(giving_up.id);
+    --outstanding_;
+  }
+  giving_up.done(prefix ? export_pages(prefix->cache_salt, prefix->tokens, giving_up.bytes_max) : Pages());
 }
 
 void AttentionWorker::publish_events() {
@@ -226,15 +259,19 @@ void AttentionWorker::publish_events() {
 
 // ---- KV made elsewhere
 
-Pages AttentionWorker::export_pages(std::uint64_t salt, std::span<const std::int32_t> tokens) {
+Pages AttentionWorker::export_pages(std::uint64_t salt, std::span<const std::int32_t> tokens, std::size_t bytes_max) {
   KvSpace& space = scheduler_.kv();
   BlockTable table;
   space.attach_prefix(table, salt, tokens, static_cast<std::int64_t>(tokens.size()));
   Pages pages;
   const std::size_t bytes = page_bytes(parts_.kv);
+  std::size_t left = bytes_max;
   for (std::size_t i = 0; i < table.blocks.size(); ++i) {
     const BlockId beside = window_cache_ ? table.window_blocks[i] : kNoBlock;
-    std::vector<std::byte>& page = pages.emplace_back(bytes + (beside == kNoBlock ? 0 : page_bytes(parts_.window_kv)));
+    const std::size_t both = bytes + (beside == kNoBlock ? 0 : page_bytes(parts_.window_kv));
+    if (both > left) break;
+    left -= both;
+    std::vector<std::byte>& page = pages.emplace_back(both);
     parts_.backend->export_page(*cache_, table.blocks[i], std::span(page).first(bytes));
     if (beside != kNoBlock) parts_.backend->export_page(*window_cache_, beside, std::span(page).subspan(bytes));
   }

@@ -74,13 +74,20 @@ class AttentionWorker final : public RequestTaker {
   void stop();
   void submit(Request request, std::shared_ptr<EventStream> events) override;
   void cancel(RequestId id) override;
+  // With KV of the request's first blocks, from another worker that gave it up. What of it is wrong or has no room is
+  // computed instead.
+  void submit(Request request, std::shared_ptr<EventStream> events, Pages pages);
+  // Another worker is to have the request: it leaves without a last event. done gets the KV of its whole blocks, from
+  // the first one, bytes_max of them at most, on the worker's thread and after all its news; none where it is not here.
+  // done is not called when the worker stops before.
+  void give_up(RequestId id, std::size_t bytes_max, std::function<void(Pages)> done);
   // Runs action on the worker's thread between two steps and waits for it. False when the worker has stopped.
   bool between_steps(const std::function<void()>& action);
 
   // Within between_steps, or when the worker is not running.
   Scheduler& scheduler() { return scheduler_; }
-  // Pages of the longest prefix of tokens that the cache knows under salt.
-  Pages export_pages(std::uint64_t salt, std::span<const std::int32_t> tokens);
+  // Pages of the longest prefix of tokens that the cache knows under salt, bytes_max at most.
+  Pages export_pages(std::uint64_t salt, std::span<const std::int32_t> tokens, std::size_t bytes_max = SIZE_MAX);
   // Puts pages into the cache as the KV of the first tokens; false when there is no room. Throws Error{kInvalidData}.
   bool import_pages(std::uint64_t salt, std::span<const std::int32_t> tokens, const Pages& pages);
 
@@ -105,11 +112,19 @@ class AttentionWorker final : public RequestTaker {
   struct Incoming {
     Request request;
     std::shared_ptr<EventStream> events;
+    Pages pages;
+  };
+  struct GivingUp {
+    RequestId id = 0;
+    std::size_t bytes_max = 0;
+    std::function<void(Pages)> done;
   };
 
   static Scheduler make_scheduler(Parts& parts);
   void allocate_states();
   void take_inbox();
+  void admit(Incoming in);
+  void give_up(const GivingUp& giving_up);
   void end_everything();
   void run_step(const Batch& batch);
   void start_walk(const Batch& batch);
@@ -176,6 +191,7 @@ class AttentionWorker final : public RequestTaker {
   std::condition_variable action_done_;
   std::vector<Incoming> inbox_;
   std::vector<RequestId> cancels_;
+  std::vector<GivingUp> giving_up_;
   std::vector<const std::function<void()>*> actions_;
   std::uint64_t actions_finished_ = 0, actions_asked_ = 0;
   Scheduler::Load load_;

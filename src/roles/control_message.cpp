@@ -328,6 +328,25 @@ void fields(Io& io, Field<Io, News>& n) {
 }
 
 template <class Io>
+void fields(Io& io, Field<Io, Yield>& y) {
+  io(y.id);
+}
+
+template <class Io>
+void fields(Io& io, Field<Io, Page>& p) {
+  io(p.epoch);
+  io(p.id);
+  io(p.index);
+  io.elements(p.bytes);
+}
+
+template <class Io>
+void fields(Io& io, Field<Io, Yielded>& y) {
+  io(y.epoch);
+  io(y.id);
+}
+
+template <class Io>
 void fields(Io& io, Field<Io, Report>& r) {
   auto& load = r.load;
   auto& kv = load.kv;

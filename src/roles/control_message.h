@@ -14,6 +14,9 @@
 //                       ←   Ready
 //   Rows, Submit, Cancel →                                to attention workers (request_parcel.h)
 //                       ←   News
+//   Yield               →                                 to an attention worker: another one takes this request
+//                       ←   Page, Yielded                 its KV, after all news of it; what there is of it
+//   Page                →                                 to that other one, ahead of the Submit
 //   Dissolve            →                                 somebody is gone: drop what runs
 //   Beat                →   ← Report                      at least every heartbeat_ms
 //
@@ -44,7 +47,7 @@
 
 namespace tandem {
 
-inline constexpr std::uint32_t kControlVersion = 3;
+inline constexpr std::uint32_t kControlVersion = 4;
 inline constexpr std::size_t kControlHeaderBytes = 16;
 inline constexpr std::size_t kControlBytesMax = 64 << 20;   // of one message without its header
 inline constexpr std::size_t kGreetingBytesMax = 64 << 10;  // of one from who has not been greeted yet
@@ -131,6 +134,23 @@ struct News {
   std::uint32_t epoch = 0;
   RequestEvent event;
 };
+struct Yield {
+  RequestId id = 0;
+  bool operator==(const Yield&) const = default;
+};
+// KV of one block of a request, in canonical form (engine/attention_worker.h), blocks in order.
+struct Page {
+  std::uint32_t epoch = 0;
+  RequestId id = 0;
+  std::uint32_t index = 0;
+  std::vector<std::byte> bytes;
+  bool operator==(const Page&) const = default;
+};
+struct Yielded {
+  std::uint32_t epoch = 0;
+  RequestId id = 0;
+  bool operator==(const Yielded&) const = default;
+};
 // Counters of a worker (WorkerStats).
 struct Report {
   std::int64_t steps = 0, rows = 0, busy_ns = 0, wait_ns = 0, resends = 0, frames_refused = 0;
@@ -155,7 +175,7 @@ struct Told {
 };
 
 using ControlMessage = std::variant<Greeting, Welcome, Refusal, Prepare, Addresses, Connect, Ready, Dissolve, Submit,
-                                    Cancel, News, Report, Beat, Order, Told, Rows>;
+                                    Cancel, News, Report, Beat, Order, Told, Rows, Yield, Page, Yielded>;
 
 // With its header.
 std::vector<std::byte> to_bytes(const ControlMessage& message);

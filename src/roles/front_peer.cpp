@@ -85,7 +85,7 @@ OrderedJson FrontPeer::status() const {
   static constexpr const char* kStates[] = {"away", "greeting", "present"};
   const char* state = kStates[static_cast<std::size_t>(state_)];
   if (drained_)
-    state = "drained";
+    state = takes_part ? "draining" : "drained";
   else if (takes_part)
     state = ready ? "running" : "joining";
   else if (slow)

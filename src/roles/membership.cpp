@@ -16,6 +16,7 @@ namespace {
 
 constexpr Nanoseconds kMillisecond = 1'000'000;
 constexpr Nanoseconds kFormingMax = 60'000 * kMillisecond;  // caches are made meanwhile
+constexpr std::size_t kMovesMax = 2;  // requests on their way at a time: the others go on where they are
 
 }  // namespace
 
@@ -80,7 +81,9 @@ void Membership::turn(const std::function<bool(const ControlChannel&)>& has_move
   take_cancels();
   check_times();
   if (phase_ == Phase::kApart && can_form()) form();
-  if (phase_ == Phase::kFormed) send_requests();
+  if (phase_ != Phase::kFormed) return;
+  send_requests();
+  move_requests();
 }
 
 void Membership::move(FrontPeer& peer) {
@@ -115,6 +118,13 @@ void Membership::take(FrontPeer& peer, ControlMessage& message) {
   } else if (auto* news = std::get_if<News>(&message)) {
     if (phase_ != Phase::kFormed || news->epoch != epoch_) return;  // the past has no say
     if (!pending_.pass_on(std::move(news->event)) && !suspicious_since_) suspicious_since_ = world_.clock.now();
+  } else if (auto* page = std::get_if<Page>(&message)) {
+    const auto move = find_move(peer, page->id);
+    if (move == moves_.end() || page->epoch != epoch_) return;
+    ++moved_pages_;
+    peers_[static_cast<std::size_t>(move->to)]->outbox.add(std::move(*page));
+  } else if (const auto* yielded = std::get_if<Yielded>(&message)) {
+    if (yielded->epoch == epoch_) moved(peer, yielded->id);
   } else if (const auto* report = std::get_if<Report>(&message)) {
     peer.report(*report);
   } else {
@@ -164,6 +174,7 @@ void Membership::dissolve() {
   if (phase_ == Phase::kFormed) lost_at_ = world_.clock.now();
   phase_ = Phase::kApart;
   suspicious_since_.reset();
+  moves_.clear();
   for (const auto& peer : peers_) {
     peer->takes_part = peer->ready = false;
     peer->addresses.reset();
@@ -259,10 +270,60 @@ void Membership::finish_forming() {
   say(format("running   epoch {}", epoch_.load()));
 }
 
+void Membership::move_requests() {
+  for (std::size_t a = 0; a < attention_workers_; ++a) {
+    FrontPeer& peer = *peers_[a];
+    if (!drains(peer)) continue;
+    begin_moves(peer);
+    // The rest goes on without it as soon as what it gave has been sent: who has got it keeps it when all meet again.
+    const auto sent = [](const auto& other) { return other->outbox.empty(); };
+    if (pending_.count_of(peer.place().rank) == 0 && std::ranges::all_of(peers_, sent)) return dissolve();
+  }
+}
+
+void Membership::begin_moves(FrontPeer& from) {
+  while (moves_.size() < kMovesMax) {
+    const std::int32_t to = least_busy();
+    if (to == PendingRequests::kNobody) return;
+    const std::optional<RequestId> id = pending_.begin_move(from.place().rank);
+    if (!id) return;
+    moves_.push_back({*id, from.place().rank, to});
+    if (from.outbox.withdraw(*id))
+      moved(from, *id);
+    else
+      from.outbox.add(Yield{*id});
+  }
+}
+
+std::int32_t Membership::least_busy() const {
+  std::int32_t best = PendingRequests::kNobody;
+  for (std::size_t a = 0; a < attention_workers_; ++a) {
+    const auto rank = static_cast<std::int32_t>(a);
+    if (!peers_[a]->takes_part || peers_[a]->drained()) continue;
+    if (best == PendingRequests::kNobody || pending_.count_of(rank) < pending_.count_of(best)) best = rank;
+  }
+  return best;
+}
+
+std::vector<Membership::Move>::iterator Membership::find_move(const FrontPeer& from, RequestId id) {
+  return std::ranges::find_if(moves_,
+                              [&](const Move& move) { return move.id == id && move.from == from.place().rank; });
+}
+
+// The request is with nobody now; what came of its KV waits for it where it is sent next.
+void Membership::moved(const FrontPeer& from, RequestId id) {
+  const auto move = find_move(from, id);
+  if (move == moves_.end()) return;
+  pending_.end_move(id, move->to);
+  moves_.erase(move);
+  ++moved_requests_;
+}
+
 void Membership::send_requests() {
   std::vector<bool> present;
   present.reserve(attention_workers_);
-  for (std::size_t a = 0; a < attention_workers_; ++a) present.push_back(peers_[a]->takes_part);
+  for (std::size_t a = 0; a < attention_workers_; ++a)
+    present.push_back(peers_[a]->takes_part && !peers_[a]->drained());
   for (PendingRequests::Sending& sending : pending_.take_unsent(present))
     peers_[static_cast<std::size_t>(sending.rank)]->outbox.add(std::move(sending.request));
   for (const auto& peer : peers_) peer->send();
@@ -312,9 +373,11 @@ Told Membership::obey(const Order& order) {
   if (peer.drained() == drain) return {to_line(status())};
   peer.set_drained(drain);
   say(format("{}   {}, as ordered", drain ? "drained" : "added  ", peer.title()));
+  const bool has_requests =
+      phase_ == Phase::kFormed && peer.place().rank < static_cast<std::int32_t>(attention_workers_);
   if (!drain)
     newcomer(peer);
-  else if (peer.takes_part && phase_ != Phase::kApart)
+  else if (peer.takes_part && !has_requests)
     dissolve();
   return {to_line(status())};
 }
@@ -343,9 +406,14 @@ OrderedJson Membership::status() const {
     workers.push_back(std::move(worker));
   }
   std::lock_guard lock(mutex_);
-  return {{"deployment", deployment_.name}, {"layout", identity_.layout},
-          {"links", identity_.links},       {"phase", kPhases[static_cast<std::size_t>(phase_)]},
-          {"epoch", epoch_.load()},         {"missing", phase_ == Phase::kFormed ? "" : standing_.missing},
+  return {{"deployment", deployment_.name},
+          {"layout", identity_.layout},
+          {"links", identity_.links},
+          {"phase", kPhases[static_cast<std::size_t>(phase_)]},
+          {"epoch", epoch_.load()},
+          {"missing", phase_ == Phase::kFormed ? "" : standing_.missing},
+          {"moved_requests", moved_requests()},
+          {"moved_pages", moved_pages()},
           {"workers", std::move(workers)}};
 }
 

@@ -10,6 +10,9 @@
 // missing is tried again and again, and requests wait for it for link.repair_ms_max, then end as unavailable with the
 // reason. Of an FFN worker and its replicas the first usable one takes the seat, the others stand by with their weights
 // loaded: when it is lost one of them takes its place at once, and when it comes back it stands by, without a pause.
+//
+// An attention worker that is drained gives its requests up one after the other, each with its KV, which passes through
+// the front to the worker that has fewest; meanwhile all the others run. When it has none, the rest meets without it.
 #pragma once
 
 #include <atomic>
@@ -64,6 +67,9 @@ class Membership {
   std::size_t attention_workers() const { return attention_workers_; }
   std::uint32_t epoch() const { return epoch_; }           // of what runs now, or ran last
   std::int64_t formations() const { return formations_; }  // how often the workers have met
+  // By orders to drain: requests, and blocks of their KV.
+  std::int64_t moved_requests() const { return moved_requests_; }
+  std::int64_t moved_pages() const { return moved_pages_; }
 
   struct Standing {
     bool formed_once = false;      // it runs, or has run
@@ -99,6 +105,17 @@ class Membership {
   void introduce();
   void finish_forming();
 
+  struct Move {
+    RequestId id = 0;
+    std::int32_t from = 0, to = 0;  // ranks
+  };
+  bool drains(const FrontPeer& peer) const { return peer.drained() && peer.takes_part; }
+  void move_requests();
+  void begin_moves(FrontPeer& from);
+  std::int32_t least_busy() const;
+  std::vector<Move>::iterator find_move(const FrontPeer& from, RequestId id);
+  void moved(const FrontPeer& from, RequestId id);
+
   void send_requests();
   void take_cancels();
   void check_times();
@@ -114,9 +131,10 @@ class Membership {
   PendingRequests pending_;
   Phase phase_ = Phase::kApart;
   std::atomic<std::uint32_t> epoch_ = 0;
-  std::atomic<std::int64_t> formations_ = 0;
+  std::atomic<std::int64_t> formations_ = 0, moved_requests_ = 0, moved_pages_ = 0;
   Nanoseconds lost_at_ = 0, forming_since_ = 0;
   std::optional<Nanoseconds> suspicious_since_;  // a hand-over has failed, and nobody is gone
+  std::vector<Move> moves_;                      // under way
 
   mutable std::mutex mutex_;  // guards what follows
   std::vector<RequestId> cancels_;

@@ -20,6 +20,10 @@ void Outbox::move(const std::function<bool()>& room, const std::function<void(co
     if (auto* parcel = std::get_if<Parcel>(&items_.front())) {
       post(parcel->next());
       if (!parcel->done()) continue;
+    } else if (auto* page = std::get_if<Page>(&items_.front())) {
+      post(std::move(*page));
+    } else if (const auto* yield = std::get_if<Yield>(&items_.front())) {
+      post(*yield);
     } else {
       post(std::get<Cancel>(items_.front()));
     }

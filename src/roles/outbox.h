@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// What the front has for one attention worker, in order. Requests become messages only as the connection takes them, so
+// What the front has for one attention worker, in order: requests, KV of some ahead of them, and what it wants of those
+// that are there. Requests become messages only as the connection takes them, so
 // that pictures of many requests, all sent again after a recovery, are neither copied at once nor take a connection for
 // one that does not read. One thread.
 #pragma once
@@ -19,6 +20,8 @@ class Outbox {
  public:
   void add(Request request) { items_.emplace_back(Parcel(std::move(request))); }
   void add(Cancel cancel) { items_.emplace_back(cancel); }  // after the request it is about
+  void add(Yield yield) { items_.emplace_back(yield); }     // after that, too
+  void add(Page page) { items_.emplace_back(std::move(page)); }
   // True: it had not begun to be sent, and is no more.
   bool withdraw(RequestId id);
   bool empty() const { return items_.empty(); }
@@ -28,7 +31,7 @@ class Outbox {
   void move(const std::function<bool()>& room, const std::function<void(const ControlMessage&)>& post);
 
  private:
-  std::deque<std::variant<Parcel, Cancel>> items_;
+  std::deque<std::variant<Parcel, Cancel, Yield, Page>> items_;
 };
 
 }  // namespace tandem

@@ -61,10 +61,33 @@ std::vector<PendingRequests::Sending> PendingRequests::take_unsent(const std::ve
   return unsent;
 }
 
+std::optional<RequestId> PendingRequests::begin_move(std::int32_t from) {
+  std::lock_guard lock(mutex_);
+  for (auto& [id, pending] : pending_) {
+    if (pending.meant_for != from || !pending.sent || pending.moves || pending.cancelled) continue;
+    pending.moves = true;
+    return id;
+  }
+  return std::nullopt;
+}
+
+void PendingRequests::end_move(RequestId id, std::int32_t to) {
+  std::lock_guard lock(mutex_);
+  const auto found = pending_.find(id);
+  if (found == pending_.end() || !found->second.moves) return;  // it has ended
+  Pending& pending = found->second;
+  pending.moves = pending.sent = false;
+  pending.meant_for = to;
+  if (!pending.cancelled) return;
+  push_end(pending, FinishReason::kCancelled, Status::ok());
+  pending_.erase(found);
+}
+
 void PendingRequests::unsend_all() {
   std::lock_guard lock(mutex_);
   for (auto& [id, pending] : pending_) {
     pending.sent = pending.held_back = false;
+    pending.moves = false;
     if (pending.cancelled) push_end(pending, FinishReason::kCancelled, Status::ok());
   }
   std::erase_if(pending_, [](const auto& entry) { return entry.second.cancelled; });

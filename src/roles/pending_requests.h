@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "engine/event_stream.h"
@@ -35,6 +36,11 @@ class PendingRequests {
     Request request;
   };
   std::vector<Sending> take_unsent(const std::vector<bool>& present);
+  // One of those that a worker has and that is to go to another, the oldest that is not on its way already; nothing:
+  // there is none.
+  std::optional<RequestId> begin_move(std::int32_t from);
+  // It has left, and is now meant for the other; where nobody wants it any more it ends.
+  void end_move(RequestId id, std::int32_t to);
   // Nobody has any of them any more. Those that were cancelled end.
   void unsend_all();
 
@@ -51,6 +57,7 @@ class PendingRequests {
     std::shared_ptr<EventStream> events;
     std::int32_t meant_for = 0;
     bool sent = false;
+    bool moves = false;  // it is to leave the worker that has it
     bool held_back = false;
     bool cancelled = false;
     std::int32_t retries = 0;

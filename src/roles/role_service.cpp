@@ -12,6 +12,8 @@ namespace tandem {
 namespace {
 
 constexpr Nanoseconds kMillisecond = 1'000'000;
+constexpr std::size_t kUnsentEnough = 8 << 20;  // more would only wait, and news behind it
+constexpr std::size_t kPageBytesMax = kControlBytesMax - 64;
 
 void refuse(ControlChannel& channel, ErrorCode code, const std::string& why) {
   channel.post(Refusal{code, why});
@@ -46,8 +48,8 @@ void RoleService::turn() {
   tell_addresses();
   join();
   host_.take_constrained();
-  for (RequestEvent& event : host_.take_news())
-    if (front_) front_->post(News{host_.epoch(), std::move(event)});
+  tell_news();
+  tell_pages();
   tell_report();
   move();
   check_silence();
@@ -70,6 +72,30 @@ void RoleService::join() {
   }
   joins_ = false;
   front_->post(Ready{host_.epoch()});
+}
+
+// Of a request that has left nothing more comes: so its news were there when it was taken, and are told before.
+void RoleService::tell_news() {
+  std::vector<WorkerHost::Left> left = host_.take_left();
+  for (RequestEvent& event : host_.take_news())
+    if (front_) front_->post(News{host_.epoch(), std::move(event)});
+  for (WorkerHost::Left& one : left) left_.push_back(std::move(one));
+}
+
+// As the connection takes them, so that news and reports do not wait behind many.
+void RoleService::tell_pages() {
+  while (front_ && !left_.empty() && front_->unsent() < kUnsentEnough) {
+    WorkerHost::Left& first = left_.front();
+    const bool whole = page_ == first.pages.size() || first.pages[page_].size() > kPageBytesMax;
+    if (!whole) {
+      front_->post(Page{host_.epoch(), first.id, page_, std::move(first.pages[page_])});
+      ++page_;
+      continue;
+    }
+    front_->post(Yielded{host_.epoch(), first.id});
+    left_.pop_front();
+    page_ = 0;
+  }
 }
 
 // The front waits for it.
@@ -107,18 +133,21 @@ void RoleService::take_all(std::span<ControlMessage> came) {
 
 void RoleService::take(ControlMessage& message) {
   if (const auto* prepare = std::get_if<Prepare>(&message)) {
-    joins_ = false;
+    dissolve();
     host_.prepare(*prepare);
   } else if (const auto* connect = std::get_if<Connect>(&message)) {
     host_.connect(*connect);
     joins_ = true;
   } else if (std::holds_alternative<Dissolve>(message)) {
-    joins_ = false;
-    host_.dissolve();
+    dissolve();
   } else if (auto* submit = std::get_if<Submit>(&message); submit && host_.is_attention()) {
     host_.submit(std::move(*submit));
   } else if (auto* rows = std::get_if<Rows>(&message); rows && host_.is_attention()) {
     host_.take(std::move(*rows));
+  } else if (auto* page = std::get_if<Page>(&message); page && host_.is_attention()) {
+    host_.take(std::move(*page));
+  } else if (const auto* yield = std::get_if<Yield>(&message); yield && host_.is_attention()) {
+    host_.give_up(yield->id);
   } else if (const auto* cancel = std::get_if<Cancel>(&message)) {
     host_.cancel(cancel->id);
   } else if (!std::holds_alternative<Beat>(message)) {
@@ -164,7 +193,13 @@ void RoleService::refuse_front(const Error& error) {
 void RoleService::drop(const std::string& why) {
   say(format("front     is gone: {}", why));
   front_.reset();
+  dissolve();
+}
+
+void RoleService::dissolve() {
   joins_ = false;
+  left_.clear();
+  page_ = 0;
   host_.dissolve();
 }
 

@@ -5,6 +5,7 @@
 // one says, and tells its news. It decides nothing about others. One thread.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <span>
@@ -29,7 +30,7 @@ class RoleService {
   // Somebody has said something, its first message at least: who greets as a front of this deployment is the front,
   // unless there is one. An error: it was refused, and why.
   Status greet(std::unique_ptr<ControlChannel> channel, std::span<ControlMessage> said);
-  void end() { host_.dissolve(); }
+  void end() { dissolve(); }
 
   Welcome welcome() const { return host_.welcome(); }
   const ControlChannel* front() const { return front_.get(); }  // null: none
@@ -40,12 +41,15 @@ class RoleService {
   void say(const std::string& line) const;
   void tell_addresses();
   void join();
+  void tell_news();
+  void tell_pages();
   void tell_report();
   void check_silence();
   void move();
   void take_all(std::span<ControlMessage> came);
   void take(ControlMessage& message);
   void check_greeting(const ControlMessage& message) const;
+  void dissolve();
   void refuse_front(const Error& error);  // where there is one
   void drop(const std::string& why);
   template <class Failure>
@@ -57,6 +61,8 @@ class RoleService {
   const std::function<void(const std::string&)> say_;
   WorkerHost host_;
   std::unique_ptr<ControlChannel> front_;  // of this deployment, as far as it has shown
+  std::deque<WorkerHost::Left> left_;      // that the front has not been told of in full
+  std::uint32_t page_ = 0;                 // of the first of them, to be told next
   bool joins_ = false;
   Nanoseconds heard_ = 0, reported_ = 0;
 };

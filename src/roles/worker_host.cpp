@@ -212,6 +212,8 @@ void WorkerHost::dissolve() {
   if (events_) events_->listen({});
   constraints_.drop_all();
   parcel_.clear();
+  pages_.clear();
+  pages_bytes_ = 0;
   if (attention_) remains_ = AttentionWorker::dismantle(std::move(attention_));
   ffn_.reset();
   events_.reset();
@@ -220,10 +222,50 @@ void WorkerHost::dissolve() {
   key_shares_.clear();
   introductions_.clear();
   connected_ = false;
+  std::lock_guard lock(mutex_);
+  left_.clear();
 }
 
 void WorkerHost::take(Rows rows) {
   parcel_.take(std::move(rows));
+}
+
+void WorkerHost::take(Page page) {
+  Pages& pages = pages_[page.id];
+  if (page.index != pages.size())
+    throw Error(ErrorCode::kInvalidData,
+                format("page {} of request {} comes, {} have come", page.index, page.id, pages.size()));
+  pages_bytes_ += page.bytes.size();
+  if (pages_bytes_ > kKeptPagesBytesMax)
+    throw Error(ErrorCode::kInvalidData,
+                format("{} bytes of KV came ahead of their requests, limit is {}", pages_bytes_, kKeptPagesBytesMax));
+  pages.push_back(std::move(page.bytes));
+}
+
+// To the worker, with the KV that came ahead of it.
+void WorkerHost::hand_on(Request request) {
+  const auto found = pages_.find(request.id);
+  if (found == pages_.end()) return attention_->submit(std::move(request), events_);
+  Pages pages = std::move(found->second);
+  pages_.erase(found);
+  for (const std::vector<std::byte>& page : pages) pages_bytes_ -= page.size();
+  attention_->submit(std::move(request), events_, std::move(pages));
+}
+
+void WorkerHost::give_up(RequestId id) {
+  if (!attention_) return;  // it was dissolved meanwhile; the front knows
+  const auto leave = [this, id](Pages pages) {
+    std::lock_guard lock(mutex_);
+    left_.push_back({id, std::move(pages)});
+    world_.wake();
+  };
+  if (constraints_.cancel(id)) return leave({});
+  attention_->give_up(id, kPagesBytesMax, leave);
+}
+
+std::vector<WorkerHost::Left> WorkerHost::take_left() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(left_, {});
 }
 
 void WorkerHost::submit(Submit submit) {
@@ -234,7 +276,7 @@ void WorkerHost::submit(Submit submit) {
     return end(request.id, FinishReason::kError, std::move(status));
   request.arrival = world_.clock().now();
   if (recipe) return constraints_.make(std::move(request), std::move(*recipe));
-  attention_->submit(std::move(request), events_);
+  hand_on(std::move(request));
 }
 
 // What the scheduler would refuse is so refused before a grammar is compiled for it, and before a constraint takes
@@ -254,7 +296,7 @@ Status WorkerHost::check(const Request& request, bool constrained) const {
 void WorkerHost::take_constrained() {
   for (ConstraintThread::Made& made : constraints_.take_made()) {
     if (made.status)
-      attention_->submit(std::move(made.request), events_);
+      hand_on(std::move(made.request));
     else
       end(made.request.id, FinishReason::kError, std::move(made.status));
   }

@@ -6,6 +6,7 @@
 // failed.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -31,6 +32,11 @@ struct LoadedWorker {
 };
 // Throws Error.
 LoadedWorker load_worker(const Deployment& deployment, std::int32_t rank, Observer* observer);
+
+// Of one request's KV that passes to another worker; what is beyond it is computed anew.
+inline constexpr std::size_t kPagesBytesMax = std::size_t{1} << 30;
+// Of what a worker keeps for requests to come.
+inline constexpr std::size_t kKeptPagesBytesMax = 4 * kPagesBytesMax;
 
 class WorkerHost {
  public:
@@ -59,8 +65,16 @@ class WorkerHost {
 
   // Of a running attention worker. Throw Error for what is no request.
   void take(Rows rows);
+  void take(Page page);
   void submit(Submit submit);
   void cancel(RequestId id);
+  void give_up(RequestId id);
+  // Requests that were given up, with their KV. Their news came before: ask for those afterwards, tell those first.
+  struct Left {
+    RequestId id = 0;
+    Pages pages;
+  };
+  std::vector<Left> take_left();
   // Hands requests on whose constraints have been made.
   void take_constrained();
   // News since the last call.
@@ -76,6 +90,7 @@ class WorkerHost {
   void start(Worker& worker);
   Status check(const Request& request, bool constrained) const;
   void end(RequestId id, FinishReason finish, Status status);
+  void hand_on(Request request);
 
   const Deployment& deployment_;
   const std::int32_t rank_;  // of this process
@@ -88,6 +103,8 @@ class WorkerHost {
   std::shared_ptr<EventStream> events_;
   std::optional<Prepare> prepare_;  // what an endpoint is made for; none while one is made: it was dissolved
   ParcelReader parcel_;
+  std::map<RequestId, Pages> pages_;  // of requests to come
+  std::size_t pages_bytes_ = 0;
   ConstraintThread constraints_;
   std::unique_ptr<MeetingTransport> endpoint_;  // until the worker has it
   std::vector<Introduction> introductions_;     // of the peers
@@ -97,8 +114,9 @@ class WorkerHost {
   std::unique_ptr<AttentionWorker> attention_;
   std::unique_ptr<FfnWorker> ffn_;
   std::unique_ptr<WorkerThread> thread_;
-  mutable std::mutex mutex_;  // guards failure_
+  mutable std::mutex mutex_;  // guards what follows
   Status failure_;
+  std::vector<Left> left_;
 };
 
 }  // namespace tandem

@@ -47,6 +47,8 @@ struct Scheduler::State {
   std::uint64_t submissions = 0;
   std::int64_t preemptions = 0;
 
+  const Sequence* find(RequestId id) const;  // null: it is not here
+
   void decode(Step& step);
   void prefill(Step& step);
   void admit(Step& step);
@@ -91,6 +93,14 @@ Batch Scheduler::plan() {
   return {.step = ++state_->steps,
           .micro_batches = split_evenly(std::move(step.rows), state_->config.micro_batches),
           .fresh = std::move(step.fresh)};
+}
+
+const Sequence* Scheduler::State::find(RequestId id) const {
+  for (const SequencePtr& sequence : waiting)
+    if (sequence->request.id == id) return sequence.get();
+  for (const SequencePtr& sequence : running)
+    if (sequence->request.id == id) return sequence.get();
+  return nullptr;
 }
 
 void Scheduler::State::decode(Step& step) {
@@ -256,10 +266,7 @@ Status Scheduler::submit(Request request) {
     return {ErrorCode::kOutOfResources, format("{} requests are waiting, limit is {} (--queue-max)",
                                                state_->waiting.size(), state_->config.queue_max)};
   }
-  const auto is_same = [&](const SequencePtr& sequence) { return sequence->request.id == request.id; };
-  if (std::ranges::any_of(state_->waiting, is_same) || std::ranges::any_of(state_->running, is_same)) {
-    return {ErrorCode::kInvalidArgument, format("request {} is already here", request.id)};
-  }
+  if (state_->find(request.id)) return {ErrorCode::kInvalidArgument, format("request {} is already here", request.id)};
   state_->waiting.push_back(
       std::make_unique<Sequence>(std::move(request), state_->config.context_tokens_max, state_->content_ids));
   state_->waiting.back()->ordinal = ++state_->submissions;
@@ -275,6 +282,24 @@ void Scheduler::cancel(RequestId id) {
     state_->finish(**active, (*active)->event(FinishReason::kCancelled));
     if (state_->in_flight.empty()) state_->end_step();
   }
+}
+
+std::optional<Scheduler::Prefix> Scheduler::prefix_of(RequestId id) const {
+  const Sequence* const sequence = state_->find(id);
+  if (!sequence || !sequence->shares_prefix) return std::nullopt;
+  const std::span<const std::int32_t> tokens = sequence->prefix();
+  return Prefix{sequence->request.cache_salt, {tokens.begin(), tokens.end()}};
+}
+
+bool Scheduler::take_out(RequestId id) {
+  TANDEM_CHECK(state_->in_flight.empty(), "a request is taken out of a step in flight");
+  const auto is_meant = [&](const SequencePtr& sequence) { return sequence->request.id == id; };
+  if (std::erase_if(state_->waiting, is_meant) > 0) return true;
+  const auto active = std::ranges::find_if(state_->running, is_meant);
+  if (active == state_->running.end()) return false;
+  state_->kv.release((*active)->table);
+  state_->running.erase(active);
+  return true;
 }
 
 KvSpace& Scheduler::kv() {

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -66,6 +67,15 @@ class Scheduler {
   // Ends a request at once; its blocks are given back when the step in flight, if it has rows there, ends. An unknown
   // or finished id is nothing to do.
   void cancel(RequestId id);
+  // What the prefix cache compares of a request that is here and may share its KV.
+  struct Prefix {
+    std::uint64_t cache_salt = 0;
+    std::vector<std::int32_t> tokens;
+  };
+  std::optional<Prefix> prefix_of(RequestId id) const;
+  // Takes a request out without an event, between steps. Its blocks are given back, and stay known as any prefix does.
+  // False: it is not here.
+  bool take_out(RequestId id);
   // From now on, plan() adds drafts to decoding rows.
   void set_drafter(Drafter drafter);
 

@@ -76,7 +76,10 @@ std::vector<ControlMessage> one_of_each() {
           Beat{},
           Order{.deployment = "fleet", .kind = OrderKind::kDrain, .rank = 3},
           Told{"{}"},
-          some_rows()};
+          some_rows(),
+          Yield{12},
+          Page{3, 12, 1, {std::byte{4}, std::byte{5}}},
+          Yielded{3, 12}};
 }
 
 TEST(ControlMessage, EachKindComesBackAsItWas) {
@@ -144,7 +147,7 @@ TEST(ControlMessage, RefusalsSayWhy) {
   EXPECT_THAT(refusal(bytes), HasSubstr("magic is"));
   bytes = to_bytes(Cancel{1});
   bytes[4] = std::byte{200};
-  EXPECT_EQ(refusal(bytes), "control message: kind is 200, there are 16");
+  EXPECT_EQ(refusal(bytes), "control message: kind is 200, there are 19");
   bytes = to_bytes(Cancel{1});
   bytes[15] = std::byte{1};
   EXPECT_THAT(refusal(bytes), HasSubstr("limit is 67108864"));

@@ -112,6 +112,28 @@ TEST_F(FrontControlTest, ADrainedAttentionWorkerLosesNoStreamAndComesBack) {
   wait_for("running", 0);
 }
 
+// Both attention workers have such requests; those of the first go to the second and compute no prompt there.
+TEST_F(FrontControlTest, WhatADrainedAttentionWorkerHasComputedGoesWithItsRequests) {
+  EngineConfig config = small_engine();
+  config.kv_dtype = DType::kF32;
+  std::vector<Request> requests = some_requests(60);
+  for (std::uint64_t i = 0; i < requests.size(); ++i) requests[i].prompt = random_prompt(150, 50 + i);
+  const std::vector<Recorded> expected =
+      RecordingEngine(*Checkpoint::open("tests/goldens/llama"), config).run(requests);
+  start(2, 1, "secret");
+  const std::vector<RequestId> ids = run_->submit_all(requests);
+  for (const RequestId id : ids) run_->wait_for_tokens(id, 2);
+  ask(OrderKind::kDrain, 0);
+  const Json drained = wait_for("drained", 0);
+  run_->wait();
+  EXPECT_GT(drained["moved_requests"].get<int>(), 0);
+  EXPECT_GE(drained["moved_pages"].get<int>(), 2 * drained["moved_requests"].get<int>());
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    EXPECT_EQ(run_->answer(ids[i]).tokens, expected[i].tokens) << i;
+    EXPECT_GE(run_->answer(ids[i]).end.cached_tokens, 128) << i;
+  }
+}
+
 TEST_F(FrontControlTest, ADrainedWorkerMayEndAndReturnWithoutAChange) {
   start(2, 1);
   ask(OrderKind::kDrain, 1);

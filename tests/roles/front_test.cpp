@@ -353,7 +353,7 @@ TEST(Front, AnotherDeploymentIsRefusedWithTheReason) {
   };
   EXPECT_THAT(refusal([](Identity& i) { i.model ^= 1; }), HasSubstr("the model is another"));
   EXPECT_THAT(refusal([](Identity& i) { ++i.version; }),
-              HasSubstr("version of the control protocol is 3, the other has 4"));
+              HasSubstr("version of the control protocol is 4, the other has 5"));
   EXPECT_THAT(refusal([](Identity& i) { i.numbers = "kv bf16"; }), HasSubstr("types of numbers"));
   EXPECT_THAT(refusal([](Identity& i) { i.layout = "2A1F"; }), HasSubstr("layout is 1A1F, the other has 2A1F"));
   EXPECT_THAT(refusal([](Identity& i) { i.links = "sealed"; }),

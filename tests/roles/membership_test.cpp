@@ -581,13 +581,14 @@ TEST_F(MembershipTest, ADrainedWorkersRequestsGoOnElsewhereUntilItIsAdded) {
   submit(1, 0);
   settle();
   const Told told = membership_->obey({.kind = OrderKind::kDrain, .rank = 0});
-  EXPECT_EQ(OrderedJson::parse(told.json)["workers"][0]["state"].get<std::string>(), "drained");
+  EXPECT_EQ(OrderedJson::parse(told.json)["workers"][0]["state"].get<std::string>(), "draining");
   settle();
+  EXPECT_EQ(state(0), "drained");
   EXPECT_EQ(membership_->formations(), 2);
   EXPECT_THAT(worker(1).wire->all<Prepare>().back().present, ElementsAre(0, 1, 1));
   EXPECT_THAT(worker(0).wire->all<Dissolve>(), SizeIs(1));
   EXPECT_THAT(worker(0).wire->all<Prepare>(), SizeIs(1));
-  EXPECT_THAT(submitted(1), ElementsAre(1));
+  EXPECT_THAT(submitted(1), ElementsAre(1, 1));  // when it was moved, and as all met without the first
   EXPECT_FALSE(membership_->peers()[0]->available());
   EXPECT_FALSE(worker(0).wire->closed);  // it may be added again
   membership_->obey({.kind = OrderKind::kDrain, .rank = 0});
@@ -648,6 +649,107 @@ TEST_F(MembershipTest, OrdersNameARankThatThereIs) {
     EXPECT_EQ(refusal.code(), ErrorCode::kInvalidArgument);
     EXPECT_EQ(refusal.message(), format("rank is {}, there are 2 workers", rank));
   }
+}
+
+// ---- requests that move
+
+TEST_F(MembershipTest, KvGoesWithARequestAndTheOthersRunMeanwhile) {
+  make_formed(3, 1);
+  worker(0).pages = 2;
+  worker(0).yields = false;  // yet
+  for (RequestId id = 1; id <= 3; ++id) submit(id, 0);
+  submit(4, 1);
+  settle();
+  membership_->obey({.kind = OrderKind::kDrain, .rank = 0});
+  submit(5, 0);  // chosen before: it is not sent there any more
+  settle();
+  EXPECT_EQ(membership_->epoch(), 1u);
+  EXPECT_EQ(state(0), "draining");
+  EXPECT_THAT(worker(0).wire->all<Yield>(), ElementsAre(Yield{1}, Yield{2}));  // two at a time
+  EXPECT_THAT(submitted(0), ElementsAre(1, 2, 3));
+  tell(0, 1, tokens(1, {7}));  // the last that was computed there
+  worker(0).say(Page{1, 1, 0, bytes_of("a")});
+  worker(0).say(Page{1, 1, 1, bytes_of("b")});
+  worker(0).say(Yielded{1, 1});
+  settle();
+  EXPECT_THAT(worker(1).wire->all<Page>(), ElementsAre(Page{1, 1, 0, bytes_of("a")}, Page{1, 1, 1, bytes_of("b")}));
+  EXPECT_THAT(submitted(2), ElementsAre(5));
+  ASSERT_THAT(submitted(1), ElementsAre(4, 1));
+  EXPECT_THAT(worker(1).wire->all<Submit>()[1].request.answer, ElementsAre(7));
+  EXPECT_TRUE(std::holds_alternative<Submit>(worker(1).wire->sent.back()));  // after its KV
+  EXPECT_THAT(worker(0).wire->all<Yield>(), SizeIs(3));
+  EXPECT_THAT(worker(1).wire->all<Dissolve>(), IsEmpty());
+  for (const RequestId id : {2, 3}) worker(0).say(Yielded{1, id});
+  settle();
+  EXPECT_EQ(membership_->formations(), 2);
+  EXPECT_EQ(state(0), "drained");
+  EXPECT_EQ(status()["moved_requests"].get<int>(), 3);
+  EXPECT_EQ(status()["moved_pages"].get<int>(), 2);
+  EXPECT_EQ(membership_->outstanding(0), 0);
+}
+
+TEST_F(MembershipTest, WhatHasNotBegunToBeSentNeedsNotToBeGivenUp) {
+  make_formed(2, 1);
+  worker(0).wire->unsent_bytes = 1 << 30;
+  submit(1, 0);
+  settle();
+  membership_->obey({.kind = OrderKind::kDrain, .rank = 0});
+  settle();
+  EXPECT_THAT(submitted(0), IsEmpty());
+  EXPECT_EQ(submitted(1).front(), 1u);
+}
+
+TEST_F(MembershipTest, WhatOfAMoveComesFromAnEarlierEpochIsNotListenedTo) {
+  make_formed(3, 1);
+  worker(0).yields = false;
+  submit(1, 0);
+  settle();
+  membership_->obey({.kind = OrderKind::kDrain, .rank = 0});
+  settle();
+  worker(2).die();
+  settle();
+  ASSERT_EQ(membership_->formations(), 2);  // without the one that drains, too
+  EXPECT_EQ(state(0), "drained");
+  EXPECT_THAT(submitted(1), ElementsAre(1));
+  worker(0).say(Page{1, 1, 0, bytes_of("late")});
+  worker(0).say(Yielded{1, 1});
+  settle();
+  EXPECT_THAT(worker(1).wire->all<Page>(), IsEmpty());
+  EXPECT_THAT(submitted(1), ElementsAre(1));
+}
+
+TEST_F(MembershipTest, OneThatIsAddedWhileItDrainsKeepsTheRest) {
+  make_formed(2, 1);
+  worker(0).yields = false;
+  for (RequestId id = 1; id <= 4; ++id) submit(id, 0);
+  settle();
+  membership_->obey({.kind = OrderKind::kDrain, .rank = 0});
+  settle();
+  membership_->obey({.kind = OrderKind::kAdd, .rank = 0});
+  for (const RequestId id : {1, 2}) worker(0).say(Yielded{1, id});
+  settle();
+  EXPECT_EQ(membership_->epoch(), 1u);
+  EXPECT_EQ(membership_->outstanding(0), 2);
+  EXPECT_THAT(submitted(1), ElementsAre(1, 2));
+  EXPECT_TRUE(membership_->peers()[0]->available());
+}
+
+TEST_F(MembershipTest, ARequestThatIsCancelledOnItsWayEnds) {
+  make_formed(2, 1);
+  worker(0).yields = false;
+  submit(1, 0);
+  settle();
+  membership_->obey({.kind = OrderKind::kDrain, .rank = 0});
+  settle();
+  membership_->cancel(1);
+  settle();
+  worker(0).say(Yielded{1, 1});
+  settle();
+  const std::vector<RequestEvent> told = news();
+  ASSERT_THAT(told, SizeIs(1));
+  EXPECT_EQ(told[0].finish, FinishReason::kCancelled);
+  EXPECT_THAT(submitted(1), IsEmpty());
+  EXPECT_EQ(state(0), "drained");
 }
 
 // One that is left behind for its endpoint is no other either.

@@ -33,6 +33,10 @@ class OutboxTest : public testing::Test {
                      posted.push_back("submit " + std::to_string(submit->request.id));
                    if (const auto* cancel = std::get_if<Cancel>(&message))
                      posted.push_back("cancel " + std::to_string(cancel->id));
+                   if (const auto* yield = std::get_if<Yield>(&message))
+                     posted.push_back("yield " + std::to_string(yield->id));
+                   if (const auto* page = std::get_if<Page>(&message))
+                     posted.push_back("page of " + std::to_string(page->bytes.size()));
                  });
     return posted;
   }
@@ -49,6 +53,15 @@ TEST_F(OutboxTest, KeepsOrderAndStopsWhereThereIsNoRoom) {
   EXPECT_THAT(move(3), ElementsAre("submit 1", "cancel 1", "rows"));
   EXPECT_FALSE(outbox_.empty());
   EXPECT_THAT(move(10), ElementsAre("submit 2"));
+  EXPECT_TRUE(outbox_.empty());
+}
+
+TEST_F(OutboxTest, KvGoesAheadOfItsRequest) {
+  outbox_.add(Page{.id = 1, .bytes = std::vector<std::byte>(7)});
+  outbox_.add(with_rows(1));
+  outbox_.add(Yield{1});
+  EXPECT_THAT(move(2), ElementsAre("page of 7", "rows"));
+  EXPECT_THAT(move(9), ElementsAre("submit 1", "yield 1"));
   EXPECT_TRUE(outbox_.empty());
 }
 

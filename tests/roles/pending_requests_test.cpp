@@ -104,6 +104,57 @@ TEST_F(PendingRequestsTest, ACancelledOneIsNeverSentAgain) {
   EXPECT_TRUE(pending_.empty());
 }
 
+TEST_F(PendingRequestsTest, MoveOneByOneWithWhatWasTold) {
+  for (RequestId id = 1; id <= 3; ++id) add(id, 0);
+  EXPECT_FALSE(pending_.begin_move(0));  // nobody has them yet
+  pending_.take_unsent({true, true});
+  EXPECT_EQ(pending_.begin_move(0), 1u);
+  EXPECT_EQ(pending_.begin_move(0), 2u);
+  EXPECT_FALSE(pending_.begin_move(1));
+  RequestEvent told;
+  told.id = 1;
+  told.tokens = {{.id = 77}};
+  pending_.pass_on(told);  // on its way out
+  EXPECT_TRUE(pending_.take_unsent({true, true}).empty());
+  pending_.end_move(1, 1);
+  const std::vector<PendingRequests::Sending> sent = pending_.take_unsent({true, true});
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(sent[0].rank, 1);
+  EXPECT_EQ(sent[0].request.answer, std::vector<std::int32_t>{77});
+  EXPECT_EQ(pending_.count_of(0), 2);
+  pending_.end_move(1, 0);  // it does not move any more
+  EXPECT_EQ(pending_.count_of(1), 1);
+}
+
+TEST_F(PendingRequestsTest, OneThatIsCancelledOnItsWayEnds) {
+  add(1, 0);
+  add(2, 0);
+  pending_.take_unsent({true});
+  ASSERT_EQ(pending_.begin_move(0), 1u);
+  EXPECT_EQ(pending_.cancel(1), 0);
+  EXPECT_EQ(pending_.cancel(2), 0);
+  EXPECT_FALSE(pending_.begin_move(0));  // 2 ends where it is
+  while (events_->pop(0)) continue;
+  pending_.end_move(1, 0);
+  const auto end = events_->pop(0);
+  ASSERT_TRUE(end);
+  EXPECT_EQ(end->id, 1u);
+  EXPECT_EQ(end->finish, FinishReason::kCancelled);
+  pending_.end_move(9, 0);  // that has ended meanwhile
+}
+
+TEST_F(PendingRequestsTest, WhoeverWasOnTheWayIsWithNobodyAfterALoss) {
+  add(1, 0);
+  pending_.take_unsent({true, true});
+  ASSERT_TRUE(pending_.begin_move(0));
+  pending_.unsend_all();
+  pending_.end_move(1, 1);  // from before
+  const std::vector<PendingRequests::Sending> sent = pending_.take_unsent({true, true});
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(sent[0].rank, 0);
+  EXPECT_TRUE(pending_.begin_move(0));
+}
+
 TEST_F(PendingRequestsTest, EndOnceWithTheReason) {
   add(1, 0);
   add(2, 0);

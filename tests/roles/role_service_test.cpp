@@ -685,6 +685,67 @@ TEST_F(TwoRoleServicesTest, AnswerAsOneProcessDoesAndGoOnAfterWhatWasTold) {
   EXPECT_EQ(attention().wire->all<News>().back().epoch, 2u);
 }
 
+std::vector<std::int32_t> long_prompt() {
+  std::vector<std::int32_t> prompt;
+  for (std::int32_t i = 0; i < 140; ++i) prompt.push_back((11 + 37 * i) % 200);
+  return prompt;
+}
+
+// What left with a request is what another worker goes on with; here the same one, which is to know nothing of it.
+TEST_F(TwoRoleServicesTest, ARequestThatIsGivenUpGoesOnElsewhereWithItsKv) {
+  meet(1);
+  Submit submit = asks(1, long_prompt(), 90);
+  submit.request.cache_salt = 7;
+  const std::vector<std::int32_t> all = expected(submit);
+  const Served& worker = attention();
+  attention().hear(submit);
+  const auto hear_until = [&](const auto& done) {
+    while (!done() && !HasFailure()) {
+      attention().world.wait_for_wake();
+      attention().turns();
+    }
+  };
+  hear_until([&] { return worker.wire->all<News>().size() >= 3; });
+  attention().hear(Yield{1});
+  attention().hear(Yield{9});  // that was never here
+  hear_until([&] { return worker.wire->all<Yielded>().size() == 2; });
+  EXPECT_THAT(worker.wire->all<Yielded>(), ElementsAre(Yielded{1, 1}, Yielded{1, 9}));
+  const std::vector<Page> pages = worker.wire->all<Page>();
+  ASSERT_GE(pages.size(), 2u);
+  std::vector<std::int32_t> told;
+  for (const News& news : worker.wire->all<News>()) {
+    EXPECT_EQ(news.event.finish, FinishReason::kNone);
+    for (const SampledToken& token : news.event.tokens) told.push_back(token.id);
+  }
+  ASSERT_LT(told.size(), all.size());
+  EXPECT_EQ(told, std::vector<std::int32_t>(all.begin(), all.begin() + std::ssize(told)));
+  EXPECT_EQ(std::get<Page>(worker.wire->sent[worker.wire->sent.size() - pages.size() - 2]), pages[0]);
+  EXPECT_EQ(pages.size(), (140 + told.size() - 1) / 64);
+
+  submit.request.id = 2;
+  submit.request.cache_salt = 8;  // of which the cache knows nothing
+  submit.request.answer = told;
+  for (std::uint32_t index = 0; index < pages.size(); ++index) attention().hear(Page{1, 2, index, pages[index].bytes});
+  EXPECT_EQ(answer_to(submit), std::vector<std::int32_t>(all.begin() + std::ssize(told), all.end()));
+  EXPECT_EQ(worker.wire->all<News>().back().event.cached_tokens, std::min<std::int64_t>(140, 64 * std::ssize(pages)));
+}
+
+TEST_F(TwoRoleServicesTest, KvThatIsNoneIsComputed) {
+  meet(1);
+  const Submit submit = asks(1, long_prompt());
+  attention().hear(Page{1, 1, 0, bytes_of("no page")});
+  EXPECT_EQ(answer_to(submit), expected(submit));
+  EXPECT_EQ(attention().wire->all<News>().back().event.cached_tokens, 0);
+}
+
+TEST_F(RoleServiceTest, KvComesInOrder) {
+  Served& worker = attention();
+  run_alone(worker);
+  worker.hear(Page{1, 5, 0, bytes_of("a")});
+  worker.hear(Page{1, 5, 2, bytes_of("b")});
+  expect_refused(worker, ErrorCode::kInvalidData, "page 2 of request 5 comes, 1 have come");
+}
+
 TEST_F(TwoRoleServicesTest, WithSealsTheySayTheSame) {
   const Submit submit = asks(1, {5, 6, 7, 8});
   const std::vector<std::int32_t> all = expected(submit);

@@ -26,7 +26,8 @@ inline std::vector<std::byte> bytes_of(const std::string& text) {
 struct ScriptedWorker {
   Identity identity;
   std::int32_t rank = 0, says_rank = 0;
-  bool listens = true, answers = true, introduces = true, gets_ready = true;
+  bool listens = true, answers = true, introduces = true, gets_ready = true, yields = true;
+  std::uint32_t pages = 0;  // of each request that it gives up
   std::int32_t dialed = 0;
   std::shared_ptr<ToldWire> wire = std::make_shared<ToldWire>();  // of the last channel to it
   std::size_t answered = 0;                                       // of the wire's messages
@@ -46,6 +47,11 @@ struct ScriptedWorker {
         if (introduces) say(addresses(*prepare));
       }
       if (const auto* connect = std::get_if<Connect>(&message); connect && gets_ready) say(Ready{connect->epoch});
+      if (const auto* yield = std::get_if<Yield>(&message); yield && yields) {
+        for (std::uint32_t page = 0; page < pages; ++page)
+          say(Page{epoch, yield->id, page, bytes_of(format("page {} of {}", page, yield->id))});
+        say(Yielded{epoch, yield->id});
+      }
     }
   }
   Addresses addresses(const Prepare& prepare) const {

@@ -49,6 +49,13 @@ def restart_workers(fleet, round_number):
         fleet.wait_whole()
 
 
+def drain(fleet, round_number):
+    """An attention worker gives its streams to the others, and is added again."""
+    rank = an_attention_worker(fleet, round_number)
+    fleet.order("drain", rank)
+    fleet.order("add", rank)
+
+
 def partition(fleet, round_number):
     """A worker's network is away for longer than link.lost_after_ms, and comes back."""
     rank = a_worker(fleet, round_number)
@@ -71,6 +78,7 @@ FAULTS = {
     "kill-both": (kill(an_attention_worker, an_ffn_worker), False, False),
     "stop": (stop_worker, False, False),
     "restart": (restart_workers, False, False),
+    "drain": (drain, False, False),
     "front": (restart_front, True, False),
     "partition": (partition, False, True),
 }

@@ -206,6 +206,10 @@ class Fleet:
         asked = subprocess.run([self.options.program, "ctl", "status", str(self.file), "--json", "--seconds", "5"], capture_output=True, text=True)
         return json.loads(asked.stdout) if asked.returncode == 0 else None
 
+    def order(self, verb, rank):
+        """Returns when it is done."""
+        subprocess.run([self.options.program, "ctl", verb, str(self.file), str(rank)], check=True, capture_output=True)
+
     def epoch(self):
         return (self.status() or {}).get("epoch", 0)
 

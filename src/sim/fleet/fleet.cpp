@@ -303,6 +303,7 @@ class Fleet {
       run_.failure = error.what();
     }
     run_.faults.network = network_.counts;
+    count_moves();
     run_.time = stage_.now();
     end_all();
     return std::move(run_);
@@ -476,8 +477,12 @@ class Fleet {
       case 6:
         return rng_.below(2) == 0 ? kill_front(rng_.below(3) == 0) : kill_worker(worker, false);
       default:
-        return drain(worker);
+        return drain(rng_.below(2) == 0 ? worker : an_attention_worker());
     }
+  }
+
+  std::int32_t an_attention_worker() {
+    return static_cast<std::int32_t>(rng_.below(model_.deployment.attention.size()));
   }
 
   void kill_worker(std::int32_t rank, bool silent) {
@@ -506,9 +511,16 @@ class Fleet {
       else
         ask(c, stage_.now() + random_time(10 * kMillisecond, kSecond));
     }
+    count_moves();
     front_->vanish(silent);
     front_.reset();
     start_front(random_time(10 * kMillisecond, kSecond));
+  }
+
+  void count_moves() {
+    if (!front_) return;
+    run_.faults.moved_requests += front_->membership().moved_requests();
+    run_.faults.moved_pages += front_->membership().moved_pages();
   }
 
   void pause(std::int32_t rank, Nanoseconds time) {
@@ -720,6 +732,8 @@ FleetFaults& FleetFaults::operator+=(const FleetFaults& o) {
   cuts += o.cuts;
   front_kills += o.front_kills;
   drains += o.drains;
+  moved_requests += o.moved_requests;
+  moved_pages += o.moved_pages;
   network.messages += o.network.messages;
   network.lost += o.network.lost;
   network.delayed += o.network.delayed;

@@ -37,6 +37,7 @@ struct FleetModel {
 // How often things were done to a deployment.
 struct FleetFaults {
   std::int64_t kills = 0, silent_kills = 0, pauses = 0, cuts = 0, front_kills = 0, drains = 0;
+  std::int64_t moved_requests = 0, moved_pages = 0;  // for the drains
   NetworkCounts network;
 
   FleetFaults& operator+=(const FleetFaults& other);
