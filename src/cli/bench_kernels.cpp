@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// tandem bench kernels: single kernels of a GPU at the shapes that models have, or the operators of a model on the
-// processor, each beside what the machine could do at best.
+// tandem bench kernels: single kernels of a GPU at the shapes that models have, those of a deployment's stages under
+// lasting load, or the operators of a model on the processor, each beside what the machine could do at best.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -17,6 +17,7 @@
 #include "kv/kv_space.h"
 #include "ops/cpu/machine_limits.h"
 #include "ops/cuda/bench/kernel_bench.h"
+#include "slice/stage_bench.h"
 
 namespace tandem {
 
@@ -25,7 +26,8 @@ namespace {
 struct Options {
   cuda::KernelBenchOptions bench;
   std::string device = "cuda";
-  bool json = false;
+  bool json = false, stages = false;
+  StageBenchOptions stage;
   EngineOptions engine{.layout = "local", .quiet = true};  // of the processor
   std::vector<std::int64_t> batches{1, 16, 64};
   std::int64_t prompt_tokens = 128;
@@ -72,6 +74,41 @@ void print_row(const cuda::KernelMeasurement& m, const cuda::GpuLimits& limits, 
                stdout);
   }
   std::fflush(stdout);
+}
+
+void print_stage_time(const StageTime& t, bool json) {
+  if (json) {
+    OrderedJson line{{"model", "step3"}, {"stage", t.stage}, {"kernel", t.kernel}, {"rows", t.rows}};
+    if (t.context > 0) line["context"] = t.context;
+    if (t.gpus > 0) line["gpus"] = t.gpus;
+    line["microseconds"] = t.microseconds;
+    line["microseconds_beside"] = t.microseconds_beside;
+    line["clock_mhz"] = t.clock_mhz;
+    line["watts"] = t.watts;
+    std::fputs((line.dump() + "\n").c_str(), stdout);
+  } else {
+    const std::string shape = t.gpus > 0      ? format("{} over {} GPUs", t.rows, t.gpus)
+                              : t.context > 0 ? format("{} x {}", t.rows, t.context)
+                                              : std::string();
+    std::fputs(format("{:<10} {:<18} {:<18} {:>8.2f} us, beside others {:>8.2f}  {} MHz, {:.0f} W\n", t.stage, t.kernel,
+                      shape, t.microseconds, t.microseconds_beside, t.clock_mhz, t.watts)
+                   .c_str(),
+               stdout);
+  }
+  std::fflush(stdout);
+}
+
+int run_stages(const Options& options) {
+  print_limits(cuda::measure_gpu_limits(), options.json);
+  StageBenchOptions stage = options.stage;
+  stage.samples = std::max(3, options.bench.samples / 3);
+  const std::string& only = options.bench.pattern;
+  if (!only.empty() && only != "attention" && only != "ffn")
+    throw UsageError(format("--only '{}': of --stages attention or ffn", only));
+  stage.attention = only != "ffn";
+  stage.ffn = only != "attention";
+  bench_stages(stage, [&](const StageTime& t) { print_stage_time(t, options.json); });
+  return 0;
 }
 
 int run_kernels(const Options& options) {
@@ -161,6 +198,24 @@ int run_operators(Options& options) {
   return 0;
 }
 
+void declare_stages(CLI::App& app, Options& options) {
+  const char* stages = "Of --stages";
+  app.add_flag("--stages", options.stages,
+               "of cuda: every kernel of Step-3's attention and FFN GPUs over a ladder of batches and contexts, under "
+               "lasting load: what tandem plan deploy --kernels-a and --kernels-f reckon with");
+  const auto list = [&](const char* name, std::vector<std::int32_t>& values, int least, int most, const char* what) {
+    app.add_option(name, values, what)
+        ->delimiter(',')
+        ->check(CLI::Range(least, most))
+        ->capture_default_str()
+        ->group(stages);
+  };
+  list("--attention-rows", options.stage.attention_rows, 1, 1024, "rows of a micro-batch on an attention GPU");
+  list("--contexts", options.stage.contexts, 64, 65536, "with the first all kernels, then attention alone");
+  list("--ffn-servers", options.stage.ffn_servers, 1, 6, "servers of eight GPUs that have the experts");
+  list("--ffn-rows", options.stage.ffn_rows, 16, 16384, "rows of a micro-batch of all attention GPUs");
+}
+
 }  // namespace
 
 Action declare_bench_kernels(CLI::App& app) {
@@ -169,11 +224,13 @@ Action declare_bench_kernels(CLI::App& app) {
   app.add_option("--device,--backend", options->device, "whose kernels")
       ->check(CLI::IsMember({"cuda", "cpu"}))
       ->capture_default_str();
-  app.add_option("--only", options->bench.pattern, "rows with this in their name or shape");
+  app.add_option("--only", options->bench.pattern,
+                 "rows with this in their name or shape; of --stages attention or ffn");
   app.add_option("--samples", options->bench.samples, "of cuda: the median of so many")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
   app.add_flag("--json", options->json, "one JSON object a line");
+  declare_stages(app, *options);
   const char* cpu = "Of cpu";
   app.add_option("-m,--model", options->engine.model, "whose operators: a GGUF file, or a folder")->group(cpu);
   app.add_option("--batch", options->batches, "sequences at once")
@@ -193,7 +250,10 @@ Action declare_bench_kernels(CLI::App& app) {
   app.add_option("--cpu-variant", config.variant, "instruction set; --version lists them")
       ->capture_default_str()
       ->group(cpu);
-  return [options] { return options->device == "cpu" ? run_operators(*options) : run_kernels(*options); };
+  return [options] {
+    if (options->device == "cpu") return run_operators(*options);
+    return options->stages ? run_stages(*options) : run_kernels(*options);
+  };
 }
 
 }  // namespace tandem

@@ -33,6 +33,7 @@ std::vector<Subcommand> measurements() {
        "Of a GPU\n"
        "the kernels and their relative error against f64; of the processor the operators of a model while it works.\n"
        "  tandem bench kernels --device cuda --only mfa\n"
+       "  tandem bench kernels --device cuda --stages --json > h200.jsonl\n"
        "  tandem bench kernels --device cpu --model model.gguf --batch 1,16",
        declare_bench_kernels},
       {"bench layout", "what --layout auto measures and takes", "", declare_bench_layout},

@@ -51,6 +51,14 @@ void take_measurements(const Options& o, const ModelShape& shape, DecodeSettings
     const KernelMeasurements measured = parse_kernel_measurements(read_plan_file(path), path);
     hardware = with_measured_rates(hardware, measured);
     const MeasuredEfficiency found = measured_efficiency(measured, shape, s.precision.kv, s.context);
+    const MeasuredStages stages = measured_stages(measured, shape, s.precision.kv, path);
+    if (stages.ladders && (attention ? stages.ladders->has_attention() : !stages.ladders->ffn_gpus().empty())) {
+      (attention ? s.attention_ladders : s.ffn_ladders) = stages.ladders;
+      notes.push_back(format("{} measured: {}", attention ? "attention" : "FFN", stages.note));
+      return;
+    }
+    if (!measured.stages.empty())
+      notes.push_back(format("{} not used: {}", attention ? "attention" : "FFN", stages.note));
     if (attention) {
       s.efficiency.attention = found.efficiency.attention;
       s.efficiency.projection = found.efficiency.projection;
@@ -151,6 +159,7 @@ void declare_limits(CLI::App& app, Options& o) {
       ->expected(1, 2)
       ->capture_default_str();
   app.add_option("--rows", o.limits.rows_max, "of a micro-batch on one attention GPU, at most")->capture_default_str();
+  app.add_option("--rows-min", o.limits.rows_min, "at least")->capture_default_str();
 }
 
 void declare_file(CLI::App& app, Options& o) {
@@ -199,8 +208,9 @@ Action declare_plan_deploy(CLI::App& app) {
   app.add_option("--efficiency", o.efficiency, "of all computing: fraction of the roofline; 1 is ideal")
       ->capture_default_str();
   app.add_option("--network-efficiency", o.network_efficiency, "of links")->capture_default_str();
-  app.add_option("--kernels-a", o.attention_kernels,
-                 "rates and efficiencies of attention: a file of tandem bench kernels --json");
+  app.add_option(
+      "--kernels-a", o.attention_kernels,
+      "rates and efficiencies of attention, or with --stages its times: a file of tandem bench kernels --json");
   app.add_option("--kernels-f", o.ffn_kernels, "the same of the FFN");
   app.add_option("--memory-fraction", o.memory_fraction, "of an accelerator, for weights and KV")
       ->capture_default_str();

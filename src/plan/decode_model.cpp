@@ -88,7 +88,16 @@ double StageTimes::slowest() const {
 }
 
 double StageTimes::period(std::int32_t micro_batches) const {
-  return std::max(micro_batches * slowest(), round());
+  const double m = micro_batches, elsewhere = to_ffn + ffn_alone + to_attention;
+  double longest = std::max(m * slowest(), round());
+  const auto rate = [this](double n) { return n / std::max(attention_alone, n * attention); };
+  // A straight piece from n to n + 1 is above the rate everywhere else (more beside each other gain ever less), so the
+  // period is the longest that any piece allows. The piece from 0 says the round's.
+  for (double n = 1; n < m && attention_alone > attention; ++n) {
+    const double gain = rate(n + 1) - rate(n);
+    longest = std::max(longest, m * (1 + elsewhere * gain) / (rate(n) + (m - n) * gain));
+  }
+  return longest;
 }
 
 DecodeModel::DecodeModel(const ModelShape& shape, const DecodeSettings& settings) : shape_(shape), settings_(settings) {
@@ -109,6 +118,7 @@ bool DecodeModel::fits_model(const Candidate& c) const {
   const std::int32_t tp = c.tensor_parallel;
   if (tp < 1 || tp > KSlices::kCountMax || (tp & (tp - 1)) != 0 || settings_.ffn.gpus_per_server % tp != 0)
     return false;
+  if (settings_.ffn_ladders && (tp != 1 || !settings_.ffn_ladders->has_ffn(ffn_gpus(c)))) return false;
   return expert_parallel(c) <= std::max(1, shape_.experts());
 }
 
@@ -130,14 +140,32 @@ double DecodeModel::ffn_seconds(const Candidate& c, const LayerLoad& kind, doubl
   return std::max(bytes / f.memory_bandwidth, flops / f.flops()) / settings_.efficiency.ffn;
 }
 
+double DecodeModel::attention_seconds(const LayerLoad& kind, double rows) const {
+  const Hardware& a = settings_.attention;
+  const Efficiency& e = settings_.efficiency;
+  return std::max(kind.kv_bytes / a.memory_bandwidth, kind.core_flops / core_rate_) * rows / e.attention +
+         std::max(kind.projection_bytes / a.memory_bandwidth, kind.projection_flops * rows / a.flops()) / e.projection;
+}
+
 StageTimes DecodeModel::stages(const Candidate& c, const LayerLoad& kind, double rows) const {
   const Hardware &a = settings_.attention, &f = settings_.ffn;
   const Efficiency& e = settings_.efficiency;
+  const bool routed = kind.experts > 0;
   StageTimes t;
-  t.attention =
-      std::max(kind.kv_bytes / a.memory_bandwidth, kind.core_flops / core_rate_) * rows / e.attention +
-      std::max(kind.projection_bytes / a.memory_bandwidth, kind.projection_flops * rows / a.flops()) / e.projection;
-  t.ffn = ffn_seconds(c, kind, rows * attention_gpus(c));
+  if (const StageLadders* measured = settings_.attention_ladders.get()) {
+    const StageCost cost = measured->attention(rows, static_cast<double>(settings_.context), routed);
+    t.attention = cost.busy;
+    t.attention_alone = cost.latency;
+  } else {
+    t.attention = t.attention_alone = attention_seconds(kind, rows);
+  }
+  if (const StageLadders* measured = settings_.ffn_ladders.get(); measured && measured->has_ffn(ffn_gpus(c))) {
+    const StageCost cost = measured->ffn(rows * attention_gpus(c), ffn_gpus(c), routed);
+    t.ffn = cost.busy;
+    t.ffn_alone = cost.latency;
+  } else {
+    t.ffn = t.ffn_alone = ffn_seconds(c, kind, rows * attention_gpus(c));
+  }
   // Every server gets every row, over the rail of the GPU that it comes from.
   const double row = shape_.hidden;
   const double from_a = rows * row * c.ffn_servers / a.network_bandwidth;
@@ -148,14 +176,24 @@ StageTimes DecodeModel::stages(const Candidate& c, const LayerLoad& kind, double
   return t;
 }
 
-double DecodeModel::head_seconds(double rows_of_step) const {
+// Measured, it is a piece of the first layer's stage, of each micro-batch by itself: what the others wait for it is
+// less than what it takes.
+double DecodeModel::head_seconds(const Candidate& c, double rows) const {
+  if (settings_.attention_ladders) {
+    const StageTimes first = stages(c, kinds_.front(), rows);
+    const StageCost head = settings_.attention_ladders->head(rows);
+    StageTimes with_head = first;
+    with_head.attention += head.busy;
+    with_head.attention_alone += head.latency;
+    return with_head.period(c.micro_batches) - first.period(c.micro_batches);
+  }
   const Hardware& a = settings_.attention;
-  const double flops = rows_of_step * 2 * shape_.vocab * shape_.hidden;
+  const double flops = rows * c.micro_batches * 2 * shape_.vocab * shape_.hidden;
   return std::max(head_bytes_ / a.memory_bandwidth, flops / a.bf16_flops) / settings_.efficiency.projection;
 }
 
 double DecodeModel::tpot(const Candidate& c, double rows) const {
-  double all = head_seconds(rows * c.micro_batches);
+  double all = head_seconds(c, rows);
   for (const LayerLoad& kind : kinds_) all += kind.count * stages(c, kind, rows).period(c.micro_batches);
   return all;
 }
@@ -185,6 +223,15 @@ double DecodeModel::usd_per_hour(const Candidate& c) const {
 
 double DecodeModel::usd_per_million(const Candidate& c, double rows) const {
   return usd_per_hour(c) / 3600 / tokens_per_second(c, rows) * 1e6;
+}
+
+std::vector<double> DecodeModel::measured_rows(const Candidate& c) const {
+  std::vector<double> all;
+  if (settings_.attention_ladders) all = settings_.attention_ladders->attention_rows();
+  if (settings_.ffn_ladders)
+    for (const double rows : settings_.ffn_ladders->ffn_rows(ffn_gpus(c)))
+      all.push_back(std::floor(rows / attention_gpus(c)));
+  return all;
 }
 
 double DecodeModel::ffn_weight_bytes(const Candidate& c) const {

@@ -10,13 +10,20 @@
 //   F    max(weights / bandwidth, FLOPs / rate) of the FFN GPU that holds most
 // m micro-batches keep the slowest stage busy when a round takes no longer than m of its turns (no bubble), so a layer
 // takes max(m · slowest, A + A2F + F + F2A), and a step the sum over layers and the head.
+//
+// Where the stages' kernels were measured (plan/stage_ladders.h), A and F are sums of their times instead. Then
+// micro-batches share the GPU: one alone takes L, which is longer than the time a that it keeps the GPU busy, and n
+// beside each other are done at the rate X(n) = n / max(L, n · a), in between on a straight line. With u of m
+// micro-batches in A on average, a layer takes P where m / P = X(u), u = m - (A2F + F + F2A) · m / P.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "plan/accounting.h"
 #include "plan/hardware.h"
+#include "plan/stage_ladders.h"
 
 namespace tandem {
 
@@ -39,6 +46,8 @@ struct DecodeSettings {
   // GPUs of a server that share the weights of the output projection (paper, footnote 7); what they then exchange
   // inside the server is taken to be hidden.
   std::int32_t output_parallel = 1;
+  // Measured kernels of this model, each on its side's hardware; null: the roofline.
+  std::shared_ptr<const StageLadders> attention_ladders, ffn_ladders;
 };
 
 // A deployment as far as it decides the time of a step. Servers are whole; attention is data parallel in them, the
@@ -54,12 +63,14 @@ const char* name(Stage stage);  // kRound: all four one after the other, which i
 
 // Of one layer and micro-batch, in seconds.
 struct StageTimes {
-  double attention = 0, to_ffn = 0, ffn = 0, to_attention = 0;
+  double attention = 0, to_ffn = 0, ffn = 0, to_attention = 0;  // that whoever does it is busy
+  double attention_alone = 0, ffn_alone = 0;                    // of one micro-batch with nobody beside it
 
   double slowest() const;
-  double round() const { return attention + to_ffn + ffn + to_attention; }
+  double round() const { return attention_alone + to_ffn + ffn_alone + to_attention; }
   double period(std::int32_t micro_batches) const;
-  bool bubbles(std::int32_t micro_batches) const { return round() > micro_batches * slowest() * (1 + 1e-12); }
+  double bubble(std::int32_t micro_batches) const { return period(micro_batches) - micro_batches * slowest(); }
+  bool bubbles(std::int32_t micro_batches) const { return bubble(micro_batches) > micro_batches * slowest() * 1e-12; }
 };
 
 // A kind of layer as the times need it, for one token unless weights are meant.
@@ -92,18 +103,23 @@ class DecodeModel {
   std::int32_t ffn_gpus(const Candidate& c) const { return c.ffn_servers * settings_.ffn.gpus_per_server; }
   // Groups of experts: the FFN GPUs over tensor_parallel.
   std::int32_t expert_parallel(const Candidate& c) const { return ffn_gpus(c) / c.tensor_parallel; }
-  // Whether the experts can be cut like that: parts of a server, slices of eight, no more groups than experts.
+  // Whether the experts can be cut like that: parts of a server, slices of eight, no more groups than experts. Of
+  // measured FFN stages, whether it was measured: whole experts on so many GPUs.
   bool fits_model(const Candidate& c) const;
 
   StageTimes stages(const Candidate& c, const LayerLoad& kind, double rows) const;
-  double tpot(const Candidate& c, double rows) const;  // seconds a token
-  double head_seconds(double rows_of_step) const;
+  double tpot(const Candidate& c, double rows) const;          // seconds a token
+  double head_seconds(const Candidate& c, double rows) const;  // of a step
   // The stage that a step's time is mostly made of.
   Stage bound(const Candidate& c, double rows) const;
 
   double tokens_per_second(const Candidate& c, double rows) const;
   double usd_per_million(const Candidate& c, double rows) const;
   double usd_per_hour(const Candidate& c) const;
+
+  // Whether times come from measured stages, so that they rise in steps, and the batches at which they were measured.
+  bool is_measured() const { return settings_.attention_ladders || settings_.ffn_ladders; }
+  std::vector<double> measured_rows(const Candidate& c) const;
 
   // Bytes of one GPU.
   double attention_weight_bytes() const { return attention_weight_bytes_; }  // projections, router, embedding and head
@@ -116,6 +132,7 @@ class DecodeModel {
   double link_bits_per_second(const Candidate& c, double rows) const;
 
  private:
+  double attention_seconds(const LayerLoad& kind, double rows) const;
   double ffn_seconds(const Candidate& c, const LayerLoad& kind, double rows_of_micro_batch) const;
 
   ModelShape shape_;

@@ -51,11 +51,15 @@ std::string stages_text(const DecodeModel& model, const DeploymentPlan& p) {
     out += format("{:<10} {:>5} {:>9.1f} {:>9.1f} {:>9.1f} {:>9.1f} {:>10.1f} {:>10.1f}  {}\n", kind_of(kind),
                   kind.count, t.attention * 1e6, t.to_ffn * 1e6, t.ffn * 1e6, t.to_attention * 1e6, t.round() * 1e6,
                   c.micro_batches * t.slowest() * 1e6,
-                  t.bubbles(c.micro_batches)
-                      ? format("bubble of {:.1f} us", (t.round() - c.micro_batches * t.slowest()) * 1e6)
-                      : std::string("holds"));
+                  t.bubbles(c.micro_batches) ? format("bubble of {:.1f} us", t.bubble(c.micro_batches) * 1e6)
+                                             : std::string("holds"));
   }
-  out += format("head       {:.1f} us a step\n", model.head_seconds(static_cast<double>(p.sequences_per_gpu())) * 1e6);
+  if (model.is_measured()) {
+    const StageTimes t = model.stages(c, model.kinds().back(), static_cast<double>(p.rows));
+    out += format("alone      A {:.1f} us, F {:.1f} us: one micro-batch with nobody beside it, {}\n",
+                  t.attention_alone * 1e6, t.ffn_alone * 1e6, kind_of(model.kinds().back()));
+  }
+  out += format("head       {:.1f} us a step\n", model.head_seconds(c, static_cast<double>(p.rows)) * 1e6);
   return out;
 }
 
@@ -112,6 +116,8 @@ OrderedJson stages_json(const DecodeModel& model, const DeploymentPlan& p) {
                                  {"to_ffn_us", t.to_ffn * 1e6},
                                  {"ffn_us", t.ffn * 1e6},
                                  {"to_attention_us", t.to_attention * 1e6},
+                                 {"attention_alone_us", t.attention_alone * 1e6},
+                                 {"ffn_alone_us", t.ffn_alone * 1e6},
                                  {"period_us", t.period(p.candidate.micro_batches) * 1e6},
                                  {"bubble", t.bubbles(p.candidate.micro_batches)}});
   }

@@ -32,7 +32,7 @@ void check_goal(const DeploymentGoal& goal) {
   check_range("attention servers", l.attention_servers_min, l.attention_servers_max, kServersMax);
   check_range("FFN servers", l.ffn_servers_min, l.ffn_servers_max, kServersMax);
   check_range("micro-batches", l.micro_batches_min, l.micro_batches_max, kMicroBatchesHere);
-  check_range("rows of a micro-batch", 1, l.rows_max, 1 << 20);
+  check_range("rows of a micro-batch", l.rows_min, l.rows_max, 1 << 20);
   const std::int64_t all = std::int64_t{4} * (l.attention_servers_max - l.attention_servers_min + 1) *
                            (l.ffn_servers_max - l.ffn_servers_min + 1) *
                            (l.micro_batches_max - l.micro_batches_min + 1);
@@ -45,11 +45,12 @@ std::int64_t rows_that_fit(const DecodeModel& model, const DeploymentGoal& goal,
   return rows < static_cast<double>(goal.limits.rows_max) ? static_cast<std::int64_t>(rows) : goal.limits.rows_max;
 }
 
-// The largest batch within the time, at most rows_max; 0: not even one row.
-std::int64_t largest_batch(const DecodeModel& model, double tpot, const Candidate& c, std::int64_t rows_max) {
-  if (rows_max < 1 || model.tpot(c, 1) > tpot) return 0;
+// The largest batch within the time, from rows_min to rows_max; 0: not even rows_min.
+std::int64_t largest_batch(const DecodeModel& model, double tpot, const Candidate& c, std::int64_t rows_min,
+                           std::int64_t rows_max) {
+  if (rows_max < rows_min || model.tpot(c, static_cast<double>(rows_min)) > tpot) return 0;
   if (model.tpot(c, static_cast<double>(rows_max)) <= tpot) return rows_max;
-  std::int64_t good = 1, bad = rows_max;
+  std::int64_t good = rows_min, bad = rows_max;
   while (bad - good > 1) {
     const std::int64_t middle = (good + bad) / 2;
     (model.tpot(c, static_cast<double>(middle)) <= tpot ? good : bad) = middle;
@@ -71,14 +72,17 @@ std::string limit_of(const DecodeModel& model, const DeploymentGoal& goal, const
   if (plan.rows == rows_that_fit(model, goal, c))
     return format("KV memory: {:.0f} sequences of {} tokens fit on an attention GPU", std::floor(model.sequences_max()),
                   model.settings().context);
+  if (model.is_measured() && model.tpot(c, static_cast<double>(plan.rows + 1)) <= goal.tpot)
+    return "price: as measured, a larger batch costs more per token";
   return format("time per token, and in it {}", name(model.bound(c, static_cast<double>(plan.rows))));
 }
 
 // No batch that fits makes it better than what is there: a price falls with the batch, so that of the largest is the
-// least.
+// least. Not so where times were measured.
 bool cannot_beat(const DecodeModel& model, const DeploymentGoal& goal, const Candidate& c, const DeploymentPlan& best) {
   if (goal.tokens_per_second > 0) return model.usd_per_hour(c) > best.usd_per_hour;
   const std::int64_t rows = rows_that_fit(model, goal, c);
+  if (model.is_measured()) return rows < goal.limits.rows_min;
   return rows < 1 || model.usd_per_million(c, static_cast<double>(rows)) > best.usd_per_million;
 }
 
@@ -106,12 +110,18 @@ Infeasible explain(const DecodeModel& model, const DeploymentGoal& goal) {
     cut = true;
     const double weights = model.ffn_weight_bytes(c);
     least_weights = std::min(least_weights, weights);
-    if (weights > model.usable_bytes(s.ffn) || rows_that_fit(model, goal, c) < 1) return;
-    if (const double tpot = model.tpot(c, 1); tpot < fastest) fastest = tpot, fastest_one = c;
-    if (const std::int64_t rows = largest_batch(model, goal.tpot, c, rows_that_fit(model, goal, c)); rows > 0)
+    if (weights > model.usable_bytes(s.ffn) || rows_that_fit(model, goal, c) < l.rows_min) return;
+    if (const double tpot = model.tpot(c, static_cast<double>(l.rows_min)); tpot < fastest)
+      fastest = tpot, fastest_one = c;
+    if (const std::int64_t rows = largest_batch(model, goal.tpot, c, l.rows_min, rows_that_fit(model, goal, c));
+        rows > 0)
       if (const double tokens = model.tokens_per_second(c, static_cast<double>(rows)); tokens > most)
         most = tokens, most_one = c;
   });
+  if (!cut && s.ffn_ladders)
+    return {format("the FFN was measured with whole experts on {} GPUs, {} to {} servers of {} are asked for",
+                   join(s.ffn_ladders->ffn_gpus(), ", "), l.ffn_servers_min, l.ffn_servers_max, s.ffn.gpus_per_server),
+            "as many FFN GPUs as were measured"};
   if (!cut)
     return {format("{} has {} experts: its FFN cannot be cut over {} servers of {} GPUs", model.shape().name,
                    model.shape().experts(), l.ffn_servers_min, s.ffn.gpus_per_server),
@@ -123,23 +133,26 @@ Infeasible explain(const DecodeModel& model, const DeploymentGoal& goal) {
                    l.ffn_servers_max, s.ffn.name, usable * 1e-9),
             format("about {:.0f} FFN servers (--ffn-servers)", servers)};
   }
-  if (model.sequences_max() < l.micro_batches_min) {
+  const auto sequences = static_cast<double>(l.micro_batches_min * l.rows_min);
+  if (model.sequences_max() < sequences) {
     const double room = model.usable_bytes(s.attention) - model.attention_weight_bytes();
     const double token = model.kv_bytes_per_sequence() / static_cast<double>(s.context);
     return {
         format("memory of attention: weights take {:.1f} GB and {} sequences of {} tokens {:.1f} GB, {} has {:.1f} GB "
                "to use",
-               model.attention_weight_bytes() * 1e-9, l.micro_batches_min, s.context,
-               l.micro_batches_min * model.kv_bytes_per_sequence() * 1e-9, s.attention.name,
+               model.attention_weight_bytes() * 1e-9, sequences, s.context,
+               sequences * model.kv_bytes_per_sequence() * 1e-9, s.attention.name,
                model.usable_bytes(s.attention) * 1e-9),
-        room > 0 ? format("context {:.0f}", std::floor(room / token / l.micro_batches_min)) : "no context at all"};
+        room > 0 ? format("context {:.0f}", std::floor(room / token / sequences)) : "no context at all"};
   }
   const auto layout = [](const Candidate& c) { return format("{}A{}F", c.attention_servers, c.ffn_servers); };
   if (fastest > goal.tpot)
-    return {format("time per token: {:.2f} ms is asked for, {:.2f} ms is reached with one row a micro-batch ({}); {} "
-                   "takes most of it",
-                   goal.tpot * 1e3, fastest * 1e3, layout(fastest_one), name(model.bound(fastest_one, 1))),
-            format("--tpot-ms {:.2f}", std::ceil(fastest * 1e5) / 1e2)};
+    return {
+        format("time per token: {:.2f} ms is asked for, {:.2f} ms is reached with {} a micro-batch ({}); {} "
+               "takes most of it",
+               goal.tpot * 1e3, fastest * 1e3, l.rows_min == 1 ? std::string("one row") : format("{} rows", l.rows_min),
+               layout(fastest_one), name(model.bound(fastest_one, static_cast<double>(l.rows_min)))),
+        format("--tpot-ms {:.2f}", std::ceil(fastest * 1e5) / 1e2)};
   return {format("load: {:.0f} tokens/s are asked for, {:.0f} are reached ({})", goal.tokens_per_second, most,
                  layout(most_one)),
           format("{:.0f} tokens/s, or more servers", std::floor(most))};
@@ -159,10 +172,16 @@ DeploymentPlan plan_at(const DecodeModel& model, const Candidate& c, std::int64_
 
 std::optional<DeploymentPlan> plan_candidate(const DecodeModel& model, const DeploymentGoal& goal, const Candidate& c) {
   if (!model.fits_model(c) || model.ffn_weight_bytes(c) > model.usable_bytes(model.settings().ffn)) return {};
-  const std::int64_t rows = largest_batch(model, goal.tpot, c, rows_that_fit(model, goal, c));
+  const std::int64_t rows = largest_batch(model, goal.tpot, c, goal.limits.rows_min, rows_that_fit(model, goal, c));
   if (rows < 1) return {};
   DeploymentPlan plan = plan_at(model, c, rows);
   if (plan.tokens_per_second < goal.tokens_per_second) return {};
+  for (const double measured : model.measured_rows(c)) {
+    const auto fewer = static_cast<std::int64_t>(measured);
+    if (fewer < goal.limits.rows_min || fewer >= rows) continue;
+    const DeploymentPlan other = plan_at(model, c, fewer);
+    if (other.tokens_per_second >= goal.tokens_per_second && other.usd_per_million < plan.usd_per_million) plan = other;
+  }
   return plan;
 }
 

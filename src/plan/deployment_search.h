@@ -3,7 +3,8 @@
 
 // Choosing a deployment: every count of attention and FFN servers, of micro-batches and cut of the experts within
 // limits, each with the largest batch that keeps the time per token and fits the memory. A larger batch never costs
-// more per token (every stage's time per row falls with it), so that one batch is enough to look at.
+// more per token (every stage's time per row falls with it), so that one batch is enough to look at; measured stages
+// rise in steps, and the batches at which they were measured are looked at as well.
 #pragma once
 
 #include <optional>
@@ -18,7 +19,7 @@ struct SearchLimits {
   std::int32_t attention_servers_min = 1, attention_servers_max = 64;
   std::int32_t ffn_servers_min = 1, ffn_servers_max = 32;
   std::int32_t micro_batches_min = 2, micro_batches_max = 4;
-  std::int64_t rows_max = 4096;  // of a micro-batch on one attention GPU
+  std::int64_t rows_min = 1, rows_max = 4096;  // of a micro-batch on one attention GPU
 };
 
 struct DeploymentGoal {
@@ -52,7 +53,7 @@ struct SearchResult {
 // for goals and limits that make no sense.
 SearchResult search_deployment(const DecodeModel& model, const DeploymentGoal& goal);
 
-// The plan of one candidate: its largest batch. None when it misses the goal.
+// The plan of one candidate: its largest batch, or of measured stages the cheapest. None when it misses the goal.
 std::optional<DeploymentPlan> plan_candidate(const DecodeModel& model, const DeploymentGoal& goal, const Candidate& c);
 
 // The plan of one candidate at a batch that somebody else chose; it may miss every goal.

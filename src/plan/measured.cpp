@@ -47,6 +47,27 @@ std::vector<double> numbers_in(const std::string& text) {
   return numbers;
 }
 
+// Of --stages.
+void read_stage(const Json& line, const std::string& where, KernelMeasurements& all) {
+  const std::string model = text_at(line, "model", where);
+  if (!all.stage_model.empty() && all.stage_model != model)
+    throw Error(ErrorCode::kInvalidData,
+                format("{}: a stage of {} where those before are of {}", where, model, all.stage_model));
+  all.stage_model = model;
+  StageKernel k{.stage = text_at(line, "stage", where), .kernel = text_at(line, "kernel", where)};
+  const bool ffn = k.stage == "ffn";
+  if (!ffn && k.stage != "attention" && k.stage != "head")
+    throw Error(ErrorCode::kInvalidData, format("{}: stage '{}' is none of attention, head, ffn", where, k.stage));
+  k.rows = number_at(line, "rows", 1, 1e7, where);
+  if (ffn)
+    k.gpus = static_cast<std::int32_t>(number_at(line, "gpus", 1, 1e6, where));
+  else
+    k.context = number_at(line, "context", 1, 1e9, where);
+  k.seconds = 1e-6 * number_at(line, "microseconds", 1e-3, 1e9, where);
+  k.seconds_beside = 1e-6 * number_at(line, "microseconds_beside", 0, 1e9, where);
+  all.stages.push_back(std::move(k));
+}
+
 void read_line(const Json& line, const std::string& where, KernelMeasurements& all) {
   if (!line.is_object()) throw Error(ErrorCode::kInvalidData, format("{}: no JSON object", where));
   if (line.contains("gpu")) {
@@ -56,6 +77,7 @@ void read_line(const Json& line, const std::string& where, KernelMeasurements& a
     all.bf16_flops_per_second = number_at(line, "bf16_flops_per_second", 1e6, 1e21, where);
     return;
   }
+  if (line.contains("stage")) return read_stage(line, where, all);
   MeasuredKernel k{.kernel = text_at(line, "kernel", where), .shape = numbers_in(text_at(line, "shape", where))};
   k.microseconds = number_at(line, "microseconds", 1e-3, 1e12, where);
   k.bytes = number_at(line, "bytes", 0, 1e18, where);
@@ -140,6 +162,29 @@ MeasuredEfficiency measured_efficiency(const KernelMeasurements& measured, const
   }
   take("experts", out.efficiency.ffn, nearest(measured, "experts-fp8", {3, kUsualRows}));
   return out;
+}
+
+namespace {
+
+bool are_equal(const ModelShape& a, const ModelShape& b) {
+  const std::vector<LayerRun> x = a.kinds(), y = b.kinds();
+  return a.hidden == b.hidden && a.vocab == b.vocab &&
+         std::ranges::equal(
+             x, y, [](const LayerRun& i, const LayerRun& j) { return i.layer == j.layer && i.count == j.count; });
+}
+
+}  // namespace
+
+MeasuredStages measured_stages(const KernelMeasurements& measured, const ModelShape& shape, DType kv,
+                               const std::string& what) {
+  if (measured.stages.empty()) return {nullptr, "no stages (tandem bench kernels --stages)"};
+  const std::vector<std::string> known = shape_names();
+  if (std::ranges::find(known, measured.stage_model) == known.end() ||
+      !are_equal(find_shape(measured.stage_model), shape))
+    return {nullptr, format("stages of {}, which is another model", measured.stage_model)};
+  if (kv != DType::kF8E4M3) return {nullptr, format("stages with an FP8 cache, {} is asked for", name(kv))};
+  auto ladders = std::make_shared<const StageLadders>(measured.stages, what);
+  return {std::move(ladders), format("every kernel of {}'s stages", measured.stage_model)};
 }
 
 Hardware with_measured_rates(const Hardware& hardware, const KernelMeasurements& measured) {

@@ -1,10 +1,12 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Efficiencies out of what `tandem bench kernels --json` measured: nothing is fitted. A row's efficiency is the larger
-// of its fractions of bandwidth and of FLOPs, which is the roofline's time over the measured one.
+// Efficiencies, and times of whole stages, out of what `tandem bench kernels --json` measured: nothing is fitted. A
+// row's efficiency is the larger of its fractions of bandwidth and of FLOPs, which is the roofline's time over the
+// measured one.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,6 +28,9 @@ struct KernelMeasurements {
   std::string gpu;
   double read_bytes_per_second = 0, fp8_flops_per_second = 0, bf16_flops_per_second = 0;
   std::vector<MeasuredKernel> kernels;
+  // Of --stages: whose (a name that find_shape knows), and each kernel at each batch.
+  std::string stage_model;
+  std::vector<StageKernel> stages;
 };
 
 // The lines that the benchmark prints. what names the source in messages. Throws Error{kInvalidData}.
@@ -40,6 +45,15 @@ struct MeasuredEfficiency {
 };
 MeasuredEfficiency measured_efficiency(const KernelMeasurements& measured, const ModelShape& shape, DType kv,
                                        std::int64_t context);
+
+// The measured stages of a model: null, and why in the note, when there are none, they are another model's, or its
+// cache has another type. Throws Error{kInvalidData} when a stage is not whole; what names the source.
+struct MeasuredStages {
+  std::shared_ptr<const StageLadders> ladders;
+  std::string note;  // "every kernel, 14 batches from 8 to 256 rows"
+};
+MeasuredStages measured_stages(const KernelMeasurements& measured, const ModelShape& shape, DType kv,
+                               const std::string& what);
 
 // The hardware with the rates that were measured in place of its data sheet's.
 Hardware with_measured_rates(const Hardware& hardware, const KernelMeasurements& measured);

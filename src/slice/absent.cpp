@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "ops/cuda/device.h"
 #include "slice/slice.h"
+#include "slice/stage_bench.h"
 
 namespace tandem {
 
@@ -15,6 +16,10 @@ SliceReport measure_slice(const SliceOptions&, const cuda::GpuLimits&) {
 SliceReport best_slice(const SliceOptions& options, double, const cuda::GpuLimits& limits,
                        const std::function<void(const SliceReport&)>&) {
   return measure_slice(options, limits);
+}
+
+void bench_stages(const StageBenchOptions&, const std::function<void(const StageTime&)>&) {
+  throw Error(ErrorCode::kUnavailable, cuda::why_unusable(cuda::look_at_device()));
 }
 
 }  // namespace tandem

@@ -170,51 +170,95 @@ cuda::Fp8Gemm AttentionSide::product(const DeviceMemory& x, const DeviceMemory& 
 }
 
 void AttentionSide::run_layer(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
-  const Layer& w = layers_[static_cast<std::size_t>(layer)];
-  const MicroBatch& b = batch(m);
-  if (layer == 0) draw_tokens(m, stream);
-  cuda::NormQuantise first = norm(m);
-  if (layer > 0) add_returns(m, first);
-  cuda::run(first, stream);
-  cuda::Fp8Gemm down = product(b.x, b.x_scales, w.down, w.down_scales, kDown, kHidden);
-  down.out = b.down.as<std::uint16_t>();
-  cuda::run(down, stream);
-
-  cuda::NormQuantise inner = norm(m);
-  inner.residual = nullptr;
-  inner.delta = b.down.as<std::uint16_t>();
-  inner.delta_stride = kDown;
-  inner.columns = SliceModel::kQueryRank;
-  inner.tiles = b.up_x.as<std::uint8_t>();
-  inner.scales = b.up_x_scales.as<float>();
-  cuda::run(inner, stream);
-  cuda::Fp8Gemm up = product(b.up_x, b.up_x_scales, w.up, w.up_scales, kUp, SliceModel::kQueryRank);
-  up.out = b.q.as<std::uint16_t>();
-  cuda::run(up, stream);
-
-  attend(layer, m, stream);
-  cuda::run(cuda::QuantiseTiles{.tiles = b.o_x.as<std::uint8_t>(),
-                                .scales = b.o_x_scales.as<float>(),
-                                .x = b.attention.as<std::uint16_t>(),
-                                .bf16 = true,
-                                .rows = options_.rows,
-                                .columns = kUp,
-                                .tile_rows = layout_.tile_rows()},
-            stream);
-  cuda::Fp8Gemm o = product(b.o_x, b.o_x_scales, w.o, w.o_scales, kHidden, kUp);
-  o.out = b.o.as<std::uint16_t>();
-  cuda::run(o, stream);
-  route(layer, m, stream);
+  if (layer == 0)
+    for (const SideOperator& op : head_operators(m)) op.run(stream, stream);
+  for (const SideOperator& op : layer_operators(layer, m)) op.run(stream, stream);
 }
 
-void AttentionSide::attend(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+std::vector<SideOperator> AttentionSide::layer_operators(std::int32_t layer, std::int32_t m) const {
+  const Layer& w = layers_[static_cast<std::size_t>(layer)];
   const MicroBatch& b = batch(m);
-  std::uint8_t* pages = pages_.as<std::uint8_t>() + layer * pages_of_layer_ * cuda::MfaPage::kBytes;
+  cuda::Fp8Gemm down = product(b.x, b.x_scales, w.down, w.down_scales, kDown, kHidden);
+  down.out = b.down.as<std::uint16_t>();
+  cuda::Fp8Gemm up = product(b.up_x, b.up_x_scales, w.up, w.up_scales, kUp, SliceModel::kQueryRank);
+  up.out = b.q.as<std::uint16_t>();
+  const cuda::QuantiseTiles quantise{.tiles = b.o_x.as<std::uint8_t>(),
+                                     .scales = b.o_x_scales.as<float>(),
+                                     .x = b.attention.as<std::uint16_t>(),
+                                     .bf16 = true,
+                                     .rows = options_.rows,
+                                     .columns = kUp,
+                                     .tile_rows = layout_.tile_rows()};
+  cuda::Fp8Gemm o = product(b.o_x, b.o_x_scales, w.o, w.o_scales, kHidden, kUp);
+  o.out = b.o.as<std::uint16_t>();
+  const bool dense = options_.model.is_dense(layer);
+  return {side_operator("norm-in", norm_in(layer, m)),
+          side_operator("q-down-k-v", down),
+          side_operator("norm-q", norm_of_query(m)),
+          side_operator("q-up", up),
+          {"rope-append", [=, this](cuda::Stream stream, cuda::Stream) { rotate_and_append(layer, m, stream); }},
+          {"mfa-decode-fp8", [=, this](cuda::Stream stream, cuda::Stream) { attend(layer, m, stream); }},
+          side_operator("quantise-o", quantise),
+          side_operator("o", o),
+          side_operator("norm-out", norm_out(m)),
+          {dense ? "seal" : "router", [=, this](cuda::Stream stream, cuda::Stream) { route(layer, m, stream); }}};
+}
+
+// From the last layer's return to the rows of the next step.
+std::vector<SideOperator> AttentionSide::head_operators(std::int32_t m) const {
+  const MicroBatch& b = batch(m);
+  cuda::Fp8Gemm head = product(b.x, b.x_scales, head_, head_scales_, SliceModel::kVocabPadded, kHidden);
+  head.out_f32 = b.logits.as<float>();
+  head.out_stride = SliceModel::kVocabPadded;
+  cuda::NormQuantise last = norm(m);
+  add_returns(m, last);
+  return {side_operator("norm-head", last),
+          side_operator("head", head),
+          {"sample-greedy", [=, this](cuda::Stream stream, cuda::Stream) { sample(m, stream); }},
+          {"begin-step", [=, this](cuda::Stream stream, cuda::Stream) { begin_step(m, stream); }}};
+}
+
+cuda::NormQuantise AttentionSide::norm_in(std::int32_t layer, std::int32_t m) const {
+  cuda::NormQuantise op = norm(m);
+  if (layer > 0) add_returns(m, op);
+  return op;
+}
+
+cuda::NormQuantise AttentionSide::norm_of_query(std::int32_t m) const {
+  const MicroBatch& b = batch(m);
+  cuda::NormQuantise op = norm(m);
+  op.residual = nullptr;
+  op.delta = b.down.as<std::uint16_t>();
+  op.delta_stride = kDown;
+  op.columns = SliceModel::kQueryRank;
+  op.tiles = b.up_x.as<std::uint8_t>();
+  op.scales = b.up_x_scales.as<float>();
+  return op;
+}
+
+// Into the hand-over.
+cuda::NormQuantise AttentionSide::norm_out(std::int32_t m) const {
+  const MicroBatch& b = batch(m);
+  cuda::NormQuantise op = norm(m);
+  op.delta = b.o.as<std::uint16_t>();
+  op.delta_stride = kHidden;
+  op.tiles = reinterpret_cast<std::uint8_t*>(target(m));
+  op.scales = reinterpret_cast<float*>(target(m) + layout_.scales_at());
+  op.normed = b.normed.as<std::uint16_t>();
+  return op;
+}
+
+std::uint8_t* AttentionSide::pages_of_layer(std::int32_t layer) const {
+  return pages_.as<std::uint8_t>() + layer * pages_of_layer_ * cuda::MfaPage::kBytes;
+}
+
+void AttentionSide::rotate_and_append(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
   const std::uint16_t* rows = b.down.as<std::uint16_t>();
   cuda::MfaPrepare prepare{};
   prepare.q_tiles = b.q_tiles.as<std::uint8_t>();
   prepare.q_scales = b.q_scales.as<float>();
-  prepare.pages = pages;
+  prepare.pages = pages_of_layer(layer);
   prepare.page_stride = cuda::MfaPage::kBytes;
   prepare.q = b.q.as<std::uint16_t>();
   prepare.k = rows + SliceModel::kQueryRank;
@@ -227,11 +271,15 @@ void AttentionSide::attend(std::int32_t layer, std::int32_t m, cuda::Stream stre
   prepare.inv_freq = inv_freq_.as<float>();
   prepare.rows = options_.rows;
   cuda::run(prepare, stream);
+}
+
+void AttentionSide::attend(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
   cuda::MfaDecode decode{};
   decode.out = b.attention.as<std::uint16_t>();
-  decode.q_tiles = prepare.q_tiles;
-  decode.q_scales = prepare.q_scales;
-  decode.pages = pages;
+  decode.q_tiles = b.q_tiles.as<std::uint8_t>();
+  decode.q_scales = b.q_scales.as<float>();
+  decode.pages = pages_of_layer(layer);
   decode.page_stride = cuda::MfaPage::kBytes;
   decode.block_table = b.table.as<std::int32_t>();
   decode.blocks_max = pages_of_sequence_;
@@ -242,17 +290,10 @@ void AttentionSide::attend(std::int32_t layer, std::int32_t m, cuda::Stream stre
   cuda::run(decode, stream);
 }
 
-// Norm and router, both into the hand-over.
+// Router and seal, into the hand-over.
 void AttentionSide::route(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
   const MicroBatch& b = batch(m);
-  std::byte* to = b.target != nullptr ? b.target : b.hand_over.as<std::byte>();
-  cuda::NormQuantise second = norm(m);
-  second.delta = b.o.as<std::uint16_t>();
-  second.delta_stride = kHidden;
-  second.tiles = reinterpret_cast<std::uint8_t*>(to);
-  second.scales = reinterpret_cast<float*>(to + layout_.scales_at());
-  second.normed = b.normed.as<std::uint16_t>();
-  cuda::run(second, stream);
+  std::byte* to = target(m);
   const cuda::SealWrite seal{.seal = reinterpret_cast<cuda::Seal*>(to + layout_.seal_at()),
                              .value = {.layer = layer, .micro_batch = m, .rows = options_.rows},
                              .step = b.step.as<std::uint32_t>()};
@@ -276,16 +317,8 @@ void AttentionSide::route(std::int32_t layer, std::int32_t m, cuda::Stream strea
             stream);
 }
 
-// From the last layer's return to the rows of the next step.
-void AttentionSide::draw_tokens(std::int32_t m, cuda::Stream stream) const {
+void AttentionSide::sample(std::int32_t m, cuda::Stream stream) const {
   const MicroBatch& b = batch(m);
-  cuda::NormQuantise last = norm(m);
-  add_returns(m, last);
-  cuda::run(last, stream);
-  cuda::Fp8Gemm head = product(b.x, b.x_scales, head_, head_scales_, SliceModel::kVocabPadded, kHidden);
-  head.out_f32 = b.logits.as<float>();
-  head.out_stride = SliceModel::kVocabPadded;
-  cuda::run(head, stream);
   cuda::SampleRows sample{};
   sample.logits = b.logits.as<float>();
   sample.stride = SliceModel::kVocabPadded;
@@ -293,6 +326,10 @@ void AttentionSide::draw_tokens(std::int32_t m, cuda::Stream stream) const {
   sample.vocab = SliceModel::kVocab;
   sample.found = b.drawn.as<cuda::SampledRow>();
   cuda::run(sample, stream);
+}
+
+void AttentionSide::begin_step(std::int32_t m, cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
   cuda::run(cuda::GrowSequences{.lengths = b.lengths.as<std::int32_t>(),
                                 .positions = b.positions.as<std::int32_t>(),
                                 .slots = b.slots.as<std::int32_t>(),

@@ -14,6 +14,7 @@
 #include "ops/cuda/gemm/norm_quantise.h"
 #include "ops/cuda/split/seal.h"
 #include "slice/hand_over_layout.h"
+#include "slice/side_operator.h"
 #include "slice/slice_shape.h"
 
 namespace tandem {
@@ -35,6 +36,9 @@ class AttentionSide {
   // Each begins with the return of the layer before; layer 0 with that of the last step's last layer, its head and its
   // tokens.
   void run_layer(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
+  // The same one by one: of a layer alone, and what stands before layer 0.
+  std::vector<SideOperator> layer_operators(std::int32_t layer, std::int32_t micro_batch) const;
+  std::vector<SideOperator> head_operators(std::int32_t micro_batch) const;
   void restart() const;  // the next step is the first
 
   // Where layers write what they hand over: the other GPU's memory, else a place of their own.
@@ -64,14 +68,23 @@ class AttentionSide {
     std::byte* target = nullptr;
   };
   const MicroBatch& batch(std::int32_t m) const { return batches_[static_cast<std::size_t>(m)]; }
-  void draw_tokens(std::int32_t m, cuda::Stream stream) const;
   cuda::NormQuantise norm(std::int32_t m) const;
+  cuda::NormQuantise norm_in(std::int32_t layer, std::int32_t m) const;
+  cuda::NormQuantise norm_of_query(std::int32_t m) const;
+  cuda::NormQuantise norm_out(std::int32_t m) const;
   void add_returns(std::int32_t m, cuda::NormQuantise& op) const;
   cuda::Fp8Gemm product(const cuda::DeviceMemory& x, const cuda::DeviceMemory& x_scales,
                         const cuda::DeviceMemory& weight, const cuda::DeviceMemory& scales, std::int32_t n,
                         std::int32_t k) const;
+  std::uint8_t* pages_of_layer(std::int32_t layer) const;
+  void rotate_and_append(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
   void attend(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
   void route(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
+  void sample(std::int32_t m, cuda::Stream stream) const;
+  void begin_step(std::int32_t m, cuda::Stream stream) const;
+  std::byte* target(std::int32_t m) const {
+    return batch(m).target != nullptr ? batch(m).target : batch(m).hand_over.as<std::byte>();
+  }
   void make_weights();
   void make_cache();
   void make_batch(std::int32_t m);

@@ -102,7 +102,6 @@ void FfnSide::make_batch(std::int32_t m) {
   std::vector<std::int32_t> begin;
   for (std::int32_t e = 0; e < experts; ++e) begin.push_back(e * row_stride_);
   b.row_begin = DeviceMemory::of(begin);
-  b.row_count = zeros(size(experts) * 4);
   b.source = zeros(size(rows) * 4);
   b.place = zeros(size(load_.rail_blocks) * size(load_.rows) * (SliceModel::kTopK + 1) * 4);
   b.x = zeros(size(rows) * kHidden);
@@ -113,12 +112,13 @@ void FfnSide::make_batch(std::int32_t m) {
   b.step = zeros(4);
   b.mismatches = zeros(4);
   for (const RoutingTable& table : tables_[size(m)])
-    b.routing.push_back({.ids = DeviceMemory::of(table.ids), .first = table.first});
+    b.routing.push_back(
+        {.ids = DeviceMemory::of(table.ids), .row_count = zeros(size(experts) * 4), .first = table.first});
   fill_rail(b);
   batches_.push_back(std::move(b));
 }
 
-// Rows of attention GPUs that are not there.
+// Rows of attention GPUs that are not there, and until it hands over those of the one that is.
 void FfnSide::fill_rail(const MicroBatch& b) const {
   const DeviceMemory x = random_f32(std::int64_t{load_.rows} * kHidden, 77);
   for (std::int32_t block = 0; block < load_.rail_blocks; ++block) {
@@ -132,6 +132,9 @@ void FfnSide::fill_rail(const MicroBatch& b) const {
                                   .tile_rows = layout_.tile_rows()},
               nullptr);
   }
+  const DeviceMemory ids =
+      DeviceMemory::of(routing_table(options_.deployment, load_.rows, options_.zipf_exponent, 3).ids);
+  cuda::copy_between_devices(b.rail.as<std::byte>() + layout_.ids_at(), ids.as<std::byte>(), ids.bytes(), nullptr);
   cuda::synchronise();
 }
 
@@ -164,17 +167,24 @@ cuda::ExpertTokens FfnSide::tokens(std::int32_t layer) const {
           .top_k = dense ? 0 : SliceModel::kTopK};
 }
 
-void FfnSide::gather(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const {
+void FfnSide::exchange_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const {
+  if (!options_.model.is_dense(layer))
+    exchange(m, peer_.rows_in, batch(m).arrived, load_.exchange_out_bytes, stream, beside);
+}
+
+void FfnSide::exchange_results(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const {
+  if (!options_.model.is_dense(layer))
+    exchange(m, peer_.results_in, batch(m).arrived_results, load_.exchange_back_bytes, stream, beside);
+}
+
+void FfnSide::plan_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
   const MicroBatch& b = batch(m);
-  const cuda::ExpertShare own = share(layer, m);
-  const cuda::ExpertTokens all = tokens(layer);
-  if (!options_.model.is_dense(layer)) exchange(m, peer_.rows_in, b.arrived, load_.exchange_out_bytes, stream, beside);
-  std::byte* first = b.rail.as<std::byte>();
-  cuda::run(cuda::PlanExpertRows{.share = own,
-                                 .tokens = all,
+  const std::byte* first = b.rail.as<std::byte>();
+  cuda::run(cuda::PlanExpertRows{.share = share(layer, m),
+                                 .tokens = tokens(layer),
                                  .first_ids = reinterpret_cast<const std::int32_t*>(first + layout_.ids_at()),
                                  .ids = b.routing[size(layer)].ids.as<std::int32_t>(),
-                                 .row_count = b.row_count.as<std::int32_t>(),
+                                 .row_count = b.routing[size(layer)].row_count.as<std::int32_t>(),
                                  .source = b.source.as<std::int32_t>(),
                                  .place = b.place.as<std::int32_t>(),
                                  .arrived_rows = load_.arrived_rows,
@@ -183,9 +193,13 @@ void FfnSide::gather(std::int32_t layer, std::int32_t m, cuda::Stream stream, cu
                                                .step = b.step.as<std::uint32_t>(),
                                                .mismatches = b.mismatches.as<std::uint32_t>()}},
             stream);
-  cuda::run(cuda::GatherExpertRows{.share = own,
-                                   .tokens = all,
-                                   .row_count = b.row_count.as<std::int32_t>(),
+}
+
+void FfnSide::bring_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
+  cuda::run(cuda::GatherExpertRows{.share = share(layer, m),
+                                   .tokens = tokens(layer),
+                                   .row_count = b.routing[size(layer)].row_count.as<std::int32_t>(),
                                    .source = b.source.as<std::int32_t>(),
                                    .rail = b.rail.as<std::uint8_t>(),
                                    .rail_block_bytes = static_cast<std::int64_t>(layout_.bytes()),
@@ -199,10 +213,8 @@ void FfnSide::gather(std::int32_t layer, std::int32_t m, cuda::Stream stream, cu
             stream);
 }
 
-void FfnSide::combine(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const {
+void FfnSide::add_up(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
   const MicroBatch& b = batch(m);
-  if (!options_.model.is_dense(layer))
-    exchange(m, peer_.results_in, b.arrived_results, load_.exchange_back_bytes, stream, beside);
   const std::byte* first = b.rail.as<std::byte>();
   std::byte* returned = b.target != nullptr ? b.target : b.returned.as<std::byte>();
   cuda::run(cuda::CombineExpertRows{.tokens = tokens(layer),
@@ -220,7 +232,7 @@ void FfnSide::combine(std::int32_t layer, std::int32_t m, cuda::Stream stream, c
             stream);
 }
 
-void FfnSide::multiply(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+cuda::Fp8Gemm FfnSide::gate_up(std::int32_t layer, std::int32_t m) const {
   const MicroBatch& b = batch(m);
   const Layer& w = layers_[size(layer)];
   const bool dense = options_.model.is_dense(layer);
@@ -232,7 +244,7 @@ void FfnSide::multiply(std::int32_t layer, std::int32_t m, cuda::Stream stream) 
   up.weight = w.gate_up.as<std::uint8_t>();
   up.weight_scales = (dense ? dense_up_scales_ : gate_up_scales_).as<float>();
   up.row_begin = b.row_begin.as<std::int32_t>();
-  up.row_count = b.row_count.as<std::int32_t>();
+  up.row_count = b.routing[size(layer)].row_count.as<std::int32_t>();
   up.experts = experts;
   up.rows_max = dense ? load_.rail_blocks * load_.shared_rows : row_stride_;
   up.rows_usual = dense ? 0 : load_.expert_rows_mean;
@@ -241,18 +253,55 @@ void FfnSide::multiply(std::int32_t layer, std::int32_t m, cuda::Stream stream) 
   up.k = kHidden;
   up.hidden = b.hidden.as<std::uint8_t>();
   up.hidden_scales = b.hidden_scales.as<float>();
-  cuda::run(up, stream);
-  cuda::Fp8Gemm down = up;
-  down.x = up.hidden;
-  down.x_scales = up.hidden_scales;
-  down.weight = w.down.as<std::uint8_t>();
+  return up;
+}
+
+cuda::Fp8Gemm FfnSide::down(std::int32_t layer, std::int32_t m) const {
+  const bool dense = options_.model.is_dense(layer);
+  cuda::Fp8Gemm down = gate_up(layer, m);
+  down.x = down.hidden;
+  down.x_scales = down.hidden_scales;
+  down.weight = layers_[size(layer)].down.as<std::uint8_t>();
   down.weight_scales = (dense ? dense_down_scales_ : down_scales_).as<float>();
   down.n = kHidden;
-  down.k = width;
+  down.k = dense ? kDense : kWidth;
   down.hidden = nullptr;
   down.hidden_scales = nullptr;
-  down.out = b.out.as<std::uint16_t>();
-  cuda::run(down, stream);
+  down.out = batch(m).out.as<std::uint16_t>();
+  return down;
+}
+
+void FfnSide::gather(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const {
+  exchange_rows(layer, m, stream, beside);
+  plan_rows(layer, m, stream);
+  bring_rows(layer, m, stream);
+}
+
+void FfnSide::multiply(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  cuda::run(gate_up(layer, m), stream);
+  cuda::run(down(layer, m), stream);
+}
+
+void FfnSide::combine(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const {
+  exchange_results(layer, m, stream, beside);
+  add_up(layer, m, stream);
+}
+
+std::vector<SideOperator> FfnSide::layer_operators(std::int32_t layer, std::int32_t m) const {
+  using cuda::Stream;
+  if (options_.model.is_dense(layer))
+    return {{"dense-plan-rows", [=, this](Stream stream, Stream) { plan_rows(layer, m, stream); }},
+            {"dense-gather", [=, this](Stream stream, Stream) { bring_rows(layer, m, stream); }},
+            side_operator("dense-gate-up", gate_up(layer, m)),
+            side_operator("dense-down", down(layer, m)),
+            {"dense-combine", [=, this](Stream stream, Stream) { add_up(layer, m, stream); }}};
+  return {{"exchange-rows", [=, this](Stream stream, Stream beside) { exchange_rows(layer, m, stream, beside); }},
+          {"plan-rows", [=, this](Stream stream, Stream) { plan_rows(layer, m, stream); }},
+          {"gather", [=, this](Stream stream, Stream) { bring_rows(layer, m, stream); }},
+          side_operator("gate-up", gate_up(layer, m)),
+          side_operator("down", down(layer, m)),
+          {"exchange-results", [=, this](Stream stream, Stream beside) { exchange_results(layer, m, stream, beside); }},
+          {"combine", [=, this](Stream stream, Stream) { add_up(layer, m, stream); }}};
 }
 
 void FfnSide::end_step(std::int32_t m, cuda::Stream stream) const {

@@ -14,6 +14,7 @@
 #include "ops/cuda/gemm/fp8_gemm.h"
 #include "ops/cuda/split/expert_rows.h"
 #include "slice/hand_over_layout.h"
+#include "slice/side_operator.h"
 #include "slice/slice_shape.h"
 
 namespace tandem {
@@ -45,6 +46,8 @@ class FfnSide {
   void gather(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream, cuda::Stream beside) const;
   void multiply(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
   void combine(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream, cuda::Stream beside) const;
+  // All of them one by one.
+  std::vector<SideOperator> layer_operators(std::int32_t layer, std::int32_t micro_batch) const;
   void end_step(std::int32_t micro_batch, cuda::Stream stream) const;
   void exchange_with(const ExchangePeer& peer) { peer_ = peer; }
   void restart() const;  // the next step is the first
@@ -68,16 +71,23 @@ class FfnSide {
     cuda::DeviceMemory gate_up, down;
   };
   struct Routing {
-    cuda::DeviceMemory ids;
+    cuda::DeviceMemory ids, row_count;
     std::int32_t first = 0;
   };
   struct MicroBatch {
     cuda::DeviceMemory rail, returned, arrived, arrived_scales, arrived_results, weights;
-    cuda::DeviceMemory row_begin, row_count, source, place, x, x_scales, hidden, hidden_scales, out, step, mismatches;
-    std::vector<Routing> routing;  // by layer; dense ones have none
+    cuda::DeviceMemory row_begin, source, place, x, x_scales, hidden, hidden_scales, out, step, mismatches;
+    std::vector<Routing> routing;  // by layer; dense ones have no ids
     std::byte* target = nullptr;
   };
   const MicroBatch& batch(std::int32_t m) const { return batches_[static_cast<std::size_t>(m)]; }
+  void plan_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
+  void bring_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
+  void add_up(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
+  cuda::Fp8Gemm gate_up(std::int32_t layer, std::int32_t m) const;
+  cuda::Fp8Gemm down(std::int32_t layer, std::int32_t m) const;
+  void exchange_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const;
+  void exchange_results(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const;
   cuda::ExpertShare share(std::int32_t layer, std::int32_t m) const;
   cuda::ExpertTokens tokens(std::int32_t layer) const;
   void exchange(std::int32_t m, const std::byte* from_peer, const cuda::DeviceMemory& in, std::int64_t bytes,

@@ -9,6 +9,7 @@
 #include "base/format.h"
 #include "plan/deployment_search.h"
 #include "tests/base/error_of.h"
+#include "tests/plan/stage_rows.h"
 
 namespace tandem {
 namespace {
@@ -188,6 +189,76 @@ TEST(DecodeModel, ExpertsThatNobodyChoseAreNotRead) {
   const double all = routed(one).routed_bytes / 16, shared = routed(one).shared_bytes / 8;
   EXPECT_NEAR(one.stages(c, routed(one), 1).ffn, (all * 3 / 48 + shared) / 3.35e12, 1e-9);
   EXPECT_NEAR(one.stages(c, routed(one), 1000).ffn, (all + shared) / 3.35e12, 2e-6);
+}
+
+DecodeSettings measured_settings() {
+  DecodeSettings s = settings("h200", "h200", 4096);
+  s.attention_ladders = s.ffn_ladders = std::make_shared<const StageLadders>(stage_rows(), "k.jsonl");
+  return s;
+}
+
+TEST(DecodeModel, TakesTheStagesThatWereMeasured) {
+  const DecodeModel model = step3(measured_settings());
+  const Candidate c{2, 2, 3, 1};
+  EXPECT_TRUE(model.is_measured());
+  EXPECT_FALSE(step3(settings("h200", "h200", 4096)).is_measured());
+  const StageTimes t = model.stages(c, routed(model), 64);  // 1,024 rows at the FFN
+  EXPECT_NEAR(t.attention, 25e-6, 1e-12);
+  EXPECT_NEAR(t.attention_alone, 50e-6, 1e-12);
+  EXPECT_NEAR(t.ffn, 40e-6, 1e-12);
+  EXPECT_NEAR(t.ffn_alone, 80e-6, 1e-12);
+  // The link is not among them.
+  EXPECT_EQ(t.to_ffn, step3(settings("h200", "h200", 4096)).stages(c, routed(model), 64).to_ffn);
+  EXPECT_EQ(model.measured_rows(c), (std::vector<double>{64, 128, 64, 128}));
+  // A step is longer by less than all heads together: others work meanwhile.
+  EXPECT_GT(model.head_seconds(c, 64), 0);
+  EXPECT_LE(model.head_seconds(c, 64), 3 * 4e-6);
+  // Only layouts that were measured: whole experts over 16 GPUs.
+  EXPECT_TRUE(model.fits_model(c));
+  EXPECT_FALSE(model.fits_model({2, 2, 3, 8}));
+  EXPECT_FALSE(model.fits_model({2, 1, 3, 1}));
+  // Attention alone measured: the FFN stays a roofline, cut as one likes.
+  DecodeSettings half = measured_settings();
+  half.ffn_ladders = nullptr;
+  EXPECT_TRUE(step3(half).fits_model({2, 1, 3, 8}));
+  EXPECT_EQ(step3(half).stages({2, 1, 3, 8}, routed(model), 64).ffn,
+            step3(settings("h200", "h200", 4096)).stages({2, 1, 3, 8}, routed(model), 64).ffn);
+}
+
+// Without a difference between alone and busy it is the paper's rule.
+TEST(StageTimes, APeriodIsTheSlowestTurnOrTheRound) {
+  const StageTimes t{.attention = 3, .to_ffn = 1, .ffn = 2, .to_attention = 2, .attention_alone = 3, .ffn_alone = 2};
+  EXPECT_EQ(t.period(3), 9);
+  EXPECT_FALSE(t.bubbles(3));
+  EXPECT_EQ(t.period(2), 8);  // the round
+  EXPECT_TRUE(t.bubbles(2));
+  EXPECT_EQ(t.bubble(2), 2);
+}
+
+// Micro-batches that share the attention GPU: two beside each other are done in 10, one alone in 8.
+TEST(StageTimes, MicroBatchesBesideEachOtherTakeTurnsAndHideGaps) {
+  StageTimes t{.attention = 5, .to_ffn = 1, .ffn = 4, .to_attention = 1, .attention_alone = 8, .ffn_alone = 4};
+  EXPECT_EQ(t.round(), 14);
+  EXPECT_EQ(t.period(1), 14);
+  EXPECT_EQ(t.period(4), 20);  // always two of them in A
+  // Three: in A are u = 3 - 6 · x on average, done at the rate x. Between one and two, x = 1/8 + (u - 1) · (1/5 - 1/8).
+  const double x = (1 / 8. + 2 * (1 / 5. - 1 / 8.)) / (1 + 6 * (1 / 5. - 1 / 8.));
+  EXPECT_NEAR(t.period(3), 3 / x, 1e-12);
+  EXPECT_GT(t.period(3), 15);
+  // More waiting elsewhere is never faster, and less overlap neither.
+  double last = 0;
+  for (int i = 0; i < 60; ++i) {
+    t.to_ffn = 0.5 * i;
+    EXPECT_GE(t.period(3), last);
+    last = t.period(3);
+  }
+  last = 0;
+  t.to_ffn = 1;
+  for (int i = 0; i < 50; ++i) {
+    t.attention_alone = 5 + 0.5 * i;
+    EXPECT_GE(t.period(3), last);
+    last = t.period(3);
+  }
 }
 
 TEST(DecodeModel, SettingsThatMakeNoSenseAreRefused) {

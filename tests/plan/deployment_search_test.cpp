@@ -9,6 +9,7 @@
 #include "base/format.h"
 #include "base/rng.h"
 #include "tests/base/error_of.h"
+#include "tests/plan/stage_rows.h"
 
 namespace tandem {
 namespace {
@@ -109,6 +110,68 @@ TEST(SearchDeployment, NothingBetterMakesAPlanWorse) {
     EXPECT_LE(new_price, old_price * (1 + 1e-12)) << "seed " << seed << ": " << what << " makes it dearer";
   }
   EXPECT_GT(compared, 150);
+}
+
+Question measured() {
+  Question q = usual();
+  q.settings.context = 4096;
+  q.settings.attention = q.settings.ffn = find_hardware("h200");
+  q.settings.attention.network_bandwidth = q.settings.ffn.network_bandwidth = 4.5e11;
+  q.goal.limits.attention_servers_max = q.goal.limits.ffn_servers_max = 3;
+  return q;
+}
+
+// Up to 128 rows a stage grows by less than they do, above them suddenly: the cheapest batch is not the largest.
+TEST(SearchDeployment, WithMeasuredStagesTheCheapestBatchNeedNotBeTheLargest) {
+  Question q = measured();
+  std::vector<StageKernel> rows;
+  for (StageKernel k : stage_rows()) {
+    const bool full = k.rows == 128;
+    const double factor = full || k.rows == 2048 ? 1 : 1.5;
+    k.seconds *= factor;
+    k.seconds_beside *= factor;
+    rows.push_back(k);
+    if (!full) continue;
+    k.rows = 136;
+    k.seconds *= 2;
+    k.seconds_beside *= 2;
+    rows.push_back(k);
+  }
+  q.settings.attention_ladders = q.settings.ffn_ladders = std::make_shared<const StageLadders>(rows, "k.jsonl");
+  q.goal.limits.attention_servers_min = q.goal.limits.attention_servers_max = 2;
+  const SearchResult found = ask(q);
+  ASSERT_TRUE(found.best);
+  EXPECT_EQ(found.best->rows, 128);
+  EXPECT_EQ(found.best->candidate.ffn_servers, 2);  // as was measured
+  EXPECT_EQ(found.best->limited_by, "price: as measured, a larger batch costs more per token");
+  q.goal.limits.rows_min = 130;
+  const SearchResult more = ask(q);
+  ASSERT_TRUE(more.best);
+  EXPECT_GE(more.best->rows, 130);
+  EXPECT_GT(more.best->usd_per_million, found.best->usd_per_million);
+}
+
+TEST(SearchDeployment, LayoutsThatWereNotMeasuredAreNotPlanned) {
+  Question q = measured();
+  q.settings.ffn_ladders = std::make_shared<const StageLadders>(stage_rows(), "k.jsonl");
+  q.goal.limits.ffn_servers_min = 3;
+  const SearchResult none = ask(q);
+  ASSERT_FALSE(none.best);
+  EXPECT_EQ(none.infeasible.reason,
+            "the FFN was measured with whole experts on 16 GPUs, 3 to 3 servers of 8 are asked for");
+  EXPECT_EQ(none.infeasible.nearest, "as many FFN GPUs as were measured");
+}
+
+TEST(SearchDeployment, FewerRowsThanAskedForAreNoPlan) {
+  Question q = usual();
+  const SearchResult found = ask(q);
+  ASSERT_TRUE(found.best);
+  q.goal.limits.rows_min = q.goal.limits.rows_max = found.best->rows / 2;
+  EXPECT_EQ(ask(q).best->rows, found.best->rows / 2);
+  q.goal.limits.rows_min = 5000;
+  EXPECT_THAT(error_of([&] { ask(q); }).message(), HasSubstr("rows of a micro-batch from 5000 to "));
+  q.goal.limits.rows_max = 5000;
+  EXPECT_FALSE(ask(q).best);
 }
 
 TEST(SearchDeployment, ALoadIsMetByTheCheapestPerHour) {

@@ -8,6 +8,7 @@
 
 #include "base/format.h"
 #include "tests/base/error_of.h"
+#include "tests/plan/stage_rows.h"
 
 namespace tandem {
 namespace {
@@ -57,6 +58,62 @@ TEST(MeasuredEfficiency, IsNeverAboveOne) {
   const KernelMeasurements measured =
       parse_kernel_measurements(kGpu + row("experts-fp8", "3 x 128", 1, 1.2, 0), "k.jsonl");
   EXPECT_EQ(measured_efficiency(measured, find_shape("step3"), DType::kF8E4M3, 8192).efficiency.ffn, 1);
+}
+
+TEST(MeasuredStages, AreThoseOfTheModelAndItsCache) {
+  const KernelMeasurements measured = parse_kernel_measurements(kGpu + stage_lines(), "k.jsonl");
+  EXPECT_EQ(measured.stage_model, "step3");
+  EXPECT_EQ(measured.stages.size(), stage_rows().size());
+  EXPECT_TRUE(measured.kernels.empty());
+  const ModelShape step3 = find_shape("step3");
+  const MeasuredStages found = measured_stages(measured, step3, DType::kF8E4M3, "k.jsonl");
+  ASSERT_TRUE(found.ladders);
+  EXPECT_EQ(found.note, "every kernel of step3's stages");
+  EXPECT_NEAR(found.ladders->attention(64, 4096, true).latency, 50e-6, 1e-12);
+  EXPECT_NEAR(found.ladders->ffn(1024, 16, true).busy, 40e-6, 1e-12);
+
+  const MeasuredStages other = measured_stages(measured, find_shape("qwen3_32b"), DType::kF8E4M3, "k.jsonl");
+  EXPECT_FALSE(other.ladders);
+  EXPECT_EQ(other.note, "stages of step3, which is another model");
+  const MeasuredStages bf16 = measured_stages(measured, step3, DType::kBF16, "k.jsonl");
+  EXPECT_FALSE(bf16.ladders);
+  EXPECT_EQ(bf16.note, "stages with an FP8 cache, bf16 is asked for");
+  const MeasuredStages none =
+      measured_stages(parse_kernel_measurements(kGpu, "k.jsonl"), step3, DType::kF8E4M3, "k.jsonl");
+  EXPECT_FALSE(none.ladders);
+  EXPECT_EQ(none.note, "no stages (tandem bench kernels --stages)");
+}
+
+// A name in a file is one that the program brings along, never a path.
+TEST(MeasuredStages, OfAnUnknownModelAreNotUsed) {
+  std::string lines = stage_lines();
+  for (std::size_t at; (at = lines.find("step3")) != std::string::npos;) lines.replace(at, 5, "/etc/x.toml");
+  const KernelMeasurements measured = parse_kernel_measurements(kGpu + lines, "k.jsonl");
+  EXPECT_FALSE(measured_stages(measured, find_shape("step3"), DType::kF8E4M3, "k.jsonl").ladders);
+}
+
+TEST(ParseKernelMeasurements, SaysWhatIsWrongWithAStage) {
+  const auto error = [](const std::string& change, const std::string& to) {
+    std::string line = stage_lines();
+    line.resize(line.find('\n') + 1);
+    const std::size_t at = line.find(change);
+    EXPECT_NE(at, std::string::npos) << change;
+    line.replace(at, change.size(), to);
+    return error_of([&] { parse_kernel_measurements(kGpu + stage_lines() + line, "k.jsonl"); }).message();
+  };
+  const std::string where = format("k.jsonl: line {}: ", stage_rows().size() + 2);
+  EXPECT_EQ(error(R"("attention")", R"("embedding")"), where + "stage 'embedding' is none of attention, head, ffn");
+  EXPECT_EQ(error(R"("step3")", R"("qwen3_32b")"), where + "a stage of qwen3_32b where those before are of step3");
+  EXPECT_EQ(error(R"("model":"step3",)", ""), where + "model has to be a text");
+  EXPECT_EQ(error(R"("kernel":"norm-in",)", ""), where + "kernel has to be a text");
+  EXPECT_EQ(error(R"("rows":64)", R"("rows":0)"), where + "rows has to be a number between 1 and 10000000");
+  EXPECT_EQ(error(R"("context":4096,)", ""), where + "context has to be a number between 1 and 1000000000");
+  EXPECT_EQ(error(R"("microseconds":1)", R"("microseconds":0)"),
+            where + "microseconds has to be a number between 0.001 and 1000000000");
+  EXPECT_EQ(error(R"("microseconds_beside":0.5)", R"("microseconds_beside":"x")"),
+            where + "microseconds_beside has to be a number between 0 and 1000000000");
+  EXPECT_EQ(error(R"("stage":"attention")", R"("stage":"ffn")"),
+            where + "gpus has to be a number between 1 and 1000000");
 }
 
 TEST(ParseKernelMeasurements, SaysWhichLineIsWrong) {

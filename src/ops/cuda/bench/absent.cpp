@@ -4,6 +4,7 @@
 // Benchmarks of a GPU in a build without CUDA.
 #include "base/error.h"
 #include "ops/cuda/bench/gpu_limits.h"
+#include "ops/cuda/bench/gpu_state.h"
 #include "ops/cuda/bench/kernel_bench.h"
 #include "ops/cuda/device.h"
 
@@ -11,6 +12,10 @@ namespace tandem::cuda {
 
 GpuLimits measure_gpu_limits() {
   throw Error(ErrorCode::kUnavailable, why_unusable(look_at_device()));
+}
+
+GpuState read_gpu_state() {
+  return {};
 }
 
 void bench_kernels(const KernelBenchOptions&, const KernelBenchObserver&) {

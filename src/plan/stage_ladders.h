@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What the stages of a model take, added up from their kernels as measured over a ladder of batches and contexts
+// (tandem bench kernels --stages). Between two rungs times are interpolated, above the last they go on as between the
+// last two; nothing is fitted. The ladder shows what a roofline does not: small kernels, tiles that are not full, gaps
+// between kernels, and the clock that a GPU has under its power limit.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace tandem {
+
+struct StageKernel {
+  std::string stage;   // "attention", "head", "ffn"
+  std::string kernel;  // "q-up"
+  double rows = 0;     // of a micro-batch, on an attention GPU or of all of them at the FFN
+  double context = 0;  // of attention
+  std::int32_t gpus = 0;
+  double seconds = 0;         // one call after the other
+  double seconds_beside = 0;  // what a call adds to a stage of several micro-batches beside each other
+};
+
+// Of one micro-batch and layer, in seconds.
+struct StageCost {
+  double latency = 0;  // from its begin to its end, nobody else on the GPU
+  double busy = 0;     // that the GPU is taken by it
+};
+
+// Times over rows, which never fall: a larger batch that was measured faster than a smaller one is taken to be as slow.
+class TimeLadder {
+ public:
+  void add(double rows, double seconds);  // in any order; of two at the same rows the longer counts
+  std::size_t rungs() const { return seconds_.size(); }
+  // There is a rung. Below the first its time, as no kernel was seen to be faster.
+  double at(double rows) const;
+  std::vector<double> rows() const;
+
+ private:
+  std::map<double, double> seconds_;
+};
+
+class StageLadders {
+ public:
+  StageLadders() = default;
+  // what names the source in messages. Stages without any kernel are not measured; a stage that lacks one of its
+  // kernels, or has one with fewer than two rungs, is Error{kInvalidData}.
+  StageLadders(const std::vector<StageKernel>& kernels, const std::string& what);
+
+  bool has_attention() const { return !attention_.empty(); }
+  bool has_ffn(std::int32_t gpus) const { return ffn_.contains(gpus); }
+  std::vector<std::int32_t> ffn_gpus() const;
+
+  // routed: the layer has a router and experts, else it is dense. Only of what was measured.
+  StageCost attention(double rows, double context, bool routed) const;
+  StageCost head(double rows) const;
+  StageCost ffn(double rows, std::int32_t gpus, bool routed) const;
+  // Batches that were measured: between them times are guessed, at them prices may be least.
+  std::vector<double> attention_rows() const;
+  std::vector<double> ffn_rows(std::int32_t gpus) const;
+
+ private:
+  struct Kernel {
+    std::map<double, TimeLadder> alone, beside;  // by context; what does not depend on it has one
+  };
+  using Kernels = std::map<std::string, Kernel>;
+  static double at(const std::map<double, TimeLadder>& by_context, double rows, double context);
+  static StageCost sum(const Kernels& kernels, const std::vector<std::string>& names, double rows, double context);
+  void check(const std::string& what) const;
+
+  Kernels attention_, head_;
+  std::map<std::int32_t, Kernels> ffn_;
+};
+
+}  // namespace tandem

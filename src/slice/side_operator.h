@@ -1,0 +1,25 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// One kernel of a side's step, or a few that belong together, under the name that a benchmark prints.
+#pragma once
+
+#include <functional>
+
+#include "ops/cuda/stream.h"
+
+namespace tandem {
+
+struct SideOperator {
+  const char* name;
+  // Enqueues it; beside: for what goes on at the same time and is waited for in stream. May be recorded.
+  std::function<void(cuda::Stream stream, cuda::Stream beside)> run;
+};
+
+// Of a kernel that is one struct of tandem::cuda, which is copied.
+template <class Op>
+SideOperator side_operator(const char* name, const Op& op) {
+  return {name, [op](cuda::Stream stream, cuda::Stream) { run(op, stream); }};
+}
+
+}  // namespace tandem
