@@ -58,14 +58,16 @@ void take_measurements(const Options& o, const ModelShape& shape, DecodeSettings
       return;
     }
     if (!measured.stages.empty())
-      notes.push_back(format("{} not used: {}", attention ? "attention" : "FFN", stages.note));
+      notes.push_back(format("{} not used: {}", attention ? "attention" : "FFN",
+                             stages.ladders ? "no stage of it was measured" : stages.note));
     if (attention) {
       s.efficiency.attention = found.efficiency.attention;
       s.efficiency.projection = found.efficiency.projection;
     } else {
       s.efficiency.ffn = found.efficiency.ffn;
     }
-    notes.push_back(format("{} measured: {}{}", attention ? "attention" : "FFN", join(found.used, ", "),
+    notes.push_back(format("{} measured: {}{}", attention ? "attention" : "FFN",
+                           found.used.empty() ? "its rates alone" : join(found.used, ", "),
                            found.missing.empty() ? "" : format("; not measured: {}", join(found.missing, ", "))));
   };
   take(o.attention_kernels, s.attention, true);

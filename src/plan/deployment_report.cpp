@@ -23,6 +23,18 @@ const char* kind_of(const LayerLoad& kind) {
   return kind.experts > 0 ? "routed" : "dense";
 }
 
+// Of what rooflines price; measured stages need none.
+std::string efficiency_text(const DecodeModel& model) {
+  const DecodeSettings& s = model.settings();
+  const Efficiency& e = s.efficiency;
+  std::string out = "efficiency ";
+  if (!s.attention_ladders) out += format("attention {:.2f}, projections {:.2f}, ", e.attention, e.projection);
+  if (!s.ffn_ladders) out += format("FFN {:.2f}, ", e.ffn);
+  out += format("network {:.2f}", e.network);
+  if (!model.is_measured() && e == Efficiency{}) out += " (ideal: nothing real reaches it)";
+  return out + "\n";
+}
+
 std::string plan_text(const DecodeModel& model, const DeploymentPlan& p) {
   const Candidate& c = p.candidate;
   const DecodeSettings& s = model.settings();
@@ -149,15 +161,13 @@ DeploymentAnswer answer_deployment(const DecodeModel& model, const DeploymentGoa
 std::string deployment_text(const DecodeModel& model, const DeploymentAnswer& answer,
                             const std::vector<std::string>& notes) {
   const DecodeSettings& s = model.settings();
-  const Efficiency& e = s.efficiency;
   std::string out = format("model      {}, context {}, weights {}, KV {}\n", model.shape().name, s.context,
                            name(s.precision.weights), name(s.precision.kv));
   out += format("goal       {:.2f} ms a token at most{}\n", answer.goal.tpot * 1e3,
                 answer.goal.tokens_per_second > 0
                     ? format(", {:.0f} tokens/s at least, least USD an hour", answer.goal.tokens_per_second)
                     : std::string(", least USD per token"));
-  out += format("efficiency attention {:.2f}, projections {:.2f}, FFN {:.2f}, network {:.2f}{}\n", e.attention,
-                e.projection, e.ffn, e.network, e == Efficiency{} ? " (ideal: nothing real reaches it)" : "");
+  out += efficiency_text(model);
   for (const std::string& note : notes) out += format("           {}\n", note);
   out += format("looked at  {} candidate layouts\n", answer.result.candidates);
   if (!answer.result.best) {

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
+#include "tests/plan/stage_rows.h"
 
 namespace tandem {
 namespace {
@@ -28,6 +29,21 @@ TEST(DeploymentText, ShowsChoiceStagesAndAlternatives) {
                            "plan       ", "limit      ", "routed        56", "dense          5", "head       ",
                            "memory     ", "link       ", "\ncontext ", "\n32768 "})
     EXPECT_THAT(text, HasSubstr(part));
+}
+
+TEST(DeploymentText, OfMeasuredStagesHasNoEfficiencyOfRooflines) {
+  DecodeSettings s{.context = 4096, .precision = {}, .attention = find_hardware("h200"), .ffn = find_hardware("h200")};
+  s.attention_ladders = s.ffn_ladders = std::make_shared<const StageLadders>(stage_rows(), "k.jsonl");
+  const DecodeModel model(find_shape("step3"), s);
+  const DeploymentAnswer answer = answer_deployment(model, {});
+  ASSERT_TRUE(answer.result.best);
+  const std::string text = deployment_text(model, answer, {});
+  EXPECT_THAT(text, HasSubstr("\nefficiency network 1.00\n"));
+  EXPECT_THAT(text, HasSubstr("\nalone      A "));
+  s.attention_ladders = nullptr;
+  const DecodeModel half(find_shape("step3"), s);
+  EXPECT_THAT(deployment_text(half, answer_deployment(half, {}), {}),
+              HasSubstr("\nefficiency attention 1.00, projections 1.00, network 1.00\n"));
 }
 
 // A grows with the context, F stays.
