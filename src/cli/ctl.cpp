@@ -75,6 +75,7 @@ void show(const Json& status) {
                   of_attention("kv_blocks_held"), of_attention("kv_blocks"), number(w, "resends"));
     if (const std::string why = text(w, "why"); !why.empty()) out += format("     {}\n", why);
   }
+  if (const std::string slow = text(status, "slow"); !slow.empty()) out += "slow: " + slow + "\n";
   if (const std::string missing = text(status, "missing"); !missing.empty()) out += missing + "\n";
   std::fputs(out.c_str(), stdout);
 }

@@ -79,6 +79,8 @@ DeploymentLink read_link(SettingsTable table) {
   l.heartbeat_ms = table.integer_or("heartbeat_ms", l.heartbeat_ms, 1, kHour);
   l.lost_after_ms = table.integer_or("lost_after_ms", l.lost_after_ms, 1, kHour);
   l.repair_ms_max = table.integer_or("repair_ms_max", l.repair_ms_max, 0, kHour);
+  l.slow_factor = static_cast<std::int32_t>(table.integer_or("slow_factor", l.slow_factor, 0, 1000));
+  l.replace_slow = table.boolean_or("replace_slow", l.replace_slow);
   l.ucx_transports = text_or_none(table, "ucx_transports");
   table.finish();
   return l;

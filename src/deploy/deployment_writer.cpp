@@ -63,8 +63,9 @@ std::string to_toml(const Deployment& d) {
   out += format(
       "\n[link]\ntransport = {}\nencrypt = {}\nheartbeat_ms = {}\nlost_after_ms = {}\nrepair_ms_max = {}  # that "
       "streams "
-      "wait for a lost worker\n",
-      toml_quoted(d.link.transport), d.link.encrypt, d.link.heartbeat_ms, d.link.lost_after_ms, d.link.repair_ms_max);
+      "wait for a lost worker\nslow_factor = {}  # times as slow as others\nreplace_slow = {}\n",
+      toml_quoted(d.link.transport), d.link.encrypt, d.link.heartbeat_ms, d.link.lost_after_ms, d.link.repair_ms_max,
+      d.link.slow_factor, d.link.replace_slow);
   if (!d.link.ucx_transports.empty()) out += format("ucx_transports = {}\n", toml_quoted(d.link.ucx_transports));
   out += trust_toml(d.trust);
   out += format("\n[front]\nhost = {}\nport = {}\n", toml_quoted(d.front.host), d.front.port);

@@ -16,6 +16,7 @@ namespace {
 
 constexpr Nanoseconds kMillisecond = 1'000'000;
 constexpr Nanoseconds kFormingMax = 60'000 * kMillisecond;  // caches are made meanwhile
+constexpr Nanoseconds kSlowWindowMin = 1'000 * kMillisecond;
 constexpr std::size_t kMovesMax = 2;  // requests on their way at a time: the others go on where they are
 
 }  // namespace
@@ -25,7 +26,10 @@ Membership::Membership(const Deployment& deployment, const Identity& identity, M
       identity_(identity),
       world_(std::move(world)),
       attention_workers_(deployment.attention.size()),
-      lost_at_(world_.clock.now()) {
+      lost_at_(world_.clock.now()),
+      watch_(static_cast<std::int32_t>(attention_workers_),
+             static_cast<std::int32_t>(deployment.attention.size() + deployment.ffn.size()),
+             deployment.link.slow_factor, std::max(kSlowWindowMin, 4 * deployment.link.heartbeat_ms * kMillisecond)) {
   for (const auto* list : {&deployment.attention, &deployment.ffn})
     for (const WorkerPlace& place : *list)
       peers_.push_back(std::make_unique<FrontPeer>(place, worker_name(deployment, place.rank)));
@@ -127,6 +131,7 @@ void Membership::take(FrontPeer& peer, ControlMessage& message) {
     if (yielded->epoch == epoch_) moved(peer, yielded->id);
   } else if (const auto* report = std::get_if<Report>(&message)) {
     peer.report(*report);
+    if (phase_ == Phase::kFormed && peer.takes_part) watch_.take(peer.place().rank, *report);
   } else {
     lose(peer, "what it says is no message from a worker");
   }
@@ -175,6 +180,7 @@ void Membership::dissolve() {
   phase_ = Phase::kApart;
   suspicious_since_.reset();
   moves_.clear();
+  slow_.clear();
   for (const auto& peer : peers_) {
     peer->takes_part = peer->ready = false;
     peer->addresses.reset();
@@ -264,6 +270,9 @@ void Membership::finish_forming() {
     if (peer->takes_part && !peer->ready) return;
   phase_ = Phase::kFormed;
   ++formations_;
+  std::vector<bool> takes_part;
+  for (const auto& peer : peers_) takes_part.push_back(peer->takes_part);
+  watch_.begin(takes_part, world_.clock.now());
   std::lock_guard lock(mutex_);
   standing_.formed_once = true;
   given_up_ = false;
@@ -357,9 +366,39 @@ void Membership::check_times() {
   for (const auto& peer : peers_)
     if (phase_ == Phase::kForming && now - forming_since_ > kFormingMax && peer->takes_part && !peer->ready)
       lose(*peer, "it has not met the others in time");
+  if (phase_ == Phase::kFormed) look_for_stragglers(now);
   // A hand-over has failed and nobody is gone: meet again.
   if (phase_ == Phase::kFormed && suspicious_since_ && now - *suspicious_since_ > silence) dissolve();
   if (phase_ != Phase::kFormed) tell_missing(now);
+}
+
+void Membership::look_for_stragglers(Nanoseconds now) {
+  if (!watch_.look(now)) return;
+  const std::optional<Straggler> found = watch_.slow();
+  if (!found) return slow_.clear();
+  FrontPeer* const peer = found->rank < 0 ? nullptr : peers_[static_cast<std::size_t>(found->rank)].get();
+  const bool is_news = slow_.empty();
+  slow_ = peer ? format("{} {}", peer->title(), found->why) : found->why;
+  if (is_news) say(format("slow      {}", slow_));
+  if (!peer || peer->drained() || !deployment_.link.replace_slow) return;
+  try {
+    check_drain(*peer);
+    set_drained(*peer, true, "being slow (link.replace_slow)");
+  } catch (const Error& error) {
+    if (is_news) say(format("stays     {}", error.message()));
+  }
+}
+
+void Membership::set_drained(FrontPeer& peer, bool drained, const char* why) {
+  if (peer.drained() == drained) return;
+  peer.set_drained(drained);
+  say(format("{}   {}, {}", drained ? "drained" : "added  ", peer.title(), why));
+  const bool gives_requests_up =
+      phase_ == Phase::kFormed && peer.place().rank < static_cast<std::int32_t>(attention_workers_);
+  if (!drained)
+    newcomer(peer);
+  else if (peer.takes_part && !gives_requests_up)
+    dissolve();
 }
 
 // What an operator wants of it. A change of who takes part begins at once; status tells when it is done.
@@ -370,15 +409,7 @@ Told Membership::obey(const Order& order) {
   FrontPeer& peer = *peers_[static_cast<std::size_t>(order.rank)];
   const bool drain = order.kind == OrderKind::kDrain;
   if (drain) check_drain(peer);
-  if (peer.drained() == drain) return {to_line(status())};
-  peer.set_drained(drain);
-  say(format("{}   {}, as ordered", drain ? "drained" : "added  ", peer.title()));
-  const bool has_requests =
-      phase_ == Phase::kFormed && peer.place().rank < static_cast<std::int32_t>(attention_workers_);
-  if (!drain)
-    newcomer(peer);
-  else if (peer.takes_part && !has_requests)
-    dissolve();
+  set_drained(peer, drain, "as ordered");
   return {to_line(status())};
 }
 
@@ -412,6 +443,7 @@ OrderedJson Membership::status() const {
           {"phase", kPhases[static_cast<std::size_t>(phase_)]},
           {"epoch", epoch_.load()},
           {"missing", phase_ == Phase::kFormed ? "" : standing_.missing},
+          {"slow", slow_},
           {"moved_requests", moved_requests()},
           {"moved_pages", moved_pages()},
           {"workers", std::move(workers)}};

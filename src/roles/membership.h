@@ -31,6 +31,7 @@
 #include "roles/control_message.h"
 #include "roles/front_peer.h"
 #include "roles/pending_requests.h"
+#include "roles/straggler_watch.h"
 
 namespace tandem {
 
@@ -119,6 +120,8 @@ class Membership {
   void send_requests();
   void take_cancels();
   void check_times();
+  void look_for_stragglers(Nanoseconds now);
+  void set_drained(FrontPeer& peer, bool drained, const char* why);
   void check_drain(const FrontPeer& peer) const;
   OrderedJson status() const;
   void tell_missing(Nanoseconds now);
@@ -135,6 +138,8 @@ class Membership {
   Nanoseconds lost_at_ = 0, forming_since_ = 0;
   std::optional<Nanoseconds> suspicious_since_;  // a hand-over has failed, and nobody is gone
   std::vector<Move> moves_;                      // under way
+  StragglerWatch watch_;
+  std::string slow_;  // who is, and why; empty: nobody
 
   mutable std::mutex mutex_;  // guards what follows
   std::vector<RequestId> cancels_;

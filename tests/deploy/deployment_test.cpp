@@ -91,7 +91,7 @@ TEST(Deployment, EveryFieldComesBackFromWhatIsWritten) {
   Deployment d = deployment_of(3, 2, 4);
   d.name = "a \"quoted\" name";
   d.engine = {"cuda", "fp8", "fp8", 4, 128, 512, 65536, 1'000'000};
-  d.link = {"ucx", true, 100, 1000, 0, "rc,tcp"};
+  d.link = {"ucx", true, 100, 1000, 0, 7, true, "rc,tcp"};
   d.trust = {.secret_file = "/etc/tandem/secret"};
   d.front = {"0.0.0.0", 443, 444};
   d.planned = DeploymentPlanned{"step3", "h20", "h800", 8192, 47.25};

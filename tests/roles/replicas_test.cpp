@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Replicas of FFN workers as a front sees them: one has the seat, the others stand by.
+// Replicas of FFN workers as a front sees them: one has the seat, the others stand by, also for one that is slow.
 #include <gmock/gmock.h>
 
 #include "tests/roles/membership_fixture.h"
@@ -121,6 +121,64 @@ TEST_F(ReplicasTest, AnFfnWorkerWithoutEndpointIsLeftBehindForItsReplica) {
   pass(5'500);
   EXPECT_EQ(state(1), "slow");
   EXPECT_EQ(state(2), "running");
+}
+
+// Seconds in which the workers report steps; one FFN worker computes so many milliseconds a step, the other two.
+class SlowWorkersTest : public MembershipTest {
+ protected:
+  void work(int seconds, std::int64_t slow_ms) {
+    for (int i = 0; i < seconds; ++i) {
+      total_ += 100;
+      slow_busy_ += 100 * slow_ms * kMillisecond;
+      for (std::int32_t rank = 0; rank < 4; ++rank) {
+        Report report{.steps = total_, .rows = 8 * total_, .busy_ns = 2 * total_ * kMillisecond};
+        if (rank == 1) report.busy_ns = slow_busy_;
+        if (rank != 1) report.wait_ns = 9 * total_ * kMillisecond;
+        worker(rank).say(report);
+      }
+      for (int t = 0; t < 4; ++t) {
+        clock_.advance_to(clock_.now() + 500 * kMillisecond);
+        settle();
+      }
+    }
+  }
+  std::int64_t total_ = 0, slow_busy_ = 0;
+};
+
+TEST_F(SlowWorkersTest, AreNamedAndStayUnlessToldOtherwise) {
+  make_formed(1, 2, 1);
+  work(3, 2);
+  EXPECT_EQ(status()["slow"].get<std::string>(), "");
+  work(3, 20);
+  EXPECT_EQ(status()["slow"].get<std::string>(),
+            "F0 (rank 1, 10.0.0.1:7001) computes 20.00 ms a step, 2.00 ms is usual, and waits 0.00 ms");
+  EXPECT_EQ(membership_->epoch(), 1u);
+  work(2, 2);
+  EXPECT_EQ(status()["slow"].get<std::string>(), "");
+}
+
+TEST_F(SlowWorkersTest, GiveTheirSeatToAReplicaWhereThatIsThePolicy) {
+  deployment_.link.replace_slow = true;
+  make_formed(1, 2, 1);
+  work(2, 2);
+  work(4, 20);
+  EXPECT_EQ(state(1), "drained");
+  EXPECT_EQ(state(3), "running");
+  EXPECT_EQ(membership_->formations(), 2);
+  membership_->obey({.kind = OrderKind::kAdd, .rank = 1});
+  settle();
+  EXPECT_EQ(state(1), "standby");
+}
+
+TEST_F(SlowWorkersTest, StayWhereNobodyStandsIn) {
+  deployment_.link.replace_slow = true;
+  make(1, 2, 1);
+  worker(3).listens = false;
+  settle();
+  work(2, 2);
+  work(4, 20);
+  EXPECT_EQ(state(1), "running");
+  EXPECT_NE(status()["slow"].get<std::string>(), "");
 }
 
 TEST_F(ReplicasTest, AnFfnWorkerIsDrainedWhereAReplicaStandsBy) {

@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is done to a fleet under load, one function for each fault: it returns when its part is over, with all processes
 started again."""
+import contextlib
 import itertools
 import signal
+import threading
 import time
 
 STOPPED_S = 10
+SLOW_RUNS_S, SLOW_STOPS_S = 0.002, 0.028  # a worker at a fifteenth of its speed
 
 
 def an_attention_worker(fleet, round_number):
@@ -38,6 +41,34 @@ def stop_worker(fleet, round_number):
     fleet.signal(rank, signal.SIGSTOP)
     time.sleep(STOPPED_S)
     fleet.signal(rank, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def slowed(fleet, rank):
+    """The worker is stopped and let on many times a second."""
+    over = threading.Event()
+
+    def cycle():
+        while not over.wait(SLOW_RUNS_S):
+            fleet.signal(rank, signal.SIGSTOP)
+            over.wait(SLOW_STOPS_S)
+            fleet.signal(rank, signal.SIGCONT)
+
+    thread = threading.Thread(target=cycle)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def slow_ffn_worker(fleet, round_number):
+    """An FFN worker gets so little time that the front finds it slow, and gives its seat to a replica."""
+    rank = an_ffn_worker(fleet, round_number)
+    with slowed(fleet, rank):
+        fleet.wait_drained(rank)
+    fleet.order("add", rank)
 
 
 def restart_workers(fleet, round_number):
@@ -72,11 +103,13 @@ def restart_front(fleet, round_number):
 
 
 # name → what is done, whether streams have to end with an error (their server is gone), whether it needs namespaces.
+# slow needs a replica of every FFN worker.
 FAULTS = {
     "kill-ffn": (kill(an_ffn_worker), False, False),
     "kill-attention": (kill(an_attention_worker), False, False),
     "kill-both": (kill(an_attention_worker, an_ffn_worker), False, False),
     "stop": (stop_worker, False, False),
+    "slow": (slow_ffn_worker, False, False),
     "restart": (restart_workers, False, False),
     "drain": (drain, False, False),
     "front": (restart_front, True, False),

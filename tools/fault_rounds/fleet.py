@@ -128,7 +128,8 @@ class Fleet:
         o = self.options
         lines = ["version = 1", 'name = "faults"', f'model = "{o.model}"', "[engine]", 'device = "cpu"', "micro_batches = 2",
                  "sequences_max = 64", f"kv_tokens = {o.kv_tokens}", "context_tokens_max = 2048", "[split]", f"experts = {o.ffn}",
-                 "[link]", f"heartbeat_ms = {o.heartbeat_ms}", f"lost_after_ms = {o.lost_after_ms}", f"repair_ms_max = {o.repair_ms_max}"]
+                 "[link]", f"heartbeat_ms = {o.heartbeat_ms}", f"lost_after_ms = {o.lost_after_ms}", f"repair_ms_max = {o.repair_ms_max}",
+                 f"replace_slow = {'true' if o.replicas else 'false'}"]
         if self.namespaces:
             lines += ['ucx_transports = "tcp"', "[trust]", f'secret_file = "{self.secret}"']
         lines += ["[front]", f'host = "{self.front_host}"', f"port = {self.front_port}", f"control_port = {self.control_port}"]
@@ -218,6 +219,11 @@ class Fleet:
         workers = (self.status() or {}).get("workers", [])
         return next((worker["rank"] for worker in workers
                      if worker.get("replica_of", worker["rank"]) == seat and worker["state"] == "running"), seat)
+
+    def wait_drained(self, rank):
+        def is_drained():
+            return any(worker["rank"] == rank and worker["state"] == "drained" for worker in (self.status() or {}).get("workers", []))
+        self._wait_for(f"rank {rank} to be found slow", is_drained)
 
     def is_whole(self, after):
         status = self.status()
