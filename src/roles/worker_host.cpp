@@ -214,7 +214,7 @@ void WorkerHost::dissolve() {
   parcel_.clear();
   pages_.clear();
   pages_bytes_ = 0;
-  if (attention_) remains_ = AttentionWorker::dismantle(std::move(attention_));
+  if (attention_) dismantle();
   ffn_.reset();
   events_.reset();
   endpoint_.reset();
@@ -224,6 +224,15 @@ void WorkerHost::dissolve() {
   connected_ = false;
   std::lock_guard lock(mutex_);
   left_.clear();
+}
+
+// A device that has failed has nothing to keep.
+void WorkerHost::dismantle() {
+  try {
+    remains_ = AttentionWorker::dismantle(std::move(attention_));
+  } catch (const Error&) {
+    remains_.reset();
+  }
 }
 
 void WorkerHost::take(Rows rows) {

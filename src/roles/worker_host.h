@@ -89,6 +89,7 @@ class WorkerHost {
   template <class Worker>
   void start(Worker& worker);
   Status check(const Request& request, bool constrained) const;
+  void dismantle();
   void end(RequestId id, FinishReason finish, Status status);
   void hand_on(Request request);
 
