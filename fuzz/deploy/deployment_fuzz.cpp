@@ -20,10 +20,9 @@ void check_shares(const Deployment& deployment) {
   std::int64_t cells = 0, slices = 0;
   for (const WorkerPlace& worker : deployment.ffn) {
     if (worker.replica_of >= 0) continue;
-    const WorkerShare share = share_of(deployment, worker, kExperts);
-    cells +=
-        std::int64_t{share.experts_and_shared.expert_end - share.experts_and_shared.expert_begin} * share.width_count;
-    slices += share.experts_and_shared.slice_count;
+    const FfnShare share = share_of(deployment, worker, kExperts);
+    cells += std::int64_t{share.expert_end - share.expert_begin} * share.width_count;
+    slices += share.slice_count;
   }
   TANDEM_CHECK(cells == kExperts * 8, "experts are held more or less than once");
   TANDEM_CHECK(slices == 8, "the shared width is held more or less than once");

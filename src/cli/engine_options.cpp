@@ -69,7 +69,9 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
     return app.add_option(name, value, text)->capture_default_str()->group(group);
   };
   option("--layout", o.layout,
-         "auto, local, or xAyF: x attention and y FFN workers apart; unless given 1A1F, on cuda local")
+         "auto, local, or xAyF: x attention and y FFN workers apart; xAyxwF: y groups of w FFN workers, each with a "
+         "part of "
+         "the width of its group's experts; unless given 1A1F, on cuda local")
       ->check(layout_fault);
   option("--micro-batches", c.micro_batches, "that travel between the workers of a layout, 1 to 4");
   option("--device,--backend", c.backend, "cpu, cuda (one NVIDIA GPU: H100, H200) or reference");

@@ -69,16 +69,17 @@ Findings look_at(const Checkpoint& checkpoint, const std::optional<Layout>& layo
   using Precision = std::pair<const char*, AssumedPrecision>;
   const std::vector<Precision> open{{"bf16", AssumedPrecision::kBf16}, {"fp8", AssumedPrecision::kFp8}};
   const std::vector<Precision> stored{{"stored", AssumedPrecision::kBf16}};
+  const std::vector<Precision>& precisions = checkpoint.has_weights() ? stored : open;
   try {
     f.config = read_config(checkpoint);
-    for (const auto& [label, precision] : checkpoint.has_weights() ? stored : open) {
-      Sizing sizing{label, measure_parts(checkpoint, precision), {}};
-      if (layout) sizing.workers = measure_workers(checkpoint, *layout, f.config->experts, precision);
-      f.sizings.push_back(std::move(sizing));
-    }
+    for (const auto& [label, precision] : precisions)
+      f.sizings.push_back({label, measure_parts(checkpoint, precision), {}});
   } catch (const Error& error) {
     f.reason = error.message();
   }
+  // A layout that the model cannot have says nothing about the model.
+  for (std::size_t i = 0; layout && f.reason.empty() && i < f.sizings.size(); ++i)
+    f.sizings[i].workers = measure_workers(checkpoint, *layout, f.config->experts, precisions[i].second);
   return f;
 }
 

@@ -15,6 +15,7 @@
 #include "plan/measured.h"
 #include "plan/plan_file.h"
 #include "plan/planned_deployment.h"
+#include "roles/deployment_engine.h"
 
 namespace tandem {
 
@@ -175,7 +176,12 @@ void declare_file(CLI::App& app, Options& o) {
 
 int run_check(const std::string& path) {
   const Deployment d = read_deployment(path);
-  const DeploymentVerdict verdict = check_planned(d);
+  DeploymentVerdict verdict = check_planned(d);
+  try {
+    check_supported(d, /*insecure=*/true);
+  } catch (const Error& error) {
+    verdict.faults.push_back(error.message());
+  }
   std::fputs(format("{}: {} attention and {} FFN workers, {} of them replicas\n", d.name, d.attention.size(),
                     d.ffn.size(), d.ffn.size() - static_cast<std::size_t>(d.primaries()))
                  .c_str(),

@@ -88,6 +88,8 @@ Sizes parse_sizes(const std::string& text) {
   const std::size_t plus = text.find('+');
   sizes.layout = parse_layout(text.substr(0, plus));
   if (sizes.layout.local()) throw UsageError(format("--layout {}: give layouts such as 2A1F or 2A1F+1", text));
+  if (sizes.layout.ffn_width > 1)
+    throw UsageError(format("--layout {}: simulated layouts do not cut experts by width", text));
   if (plus == std::string::npos) return sizes;
   const char *at = text.data() + plus + 1, *end = text.data() + text.size();
   const auto [next, failure] = std::from_chars(at, end, sizes.replicas);

@@ -138,19 +138,8 @@ const WorkerPlace* Deployment::find(std::int32_t rank) const {
   return nullptr;
 }
 
-WorkerShare share_of(const Deployment& d, const WorkerPlace& ffn, std::int32_t experts) {
-  const std::int32_t index = ffn.seat() - static_cast<std::int32_t>(d.attention.size());
-  TANDEM_CHECK(index >= 0 && index < d.split.experts * d.split.width, "no such FFN worker");
-  WorkerShare share;
-  // What every token uses is cut over all workers, experts over their groups.
-  share.experts_and_shared = ffn_share(index, d.split.experts * d.split.width, experts);
-  const std::int32_t group = index / d.split.width;
-  share.experts_and_shared.expert_begin = static_cast<std::int32_t>(std::int64_t{experts} * group / d.split.experts);
-  share.experts_and_shared.expert_end =
-      static_cast<std::int32_t>(std::int64_t{experts} * (group + 1) / d.split.experts);
-  share.width_count = 8 / d.split.width;
-  share.width_first = index % d.split.width * share.width_count;
-  return share;
+FfnShare share_of(const Deployment& d, const WorkerPlace& ffn, std::int32_t experts) {
+  return ffn_share(ffn.seat() - static_cast<std::int32_t>(d.attention.size()), d.split, experts);
 }
 
 Deployment parse_deployment(std::string_view toml, const std::string& what, const DeploymentAdditions& additions) {

@@ -35,15 +35,6 @@ struct WorkerPlace {
   bool operator==(const WorkerPlace&) const = default;
 };
 
-// How FFN workers that are no replicas share a layer: groups of whole experts, and in each group equal parts of the
-// experts' width. experts · width is the number of workers.
-struct FfnSplit {
-  std::int32_t experts = 1;
-  std::int32_t width = 1;  // a power of two, 8 at most (KSlices)
-
-  bool operator==(const FfnSplit&) const = default;
-};
-
 struct DeploymentEngine {
   std::string device = "cuda";      // cpu, cuda, reference
   std::string kv_dtype = "bf16";    // f32, bf16, fp8
@@ -119,12 +110,7 @@ struct Deployment {
 };
 
 // What an FFN worker holds of a model with so many experts (0: dense).
-struct WorkerShare {
-  FfnShare experts_and_shared;   // whole experts, and slices of what every token uses
-  std::int32_t width_first = 0;  // slices of the experts' width, of eight
-  std::int32_t width_count = 8;
-};
-WorkerShare share_of(const Deployment& deployment, const WorkerPlace& ffn, std::int32_t experts);
+FfnShare share_of(const Deployment& deployment, const WorkerPlace& ffn, std::int32_t experts);
 
 // What a command line adds to a file.
 struct DeploymentAdditions {

@@ -100,6 +100,7 @@ class AttentionWorker final : public RequestTaker {
     std::unique_ptr<StepInputs> inputs;
     const MicroBatch* plan = nullptr;
     Tensor stream, ffn, slot_rows, hidden;  // at their largest; hidden: where it does not cross itself
+    Tensor sums, places, weights;           // of slots whose experts are cut by width, by group of workers
     std::span<std::byte> hand_over_memory;  // where it is computed when not in its frame
     std::span<std::byte> local_return;      // local layout: what would be a frame
     Residual residual;
@@ -138,6 +139,7 @@ class AttentionWorker final : public RequestTaker {
   void attention(std::int32_t layer, std::int32_t m);
   void combine(std::int32_t layer, State& state, std::int32_t m);
   Tensor slots_in_order(State& state, std::int32_t m);
+  Tensor slots_of_parts(State& state, std::int32_t m);
   void hand_over(std::int32_t layer, std::int32_t m);
   void local_experts(std::int32_t layer, std::int32_t m);
   void head(std::int32_t m);
@@ -157,6 +159,7 @@ class AttentionWorker final : public RequestTaker {
   bool quantises() const { return parts_.config.activations == Activations::kFp8; }
   std::int64_t top_k(std::int32_t layer) const;
   bool local() const { return parts_.config.layout.local(); }
+  bool cuts_experts() const { return shares_.front().cuts_experts(); }
   // A hand-over is computed in its frame, unless it needs none or operators cannot work there.
   bool hand_over_in_frame() const { return !local() && parts_.backend->host_memory(); }
 

@@ -37,7 +37,7 @@ FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared
       transport_(std::move(transport)),
       clock_(clock),
       track_(track),
-      share_(ffn_share(index, config.layout.ffn_workers, model_->config().experts)),
+      share_(ffn_share(index, config.layout.ffn_split(), model_->config().experts)),
       limits_(config.frame_limits(model_->config())),
       arena_(*backend_, model_->ffn_scratch_bytes(rows_of_all(config))) {
   const ModelConfig& m = model_->config();
@@ -299,12 +299,20 @@ void FfnWorker::run_alone(std::int32_t m, const Held& held, Reply& reply, std::u
   const std::int64_t rows = held.hand_over.rows(), slots = count_slots(held.hand_over, share_);
   const FfnOutput output = begin_reply(held.layer, reply, rows, slots);
   HandOver hand_over = held.hand_over;
+  weigh_with_one(hand_over);
   if (config_.activations == Activations::kFp8) {
     hand_over.hidden = Tensor(together_, DType::kF32, {rows, model_->config().hidden});
     backend_->run(WidenRows{hand_over.hidden, hand_over.codes, hand_over.scales});
   }
   run_model(held.layer, hand_over, output);
   seal_reply(held.layer, m, rows, slots, reply, step);
+}
+
+// A part of an expert's sum is not weighted: who adds the parts up does that, or the bits would not be those of a sum
+// that is weighted as a whole. 1 · x is x.
+void FfnWorker::weigh_with_one(const HandOver& hand_over) const {
+  if (!share_.cuts_experts() || !hand_over.expert_weights) return;
+  std::fill_n(hand_over.expert_weights.as<float>(), hand_over.expert_weights.shape.elements(), 1.0f);
 }
 
 // From frame to frame. Where operators have memory of their own, a frame's arrays go there and back in one piece.
@@ -346,6 +354,7 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
     }
     row += part.rows();
   }
+  weigh_with_one(all);
   const std::int64_t slots = count_slots(all, share_), partials = partial_rows(model_->config(), share_, layer, rows);
   const FfnOutput output =
       return_in({together_ + aligned(in_bytes), return_bytes(slots, partials, hidden)}, slots, partials, hidden);

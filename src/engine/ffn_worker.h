@@ -78,6 +78,7 @@ class FfnWorker {
   void execute(const Command& command);
   void run_experts(std::int32_t layer, std::int32_t m);
   void run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step);
+  void weigh_with_one(const HandOver& hand_over) const;
   void run_model(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output);
   void run_together(std::int32_t layer, std::int32_t m, std::span<const std::int32_t> workers);
   FfnOutput begin_reply(std::int32_t layer, Reply& reply, std::int64_t rows, std::int64_t slots);

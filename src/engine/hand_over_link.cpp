@@ -261,7 +261,7 @@ void HandOverLink::accept_return(std::int32_t f, std::int32_t buffer, std::size_
     if (fits) {
       Flight& flight = flights_[h.micro_batch];
       Return& r = flight.returns[f];
-      const FfnShare share = ffn_share(f, config_.layout.ffn_workers, model_.experts);
+      const FfnShare share = ffn_share(f, config_.layout.ffn_split(), model_.experts);
       const std::int64_t partials = partial_rows(model_, share, h.layer, flight.rows);
       fits = h.rows == flight.rows && h.slot_rows == r.slots &&
              payload(message).size() == return_bytes(r.slots, partials, model_.hidden);

@@ -86,6 +86,12 @@ EngineConfig resolve_limits(EngineConfig c, const ModelConfig& model) {
     throw Error(ErrorCode::kUnsupported,
                 format("activations in fp8 on cuda need the layout local, not {} (--layout, --activations)",
                        to_string(c.layout)));
+  if (c.backend == "reference" && c.activations == Activations::kFp8 && c.layout.ffn_width > 1)
+    throw Error(
+        ErrorCode::kUnsupported,
+        format("activations in fp8 on reference sum an expert's whole width at once; layout {} cuts it (--layout, "
+               "--activations)",
+               to_string(c.layout)));
   if (c.layout.ffn_workers > 8 && model.experts == 0)
     throw Error(
         ErrorCode::kInvalidArgument,

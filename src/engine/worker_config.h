@@ -29,9 +29,9 @@ struct WorkerConfig {
 
   std::vector<FfnShare> shares(const ModelConfig& model) const {
     std::vector<FfnShare> shares;
-    const std::int32_t count = layout.local() ? 1 : layout.ffn_workers;
-    shares.reserve(static_cast<std::size_t>(count));
-    for (std::int32_t f = 0; f < count; ++f) shares.push_back(ffn_share(f, count, model.experts));
+    const FfnSplit split = layout.ffn_split();
+    shares.reserve(static_cast<std::size_t>(split.workers()));
+    for (std::int32_t f = 0; f < split.workers(); ++f) shares.push_back(ffn_share(f, split, model.experts));
     return shares;
   }
   FrameLimits frame_limits(const ModelConfig& model) const {

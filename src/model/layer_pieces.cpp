@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.h"
+#include "base/format.h"
 #include "ops/f8_rows.h"
 
 namespace tandem {
@@ -108,7 +110,7 @@ GatedFfnNames projections(const std::string& prefix) {
 
 GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& names, std::int64_t hidden,
                         std::int64_t width, int slice_first, int slice_count) {
-  const std::int64_t granule = reader.slice_granule(names.gate, names.up, names.down);
+  const std::int64_t granule = reader.slice_granule(names.down);
   const std::int64_t begin = width_slice_begin(width, granule, slice_first);
   const std::int64_t end = width_slice_begin(width, granule, slice_first + slice_count);
   const bool stacked = names.expert >= 0;
@@ -133,13 +135,31 @@ void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, con
   run_linear(w, out, activated, *ffn.down, ffn.slices);
 }
 
+namespace {
+
+// A worker without any column of its experts would be there for nothing.
+void check_parts(const WeightReader& reader, const GatedFfnNames& names, std::int64_t width, std::int32_t slices) {
+  const std::int64_t granule = reader.slice_granule(names.down);
+  const std::int64_t blocks = (width + granule - 1) / granule, parts = KSlices::kCountMax / slices;
+  if (blocks < parts)
+    throw Error(
+        ErrorCode::kUnsupported,
+        format("{}: experts are {} wide in blocks of {}, which can be cut into {} parts, not into {} (--layout, "
+               "split.width)",
+               names.down, width, granule, blocks, parts));
+}
+
+}  // namespace
+
 RoutedExperts load_routed_experts(WeightReader& reader, const ExpertNames& names_of, const ModelConfig& config,
                                   const FfnShare& share) {
   RoutedExperts layer;
   layer.begin = share.expert_begin;
-  for (std::int32_t e = share.expert_begin; e < share.expert_end; ++e)
-    layer.experts.push_back(
-        load_gated_ffn(reader, Part::kExperts, names_of(e), config.hidden, config.expert_width, 0, KSlices::kCountMax));
+  for (std::int32_t e = share.expert_begin; e < share.expert_end; ++e) {
+    check_parts(reader, names_of(e), config.expert_width, share.width_count);
+    layer.experts.push_back(load_gated_ffn(reader, Part::kExperts, names_of(e), config.hidden, config.expert_width,
+                                           share.width_first, share.width_count));
+  }
   for (const GatedFfn& expert : layer.experts) {
     layer.gate_up.push_back(expert.gate_up.get());
     layer.down.push_back(expert.down.get());

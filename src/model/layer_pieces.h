@@ -73,7 +73,8 @@ GatedFfn load_gated_ffn(WeightReader& reader, Part part, const GatedFfnNames& na
 // limit: of SwiGlu.
 void run_gated_ffn(const Workspace& w, const GatedFfn& ffn, const Tensor& x, const Tensor& out, float limit = 0);
 
-// The experts of one routed layer that a worker holds: ids [begin, begin + gate_up.size()).
+// The experts of one routed layer that a worker holds, or its slices of their width: ids [begin, begin +
+// gate_up.size()).
 struct RoutedExperts {
   std::int32_t begin = 0;
   std::vector<GatedFfn> experts;
@@ -81,11 +82,13 @@ struct RoutedExperts {
 };
 // The names of one expert's matrices, stacked with those of the others or by themselves.
 using ExpertNames = std::function<GatedFfnNames(std::int32_t expert)>;
+// Throws Error{kUnsupported} where the width has fewer blocks than it is to be cut into parts.
 RoutedExperts load_routed_experts(WeightReader& reader, const ExpertNames& names_of, const ModelConfig& config,
                                   const FfnShare& share);
 // All experts on the leading axis of three tensors.
 ExpertNames stacked_experts(GatedFfnNames names, std::int32_t experts);
-// Rows to experts, experts, weighting: out rows are in order of (row, slot) over the slots whose expert is held here.
+// Rows to experts, experts, weighting: out rows (of the slices that are held) are in order of (row, slot) over the
+// slots whose expert is held here.
 void run_routed_experts(const Workspace& w, const RoutedExperts& layer, const HandOver& hand_over, const Tensor& out,
                         float limit = 0);
 // How many rows that makes.

@@ -62,8 +62,8 @@ struct HandOver {
 
 // What crosses back from one FFN worker.
 struct FfnOutput {
-  Tensor slot_rows;  // [n, hidden]: weighted outputs of this worker's experts in order of (row, slot); n is the
-                     // caller's count
+  Tensor slot_rows;  // [n, hidden]: weighted outputs of this worker's experts, or of its slices of their width, in
+                     // order of (row, slot); n is the caller's count
   Tensor partial;    // [rows, hidden]: this worker's subtree of the shared expert or dense FFN; no data without slices
 };
 

@@ -11,11 +11,15 @@
 
 namespace tandem {
 
-FfnShare ffn_share(std::int32_t index, std::int32_t count, std::int32_t experts) {
+FfnShare ffn_share(std::int32_t index, const FfnSplit& split, std::int32_t experts) {
+  const std::int32_t count = split.workers();
   TANDEM_CHECK(index >= 0 && index < count, "an FFN worker outside the layout");
   FfnShare share;
-  share.expert_begin = static_cast<std::int32_t>(static_cast<std::int64_t>(experts) * index / count);
-  share.expert_end = static_cast<std::int32_t>(static_cast<std::int64_t>(experts) * (index + 1) / count);
+  const std::int32_t group = index / split.width;
+  share.expert_begin = static_cast<std::int32_t>(static_cast<std::int64_t>(experts) * group / split.experts);
+  share.expert_end = static_cast<std::int32_t>(static_cast<std::int64_t>(experts) * (group + 1) / split.experts);
+  share.width_count = KSlices::kCountMax / split.width;
+  share.width_first = index % split.width * share.width_count;
   std::vector<std::int32_t> parts{KSlices::kCountMax};
   while (static_cast<std::int32_t>(parts.size()) < std::min<std::int32_t>(count, KSlices::kCountMax)) {
     const auto largest = std::max_element(parts.rbegin(), parts.rend());
@@ -29,6 +33,10 @@ FfnShare ffn_share(std::int32_t index, std::int32_t count, std::int32_t experts)
     share.slice_count = parts[index];
   }
   return share;
+}
+
+FfnShare ffn_share(std::int32_t index, std::int32_t count, std::int32_t experts) {
+  return ffn_share(index, FfnSplit{.experts = count, .width = 1}, experts);
 }
 
 }  // namespace tandem

@@ -220,12 +220,10 @@ std::unique_ptr<Weight> WeightReader::matrix(Part part, const std::vector<Weight
   return weight;
 }
 
-std::int64_t WeightReader::slice_granule(const std::string& gate, const std::string& up,
-                                         const std::string& down) const {
-  std::int64_t granule = 32;
-  // Rows of gate and up are cut too; only blocks of scales have any height.
-  for (const std::string& name : {gate, up, down})
-    if (is_block_fp8(name)) granule = kScaleBlock;
+std::int64_t WeightReader::slice_granule(const std::string& down) const {
+  // Rows of gate and up are cut too; only blocks of scales have any height. Where any weight may have such blocks
+  // inputs may be rounded in groups as wide, and a group must not be cut either.
+  std::int64_t granule = accepts_block_fp8_ ? kScaleBlock : 32;
   const TensorInfo* info = checkpoint_.find(down);
   if (info && info->dtype) granule = std::max(granule, static_cast<std::int64_t>(traits(*info->dtype).block_elements));
   return granule;

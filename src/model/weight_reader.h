@@ -80,8 +80,9 @@ class WeightReader {
   // A tensor or range with rows and columns exchanged: [columns, rows]. Keeps the type of the file where its blocks can
   // be exchanged too (E4M3 from a row that begins a block); is f32 where they cannot.
   std::unique_ptr<Weight> transposed(Part part, const WeightName& w);
-  // The multiple at which the width of a gated FFN may be cut into slices: 32, or the quantisation blocks along it.
-  std::int64_t slice_granule(const std::string& gate, const std::string& up, const std::string& down) const;
+  // The multiple at which the width of a gated FFN may be cut into slices: 32, the quantisation blocks of down's
+  // columns, or those of FP8, where the file may have such (accept_block_fp8).
+  std::int64_t slice_granule(const std::string& down) const;
   // A vector, widened to f32, plus added.
   Buffer vector(Part part, const std::string& name, std::int64_t elements, float added = 0) {
     return values(part, name, Shape{elements}, added);

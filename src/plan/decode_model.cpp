@@ -114,11 +114,18 @@ DecodeModel::DecodeModel(const ModelShape& shape, const DecodeSettings& settings
   }
 }
 
+std::int64_t DecodeModel::width_block() const {
+  const DType weights = settings_.precision.weights;
+  if (weights == DType::kF8E4M3) return kScaleBlock;
+  return std::max<std::int64_t>(32, static_cast<std::int64_t>(traits(weights).block_elements));
+}
+
 bool DecodeModel::fits_model(const Candidate& c) const {
   const std::int32_t tp = c.tensor_parallel;
   if (tp < 1 || tp > KSlices::kCountMax || (tp & (tp - 1)) != 0 || settings_.ffn.gpus_per_server % tp != 0)
     return false;
   if (settings_.ffn_ladders && (tp != 1 || !settings_.ffn_ladders->has_ffn(ffn_gpus(c)))) return false;
+  if (shape_.experts() > 0 && (shape_.expert_width() + width_block() - 1) / width_block() < tp) return false;
   return expert_parallel(c) <= std::max(1, shape_.experts());
 }
 

@@ -103,8 +103,10 @@ class DecodeModel {
   std::int32_t ffn_gpus(const Candidate& c) const { return c.ffn_servers * settings_.ffn.gpus_per_server; }
   // Groups of experts: the FFN GPUs over tensor_parallel.
   std::int32_t expert_parallel(const Candidate& c) const { return ffn_gpus(c) / c.tensor_parallel; }
-  // Whether the experts can be cut like that: parts of a server, slices of eight, no more groups than experts. Of
-  // measured FFN stages, whether it was measured: whole experts on so many GPUs.
+  // The multiple at which experts are cut by width (WeightReader::slice_granule).
+  std::int64_t width_block() const;
+  // Whether the experts can be cut like that: parts of a server, slices of eight, a block for each part, no more groups
+  // than experts. Of measured FFN stages, whether it was measured: whole experts on so many GPUs.
   bool fits_model(const Candidate& c) const;
 
   StageTimes stages(const Candidate& c, const LayerLoad& kind, double rows) const;

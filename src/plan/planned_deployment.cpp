@@ -109,8 +109,9 @@ DeploymentVerdict check_planned(const Deployment& d) {
     (holds ? verdict.facts : verdict.faults).push_back(std::move(fact));
   };
   if (!model.fits_model(c)) {
-    need(false, format("{} has {} experts: its FFN cannot be {} groups by {} parts", model.shape().name,
-                       model.shape().experts(), d.split.experts, d.split.width));
+    need(false, format("{} has {} experts, {} wide in blocks of {}: its FFN cannot be {} groups by {} parts",
+                       model.shape().name, model.shape().experts(), model.shape().expert_width(), model.width_block(),
+                       d.split.experts, d.split.width));
     return verdict;
   }
   const double ffn = model.ffn_weight_bytes(c), ffn_room = model.usable_bytes(s.ffn);

@@ -167,6 +167,13 @@ std::int32_t ModelShape::experts() const {
   return most;
 }
 
+std::int64_t ModelShape::expert_width() const {
+  std::int64_t least = 0;
+  for (const LayerRun& run : runs)
+    if (const FfnShape& f = run.layer.ffn; f.routed() && (least == 0 || f.expert_width < least)) least = f.expert_width;
+  return least;
+}
+
 double ModelShape::parameters() const {
   const double width = hidden;
   double all = 2.0 * vocab * width;

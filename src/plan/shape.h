@@ -72,6 +72,8 @@ struct ModelShape {
   std::vector<LayerRun> kinds() const;
   // Of the routed layers with the most experts; 0: none is routed.
   std::int32_t experts() const;
+  // Of the routed layers with the narrowest experts; 0: none is routed.
+  std::int64_t expert_width() const;
   double parameters() const;  // of products; norms are left out, embedding and head counted as two
 };
 

@@ -74,7 +74,6 @@ void check_supported(const Deployment& d, bool insecure) {
   if (d.link.transport != "ucx")
     refuse(format("link.transport is {}, processes need ucx (tandem serve --layout runs workers as threads)",
                   d.link.transport));
-  if (d.split.width != 1) refuse(format("split.width is {}; experts are not cut by width yet", d.split.width));
   if (layout_of(d).attention_workers > kWorkersMax || layout_of(d).ffn_workers > kWorkersMax)
     refuse(format("{} workers, limit is {} of each kind", to_string(layout_of(d)), kWorkersMax));
   if (d.trust.given()) return;
@@ -101,7 +100,7 @@ std::shared_ptr<const Credentials> credentials_of(const Deployment& d) {
 }
 
 Layout layout_of(const Deployment& d) {
-  return {static_cast<std::int32_t>(d.attention.size()), d.primaries()};
+  return {static_cast<std::int32_t>(d.attention.size()), d.primaries(), d.split.width};
 }
 
 std::string worker_name(const Deployment& d, std::int32_t rank) {

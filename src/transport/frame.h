@@ -9,7 +9,8 @@
 //   kHandOver  f32 hidden[rows, hidden], then in routed layers i32 ids[rows, k],        A → F
 //              f32 weights[rows, k]
 //   kReturn    f32 slot_rows[slot_rows, hidden] (only this F's experts, in order of     F → A
-//              (row, slot)), then f32 partial[rows, hidden] when F holds slices
+//              (row, slot); not weighted where experts are cut by width), then f32 partial[rows, hidden] when F holds
+//              slices
 #pragma once
 
 #include <cstddef>

@@ -98,7 +98,7 @@ TEST_P(GenerateLines, AreAnsweredTogetherAndInOrder) {
 
 INSTANTIATE_TEST_SUITE_P(All, GenerateLines,
                          testing::Values(LinesCase{"llama", "local"}, LinesCase{"llama", "1A1F"},
-                                         LinesCase{"step3_text_bf16", "2A2F"},
+                                         LinesCase{"step3_text_bf16", "2A2F"}, LinesCase{"step3_text_bf16", "2A2x2F"},
                                          LinesCase{"llama_gguf/llama-q4_1.gguf", "1A2F"}),
                          [](const auto& info) { return format("{}_{}", info.index, info.param.layout); });
 

@@ -114,16 +114,22 @@ TEST(Inspect, ThePublishedStep3SeesWith4675MillionParameters) {
 }
 
 TEST(Inspect, TheSharesOfALayoutAddUp) {
-  const ProgramResult result = run_program({"inspect", "tests/goldens/step3_vl", "--json", "--layout", "1A3F"});
-  const Json json = parse_json(result.out, "output");
-  std::int64_t bytes = 0;
-  for (const char* worker : {"A0", "F0", "F1", "F2", "vision"})
-    for (const Json& part : json["workers"][worker]["stored"]) bytes += part["bytes"].get<std::int64_t>();
-  EXPECT_EQ(bytes, json["weight_bytes"]["stored"].get<std::int64_t>());
+  for (const char* layout : {"1A3F", "1A1x2F"}) {
+    const ProgramResult result = run_program({"inspect", "tests/goldens/step3_vl", "--json", "--layout", layout});
+    const Json json = parse_json(result.out, "output");
+    std::int64_t bytes = 0;
+    for (const auto& [worker, parts] : json["workers"].items())
+      for (const Json& part : parts["stored"]) bytes += part["bytes"].get<std::int64_t>();
+    EXPECT_TRUE(json["workers"].contains("F1") && json["workers"].contains("vision"));
+    EXPECT_EQ(bytes, json["weight_bytes"]["stored"].get<std::int64_t>()) << layout;
+  }
 }
 
 TEST(Inspect, SaysWhatIsWrongWithALayoutOrAConfiguration) {
   EXPECT_THAT(run_program({"inspect", "tests/goldens/llama", "--layout", "2F"}).err, HasSubstr("layout is \"2F\""));
+  const ProgramResult narrow = run_program({"inspect", "tests/goldens/qwen3_moe", "--layout", "1A1x4F"});
+  EXPECT_EQ(narrow.status, 1);
+  EXPECT_THAT(narrow.err, HasSubstr("experts are 64 wide in blocks of 32, which can be cut into 2 parts, not into 4"));
   const TemporaryFolder folder;
   folder.write("config.json", "[]");
   EXPECT_THAT(run_program({"inspect", folder.path()}).err, HasSubstr("not a JSON object"));

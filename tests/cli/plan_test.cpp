@@ -142,6 +142,37 @@ TEST(PlanCheck, SaysWhatIsWrongWithAFile) {
   EXPECT_THAT(result.err, HasSubstr("x.toml: name is missing"));
 }
 
+// What the processes of a deployment refuse the check does not like either.
+TEST(PlanCheck, AgreesWithTheProcesses) {
+  const TemporaryFolder folder;
+  const std::string by_width = R"(version = 1
+name = "d"
+model = "tests/goldens/qwen3_moe"
+[engine]
+device = "cpu"
+[split]
+experts = 1
+width = 2
+[[attention]]
+rank = 0
+host = "127.0.0.1"
+port = 7000
+[[ffn]]
+rank = 1
+host = "127.0.0.1"
+port = 7001
+[[ffn]]
+rank = 2
+host = "127.0.0.1"
+port = 7002
+)";
+  EXPECT_EQ(run_program({"plan", "check", folder.write("by_width.toml", by_width)}).status, 0);
+  const ProgramResult result =
+      run_program({"plan", "check", folder.write("inproc.toml", by_width + "[link]\ntransport = \"inproc\"\n")});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.out, HasSubstr("wrong  deployment d: link.transport is inproc"));
+}
+
 // The machine at hand: measured, with what cannot be measured said.
 TEST(PlanCost, KnowsThisMachine) {
   const ProgramResult result =

@@ -36,6 +36,9 @@ TEST(Simulate, RefusesALayoutOfOneProcessAndAModelThatIsNotThere) {
   const ProgramResult many = run_program({"simulate", "--layout", "1A1F+0"});
   EXPECT_EQ(many.status, 2);
   EXPECT_THAT(many.err, HasSubstr("--layout 1A1F+0: after + comes how many replicas, 1 …"));
+  const ProgramResult by_width = run_program({"simulate", "--layout", "1A1x2F"});
+  EXPECT_EQ(by_width.status, 2);
+  EXPECT_THAT(by_width.err, HasSubstr("--layout 1A1x2F: simulated layouts do not cut experts by width"));
   const ProgramResult absent = run_program({"simulate", "--model", "/nowhere"});
   EXPECT_EQ(absent.status, 1);
   EXPECT_THAT(absent.err, HasSubstr("/nowhere"));

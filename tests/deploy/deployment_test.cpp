@@ -114,11 +114,11 @@ TEST(Deployment, EveryWorkerHoldsItsShareAndAllHoldTheModelOnce) {
     std::set<std::pair<std::int32_t, std::int32_t>> cells;
     std::int32_t slices = 0;
     for (const WorkerPlace& w : d.ffn) {
-      const WorkerShare share = share_of(d, w, 48);
-      for (std::int32_t e = share.experts_and_shared.expert_begin; e < share.experts_and_shared.expert_end; ++e)
+      const FfnShare share = share_of(d, w, 48);
+      for (std::int32_t e = share.expert_begin; e < share.expert_end; ++e)
         for (std::int32_t s = 0; s < share.width_count; ++s)
           EXPECT_TRUE(cells.insert({e, share.width_first + s}).second) << "expert " << e << " is held twice";
-      slices += share.experts_and_shared.slice_count;
+      slices += share.slice_count;
     }
     EXPECT_EQ(cells.size(), 48u * 8) << groups << " x " << width;
     EXPECT_EQ(slices, 8) << groups << " x " << width;
@@ -129,10 +129,10 @@ TEST(Deployment, AReplicaHoldsTheShareOfItsOriginal) {
   Deployment d = deployment_of(2, 2, 2);
   d.ffn.push_back({.rank = 6, .host = "localhost", .port = 7100, .devices = {}, .replica_of = 4});
   ASSERT_THAT(find_faults(d), testing::IsEmpty());
-  const WorkerShare original = share_of(d, d.ffn[2], 48), copy = share_of(d, d.ffn[4], 48);
-  EXPECT_EQ(copy.experts_and_shared.expert_begin, original.experts_and_shared.expert_begin);
-  EXPECT_EQ(copy.experts_and_shared.expert_end, 48);
-  EXPECT_EQ(copy.width_first, original.width_first);
+  const FfnShare original = share_of(d, d.ffn[2], 48);
+  EXPECT_EQ(share_of(d, d.ffn[4], 48), original);
+  EXPECT_EQ(original.expert_end, 48);
+  EXPECT_EQ(original.width_count, 4);
 }
 
 TEST(Deployment, OnlyAddressesOfThisMachineAreLoopback) {

@@ -12,8 +12,13 @@ namespace tandem {
 namespace {
 
 TEST(Layout, ReadsWhatItWrites) {
-  for (const char* text : {"local", "1A1F", "2A1F", "3A4F", "64A64F"}) EXPECT_EQ(to_string(parse_layout(text)), text);
+  for (const char* text : {"local", "1A1F", "2A1F", "3A4F", "64A64F", "1A1x2F", "3A2x4F", "64A8x8F"})
+    EXPECT_EQ(to_string(parse_layout(text)), text);
   EXPECT_EQ(parse_layout("3a2f"), (Layout{3, 2}));
+  EXPECT_EQ(parse_layout("1a2X2f"), (Layout{1, 4, 2}));
+  EXPECT_EQ(parse_layout("1A2x1F"), (Layout{1, 2}));
+  EXPECT_EQ(parse_layout("2A3x4F").ffn_split(), (FfnSplit{3, 4}));
+  EXPECT_EQ(parse_layout("local").ffn_split(), FfnSplit{});
   EXPECT_TRUE(parse_layout("local").local());
   EXPECT_FALSE(parse_layout("1A1F").local());
 }
@@ -28,8 +33,9 @@ TEST(Layout, RanksCountAttentionWorkersFirst) {
 }
 
 TEST(Layout, RefusesEverythingElseAndSaysWhatItWants) {
-  for (const char* text : {"", "Local", "1A", "A1F", "1F1A", "0A1F", "1A0F", "-1A1F", "65A1F", "1A65F", "1A1F ",
-                           "1A1Fx", "99999999999A1F", "1A 1F"}) {
+  for (const char* text : {"",      "Local",  "1A",     "A1F",     "1F1A",           "0A1F",     "1A0F",  "-1A1F",
+                           "65A1F", "1A65F",  "1A1F ",  "1A1Fx",   "99999999999A1F", "1A 1F",    "1Ax2F", "1A2xF",
+                           "1A2x2", "1A2x0F", "1A1x3F", "1A1x16F", "1A16x8F",        "1A2x2x2F", "1x2A1F"}) {
     const Error error = error_of([&] { parse_layout(text); });
     EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
     EXPECT_NE(error.message().find(format("\"{}\"", text)), std::string::npos) << error.message();
@@ -55,6 +61,10 @@ TEST(Shares, attention_comes_first_and_every_expert_and_slice_has_one_owner) {
   }
   EXPECT_EQ(experts, 5);
   EXPECT_EQ(slices, 8);
+
+  const std::vector<ModelShare> by_width = shares(parse_layout("1A2x2F"), 5);
+  ASSERT_EQ(by_width.size(), 5u);
+  EXPECT_EQ(by_width[3].experts, ffn_share(2, FfnSplit{2, 2}, 5));
 }
 
 }  // namespace

@@ -158,6 +158,20 @@ TEST(Resolve, RefusesMoreMemoryThanThereIs) {
     EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
 }
 
+TEST(Resolve, ReferenceDoesNotSumExpertsInFp8ByParts) {
+  ModelConfig routed = small_model();
+  routed.experts = 16;
+  routed.block_fp8 = true;
+  EngineConfig config;
+  config.layout = parse_layout("1A1x2F");
+  config.activations = Activations::kFp8;
+  EXPECT_EQ(resolve(config, routed, kMiB).layout.ffn_width, 2);
+  config.backend = "reference";
+  const Error error = error_of([&] { resolve(config, routed, kMiB); });
+  EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+  EXPECT_NE(error.message().find("layout 1A1x2F cuts it"), std::string::npos) << error.message();
+}
+
 TEST(Resolve, ADenseModelHasWorkForEightFfnWorkers) {
   EngineConfig config;
   config.layout = parse_layout("1A9F");

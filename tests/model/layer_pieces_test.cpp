@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "base/rng.h"
+#include "tests/base/error_of.h"
 #include "tests/model/split_run.h"
 #include "tests/model/synthetic_checkpoint.h"
 
@@ -271,6 +272,69 @@ TEST_F(RoutedExpertsTest, the_slots_of_several_workers_are_those_of_one_bit_for_
     merge_slots(hand_over_, workers, merged);
     EXPECT_THAT(values_of(merged), ElementsAreArray(values_of(whole)));
   }
+}
+
+// Cut by width and unweighted, they add up to the bits of the whole; 33 columns are two blocks.
+TEST_F(RoutedExpertsTest, parts_of_the_width_add_up_to_the_slots_of_the_whole_bit_for_bit) {
+  const FfnShare whole{.expert_begin = 0, .expert_end = kExperts};
+  const Tensor expected = run(whole).slot_rows;
+  const Tensor weights = tensors_.f32(kRows * kTopK, 1);
+  std::copy_n(hand_over_.expert_weights.f32(), kRows * kTopK, weights.f32());
+  fill(hand_over_.expert_weights, 1);
+  std::vector<Tensor> parts;
+  std::int64_t columns = 0;
+  for (std::int32_t i = 0; i < 2; ++i) {
+    const FfnShare share = ffn_share(i, FfnSplit{1, 2}, kExperts);
+    columns += load(share).experts.front().width;
+    parts.push_back(run(share).slot_rows);
+  }
+  EXPECT_EQ(columns, kExpertWidth);
+  const Tensor sums = tensors_.f32(kRows * kTopK, kHidden), found = tensors_.f32(kRows * kTopK, kHidden);
+  const std::int32_t slice_counts[] = {4, 4};
+  backend_->run(CombineExperts{sums, {}, 0, parts, slice_counts});
+  const Tensor places = tensors_.i32(kRows * kTopK);
+  for (std::int32_t i = 0; i < kRows * kTopK; ++i) places.as<std::int32_t>()[i] = i;
+  backend_->run(ScatterScaledRows{found, sums, places, weights});
+  EXPECT_THAT(values_of(found), ElementsAreArray(values_of(expected)));
+}
+
+TEST_F(RoutedExpertsTest, a_width_of_fewer_blocks_than_parts_is_refused) {
+  const Error error = error_of([&] { load(ffn_share(3, FfnSplit{1, 4}, kExperts)); });
+  EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(
+      error.message(),
+      "down: experts are 33 wide in blocks of 32, which can be cut into 2 parts, not into 4 (--layout, split.width)");
+}
+
+// Blocks of 256, which are longer than the 32 columns of other weights.
+TEST_F(LayerPiecesTest, experts_of_k_quants_are_cut_between_their_blocks) {
+  constexpr std::int64_t kWide = 512;
+  const auto stored = [](const std::string& name, const Shape& shape) {
+    constexpr DTypeTraits type = traits(DType::kQ4_K);
+    const std::int64_t blocks = shape.elements() / static_cast<std::int64_t>(type.block_elements);
+    return GgufTensor{.name = name,
+                      .shape = shape,
+                      .values = {},
+                      .dtype = DType::kQ4_K,
+                      .bytes = std::vector<std::byte>(static_cast<std::size_t>(blocks) * type.block_bytes)};
+  };
+  const TemporaryFolder folder;
+  const auto checkpoint =
+      Checkpoint::open(write_gguf(folder, Json::parse(R"({"general.architecture": "qwen3moe"})"),
+                                  {stored("gate", {kExperts, kWide, 256}), stored("up", {kExperts, kWide, 256}),
+                                   stored("down", {kExperts, 256, kWide})}));
+  WeightReader reader(*checkpoint, *backend_, {});
+  ModelConfig config;
+  config.hidden = 256;
+  config.experts = kExperts;
+  config.expert_width = kWide;
+  const auto load = [&](const FfnSplit& split) {
+    return load_routed_experts(reader, stacked_experts(kNames, kExperts), config, ffn_share(0, split, kExperts));
+  };
+  EXPECT_EQ(load({1, 2}).experts.front().width, 256);
+  EXPECT_EQ(load({1, 2}).experts.front().down->k(), 256);
+  EXPECT_THAT(error_of([&] { load({1, 4}); }).message(),
+              testing::HasSubstr("512 wide in blocks of 256, which can be cut into 2 parts, not into 4"));
 }
 
 TEST_F(RoutedExpertsTest, a_worker_whose_experts_nobody_chose_has_nothing_to_do) {

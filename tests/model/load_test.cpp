@@ -176,6 +176,14 @@ TEST(MeasureShare, the_shares_of_all_workers_add_up_to_the_model) {
             measure_share(*checkpoint, {.attention = false, .ffn = true, .experts = ffn_share(i, workers, experts)}));
       EXPECT_EQ(sum, total) << workers << " FFN workers";
     }
+    if (read_config(*checkpoint).block_fp8) continue;  // experts of one block
+    for (const FfnSplit split : {FfnSplit{1, 2}, FfnSplit{2, 2}, FfnSplit{3, 2}}) {
+      std::int64_t sum = total_bytes(measure_share(*checkpoint, {.attention = true, .ffn = false}));
+      for (std::int32_t i = 0; i < split.workers(); ++i)
+        sum += total_bytes(
+            measure_share(*checkpoint, {.attention = false, .ffn = true, .experts = ffn_share(i, split, experts)}));
+      EXPECT_EQ(sum, total) << split.experts << " groups, experts cut in two";
+    }
   }
 }
 
@@ -185,7 +193,9 @@ TEST(LoadModel, the_listener_hears_every_byte_of_the_share_once) {
     const std::int32_t experts = read_config(*checkpoint).experts;
     const auto backend = make_reference_backend();
     for (const ModelShare& share : {whole(*checkpoint), ModelShare{.attention = true, .ffn = false},
-                                    ModelShare{.attention = false, .experts = ffn_share(1, 3, experts)}}) {
+                                    ModelShare{.attention = false, .experts = ffn_share(1, 3, experts)},
+                                    ModelShare{.attention = false, .experts = ffn_share(1, FfnSplit{1, 2}, experts)}}) {
+      if (share.experts.cuts_experts() && read_config(*checkpoint).block_fp8) continue;  // experts of one block
       std::vector<std::int64_t> heard;
       load_model(*checkpoint, share, *backend, [&](std::int64_t bytes) { heard.push_back(bytes); });
       ASSERT_GT(heard.size(), 1u);

@@ -68,6 +68,25 @@ TEST(FfnShare, experts_tile_in_even_contiguous_ranges) {
   }
 }
 
+TEST(FfnShare, groups_of_experts_are_cut_by_width_into_equal_parts_in_order) {
+  for (const std::int32_t width : {1, 2, 4, 8}) {
+    for (const std::int32_t groups : {1, 2, 3, 7}) {
+      SCOPED_TRACE(testing::Message() << groups << " x " << width);
+      for (std::int32_t i = 0; i < groups * width; ++i) {
+        const FfnShare share = ffn_share(i, FfnSplit{groups, width}, 48), whole = ffn_share(i / width, groups, 48);
+        EXPECT_EQ(share.expert_begin, whole.expert_begin);
+        EXPECT_EQ(share.expert_end, whole.expert_end);
+        EXPECT_EQ(share.width_count, KSlices::kCountMax / width);
+        EXPECT_EQ(share.width_first, i % width * share.width_count);
+        EXPECT_EQ(share.cuts_experts(), width > 1);
+        // What every token uses does not mind how experts are cut.
+        EXPECT_EQ(share.slice_first, ffn_share(i, groups * width, 48).slice_first);
+        EXPECT_EQ(share.slice_count, ffn_share(i, groups * width, 48).slice_count);
+      }
+    }
+  }
+}
+
 TEST(FfnShare, every_expert_has_one_owner) {
   for (std::int32_t expert = 0; expert < 48; ++expert) {
     int owners = 0;

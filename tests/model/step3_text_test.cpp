@@ -133,6 +133,15 @@ TEST(Step3Text, a_share_packs_its_experts_and_no_others) {
   EXPECT_EQ(bytes({.expert_begin = 4, .expert_end = 6, .slice_first = 0, .slice_count = 0}), 2 * kExpert);
   EXPECT_EQ(bytes({.expert_begin = 3, .expert_end = 3}), kShared + 2 * kDense);
   EXPECT_EQ(bytes(ffn_share(0, 2, 6)) + bytes(ffn_share(1, 2, 6)), bytes(ffn_share(0, 1, 6)));
+  // 33 columns are a block of 32 and one of one.
+  const FfnSplit by_width{2, 2};
+  EXPECT_EQ(bytes({.expert_begin = 0, .expert_end = 3, .slice_count = 0, .width_first = 0, .width_count = 4}),
+            3 * kExpert / 33 * 32);
+  EXPECT_EQ(bytes({.expert_begin = 0, .expert_end = 3, .slice_count = 0, .width_first = 4, .width_count = 4}),
+            3 * kExpert / 33);
+  std::int64_t sum = 0;
+  for (std::int32_t i = 0; i < 4; ++i) sum += bytes(ffn_share(i, by_width, 6));
+  EXPECT_EQ(sum, bytes(ffn_share(0, 1, 6)));
 }
 
 }  // namespace

@@ -178,6 +178,13 @@ TEST(DecodeModel, AWorkerThatHoldsMoreExpertsSetsThePace) {
   EXPECT_FALSE(model.fits_model({2, 7, 3, 1}));   // 56 groups of 48 experts
   EXPECT_FALSE(model.fits_model({2, 2, 3, 3}));   // no power of two
   EXPECT_FALSE(model.fits_model({2, 2, 3, 16}));  // more slices than there are
+  ModelShape narrow = find_shape("step3");
+  for (LayerRun& run : narrow.runs)
+    if (run.layer.ffn.routed()) run.layer.ffn.expert_width = 3 * 128 + 1;
+  EXPECT_EQ(narrow.expert_width(), 385);
+  const DecodeModel four_blocks(narrow, settings("h800", "h800", 4096));
+  EXPECT_TRUE(four_blocks.fits_model({2, 2, 3, 4}));
+  EXPECT_FALSE(four_blocks.fits_model({2, 2, 3, 8}));
 }
 
 TEST(DecodeModel, ExpertsThatNobodyChoseAreNotRead) {

@@ -49,7 +49,7 @@ TEST(MakeDeployment, HasAWorkerForEachGpu) {
   EXPECT_EQ(d.split, (FfnSplit{2, 8}));
   EXPECT_EQ(d.engine.sequences_max, 300);
   // Two groups of 24 experts, as in the paper's 2A2F.
-  EXPECT_EQ(share_of(d, d.ffn[8], 48).experts_and_shared.expert_begin, 24);
+  EXPECT_EQ(share_of(d, d.ffn[8], 48).expert_begin, 24);
   EXPECT_EQ(error_of([&] { make_deployment(model, plan, {}, {.checkpoint = "m", .ffn_hosts = {"c"}}); }).message(),
             "1 FFN hosts are named, the plan has 2 servers");
 }

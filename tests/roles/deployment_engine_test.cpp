@@ -38,7 +38,6 @@ TEST(DeploymentEngine, WhatIsNotDoneYetIsRefusedByName) {
   EXPECT_THAT(refusal([](auto& d) { d.link.transport = "inproc"; }), HasSubstr("link.transport is inproc"));
   EXPECT_THAT(refusal([](auto& d) { d.link.encrypt = true; }),
               HasSubstr("link.encrypt (--encrypt) needs trust.secret_file or certificates"));
-  EXPECT_THAT(refusal([](auto& d) { d.split.width = 2; }), HasSubstr("split.width is 2"));
 }
 
 TEST(DeploymentEngine, ReplicasAreNamedForWhomTheyStandInAndAreNoMoreOfTheLayout) {
@@ -112,6 +111,10 @@ TEST(DeploymentEngine, SettingsAreThoseOfTheFile) {
   EXPECT_EQ(c.kv_dtype, DType::kF32);
   EXPECT_EQ(worker_name(d, 0), "A0");
   EXPECT_EQ(worker_name(d, 1), "F0");
+  d.ffn.push_back({.rank = 2, .host = "127.0.0.1", .port = 7002, .devices = {}});
+  d.split = {.experts = 1, .width = 2};
+  check_supported(d, false);
+  EXPECT_EQ(to_string(engine_config(d, 1).layout), "1A1x2F");
   d.engine.kv_dtype = "fp8";
   EXPECT_EQ(engine_config(d, 0).kv_dtype, DType::kF8E4M3);
 }

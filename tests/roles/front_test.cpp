@@ -10,12 +10,15 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "base/format.h"
 #include "roles/deployment_engine.h"
 #include "tests/base/error_of.h"
 #include "tests/engine/recording_engine.h"
+#include "tests/model/synthetic_checkpoint.h"
 #include "tests/roles/deployment_run.h"
 
 namespace tandem {
@@ -50,7 +53,16 @@ struct Case {
   const char* transports;
   const char* trust = "";  // as give_trust takes it
   bool encrypt = false;
+  std::int32_t width = 1;  // parts of the experts' width
 };
+
+// As small_deployment, with experts that are cut by width too.
+Deployment deployment_with_width(const std::string& model, std::int32_t attention, std::int32_t ffn,
+                                 std::int32_t width) {
+  Deployment deployment = small_deployment(model, attention, ffn);
+  deployment.split = {.experts = ffn / width, .width = width};
+  return deployment;
+}
 
 class FrontProcesses : public testing::TestWithParam<Case> {};
 
@@ -58,7 +70,7 @@ TEST_P(FrontProcesses, HaveTheTokensAndLogitsOfOneProcess) {
   const Case& c = GetParam();
   const std::vector<Request> requests = some_requests();
   const std::vector<Recorded> expected = expected_of(c.model, requests);
-  Deployment deployment = small_deployment(c.model, c.attention, c.ffn);
+  Deployment deployment = deployment_with_width(c.model, c.attention, c.ffn, c.width);
   deployment.link.ucx_transports = c.transports;
   deployment.link.encrypt = c.encrypt;
   const TemporaryFolder folder;
@@ -76,22 +88,26 @@ TEST_P(FrontProcesses, HaveTheTokensAndLogitsOfOneProcess) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, FrontProcesses,
-                         testing::Values(Case{"qwen3_moe", 1, 1, ""}, Case{"qwen3_moe", 2, 2, ""},
-                                         Case{"qwen3_moe", 3, 2, "tcp"}, Case{"qwen3_moe", 1, 3, ""},
-                                         Case{"llama", 1, 1, "tcp"}, Case{"llama", 2, 2, ""}, Case{"llama", 3, 2, ""},
-                                         Case{"llama", 1, 3, ""}, Case{"deepseek_v3", 2, 2, ""},
-                                         Case{"step3_text_bf16", 1, 3, ""}, Case{"llama", 1, 1, "", "secret"},
-                                         Case{"qwen3_moe", 2, 2, "", "secret", true},
-                                         Case{"llama", 2, 1, "tcp", "certificates", true}),
-                         [](const auto& info) {
-                           const Case& c = info.param;
-                           std::string name = format("{}_{}A{}F", c.model, c.attention, c.ffn);
-                           for (const std::string& word : {std::string(c.transports), std::string(c.trust),
-                                                           std::string(c.encrypt ? "sealed" : "")})
-                             if (!word.empty()) name += "_" + word;
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, FrontProcesses,
+    testing::Values(Case{"qwen3_moe", 1, 1, ""}, Case{"qwen3_moe", 2, 2, ""}, Case{"qwen3_moe", 3, 2, "tcp"},
+                    Case{"qwen3_moe", 1, 3, ""}, Case{"llama", 1, 1, "tcp"}, Case{"llama", 2, 2, ""},
+                    Case{"llama", 3, 2, ""}, Case{"llama", 1, 3, ""}, Case{"deepseek_v3", 2, 2, ""},
+                    Case{"step3_text_bf16", 1, 3, ""}, Case{"llama", 1, 1, "", "secret"},
+                    Case{"qwen3_moe", 2, 2, "", "secret", true}, Case{"llama", 2, 1, "tcp", "certificates", true},
+                    Case{"qwen3_moe", 1, 2, "", "", false, 2}, Case{"qwen3_moe", 3, 2, "", "", false, 2},
+                    Case{"qwen3_moe", 2, 4, "", "secret", true, 2}, Case{"deepseek_v3", 2, 2, "", "", false, 2},
+                    Case{"step3_text_bf16", 1, 4, "tcp", "", false, 2}, Case{"step3p5", 2, 2, "", "", false, 2},
+                    Case{"llama", 1, 4, "", "", false, 4}),
+    [](const auto& info) {
+      const Case& c = info.param;
+      std::string name = format("{}_{}A{}F", c.model, c.attention, c.ffn);
+      if (c.width > 1) name += format("_width{}", c.width);
+      for (const std::string& word :
+           {std::string(c.transports), std::string(c.trust), std::string(c.encrypt ? "sealed" : "")})
+        if (!word.empty()) name += "_" + word;
+      return name;
+    });
 
 TEST(Front, EachWorkerLoadsItsShareAndNoMore) {
   DeploymentRun run(small_deployment("qwen3_moe", 1, 3));
@@ -120,11 +136,68 @@ void wait_until(Condition condition) {
   }
 }
 
+// A worker of a width group holds its columns of its experts: each of two halves of eight experts of 64, whose dense
+// layers are cut in two as well, has as much as the other.
+TEST(Front, AWorkerOfAWidthGroupLoadsItsPartOfTheWidthAndNoMore) {
+  DeploymentRun run(deployment_with_width("qwen3_moe", 1, 2, 2));
+  run.connect();
+  const auto checkpoint = Checkpoint::open(run.deployment().model);
+  EngineConfig config = small_engine();
+  const std::int64_t whole = Engine::start(*checkpoint, config)->weight_bytes();
+  const std::int64_t attention = run.front().welcome(0).weight_bytes;
+  EXPECT_EQ(run.front().welcome(1).weight_bytes, (whole - attention) / 2);
+  EXPECT_EQ(run.front().welcome(2).weight_bytes, (whole - attention) / 2);
+}
+
+// Experts of more columns than the recorded ones have, five blocks of 32, in four parts.
+TEST(Front, ExpertsInFourPartsHaveTheTokensAndLogitsOfOneProcess) {
+  Json config = Json::parse(std::ifstream("tests/goldens/qwen3_moe/config.json"));
+  config["moe_intermediate_size"] = 160;
+  const TemporaryFolder folder;
+  write_model(folder, config, tensors_for(config));
+  std::filesystem::copy_file("tests/goldens/qwen3_moe/tokenizer.json", folder.path("tokenizer.json"));
+  const std::vector<Request> requests = some_requests();
+  EngineConfig local = small_engine();
+  local.kv_dtype = DType::kF32;
+  const std::vector<Recorded> expected = RecordingEngine(*Checkpoint::open(folder.path()), local).run(requests);
+  for (const std::int32_t ffn : {4, 8}) {
+    Deployment deployment = deployment_with_width("qwen3_moe", 3, ffn, 4);
+    deployment.model = folder.path();
+    DeploymentRun run(std::move(deployment));
+    run.connect();
+    const std::vector<RequestId> ids = run.submit_all(requests);
+    run.wait();
+    const LogitRows rows = run.logits();
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
+      expect_same_rows(expected[i], rows, ids[i]);
+    }
+  }
+}
+
+// As many FFN workers, which share otherwise.
+TEST(Front, AWorkerOfAnotherSplitRefusesAndSaysWhy) {
+  DeploymentRun run(deployment_with_width("qwen3_moe", 1, 2, 2));
+  run.wait_for_line(1, "ready");
+  Deployment other = run.deployment();
+  other.split = {.experts = 2, .width = 1};
+  const Identity identity = identity_of(other, *Checkpoint::open(other.model));
+  EXPECT_THAT(error_of([&] { Front::connect(other, identity, {.patience = 60'000'000'000}); }).message(),
+              HasSubstr("layout is 1A1x2F, the other has 1A2F"));
+}
+
+// One in FFN processes whose experts cannot be cut ends with the reason.
+TEST(Front, AWorkerWhoseExpertsCannotBeCutSaysSo) {
+  DeploymentRun run(deployment_with_width("step3_text_fp8", 1, 2, 2));
+  for (const std::int32_t rank : {1, 2})
+    run.wait_for_line(rank, "experts are 128 wide in blocks of 128, which can be cut into 1 parts, not into 2");
+}
+
 // Kills a worker in the middle of answers, starts it again, and expects every stream to go on as if nothing had been.
-void expect_survival(std::int32_t victim, bool restart, bool sealed = false) {
+void expect_survival(std::int32_t victim, bool restart, bool sealed = false, std::int32_t width = 1) {
   const std::vector<Request> requests = some_requests(60);
   const std::vector<Recorded> expected = expected_of("qwen3_moe", requests);
-  Deployment deployment = small_deployment("qwen3_moe", 2, 2);
+  Deployment deployment = deployment_with_width("qwen3_moe", 2, 2, width);
   const TemporaryFolder folder;
   give_trust(deployment, sealed ? "secret" : "", folder.path());
   deployment.link.encrypt = sealed;
@@ -163,15 +236,19 @@ TEST(Front, AnAttentionWorkerKeepsItsKvWhenTheyMeetAgain) {
   EXPECT_EQ(run.answer(id).end.cached_tokens, 192);  // three whole blocks
 }
 
+TEST(Front, OneOfAWidthGroupThatIsKilledAndComesBackChangesNoToken) {
+  expect_survival(2, true, false, 2);
+}
+
 TEST(Front, SealedLinksSurviveTheSame) {
   expect_survival(3, true, true);
 }
 
 // Of a deployment in which both FFN workers have a replica, nobody is started again.
-TEST(Front, AReplicaStandsInForAnFfnWorkerThatIsKilled) {
+void expect_stand_in(std::int32_t width) {
   const std::vector<Request> requests = some_requests(60);
   const std::vector<Recorded> expected = expected_of("qwen3_moe", requests);
-  Deployment deployment = small_deployment("qwen3_moe", 2, 2);
+  Deployment deployment = deployment_with_width("qwen3_moe", 2, 2, width);
   for (const std::int32_t of : {2, 3})
     deployment.ffn.push_back(
         {.rank = of + 2, .host = "127.0.0.1", .port = free_port(), .devices = {}, .replica_of = of});
@@ -196,6 +273,14 @@ TEST(Front, AReplicaStandsInForAnFfnWorkerThatIsKilled) {
     expect_same_rows(expected[i], rows, ids[i]);
   }
   run.wait_for_epoch(3);
+}
+
+TEST(Front, AReplicaStandsInForAnFfnWorkerThatIsKilled) {
+  expect_stand_in(1);
+}
+
+TEST(Front, AReplicaStandsInForOneOfAWidthGroup) {
+  expect_stand_in(2);
 }
 
 TEST(Front, AnAttentionWorkerThatIsKilledIsReplacedByTheOthers) {

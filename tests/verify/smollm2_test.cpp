@@ -80,7 +80,7 @@ void expect_f32_answers(const Checkpoint& checkpoint, const EngineConfig& config
 }
 
 TEST_F(SmolLM2, AnswersTokenForTokenInF32) {
-  for (const char* layout : {"local", "1A1F", "2A2F"}) {
+  for (const char* layout : {"local", "1A1F", "2A2F", "1A1x4F"}) {
     SCOPED_TRACE(layout);
     expect_f32_answers(*checkpoint_, config("cpu", DType::kF32, layout));
   }
