@@ -120,7 +120,7 @@ TEST_F(UpTest, TakesOrders) {
   const HttpAnswer answer =
       post(deployment_.front.port, "/v1/completions", {{"prompt", "Once upon"}, {"max_tokens", 4}, {"temperature", 0}});
   EXPECT_EQ(answer.status, 200) << answer.body;
-  EXPECT_THAT(run_program({"ctl", "drain", file_, "2"}).err, HasSubstr("replicas of FFN workers are not run yet"));
+  EXPECT_THAT(run_program({"ctl", "drain", file_, "2"}).err, HasSubstr("no replica of it is here"));
   EXPECT_THAT(run_program({"ctl", "add", file_, "0", "--json"}).out, HasSubstr("\"epoch\":3"));
   EXPECT_TRUE(stop()) << said_;
 }

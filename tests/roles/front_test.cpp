@@ -220,8 +220,8 @@ TEST(Front, AnFfnWorkerThatIsKilledAndComesBackChangesNoToken) {
 }
 
 TEST(Front, AnAttentionWorkerKeepsItsKvWhenTheyMeetAgain) {
-  Request request = some_requests(40).front();
-  request.prompt = random_prompt(200, 3);
+  Request request = some_requests(110).front();  // more than are said before the loss is seen
+  request.prompt = random_prompt(140, 3);
   request.prompt_logits = false;  // else every row is computed
   const std::vector<Recorded> expected = expected_of("qwen3_moe", {request});
   DeploymentRun run(small_deployment("qwen3_moe", 1, 1));
@@ -233,7 +233,7 @@ TEST(Front, AnAttentionWorkerKeepsItsKvWhenTheyMeetAgain) {
   run.wait_for_epoch(2);
   run.wait();
   EXPECT_EQ(run.answer(id).tokens, expected[0].tokens);
-  EXPECT_EQ(run.answer(id).end.cached_tokens, 192);  // three whole blocks
+  EXPECT_GE(run.answer(id).end.cached_tokens, 128);  // whole blocks: of the prompt two
 }
 
 TEST(Front, OneOfAWidthGroupThatIsKilledAndComesBackChangesNoToken) {
