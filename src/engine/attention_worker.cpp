@@ -56,10 +56,11 @@ Scheduler AttentionWorker::make_scheduler(Parts& parts) {
 
 AttentionWorker::Remains AttentionWorker::dismantle(std::unique_ptr<AttentionWorker> worker) {
   worker->parts_.backend->synchronise();  // of a step that was left in its middle
-  Remains remains{.backend = {},
-                  .kv = {.cache = std::move(worker->cache_),
-                         .window_cache = std::move(worker->window_cache_),
-                         .accounts = worker->scheduler_.take_accounts()}};
+  Remains remains;
+  if (!worker->scheduler_.has_seen_bad_numbers())
+    remains.kv = KeptKv{.cache = std::move(worker->cache_),
+                        .window_cache = std::move(worker->window_cache_),
+                        .accounts = worker->scheduler_.take_accounts()};
   remains.backend = std::move(worker->parts_.backend);
   return remains;  // and then the worker's own memory goes
 }
@@ -190,7 +191,8 @@ void AttentionWorker::end_everything() {
   {
     std::lock_guard lock(mutex_);
     stopped_ = true;
-    actions_.clear();  // those who wait for them are told that they did not run
+    giving_up_.clear();  // nobody waits for them
+    actions_.clear();    // those who wait for them are told that they did not run
     action_done_.notify_all();
   }
   take_inbox();
@@ -232,8 +234,9 @@ void AttentionWorker::admit(Incoming in) {
   if (in.pages.empty()) return;
   try {
     if (const auto prefix = scheduler_.prefix_of(id)) import_pages(prefix->cache_salt, prefix->tokens, in.pages);
-  } catch (const Error&) {
-    // They are not this cache's: nothing was kept of them, and the request is computed as any other.
+  } catch (const Error& error) {
+    // Pages that are not this cache's: none of them was kept, and the request is computed as any other.
+    if (error.code() != ErrorCode::kInvalidData) throw;
   }
 }
 
@@ -273,6 +276,8 @@ Pages AttentionWorker::export_pages(std::uint64_t salt, std::span<const std::int
   Pages pages;
   const std::size_t bytes = page_bytes(parts_.kv);
   std::size_t left = bytes_max;
+  // The windows stand beside the last blocks, and without them the first ones are worth nothing.
+  if (window_cache_ && table.blocks.size() * (bytes + page_bytes(parts_.window_kv)) > bytes_max) left = 0;
   for (std::size_t i = 0; i < table.blocks.size(); ++i) {
     const BlockId beside = window_cache_ ? table.window_blocks[i] : kNoBlock;
     const std::size_t both = bytes + (beside == kNoBlock ? 0 : page_bytes(parts_.window_kv));
@@ -297,12 +302,17 @@ bool AttentionWorker::import_pages(std::uint64_t salt, std::span<const std::int3
   space.attach_prefix(table, salt, tokens.first(count), count);
   const bool room = KvSpace::blocks_needed(table, count - table.tokens) <= space.available();
   // Block by block, so that windowed layers need room for a window only.
-  while (room && table.tokens < count) {
-    const auto i = table.blocks.size();
-    TANDEM_CHECK(space.grow(table, kBlockTokens, fresh), "a block that there is room for");
-    import_page(table, i, pages[i]);
-    space.publish(table, salt, tokens, table.tokens);
-    space.pass_window(table);
+  try {
+    while (room && table.tokens < count) {
+      const auto i = table.blocks.size();
+      TANDEM_CHECK(space.grow(table, kBlockTokens, fresh), "a block that there is room for");
+      import_page(table, i, pages[i]);
+      space.publish(table, salt, tokens, table.tokens);
+      space.pass_window(table);
+    }
+  } catch (...) {
+    space.release(table);
+    throw;
   }
   space.release(table);
   return room;

@@ -66,7 +66,7 @@ class AttentionWorker final : public RequestTaker {
   // The end of a worker that does not run any more.
   struct Remains {
     std::unique_ptr<Backend> backend;  // first: the cache's memory is its
-    KeptKv kv;
+    std::optional<KeptKv> kv;          // none: numbers were bad, and nobody knows since when
   };
   static Remains dismantle(std::unique_ptr<AttentionWorker> worker);
 

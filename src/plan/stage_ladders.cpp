@@ -103,14 +103,17 @@ std::vector<std::int32_t> StageLadders::ffn_gpus() const {
 }
 
 // Attention reads as much as there is context: between two contexts and above the last times lie on a line, of a single
-// one through nothing. Below the first they are the first's.
+// one through nothing. Below the first they are the first's. A longer context never takes less than a shorter one, also
+// where its ladder of rows is the shorter one and goes on flatter.
 double StageLadders::at(const std::map<double, TimeLadder>& by_context, double rows, double context) {
   const auto above = by_context.lower_bound(context);
   if (above == by_context.begin()) return above->second.at(rows);
   const auto high = above == by_context.end() ? std::prev(above) : above;
   if (high == by_context.begin()) return high->second.at(rows) * (high->first > 0 ? context / high->first : 1);
   const auto low = std::prev(high);
-  return on_line(low->first, low->second.at(rows), high->first, high->second.at(rows), context);
+  double shorter = 0;
+  for (auto one = by_context.begin(); one != high; ++one) shorter = std::max(shorter, one->second.at(rows));
+  return on_line(low->first, shorter, high->first, std::max(shorter, high->second.at(rows)), context);
 }
 
 StageCost StageLadders::sum(const Kernels& kernels, const Names& names, double rows, double context) {

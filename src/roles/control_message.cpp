@@ -337,6 +337,7 @@ void fields(Io& io, Field<Io, Page>& p) {
   io(p.epoch);
   io(p.id);
   io(p.index);
+  io(p.last);
   io.elements(p.bytes);
 }
 

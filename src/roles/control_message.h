@@ -138,11 +138,13 @@ struct Yield {
   RequestId id = 0;
   bool operator==(const Yield&) const = default;
 };
-// KV of one block of a request, in canonical form (engine/attention_worker.h), blocks in order.
+// A piece of the KV of one block of a request, which is a page in canonical form (engine/attention_worker.h): blocks in
+// order, and the pieces of each.
 struct Page {
   std::uint32_t epoch = 0;
   RequestId id = 0;
   std::uint32_t index = 0;
+  bool last = true;  // piece of the block
   std::vector<std::byte> bytes;
   bool operator==(const Page&) const = default;
 };

@@ -69,7 +69,7 @@ void FrontPeer::lose(Nanoseconds now, std::string why) {
   state_ = State::kAway;
   available_ = false;
   channel_.reset();
-  takes_part = ready = slow = false;
+  takes_part = ready = slow = aside = false;
   addresses.reset();
   outbox.clear();
   why_away_ = std::move(why);

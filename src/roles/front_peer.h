@@ -56,6 +56,8 @@ class FrontPeer {
 
   // Its endpoint takes so long that the others go on without it, until it says that it has one.
   bool slow = false;
+  // It was slow in its steps: others come first, until it is added again.
+  bool aside = false;
   bool usable() const { return present() && !drained_ && !slow; }
 
   // Of the epoch that is being formed.

@@ -123,10 +123,7 @@ void Membership::take(FrontPeer& peer, ControlMessage& message) {
     if (phase_ != Phase::kFormed || news->epoch != epoch_) return;  // the past has no say
     if (!pending_.pass_on(std::move(news->event)) && !suspicious_since_) suspicious_since_ = world_.clock.now();
   } else if (auto* page = std::get_if<Page>(&message)) {
-    const auto move = find_move(peer, page->id);
-    if (move == moves_.end() || page->epoch != epoch_) return;
-    ++moved_pages_;
-    peers_[static_cast<std::size_t>(move->to)]->outbox.add(std::move(*page));
+    pass_on(peer, *page);
   } else if (const auto* yielded = std::get_if<Yielded>(&message)) {
     if (yielded->epoch == epoch_) moved(peer, yielded->id);
   } else if (const auto* report = std::get_if<Report>(&message)) {
@@ -181,6 +178,7 @@ void Membership::dissolve() {
   suspicious_since_.reset();
   moves_.clear();
   slow_.clear();
+  slow_rank_.reset();
   for (const auto& peer : peers_) {
     peer->takes_part = peer->ready = false;
     peer->addresses.reset();
@@ -192,10 +190,11 @@ void Membership::dissolve() {
 
 std::vector<FrontPeer*> Membership::seated() const {
   std::vector<FrontPeer*> seated(static_cast<std::size_t>(deployment_.seats()));
-  for (const auto& peer : peers_) {
-    FrontPeer*& holder = seated[static_cast<std::size_t>(peer->place().seat())];
-    if (!holder && peer->usable()) holder = peer.get();
-  }
+  for (const bool aside : {false, true})  // those that were slow only where there is nobody else
+    for (const auto& peer : peers_) {
+      FrontPeer*& holder = seated[static_cast<std::size_t>(peer->place().seat())];
+      if (!holder && peer->usable() && peer->aside == aside) holder = peer.get();
+    }
   return seated;
 }
 
@@ -290,13 +289,29 @@ void Membership::move_requests() {
   }
 }
 
+void Membership::pass_on(FrontPeer& from, Page& page) {
+  const auto move = find_move(from, page.id);
+  if (move == moves_.end() || page.epoch != epoch_) return;
+  try {
+    move->order.take(page);
+  } catch (const Error& error) {
+    return lose(from, error.message());
+  }
+  moved_pages_ += page.last;
+  peers_[static_cast<std::size_t>(move->to)]->outbox.add(std::move(page));
+}
+
+// Those whose KV has been sent on are over.
 void Membership::begin_moves(FrontPeer& from) {
+  std::erase_if(moves_, [&](const Move& move) {
+    return move.left && !peers_[static_cast<std::size_t>(move.to)]->outbox.has_pages();
+  });
   while (moves_.size() < kMovesMax) {
     const std::int32_t to = least_busy();
     if (to == PendingRequests::kNobody) return;
     const std::optional<RequestId> id = pending_.begin_move(from.place().rank);
     if (!id) return;
-    moves_.push_back({*id, from.place().rank, to});
+    moves_.push_back({.id = *id, .from = from.place().rank, .to = to});
     if (from.outbox.withdraw(*id))
       moved(from, *id);
     else
@@ -315,17 +330,22 @@ std::int32_t Membership::least_busy() const {
 }
 
 std::vector<Membership::Move>::iterator Membership::find_move(const FrontPeer& from, RequestId id) {
-  return std::ranges::find_if(moves_,
-                              [&](const Move& move) { return move.id == id && move.from == from.place().rank; });
+  return std::ranges::find_if(
+      moves_, [&](const Move& move) { return move.id == id && move.from == from.place().rank && !move.left; });
 }
 
 // The request is with nobody now; what came of its KV waits for it where it is sent next.
 void Membership::moved(const FrontPeer& from, RequestId id) {
   const auto move = find_move(from, id);
   if (move == moves_.end()) return;
-  pending_.end_move(id, move->to);
-  moves_.erase(move);
-  ++moved_requests_;
+  move->left = true;
+  if (pending_.end_move(id, move->to)) {
+    ++moved_requests_;
+    return;
+  }
+  Outbox& outbox = peers_[static_cast<std::size_t>(move->to)]->outbox;  // it has ended, and its KV is for nobody
+  outbox.withdraw(id);
+  outbox.add(Cancel{id});
 }
 
 void Membership::send_requests() {
@@ -375,24 +395,33 @@ void Membership::check_times() {
 void Membership::look_for_stragglers(Nanoseconds now) {
   if (!watch_.look(now)) return;
   const std::optional<Straggler> found = watch_.slow();
-  if (!found) return slow_.clear();
-  FrontPeer* const peer = found->rank < 0 ? nullptr : peers_[static_cast<std::size_t>(found->rank)].get();
-  const bool is_news = slow_.empty();
-  slow_ = peer ? format("{} {}", peer->title(), found->why) : found->why;
-  if (is_news) say(format("slow      {}", slow_));
-  if (!peer || peer->drained() || !deployment_.link.replace_slow) return;
-  try {
-    check_drain(*peer);
-    set_drained(*peer, true, "being slow (link.replace_slow)");
-  } catch (const Error& error) {
-    if (is_news) say(format("stays     {}", error.message()));
+  if (!found) {
+    slow_.clear();
+    slow_rank_.reset();
+    return;
   }
+  FrontPeer* const peer = found->rank < 0 ? nullptr : peers_[static_cast<std::size_t>(found->rank)].get();
+  slow_ = peer ? format("{} {}", peer->title(), found->why) : found->why;
+  if (slow_rank_ != found->rank) say(format("slow      {}", slow_));
+  slow_rank_ = found->rank;
+  if (peer && deployment_.link.replace_slow) set_aside(*peer);
 }
 
-void Membership::set_drained(FrontPeer& peer, bool drained, const char* why) {
+// Where a replica stands by. What an attention worker computes depends on its contexts, so it is not replaced for that.
+void Membership::set_aside(FrontPeer& peer) {
+  const auto stands_by = [&](const auto& other) {
+    return other->usable() && !other->aside && !other->takes_part && other->place().seat() == peer.place().seat();
+  };
+  if (std::ranges::none_of(peers_, stands_by)) return;
+  peer.aside = true;
+  say(format("aside     {}, being slow (link.replace_slow)", peer.title()));
+  dissolve();
+}
+
+void Membership::set_drained(FrontPeer& peer, bool drained) {
   if (peer.drained() == drained) return;
   peer.set_drained(drained);
-  say(format("{}   {}, {}", drained ? "drained" : "added  ", peer.title(), why));
+  say(format("{}   {}, as ordered", drained ? "drained" : "added  ", peer.title()));
   const bool gives_requests_up =
       phase_ == Phase::kFormed && peer.place().rank < static_cast<std::int32_t>(attention_workers_);
   if (!drained)
@@ -409,7 +438,8 @@ Told Membership::obey(const Order& order) {
   FrontPeer& peer = *peers_[static_cast<std::size_t>(order.rank)];
   const bool drain = order.kind == OrderKind::kDrain;
   if (drain) check_drain(peer);
-  set_drained(peer, drain, "as ordered");
+  if (!drain) peer.aside = false;
+  set_drained(peer, drain);
   return {to_line(status())};
 }
 
@@ -431,7 +461,8 @@ OrderedJson Membership::status() const {
   OrderedJson workers = OrderedJson::array();
   for (const auto& peer : peers_) {
     OrderedJson worker = peer->status();
-    if (phase_ != Phase::kApart && peer->usable() && !peer->takes_part) worker["state"] = "standby";
+    if (phase_ != Phase::kApart && peer->usable() && !peer->takes_part)
+      worker["state"] = peer->aside ? "aside" : "standby";
     if (peer->place().rank < static_cast<std::int32_t>(attention_workers_))
       worker["requests"] = pending_.count_of(peer->place().rank);
     workers.push_back(std::move(worker));

@@ -109,19 +109,23 @@ class Membership {
   struct Move {
     RequestId id = 0;
     std::int32_t from = 0, to = 0;  // ranks
+    PageOrder order = {};           // of its KV
+    bool left = false;              // all of it is here, and perhaps not sent on
   };
   bool drains(const FrontPeer& peer) const { return peer.drained() && peer.takes_part; }
   void move_requests();
   void begin_moves(FrontPeer& from);
   std::int32_t least_busy() const;
   std::vector<Move>::iterator find_move(const FrontPeer& from, RequestId id);
+  void pass_on(FrontPeer& from, Page& page);
   void moved(const FrontPeer& from, RequestId id);
 
   void send_requests();
   void take_cancels();
   void check_times();
   void look_for_stragglers(Nanoseconds now);
-  void set_drained(FrontPeer& peer, bool drained, const char* why);
+  void set_aside(FrontPeer& peer);
+  void set_drained(FrontPeer& peer, bool drained);
   void check_drain(const FrontPeer& peer) const;
   OrderedJson status() const;
   void tell_missing(Nanoseconds now);
@@ -139,7 +143,8 @@ class Membership {
   std::optional<Nanoseconds> suspicious_since_;  // a hand-over has failed, and nobody is gone
   std::vector<Move> moves_;                      // under way
   StragglerWatch watch_;
-  std::string slow_;  // who is, and why; empty: nobody
+  std::string slow_;                       // who is, and why; empty: nobody
+  std::optional<std::int32_t> slow_rank_;  // as said last
 
   mutable std::mutex mutex_;  // guards what follows
   std::vector<RequestId> cancels_;

@@ -8,6 +8,10 @@
 namespace tandem {
 
 bool Outbox::withdraw(RequestId id) {
+  pages_ -= std::erase_if(items_, [&](const auto& item) {
+    const auto* page = std::get_if<Page>(&item);
+    return page && page->id == id;
+  });
   const auto is_it = [&](const auto& item) {
     const auto* parcel = std::get_if<Parcel>(&item);
     return parcel && parcel->id() == id && !parcel->begun();
@@ -22,6 +26,7 @@ void Outbox::move(const std::function<bool()>& room, const std::function<void(co
       if (!parcel->done()) continue;
     } else if (auto* page = std::get_if<Page>(&items_.front())) {
       post(std::move(*page));
+      --pages_;
     } else if (const auto* yield = std::get_if<Yield>(&items_.front())) {
       post(*yield);
     } else {

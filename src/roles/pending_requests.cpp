@@ -71,16 +71,17 @@ std::optional<RequestId> PendingRequests::begin_move(std::int32_t from) {
   return std::nullopt;
 }
 
-void PendingRequests::end_move(RequestId id, std::int32_t to) {
+bool PendingRequests::end_move(RequestId id, std::int32_t to) {
   std::lock_guard lock(mutex_);
   const auto found = pending_.find(id);
-  if (found == pending_.end() || !found->second.moves) return;  // it has ended
+  if (found == pending_.end() || !found->second.moves) return false;
   Pending& pending = found->second;
   pending.moves = pending.sent = false;
   pending.meant_for = to;
-  if (!pending.cancelled) return;
+  if (!pending.cancelled) return true;
   push_end(pending, FinishReason::kCancelled, Status::ok());
   pending_.erase(found);
+  return false;
 }
 
 void PendingRequests::unsend_all() {
@@ -102,6 +103,8 @@ bool PendingRequests::pass_on(RequestEvent event) {
       event.finish == FinishReason::kError && !event.status && event.status.error().code() == ErrorCode::kUnavailable;
   const bool held_back = link_failed && pending.retries < kRetriesMax;
   for (const SampledToken& token : event.tokens) pending.request.answer.push_back(token.id);
+  if (!pending.cached_tokens && !event.tokens.empty()) pending.cached_tokens = event.cached_tokens;
+  event.cached_tokens = pending.cached_tokens.value_or(event.cached_tokens);
   if (held_back) {
     ++pending.retries;
     pending.sent = false;

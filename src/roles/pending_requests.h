@@ -39,8 +39,8 @@ class PendingRequests {
   // One of those that a worker has and that is to go to another, the oldest that is not on its way already; nothing:
   // there is none.
   std::optional<RequestId> begin_move(std::int32_t from);
-  // It has left, and is now meant for the other; where nobody wants it any more it ends.
-  void end_move(RequestId id, std::int32_t to);
+  // It has left, and is now meant for the other. False: nobody wants it any more, and it has ended.
+  bool end_move(RequestId id, std::int32_t to);
   // Nobody has any of them any more. Those that were cancelled end.
   void unsend_all();
 
@@ -61,6 +61,7 @@ class PendingRequests {
     bool held_back = false;
     bool cancelled = false;
     std::int32_t retries = 0;
+    std::optional<std::int64_t> cached_tokens = {};  // as first told: when it is sent again it finds itself
   };
 
   std::int32_t choose(const Pending& pending, const std::vector<bool>& present) const;

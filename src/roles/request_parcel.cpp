@@ -77,6 +77,18 @@ ControlMessage Parcel::next() {
   return submit;
 }
 
+void PageOrder::take(const Page& piece) {
+  if (piece.index != next_)
+    throw Error(ErrorCode::kInvalidData, format("a piece of page {} of request {} comes, page {} {}", piece.index,
+                                                piece.id, next_, open_ ? "is not whole" : "is next"));
+  bytes_ += piece.bytes.size();
+  if (bytes_ > kPagesBytesMax)
+    throw Error(ErrorCode::kInvalidData,
+                format("pages of request {} have {} bytes, limit is {}", piece.id, bytes_, kPagesBytesMax));
+  open_ = !piece.last;
+  if (piece.last) ++next_;
+}
+
 void ParcelReader::take(Rows piece) {
   const std::int64_t count = std::ssize(piece.values);
   if (piece.hidden < 1 || piece.hidden > kRowsHiddenMax || count == 0 || count % piece.hidden != 0)

@@ -17,7 +17,8 @@
 
 namespace tandem {
 
-inline constexpr std::int64_t kRowsPieceBytes = 4 << 20;              // of values in one message
+inline constexpr std::int64_t kRowsPieceBytes = 4 << 20;              // of values, or of KV, in one message
+inline constexpr std::size_t kPagesBytesMax = std::size_t{1} << 30;   // of a request's KV that goes to another worker
 inline constexpr std::int64_t kRowsBytesMax = std::int64_t{1} << 30;  // of all rows of a request
 inline constexpr std::int64_t kRowsHiddenMax = kRowsPieceBytes / 4;   // a piece has one row at least
 
@@ -44,6 +45,18 @@ class Parcel {
   std::size_t content_ = 0;                // that is under way
   std::int64_t row_ = 0;                   // of it, to be sent next
   bool done_ = false;
+};
+
+// Whether pieces of one request's KV come in order and within the limit.
+class PageOrder {
+ public:
+  // Throws Error{kInvalidData}.
+  void take(const Page& piece);
+
+ private:
+  std::uint32_t next_ = 0;  // block
+  bool open_ = false;       // it has begun
+  std::size_t bytes_ = 0;
 };
 
 // The other end. Bytes are from outside: each piece and span is checked, and refused by throwing Error{kInvalidData}.

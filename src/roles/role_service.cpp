@@ -3,6 +3,7 @@
 
 #include "roles/role_service.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/format.h"
@@ -13,7 +14,6 @@ namespace {
 
 constexpr Nanoseconds kMillisecond = 1'000'000;
 constexpr std::size_t kUnsentEnough = 8 << 20;  // more would only wait, and news behind it
-constexpr std::size_t kPageBytesMax = kControlBytesMax - 64;
 
 void refuse(ControlChannel& channel, ErrorCode code, const std::string& why) {
   channel.post(Refusal{code, why});
@@ -85,17 +85,24 @@ void RoleService::tell_news() {
 // As the connection takes them, so that news and reports do not wait behind many.
 void RoleService::tell_pages() {
   while (front_ && !left_.empty() && front_->unsent() < kUnsentEnough) {
-    WorkerHost::Left& first = left_.front();
-    const bool whole = page_ == first.pages.size() || first.pages[page_].size() > kPageBytesMax;
-    if (!whole) {
-      front_->post(Page{host_.epoch(), first.id, page_, std::move(first.pages[page_])});
-      ++page_;
+    const WorkerHost::Left& first = left_.front();
+    if (page_ < first.pages.size()) {
+      tell_piece(first);
       continue;
     }
     front_->post(Yielded{host_.epoch(), first.id});
     left_.pop_front();
     page_ = 0;
   }
+}
+
+void RoleService::tell_piece(const WorkerHost::Left& left) {
+  const std::span<const std::byte> rest = std::span(left.pages[page_]).subspan(told_);
+  const std::span<const std::byte> piece = rest.first(std::min<std::size_t>(rest.size(), kRowsPieceBytes));
+  const bool last = piece.size() == rest.size();
+  front_->post(Page{host_.epoch(), left.id, page_, last, {piece.begin(), piece.end()}});
+  told_ = last ? 0 : told_ + piece.size();
+  if (last) ++page_;
 }
 
 // The front waits for it.
@@ -200,6 +207,7 @@ void RoleService::dissolve() {
   joins_ = false;
   left_.clear();
   page_ = 0;
+  told_ = 0;
   host_.dissolve();
 }
 

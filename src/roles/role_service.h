@@ -43,6 +43,7 @@ class RoleService {
   void join();
   void tell_news();
   void tell_pages();
+  void tell_piece(const WorkerHost::Left& left);
   void tell_report();
   void check_silence();
   void move();
@@ -63,6 +64,7 @@ class RoleService {
   std::unique_ptr<ControlChannel> front_;  // of this deployment, as far as it has shown
   std::deque<WorkerHost::Left> left_;      // that the front has not been told of in full
   std::uint32_t page_ = 0;                 // of the first of them, to be told next
+  std::size_t told_ = 0;                   // bytes of that page
   bool joins_ = false;
   Nanoseconds heard_ = 0, reported_ = 0;
 };

@@ -4,6 +4,7 @@
 #include "roles/straggler_watch.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/format.h"
 
@@ -14,6 +15,11 @@ double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
   std::ranges::nth_element(values, middle);
   return *middle;
+}
+
+// Counts come from outside: no difference of them is out of range.
+double passed(std::int64_t from, std::int64_t to) {
+  return static_cast<double>(to) - static_cast<double>(from);
 }
 
 }  // namespace
@@ -55,27 +61,32 @@ bool StragglerWatch::look(Nanoseconds now) {
   return true;
 }
 
+const StragglerWatch::Step* StragglerWatch::Seen::usual() const {
+  const auto found = best.find(step->size);
+  return found == best.end() ? nullptr : &found->second;
+}
+
 // Enough, of all that make any.
 bool StragglerWatch::has_steps() const {
   return std::ranges::none_of(seen_, [](const Seen& seen) {
     if (!seen.takes_part || !seen.last) return false;
-    const std::int64_t steps = seen.last->steps - seen.first->steps;
+    const double steps = passed(seen.first->steps, seen.last->steps);
     return steps > 0 && steps < kStepsMin;
   });
 }
 
 void StragglerWatch::measure() {
   for (Seen& seen : seen_) {
-    if (!seen.takes_part) continue;
     seen.step.reset();
-    const std::int64_t steps = seen.last ? seen.last->steps - seen.first->steps : 0;
+    if (!seen.takes_part || !seen.last) continue;
+    const Report &from = *seen.first, &to = *seen.last;
+    const double steps = passed(from.steps, to.steps), rows = std::max(1.0, passed(from.rows, to.rows));
     if (steps >= kStepsMin) {
-      const auto ms = [](std::int64_t from, std::int64_t to) { return static_cast<double>(to - from) * 1e-6; };
-      const double busy = ms(seen.first->busy_ns, seen.last->busy_ns);
-      const auto rows = static_cast<double>(std::max<std::int64_t>(1, seen.last->rows - seen.first->rows));
-      seen.step = Step{.busy_ms = busy / static_cast<double>(steps),
-                       .wait_ms = ms(seen.first->wait_ns, seen.last->wait_ns) / static_cast<double>(steps),
-                       .row_ms = busy / rows};
+      const double busy_ms = 1e-6 * passed(from.busy_ns, to.busy_ns);
+      seen.step = Step{.busy_ms = busy_ms / steps,
+                       .wait_ms = 1e-6 * passed(from.wait_ns, to.wait_ns) / steps,
+                       .row_ms = busy_ms / rows,
+                       .size = std::ilogb(std::max(1.0, rows / steps))};
     }
     seen.first = seen.last;
   }
@@ -92,8 +103,8 @@ std::optional<StragglerWatch::Step> StragglerWatch::usual_of(std::size_t rank) c
     wait.push_back(seen_[other].step->wait_ms);
   }
   if (!busy.empty()) return Step{.busy_ms = median(busy), .wait_ms = median(wait), .row_ms = median(row)};
-  if (attention || !seen_[rank].best) return std::nullopt;
-  Step alone = *seen_[rank].best;
+  if (attention || !seen_[rank].usual()) return std::nullopt;
+  Step alone = *seen_[rank].usual();
   alone.wait_ms = seen_[rank].step->wait_ms;  // there is nothing to compare it with
   return alone;
 }
@@ -117,13 +128,14 @@ std::optional<Straggler> StragglerWatch::slow_links() const {
   for (std::size_t rank = attention_; rank < seen_.size(); ++rank)
     if (seen_[rank].step) computes = std::max(computes, seen_[rank].step->busy_ms);
   for (std::size_t rank = 0; rank < attention_; ++rank) {
-    if (!seen_[rank].step) continue;
-    const double wait = seen_[rank].step->wait_ms;
-    if (!seen_[rank].best || wait < factor_ * computes || wait < factor_ * seen_[rank].best->wait_ms)
-      return std::nullopt;
+    const Seen& seen = seen_[rank];
+    if (!seen.step) continue;
+    const Step* const usual = seen.usual();
+    const double wait = seen.step->wait_ms;
+    if (!usual || wait < factor_ * computes || wait < factor_ * usual->wait_ms) return std::nullopt;
     if (wait <= waits) continue;
     waits = wait;
-    before = seen_[rank].best->wait_ms;
+    before = usual->wait_ms;
   }
   if (waits - before < kLeastMs) return std::nullopt;
   return Straggler{-1,
@@ -135,10 +147,10 @@ std::optional<Straggler> StragglerWatch::slow_links() const {
 void StragglerWatch::remember() {
   for (Seen& seen : seen_) {
     if (!seen.step) continue;
-    if (!seen.best) seen.best = seen.step;
-    seen.best->busy_ms = std::min(seen.best->busy_ms, seen.step->busy_ms);
-    seen.best->wait_ms = std::min(seen.best->wait_ms, seen.step->wait_ms);
-    seen.best->row_ms = std::min(seen.best->row_ms, seen.step->row_ms);
+    Step& best = seen.best.try_emplace(seen.step->size, *seen.step).first->second;
+    best.busy_ms = std::min(best.busy_ms, seen.step->busy_ms);
+    best.wait_ms = std::min(best.wait_ms, seen.step->wait_ms);
+    best.row_ms = std::min(best.row_ms, seen.step->row_ms);
   }
 }
 

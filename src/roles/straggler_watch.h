@@ -7,17 +7,19 @@
 //
 //   computes long     an attention or FFN worker whose time of computing, for a step and for a row, is `factor` times
 //                     that of its kind (the median of the others), and which waits no longer than those. Where an FFN
-//                     worker is alone, its own best window stands for the others: what a row costs it does not depend
-//                     on contexts.
+//                     worker is alone, its own best window with about as many rows a step stands for the others: what a
+//                     row costs it does not depend on contexts. What it costs an attention worker does: there this may
+//                     also say that it has the long ones.
 //   links             attention workers wait `factor` times as long as any FFN worker computes, and `factor` times as
-//                     long as in their own best window: neither side computes, so it is the way between, or a host that
-//                     gives a process no time
+//                     long as in their own best window of as many rows: neither side computes, so it is the way
+//                     between, or a host that gives a process no time
 //
 // Both have to hold in two windows one after the other, and by a millisecond at least. Of a worker that makes no
 // steps nothing is said. One thread; no clock of its own.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -54,12 +56,14 @@ class StragglerWatch {
  private:
   struct Step {  // averages of a window
     double busy_ms = 0, wait_ms = 0, row_ms = 0;
+    int size = 0;  // of rows a step: their logarithm
   };
   struct Seen {
     bool takes_part = false;
     std::optional<Report> first, last;  // of the window
     std::optional<Step> step;           // of the window that ended
-    std::optional<Step> best;           // least of each, of all windows
+    std::map<int, Step> best;           // by size: least times of all windows
+    const Step* usual() const;          // best of those like step's; null: there was none
   };
 
   bool has_steps() const;

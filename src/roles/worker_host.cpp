@@ -178,7 +178,7 @@ bool WorkerHost::try_start() {
                     .backend = remains_ ? std::move(remains_->backend) : make_worker_backend(config_),
                     .transport = take_endpoint(),
                     .clock = &world_.clock()};
-  if (remains_) parts.kept = std::move(remains_->kv);
+  if (remains_) parts.kept = std::move(remains_->kv);  // if any
   remains_.reset();
   if (is_attention()) {
     events_ = std::make_shared<EventStream>();
@@ -212,8 +212,8 @@ void WorkerHost::dissolve() {
   if (events_) events_->listen({});
   constraints_.drop_all();
   parcel_.clear();
-  pages_.clear();
-  pages_bytes_ = 0;
+  coming_.clear();
+  coming_bytes_ = 0;
   if (attention_) dismantle();
   ffn_.reset();
   events_.reset();
@@ -239,25 +239,38 @@ void WorkerHost::take(Rows rows) {
   parcel_.take(std::move(rows));
 }
 
-void WorkerHost::take(Page page) {
-  Pages& pages = pages_[page.id];
-  if (page.index != pages.size())
-    throw Error(ErrorCode::kInvalidData,
-                format("page {} of request {} comes, {} have come", page.index, page.id, pages.size()));
-  pages_bytes_ += page.bytes.size();
-  if (pages_bytes_ > kKeptPagesBytesMax)
-    throw Error(ErrorCode::kInvalidData,
-                format("{} bytes of KV came ahead of their requests, limit is {}", pages_bytes_, kKeptPagesBytesMax));
-  pages.push_back(std::move(page.bytes));
+void WorkerHost::take(Page piece) {
+  constexpr std::size_t kRequestsMax = 4096;
+  Coming& coming = coming_[piece.id];
+  if (coming_.size() > kRequestsMax)
+    throw Error(ErrorCode::kInvalidData, format("KV of more than {} requests came ahead of them", kRequestsMax));
+  const bool begins = piece.index == coming.pages.size();
+  coming.order.take(piece);
+  if (coming_bytes_ + piece.bytes.size() > kComingBytesMax)
+    for (auto& [id, other] : coming_) {
+      other.pages.clear();
+      other.dropped = true;
+      coming_bytes_ = 0;
+    }
+  if (coming.dropped) return;
+  coming_bytes_ += piece.bytes.size();
+  if (begins) return coming.pages.push_back(std::move(piece.bytes));
+  std::vector<std::byte>& page = coming.pages.back();
+  page.insert(page.end(), piece.bytes.begin(), piece.bytes.end());
+}
+
+Pages WorkerHost::take_pages(RequestId id) {
+  const auto found = coming_.find(id);
+  if (found == coming_.end()) return {};
+  Pages pages = std::move(found->second.pages);
+  coming_.erase(found);
+  for (const std::vector<std::byte>& page : pages) coming_bytes_ -= page.size();
+  return pages;
 }
 
 // To the worker, with the KV that came ahead of it.
 void WorkerHost::hand_on(Request request) {
-  const auto found = pages_.find(request.id);
-  if (found == pages_.end()) return attention_->submit(std::move(request), events_);
-  Pages pages = std::move(found->second);
-  pages_.erase(found);
-  for (const std::vector<std::byte>& page : pages) pages_bytes_ -= page.size();
+  Pages pages = take_pages(request.id);
   attention_->submit(std::move(request), events_, std::move(pages));
 }
 
@@ -268,7 +281,7 @@ void WorkerHost::give_up(RequestId id) {
     left_.push_back({id, std::move(pages)});
     world_.wake();
   };
-  if (constraints_.cancel(id)) return leave({});
+  if (constraints_.cancel(id)) return leave(take_pages(id));
   attention_->give_up(id, kPagesBytesMax, leave);
 }
 
@@ -312,11 +325,13 @@ void WorkerHost::take_constrained() {
 }
 
 void WorkerHost::end(RequestId id, FinishReason finish, Status status) {
+  take_pages(id);
   events_->push({.id = id, .tokens = {}, .finish = finish, .status = std::move(status)});
 }
 
 void WorkerHost::cancel(RequestId id) {
   if (!attention_) return;
+  take_pages(id);  // of one that does not come any more
   if (constraints_.cancel(id)) return end(id, FinishReason::kCancelled, Status::ok());
   attention_->cancel(id);
 }

@@ -33,10 +33,8 @@ struct LoadedWorker {
 // Throws Error.
 LoadedWorker load_worker(const Deployment& deployment, std::int32_t rank, Observer* observer);
 
-// Of one request's KV that passes to another worker; what is beyond it is computed anew.
-inline constexpr std::size_t kPagesBytesMax = std::size_t{1} << 30;
-// Of what a worker keeps for requests to come.
-inline constexpr std::size_t kKeptPagesBytesMax = 4 * kPagesBytesMax;
+// Of KV that a worker keeps for requests to come; what is beyond it is computed anew.
+inline constexpr std::size_t kComingBytesMax = 4 * kPagesBytesMax;
 
 class WorkerHost {
  public:
@@ -92,6 +90,7 @@ class WorkerHost {
   void dismantle();
   void end(RequestId id, FinishReason finish, Status status);
   void hand_on(Request request);
+  Pages take_pages(RequestId id);  // that came ahead; none: none did
 
   const Deployment& deployment_;
   const std::int32_t rank_;  // of this process
@@ -104,8 +103,13 @@ class WorkerHost {
   std::shared_ptr<EventStream> events_;
   std::optional<Prepare> prepare_;  // what an endpoint is made for; none while one is made: it was dissolved
   ParcelReader parcel_;
-  std::map<RequestId, Pages> pages_;  // of requests to come
-  std::size_t pages_bytes_ = 0;
+  struct Coming {  // KV of a request that is to come
+    PageOrder order;
+    Pages pages;
+    bool dropped = false;  // there was too much
+  };
+  std::map<RequestId, Coming> coming_;
+  std::size_t coming_bytes_ = 0;
   ConstraintThread constraints_;
   std::unique_ptr<MeetingTransport> endpoint_;  // until the worker has it
   std::vector<Introduction> introductions_;     // of the peers

@@ -46,6 +46,7 @@ struct Scheduler::State {
   std::uint64_t steps = 0;
   std::uint64_t submissions = 0;
   std::int64_t preemptions = 0;
+  bool bad_numbers = false;
 
   const Sequence* find(RequestId id) const;  // null: it is not here
 
@@ -231,7 +232,10 @@ void Scheduler::State::take_over(Sequence& sequence, const SequenceResult& resul
   }
   RequestEvent event = sequence.event(reason);
   event.tokens = std::move(news);
-  if (reason == FinishReason::kError) event.status = why_failed(sequence, result);
+  if (reason == FinishReason::kError) {
+    event.status = why_failed(sequence, result);
+    bad_numbers |= sequence.failure.is_ok() && result.status.is_ok();
+  }
   if (reason != FinishReason::kNone) {
     finish(sequence, std::move(event));
   } else if (!event.tokens.empty()) {
@@ -312,6 +316,10 @@ KvAccounts Scheduler::take_accounts() {
   state_->running.clear();
   state_->waiting.clear();
   return {std::move(state_->kv), std::move(state_->content_ids)};
+}
+
+bool Scheduler::has_seen_bad_numbers() const {
+  return state_->bad_numbers;
 }
 
 void Scheduler::set_drafter(Drafter drafter) {

@@ -103,6 +103,8 @@ class Scheduler {
   KvSpace& kv();
   // The scheduler's end: whatever is still here gives its blocks back, and nothing but the destructor may follow.
   KvAccounts take_accounts();
+  // A request has ended for logits that were not finite: KV that is known may be bad, too.
+  bool has_seen_bad_numbers() const;
   void check_integrity() const;
 
  private:

@@ -79,6 +79,22 @@ TEST(StageLadders, AttentionFollowsTheContext) {
   EXPECT_NEAR(StageLadders(one, "k.jsonl").attention(64, 16384, true).latency, others + 160e-6, 1e-12);
 }
 
+// Of the longest context there is memory for few rows only, and its ladder may end flat.
+TEST(StageLadders, ALongerContextNeverTakesLess) {
+  std::vector<StageKernel> rows = stage_rows();
+  for (StageKernel& k : rows)
+    if (k.kernel == "mfa-decode-fp8" && k.context == 8192) k.seconds = k.seconds_beside = 90e-6;
+  const StageLadders ladders(rows, "k.jsonl");
+  for (const double batch : {64., 256., 1024.}) {
+    double last = 0;
+    for (double context = 1024; context < 40'000; context += 512) {
+      const double now = ladders.attention(batch, context, true).latency;
+      EXPECT_GE(now, last) << batch << " rows of " << context;
+      last = now;
+    }
+  }
+}
+
 TEST(StageLadders, CompanyOnAnAttentionGpuCostsNoMoreThanTurns) {
   std::vector<StageKernel> rows = stage_rows();
   for (StageKernel& k : rows)

@@ -78,7 +78,7 @@ std::vector<ControlMessage> one_of_each() {
           Told{"{}"},
           some_rows(),
           Yield{12},
-          Page{3, 12, 1, {std::byte{4}, std::byte{5}}},
+          Page{3, 12, 1, false, {std::byte{4}, std::byte{5}}},
           Yielded{3, 12}};
 }
 

@@ -668,11 +668,12 @@ TEST_F(MembershipTest, KvGoesWithARequestAndTheOthersRunMeanwhile) {
   EXPECT_THAT(worker(0).wire->all<Yield>(), ElementsAre(Yield{1}, Yield{2}));  // two at a time
   EXPECT_THAT(submitted(0), ElementsAre(1, 2, 3));
   tell(0, 1, tokens(1, {7}));  // the last that was computed there
-  worker(0).say(Page{1, 1, 0, bytes_of("a")});
-  worker(0).say(Page{1, 1, 1, bytes_of("b")});
+  worker(0).say(Page{1, 1, 0, true, bytes_of("a")});
+  worker(0).say(Page{1, 1, 1, true, bytes_of("b")});
   worker(0).say(Yielded{1, 1});
   settle();
-  EXPECT_THAT(worker(1).wire->all<Page>(), ElementsAre(Page{1, 1, 0, bytes_of("a")}, Page{1, 1, 1, bytes_of("b")}));
+  EXPECT_THAT(worker(1).wire->all<Page>(),
+              ElementsAre(Page{1, 1, 0, true, bytes_of("a")}, Page{1, 1, 1, true, bytes_of("b")}));
   EXPECT_THAT(submitted(2), ElementsAre(5));
   ASSERT_THAT(submitted(1), ElementsAre(4, 1));
   EXPECT_THAT(worker(1).wire->all<Submit>()[1].request.answer, ElementsAre(7));
@@ -711,7 +712,7 @@ TEST_F(MembershipTest, WhatOfAMoveComesFromAnEarlierEpochIsNotListenedTo) {
   ASSERT_EQ(membership_->formations(), 2);  // without the one that drains, too
   EXPECT_EQ(state(0), "drained");
   EXPECT_THAT(submitted(1), ElementsAre(1));
-  worker(0).say(Page{1, 1, 0, bytes_of("late")});
+  worker(0).say(Page{1, 1, 0, true, bytes_of("late")});
   worker(0).say(Yielded{1, 1});
   settle();
   EXPECT_THAT(worker(1).wire->all<Page>(), IsEmpty());

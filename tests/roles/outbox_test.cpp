@@ -65,6 +65,18 @@ TEST_F(OutboxTest, KvGoesAheadOfItsRequest) {
   EXPECT_TRUE(outbox_.empty());
 }
 
+TEST_F(OutboxTest, KvIsTakenBackWithItsRequest) {
+  outbox_.add(Page{.id = 2, .bytes = std::vector<std::byte>(7)});
+  outbox_.add(Page{.id = 1, .bytes = std::vector<std::byte>(8)});
+  EXPECT_FALSE(outbox_.withdraw(1));  // it is still to come
+  EXPECT_TRUE(outbox_.has_pages());
+  EXPECT_THAT(move(9), ElementsAre("page of 7"));
+  EXPECT_FALSE(outbox_.has_pages());
+  outbox_.add(Page{.id = 3, .bytes = {}});
+  outbox_.clear();
+  EXPECT_FALSE(outbox_.has_pages());
+}
+
 TEST_F(OutboxTest, WhatHasNotBegunCanBeTakenBack) {
   for (RequestId id = 1; id <= 3; ++id) outbox_.add(with_rows(id));
   move(1);

@@ -116,14 +116,33 @@ TEST_F(PendingRequestsTest, MoveOneByOneWithWhatWasTold) {
   told.tokens = {{.id = 77}};
   pending_.pass_on(told);  // on its way out
   EXPECT_TRUE(pending_.take_unsent({true, true}).empty());
-  pending_.end_move(1, 1);
+  EXPECT_TRUE(pending_.end_move(1, 1));
   const std::vector<PendingRequests::Sending> sent = pending_.take_unsent({true, true});
   ASSERT_EQ(sent.size(), 1u);
   EXPECT_EQ(sent[0].rank, 1);
   EXPECT_EQ(sent[0].request.answer, std::vector<std::int32_t>{77});
   EXPECT_EQ(pending_.count_of(0), 2);
-  pending_.end_move(1, 0);  // it does not move any more
+  EXPECT_FALSE(pending_.end_move(1, 0));  // it does not move any more
   EXPECT_EQ(pending_.count_of(1), 1);
+}
+
+// What is found when it is sent again is its own.
+TEST_F(PendingRequestsTest, CachedTokensAreThoseOfTheFirstSending) {
+  add(1, 0);
+  pending_.take_unsent({true});
+  const auto tell = [&](std::int64_t cached, FinishReason finish) {
+    RequestEvent told;
+    told.id = 1;
+    told.tokens = {{.id = 77}};
+    told.cached_tokens = cached;
+    told.finish = finish;
+    pending_.pass_on(told);
+    return events_->pop(0)->cached_tokens;
+  };
+  EXPECT_EQ(tell(64, FinishReason::kNone), 64);
+  pending_.unsend_all();
+  pending_.take_unsent({true});
+  EXPECT_EQ(tell(256, FinishReason::kLength), 64);
 }
 
 TEST_F(PendingRequestsTest, OneThatIsCancelledOnItsWayEnds) {
@@ -135,12 +154,12 @@ TEST_F(PendingRequestsTest, OneThatIsCancelledOnItsWayEnds) {
   EXPECT_EQ(pending_.cancel(2), 0);
   EXPECT_FALSE(pending_.begin_move(0));  // 2 ends where it is
   while (events_->pop(0)) continue;
-  pending_.end_move(1, 0);
+  EXPECT_FALSE(pending_.end_move(1, 0));
   const auto end = events_->pop(0);
   ASSERT_TRUE(end);
   EXPECT_EQ(end->id, 1u);
   EXPECT_EQ(end->finish, FinishReason::kCancelled);
-  pending_.end_move(9, 0);  // that has ended meanwhile
+  EXPECT_FALSE(pending_.end_move(9, 0));  // that has ended meanwhile
 }
 
 TEST_F(PendingRequestsTest, WhoeverWasOnTheWayIsWithNobodyAfterALoss) {
@@ -148,7 +167,7 @@ TEST_F(PendingRequestsTest, WhoeverWasOnTheWayIsWithNobodyAfterALoss) {
   pending_.take_unsent({true, true});
   ASSERT_TRUE(pending_.begin_move(0));
   pending_.unsend_all();
-  pending_.end_move(1, 1);  // from before
+  EXPECT_FALSE(pending_.end_move(1, 1));  // from before
   const std::vector<PendingRequests::Sending> sent = pending_.take_unsent({true, true});
   ASSERT_EQ(sent.size(), 1u);
   EXPECT_EQ(sent[0].rank, 0);

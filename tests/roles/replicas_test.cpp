@@ -162,12 +162,30 @@ TEST_F(SlowWorkersTest, GiveTheirSeatToAReplicaWhereThatIsThePolicy) {
   make_formed(1, 2, 1);
   work(2, 2);
   work(4, 20);
-  EXPECT_EQ(state(1), "drained");
+  EXPECT_EQ(state(1), "aside");
   EXPECT_EQ(state(3), "running");
   EXPECT_EQ(membership_->formations(), 2);
   membership_->obey({.kind = OrderKind::kAdd, .rank = 1});
   settle();
   EXPECT_EQ(state(1), "standby");
+}
+
+TEST_F(SlowWorkersTest, AreBetterThanNobody) {
+  deployment_.link.replace_slow = true;
+  make_formed(1, 2, 1);
+  work(2, 2);
+  work(4, 20);
+  worker(3).die();
+  settle();
+  EXPECT_EQ(state(1), "running");
+  EXPECT_EQ(membership_->formations(), 3);
+  worker(3).listens = true;
+  pass(300);
+  worker(2).die();  // at the next meeting they come last again
+  worker(2).listens = true;
+  pass(300);
+  EXPECT_EQ(state(3), "running");
+  EXPECT_EQ(state(1), "aside");
 }
 
 TEST_F(SlowWorkersTest, StayWhereNobodyStandsIn) {

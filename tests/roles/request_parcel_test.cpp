@@ -160,5 +160,24 @@ TEST(Parcel, ReaderRefusesWhatDoesNotFitTogether) {
   EXPECT_THAT(error_of([&] { reader.take(next); }).message(), HasSubstr("have not begun"));
 }
 
+TEST(PageOrder, TakesPiecesOfOnePageAfterTheOtherWithinTheLimit) {
+  PageOrder order;
+  const auto piece = [](std::uint32_t index, bool last, std::size_t bytes = 1) {
+    return Page{.id = 9, .index = index, .last = last, .bytes = std::vector<std::byte>(bytes)};
+  };
+  order.take(piece(0, false));
+  order.take(piece(0, true));
+  order.take(piece(1, false));
+  EXPECT_EQ(error_of([&] { order.take(piece(2, true)); }).message(),
+            "a piece of page 2 of request 9 comes, page 1 is not whole");
+  order.take(piece(1, true));
+  EXPECT_EQ(error_of([&] { order.take(piece(1, true)); }).message(),
+            "a piece of page 1 of request 9 comes, page 2 is next");
+  const Page large = piece(2, false, std::size_t{256} << 20);
+  for (int i = 0; i < 3; ++i) order.take(large);
+  EXPECT_EQ(error_of([&] { order.take(large); }).message(),
+            "pages of request 9 have 1073741828 bytes, limit is 1073741824");
+}
+
 }  // namespace
 }  // namespace tandem

@@ -725,7 +725,11 @@ TEST_F(TwoRoleServicesTest, ARequestThatIsGivenUpGoesOnElsewhereWithItsKv) {
   submit.request.id = 2;
   submit.request.cache_salt = 8;  // of which the cache knows nothing
   submit.request.answer = told;
-  for (std::uint32_t index = 0; index < pages.size(); ++index) attention().hear(Page{1, 2, index, pages[index].bytes});
+  for (std::uint32_t index = 0; index < pages.size(); ++index) {  // in two pieces each
+    const auto middle = pages[index].bytes.begin() + 1000, end = pages[index].bytes.end();
+    attention().hear(Page{1, 2, index, false, {pages[index].bytes.begin(), middle}});
+    attention().hear(Page{1, 2, index, true, {middle, end}});
+  }
   EXPECT_EQ(answer_to(submit), std::vector<std::int32_t>(all.begin() + std::ssize(told), all.end()));
   EXPECT_EQ(worker.wire->all<News>().back().event.cached_tokens, std::min<std::int64_t>(140, 64 * std::ssize(pages)));
 }
@@ -733,7 +737,7 @@ TEST_F(TwoRoleServicesTest, ARequestThatIsGivenUpGoesOnElsewhereWithItsKv) {
 TEST_F(TwoRoleServicesTest, KvThatIsNoneIsComputed) {
   meet(1);
   const Submit submit = asks(1, long_prompt());
-  attention().hear(Page{1, 1, 0, bytes_of("no page")});
+  attention().hear(Page{1, 1, 0, true, bytes_of("no page")});
   EXPECT_EQ(answer_to(submit), expected(submit));
   EXPECT_EQ(attention().wire->all<News>().back().event.cached_tokens, 0);
 }
@@ -741,9 +745,21 @@ TEST_F(TwoRoleServicesTest, KvThatIsNoneIsComputed) {
 TEST_F(RoleServiceTest, KvComesInOrder) {
   Served& worker = attention();
   run_alone(worker);
-  worker.hear(Page{1, 5, 0, bytes_of("a")});
-  worker.hear(Page{1, 5, 2, bytes_of("b")});
-  expect_refused(worker, ErrorCode::kInvalidData, "page 2 of request 5 comes, 1 have come");
+  worker.hear(Page{1, 5, 0, true, bytes_of("a")});
+  worker.hear(Page{1, 5, 2, true, bytes_of("b")});
+  expect_refused(worker, ErrorCode::kInvalidData, "a piece of page 2 of request 5 comes, page 1 is next");
+}
+
+TEST_F(RoleServiceTest, KvOfRequestsThatNeverComeIsLimited) {
+  Served& worker = attention();
+  run_alone(worker);
+  for (RequestId id = 1; id <= 4096; ++id) worker.hear(Page{1, id, 0, true, bytes_of("a")});
+  EXPECT_FALSE(worker.wire->closed);
+  worker.hear(Cancel{7});
+  worker.hear(Page{1, 5000, 0, true, bytes_of("a")});  // in the place of the one that was cancelled
+  EXPECT_FALSE(worker.wire->closed);
+  worker.hear(Page{1, 5001, 0, true, bytes_of("a")});
+  expect_refused(worker, ErrorCode::kInvalidData, "KV of more than 4096 requests came ahead of them");
 }
 
 TEST_F(TwoRoleServicesTest, WithSealsTheySayTheSame) {

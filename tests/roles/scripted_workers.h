@@ -49,7 +49,7 @@ struct ScriptedWorker {
       if (const auto* connect = std::get_if<Connect>(&message); connect && gets_ready) say(Ready{connect->epoch});
       if (const auto* yield = std::get_if<Yield>(&message); yield && yields) {
         for (std::uint32_t page = 0; page < pages; ++page)
-          say(Page{epoch, yield->id, page, bytes_of(format("page {} of {}", page, yield->id))});
+          say(Page{epoch, yield->id, page, true, bytes_of(format("page {} of {}", page, yield->id))});
         say(Yielded{epoch, yield->id});
       }
     }

@@ -102,6 +102,27 @@ TEST_F(StragglerWatchTest, AnFfnWorkerThatIsAloneIsMeasuredByItself) {
   EXPECT_THAT(watch_->slow()->why, HasSubstr("2.00 ms is usual"));
 }
 
+// One stream, a prompt, eight streams: each window costs what it costs.
+TEST_F(StragglerWatchTest, WhatAloneItIsMeasuredByHasAsManyRows) {
+  make(1, 1);
+  pass({{}, {1, 3, 100, 100}});
+  pass({{}, {25, 3, 100, 51'200}});
+  for (int i = 0; i < 3; ++i) pass({{}, {6, 3, 100, 800}});
+  EXPECT_EQ(slow(), kNobody);
+  for (int i = 0; i < 2; ++i) pass({{}, {40, 3, 100, 800}});
+  EXPECT_EQ(slow(), 1);
+}
+
+TEST_F(StragglerWatchTest, CountsMayBeAnything) {
+  make(1, 2);
+  for (const std::int64_t count : {INT64_MAX, INT64_MIN, std::int64_t{0}}) {
+    for (std::int32_t rank = 0; rank < 3; ++rank)
+      watch_->take(rank, {.steps = count, .rows = -count / 2, .busy_ns = count, .wait_ns = count});
+    now_ += 20 * kSecond;
+    watch_->look(now_);
+  }
+}
+
 // Contexts grow, and cost it more.
 TEST_F(StragglerWatchTest, AnAttentionWorkerThatIsAloneIsNotMeasured) {
   make(1, 2);

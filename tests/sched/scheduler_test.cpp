@@ -306,9 +306,11 @@ TEST(Scheduler, LogitsThatAreNotFiniteEndOneRequest) {
   ASSERT_TRUE(house.scheduler.submit(request_of(2, 70, 4)));
   auto results = house.compute(house.plan());
   results[0].tokens[0] = {.failed = true};
+  EXPECT_FALSE(house.scheduler.has_seen_bad_numbers());
   house.commit(results);
   EXPECT_EQ(house.last[1].finish, FinishReason::kError);
   EXPECT_EQ(house.last[1].status.error().message(), "logits were not finite");
+  EXPECT_TRUE(house.scheduler.has_seen_bad_numbers());
   EXPECT_TRUE(house.answers[1].empty());
   EXPECT_EQ(house.scheduler.load().kv.cached, 0);
   house.run();

@@ -67,7 +67,7 @@ def slow_ffn_worker(fleet, round_number):
     """An FFN worker gets so little time that the front finds it slow, and gives its seat to a replica."""
     rank = an_ffn_worker(fleet, round_number)
     with slowed(fleet, rank):
-        fleet.wait_drained(rank)
+        fleet.wait_aside(rank)
     fleet.order("add", rank)
 
 

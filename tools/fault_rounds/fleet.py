@@ -220,10 +220,10 @@ class Fleet:
         return next((worker["rank"] for worker in workers
                      if worker.get("replica_of", worker["rank"]) == seat and worker["state"] == "running"), seat)
 
-    def wait_drained(self, rank):
-        def is_drained():
-            return any(worker["rank"] == rank and worker["state"] == "drained" for worker in (self.status() or {}).get("workers", []))
-        self._wait_for(f"rank {rank} to be found slow", is_drained)
+    def wait_aside(self, rank):
+        def is_aside():
+            return any(worker["rank"] == rank and worker["state"] == "aside" for worker in (self.status() or {}).get("workers", []))
+        self._wait_for(f"rank {rank} to be found slow", is_aside)
 
     def is_whole(self, after):
         status = self.status()

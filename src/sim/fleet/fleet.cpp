@@ -462,7 +462,7 @@ class Fleet {
   void trouble() {
     const auto process = static_cast<std::int32_t>(rng_.below(static_cast<std::uint64_t>(count_ + 1)));
     const auto worker = static_cast<std::int32_t>(rng_.below(static_cast<std::uint64_t>(count_)));
-    switch (rng_.below(8)) {
+    switch (rng_.below(10)) {
       case 0:
       case 1:
       case 2:
@@ -477,12 +477,16 @@ class Fleet {
       case 6:
         return rng_.below(2) == 0 ? kill_front(rng_.below(3) == 0) : kill_worker(worker, false);
       default:
-        return drain(rng_.below(2) == 0 ? worker : an_attention_worker());
+        return drain(rng_.below(3) == 0 ? worker : busiest());
     }
   }
 
-  std::int32_t an_attention_worker() {
-    return static_cast<std::int32_t>(rng_.below(model_.deployment.attention.size()));
+  // So that there is something to move.
+  std::int32_t busiest() const {
+    std::int32_t best = 0;
+    for (std::int32_t rank = 1; front_ && rank < std::ssize(model_.deployment.attention); ++rank)
+      if (front_->membership().outstanding(rank) > front_->membership().outstanding(best)) best = rank;
+    return best;
   }
 
   void kill_worker(std::int32_t rank, bool silent) {

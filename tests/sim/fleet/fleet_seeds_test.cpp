@@ -42,6 +42,7 @@ TEST_P(FleetSeeds, NoneFails) {
   EXPECT_GT(faults.network.damaged, 0);
   EXPECT_GT(faults.network.stale, 0);
   EXPECT_EQ(faults.moved_requests > 0, c.attention > 1);
+  EXPECT_EQ(faults.moved_pages > 0, c.attention > 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, FleetSeeds,
