@@ -24,8 +24,8 @@ constexpr Nanoseconds kPatience = 60'000'000'000;
 
 class FrontControlTest : public testing::Test {
  protected:
-  void start(std::int32_t attention, std::int32_t ffn, const std::string& trust = "") {
-    Deployment deployment = small_deployment("llama", attention, ffn);
+  void start(std::int32_t attention, std::int32_t ffn, const std::string& trust = "", const char* model = "llama") {
+    Deployment deployment = small_deployment(model, attention, ffn);
     deployment.front.control_port = free_port();
     give_trust(deployment, trust, folder_.path());
     run_ = std::make_unique<DeploymentRun>(std::move(deployment));
@@ -113,14 +113,16 @@ TEST_F(FrontControlTest, ADrainedAttentionWorkerLosesNoStreamAndComesBack) {
 }
 
 // Both attention workers have such requests; those of the first go to the second and compute no prompt there.
-TEST_F(FrontControlTest, WhatADrainedAttentionWorkerHasComputedGoesWithItsRequests) {
+class FrontMovedKv : public FrontControlTest, public testing::WithParamInterface<const char*> {};
+
+TEST_P(FrontMovedKv, GoesWithTheRequestsOfADrainedAttentionWorker) {
   EngineConfig config = small_engine();
   config.kv_dtype = DType::kF32;
   std::vector<Request> requests = some_requests(60);
   for (std::uint64_t i = 0; i < requests.size(); ++i) requests[i].prompt = random_prompt(150, 50 + i);
   const std::vector<Recorded> expected =
-      RecordingEngine(*Checkpoint::open("tests/goldens/llama"), config).run(requests);
-  start(2, 1, "secret");
+      RecordingEngine(*Checkpoint::open(std::string("tests/goldens/") + GetParam()), config).run(requests);
+  start(2, 1, "secret", GetParam());
   const std::vector<RequestId> ids = run_->submit_all(requests);
   for (const RequestId id : ids) run_->wait_for_tokens(id, 2);
   ask(OrderKind::kDrain, 0);
@@ -138,6 +140,8 @@ TEST_F(FrontControlTest, WhatADrainedAttentionWorkerHasComputedGoesWithItsReques
     if (run_->engine().workers().takers()[1]->load().kv.hit_tokens >= found) return;
   FAIL() << "the other worker has not found what came with the requests";
 }
+
+INSTANTIATE_TEST_SUITE_P(Models, FrontMovedKv, testing::Values("llama", "deepseek_v3", "step3_text_bf16", "step3p5"));
 
 TEST_F(FrontControlTest, ADrainedWorkerMayEndAndReturnWithoutAChange) {
   start(2, 1);

@@ -219,23 +219,36 @@ TEST(Front, AnFfnWorkerThatIsKilledAndComesBackChangesNoToken) {
   expect_survival(3, true);
 }
 
-TEST(Front, AnAttentionWorkerKeepsItsKvWhenTheyMeetAgain) {
-  Request request = some_requests(110).front();  // more than are said before the loss is seen
-  request.prompt = random_prompt(140, 3);
-  request.prompt_logits = false;  // else every row is computed
-  const std::vector<Recorded> expected = expected_of("qwen3_moe", {request});
-  DeploymentRun run(small_deployment("qwen3_moe", 1, 1));
+class FrontKeptKv : public testing::TestWithParam<const char*> {};
+
+// Prompts of two blocks and more, whose KV the attention worker keeps when they meet again: every kind of cache.
+TEST_P(FrontKeptKv, GoesOnWithTheSameTokensAndLogits) {
+  std::vector<Request> requests = some_requests(110);  // more than are said before the loss is seen
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    requests[i].prompt = random_prompt(130 + 3 * static_cast<std::int64_t>(i), i + 3);
+    requests[i].prompt_logits = false;  // else every row is computed
+  }
+  const std::vector<Recorded> expected = expected_of(GetParam(), requests);
+  DeploymentRun run(small_deployment(GetParam(), 1, 1));
   run.connect();
-  const RequestId id = run.submit(request);
-  run.wait_for_tokens(id, 5);
+  const std::vector<RequestId> ids = run.submit_all(requests);
+  for (const RequestId id : ids) run.wait_for_tokens(id, 2);
   run.kill_and_reap(1);
   run.start(1);
   run.wait_for_epoch(2);
   run.wait();
-  EXPECT_EQ(run.answer(id).tokens, expected[0].tokens);
-  wait_until([&] { return run.engine().workers().takers()[0]->load().kv.hit_tokens >= 128; });  // two whole blocks
-  EXPECT_EQ(run.answer(id).end.cached_tokens, 0);  // its own are not told as cached
+  const LogitRows rows = run.logits();
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
+    EXPECT_EQ(run.answer(ids[i]).end.cached_tokens, 0);  // its own are not told as cached
+    expect_same_rows(expected[i], rows, ids[i]);
+  }
+  const auto found = [&] { return run.engine().workers().takers()[0]->load().kv.hit_tokens; };
+  wait_until([&] { return found() >= 128 * std::ssize(ids); });
 }
+
+INSTANTIATE_TEST_SUITE_P(Models, FrontKeptKv,
+                         testing::Values("llama", "qwen3", "qwen3_moe", "deepseek_v3", "step3_text_bf16", "step3p5"));
 
 TEST(Front, OneOfAWidthGroupThatIsKilledAndComesBackChangesNoToken) {
   expect_survival(2, true, false, 2);
