@@ -211,7 +211,12 @@ bool Membership::can_form() const {
   if (standing_.formed_once) return true;
   for (std::size_t a = 0; a < attention_workers_; ++a)
     if (!holders[a] && !peers_[a]->drained()) return false;
-  return true;
+  // Replicas are for losses: whose place it is gets a while to begin.
+  if (world_.clock.now() - lost_at_ > deployment_.link.lost_after_ms * kMillisecond) return true;
+  return std::ranges::none_of(holders, [&](const FrontPeer* holder) {
+    return holder && holder->place().replica_of >= 0 &&
+           !peers_[static_cast<std::size_t>(holder->place().seat())]->drained();
+  });
 }
 
 void Membership::form() {
