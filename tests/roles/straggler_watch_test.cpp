@@ -117,7 +117,7 @@ TEST_F(StragglerWatchTest, CountsMayBeAnything) {
   make(1, 2);
   for (const std::int64_t count : {INT64_MAX, INT64_MIN, std::int64_t{0}}) {
     for (std::int32_t rank = 0; rank < 3; ++rank)
-      watch_->take(rank, {.steps = count, .rows = -count / 2, .busy_ns = count, .wait_ns = count});
+      watch_->take(rank, {.steps = count, .rows = ~count, .busy_ns = count, .wait_ns = count});
     now_ += 20 * kSecond;
     watch_->look(now_);
   }
