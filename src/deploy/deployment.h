@@ -55,7 +55,7 @@ struct DeploymentLink {
   std::int64_t lost_after_ms = 5'000;   // without a heartbeat
   std::int64_t repair_ms_max = 60'000;  // that streams wait for a lost worker's return before they end
   std::int32_t slow_factor = 5;         // times as slow as others: slow, and named (roles/straggler_watch.h); 0: never
-  bool replace_slow = false;            // who is slow is drained, where another can stand in
+  bool replace_slow = false;            // an FFN worker that is slow gives its seat to a replica that stands by
   // In UCX's words (UCX_TLS): "tcp", "posix,self", "rc"; empty: shared memory where all workers are on this machine,
   // else what UCX chooses.
   std::string ucx_transports = {};

@@ -9,7 +9,6 @@ namespace tandem {
 namespace {
 
 constexpr Nanoseconds kRedial = 100'000'000;
-constexpr std::size_t kUnsentEnough = 2 * kRowsPieceBytes;  // more would only wait, and heartbeats behind it
 
 }  // namespace
 

@@ -177,8 +177,6 @@ void Membership::dissolve() {
   phase_ = Phase::kApart;
   suspicious_since_.reset();
   moves_.clear();
-  slow_.clear();
-  slow_rank_.reset();
   for (const auto& peer : peers_) {
     peer->takes_part = peer->ready = false;
     peer->addresses.reset();
@@ -312,7 +310,7 @@ void Membership::begin_moves(FrontPeer& from) {
     return move.left && !peers_[static_cast<std::size_t>(move.to)]->outbox.has_pages();
   });
   while (moves_.size() < kMovesMax) {
-    const std::int32_t to = least_busy();
+    const std::int32_t to = pending_.least_busy(who_takes_requests());
     if (to == PendingRequests::kNobody) return;
     const std::optional<RequestId> id = pending_.begin_move(from.place().rank);
     if (!id) return;
@@ -324,14 +322,12 @@ void Membership::begin_moves(FrontPeer& from) {
   }
 }
 
-std::int32_t Membership::least_busy() const {
-  std::int32_t best = PendingRequests::kNobody;
-  for (std::size_t a = 0; a < attention_workers_; ++a) {
-    const auto rank = static_cast<std::int32_t>(a);
-    if (!peers_[a]->takes_part || peers_[a]->drained()) continue;
-    if (best == PendingRequests::kNobody || pending_.count_of(rank) < pending_.count_of(best)) best = rank;
-  }
-  return best;
+// Attention workers, by rank.
+std::vector<bool> Membership::who_takes_requests() const {
+  std::vector<bool> takes;
+  takes.reserve(attention_workers_);
+  for (std::size_t a = 0; a < attention_workers_; ++a) takes.push_back(peers_[a]->takes_part && !peers_[a]->drained());
+  return takes;
 }
 
 std::vector<Membership::Move>::iterator Membership::find_move(const FrontPeer& from, RequestId id) {
@@ -354,11 +350,7 @@ void Membership::moved(const FrontPeer& from, RequestId id) {
 }
 
 void Membership::send_requests() {
-  std::vector<bool> present;
-  present.reserve(attention_workers_);
-  for (std::size_t a = 0; a < attention_workers_; ++a)
-    present.push_back(peers_[a]->takes_part && !peers_[a]->drained());
-  for (PendingRequests::Sending& sending : pending_.take_unsent(present))
+  for (PendingRequests::Sending& sending : pending_.take_unsent(who_takes_requests()))
     peers_[static_cast<std::size_t>(sending.rank)]->outbox.add(std::move(sending.request));
   for (const auto& peer : peers_) peer->send();
 }
@@ -398,18 +390,17 @@ void Membership::check_times() {
 }
 
 void Membership::look_for_stragglers(Nanoseconds now) {
-  if (!watch_.look(now)) return;
-  const std::optional<Straggler> found = watch_.slow();
-  if (!found) {
-    slow_.clear();
-    slow_rank_.reset();
-    return;
-  }
-  FrontPeer* const peer = found->rank < 0 ? nullptr : peers_[static_cast<std::size_t>(found->rank)].get();
-  slow_ = peer ? format("{} {}", peer->title(), found->why) : found->why;
-  if (slow_rank_ != found->rank) say(format("slow      {}", slow_));
-  slow_rank_ = found->rank;
-  if (peer && deployment_.link.replace_slow) set_aside(*peer);
+  const std::optional<Straggler> before = watch_.slow();
+  if (!watch_.look(now) || !watch_.slow()) return;
+  const std::int32_t rank = watch_.slow()->rank;
+  if (!before || before->rank != rank) say(format("slow      {}", who_is_slow()));
+  if (rank >= 0 && deployment_.link.replace_slow) set_aside(*peers_[static_cast<std::size_t>(rank)]);
+}
+
+std::string Membership::who_is_slow() const {
+  if (phase_ != Phase::kFormed || !watch_.slow()) return {};
+  const Straggler& slow = *watch_.slow();
+  return slow.rank < 0 ? slow.why : format("{} {}", peers_[static_cast<std::size_t>(slow.rank)]->title(), slow.why);
 }
 
 // Where a replica stands by. What an attention worker computes depends on its contexts, so it is not replaced for that.
@@ -473,16 +464,11 @@ OrderedJson Membership::status() const {
     workers.push_back(std::move(worker));
   }
   std::lock_guard lock(mutex_);
-  return {{"deployment", deployment_.name},
-          {"layout", identity_.layout},
-          {"links", identity_.links},
-          {"phase", kPhases[static_cast<std::size_t>(phase_)]},
-          {"epoch", epoch_.load()},
-          {"missing", phase_ == Phase::kFormed ? "" : standing_.missing},
-          {"slow", slow_},
-          {"moved_requests", moved_requests()},
-          {"moved_pages", moved_pages()},
-          {"workers", std::move(workers)}};
+  return {{"deployment", deployment_.name}, {"layout", identity_.layout},
+          {"links", identity_.links},       {"phase", kPhases[static_cast<std::size_t>(phase_)]},
+          {"epoch", epoch_.load()},         {"missing", phase_ == Phase::kFormed ? "" : standing_.missing},
+          {"slow", who_is_slow()},          {"moved_requests", moved_requests()},
+          {"moved_pages", moved_pages()},   {"workers", std::move(workers)}};
 }
 
 // Who is missing, for those who wait; and after a while an end of waiting.

@@ -115,7 +115,7 @@ class Membership {
   bool drains(const FrontPeer& peer) const { return peer.drained() && peer.takes_part; }
   void move_requests();
   void begin_moves(FrontPeer& from);
-  std::int32_t least_busy() const;
+  std::vector<bool> who_takes_requests() const;
   std::vector<Move>::iterator find_move(const FrontPeer& from, RequestId id);
   void pass_on(FrontPeer& from, Page& page);
   void moved(const FrontPeer& from, RequestId id);
@@ -124,6 +124,7 @@ class Membership {
   void take_cancels();
   void check_times();
   void look_for_stragglers(Nanoseconds now);
+  std::string who_is_slow() const;  // and why; empty: nobody
   void set_aside(FrontPeer& peer);
   void set_drained(FrontPeer& peer, bool drained);
   void check_drain(const FrontPeer& peer) const;
@@ -143,8 +144,6 @@ class Membership {
   std::optional<Nanoseconds> suspicious_since_;  // a hand-over has failed, and nobody is gone
   std::vector<Move> moves_;                      // under way
   StragglerWatch watch_;
-  std::string slow_;                       // who is, and why; empty: nobody
-  std::optional<std::int32_t> slow_rank_;  // as said last
 
   mutable std::mutex mutex_;  // guards what follows
   std::vector<RequestId> cancels_;

@@ -2,9 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What the front has for one attention worker, in order: requests, KV of some ahead of them, and what it wants of those
-// that are there. Requests become messages only as the connection takes them, so
-// that pictures of many requests, all sent again after a recovery, are neither copied at once nor take a connection for
-// one that does not read. One thread.
+// that are there. Requests become messages only as the connection takes them, so that pictures of many requests, all
+// sent again after a recovery, are neither copied at once nor take a connection for one that does not read. One thread.
 #pragma once
 
 #include <cstddef>

@@ -36,8 +36,12 @@ bool PendingRequests::empty() const {
   return pending_.empty();
 }
 
-std::int32_t PendingRequests::choose(const Pending& pending, const std::vector<bool>& present) const {
-  if (present[static_cast<std::size_t>(pending.meant_for)]) return pending.meant_for;
+std::int32_t PendingRequests::least_busy(const std::vector<bool>& present) const {
+  std::lock_guard lock(mutex_);
+  return fewest(present);
+}
+
+std::int32_t PendingRequests::fewest(const std::vector<bool>& present) const {
   std::vector<std::int64_t> counts(present.size(), 0);
   for (const auto& [id, other] : pending_) ++counts[static_cast<std::size_t>(other.meant_for)];
   std::int32_t best = kNobody;
@@ -52,7 +56,8 @@ std::vector<PendingRequests::Sending> PendingRequests::take_unsent(const std::ve
   std::vector<Sending> unsent;
   for (auto& [id, pending] : pending_) {
     if (pending.sent || pending.held_back) continue;
-    const std::int32_t rank = choose(pending, present);
+    const bool is_there = present[static_cast<std::size_t>(pending.meant_for)];
+    const std::int32_t rank = is_there ? pending.meant_for : fewest(present);
     if (rank == kNobody) break;
     pending.meant_for = rank;
     pending.sent = true;

@@ -36,6 +36,8 @@ class PendingRequests {
     Request request;
   };
   std::vector<Sending> take_unsent(const std::vector<bool>& present);
+  // The present worker that the fewest are meant for; kNobody: none is present.
+  std::int32_t least_busy(const std::vector<bool>& present) const;
   // One of those that a worker has and that is to go to another, the oldest that is not on its way already; nothing:
   // there is none.
   std::optional<RequestId> begin_move(std::int32_t from);
@@ -64,7 +66,7 @@ class PendingRequests {
     std::optional<std::int64_t> cached_tokens = {};  // as first told: when it is sent again it finds itself
   };
 
-  std::int32_t choose(const Pending& pending, const std::vector<bool>& present) const;
+  std::int32_t fewest(const std::vector<bool>& present) const;  // mutex_ is held
   static void push_end(const Pending& pending, FinishReason finish, const Status& status);
 
   mutable std::mutex mutex_;

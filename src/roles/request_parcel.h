@@ -17,7 +17,9 @@
 
 namespace tandem {
 
-inline constexpr std::int64_t kRowsPieceBytes = 4 << 20;              // of values, or of KV, in one message
+inline constexpr std::int64_t kRowsPieceBytes = 4 << 20;  // of values, or of KV, in one message
+// Of what waits in a connection: more would only wait, and news and heartbeats behind it.
+inline constexpr std::size_t kUnsentEnough = 2 * kRowsPieceBytes;
 inline constexpr std::size_t kPagesBytesMax = std::size_t{1} << 30;   // of a request's KV that goes to another worker
 inline constexpr std::int64_t kRowsBytesMax = std::int64_t{1} << 30;  // of all rows of a request
 inline constexpr std::int64_t kRowsHiddenMax = kRowsPieceBytes / 4;   // a piece has one row at least

@@ -13,7 +13,6 @@ namespace tandem {
 namespace {
 
 constexpr Nanoseconds kMillisecond = 1'000'000;
-constexpr std::size_t kUnsentEnough = 8 << 20;  // more would only wait, and news behind it
 
 void refuse(ControlChannel& channel, ErrorCode code, const std::string& why) {
   channel.post(Refusal{code, why});

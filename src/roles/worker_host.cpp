@@ -246,12 +246,13 @@ void WorkerHost::take(Page piece) {
     throw Error(ErrorCode::kInvalidData, format("KV of more than {} requests came ahead of them", kRequestsMax));
   const bool begins = piece.index == coming.pages.size();
   coming.order.take(piece);
-  if (coming_bytes_ + piece.bytes.size() > kComingBytesMax)
+  if (coming_bytes_ + piece.bytes.size() > kComingBytesMax) {
     for (auto& [id, other] : coming_) {
       other.pages.clear();
       other.dropped = true;
-      coming_bytes_ = 0;
     }
+    coming_bytes_ = 0;
+  }
   if (coming.dropped) return;
   coming_bytes_ += piece.bytes.size();
   if (begins) return coming.pages.push_back(std::move(piece.bytes));

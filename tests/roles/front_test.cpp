@@ -47,6 +47,19 @@ std::vector<Recorded> expected_of(const std::string& model, const std::vector<Re
   return RecordingEngine(*Checkpoint::open("tests/goldens/" + model), config).run(requests);
 }
 
+// Of a deployment that runs: tokens, ends and logits.
+void expect_answers(DeploymentRun& run, const std::vector<Request>& requests, const std::vector<Recorded>& expected) {
+  const std::vector<RequestId> ids = run.submit_all(requests);
+  run.wait();
+  const LogitRows rows = run.logits();
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
+    EXPECT_EQ(run.answer(ids[i]).end.finish, expected[i].end.finish);
+    EXPECT_EQ(run.answer(ids[i]).end.prompt_tokens, std::ssize(requests[i].prompt));
+    expect_same_rows(expected[i], rows, ids[i]);
+  }
+}
+
 struct Case {
   const char* model;
   std::int32_t attention, ffn;
@@ -77,15 +90,7 @@ TEST_P(FrontProcesses, HaveTheTokensAndLogitsOfOneProcess) {
   give_trust(deployment, c.trust, folder.path());
   DeploymentRun run(std::move(deployment));
   run.connect();
-  const std::vector<RequestId> ids = run.submit_all(requests);
-  run.wait();
-  const LogitRows rows = run.logits();
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
-    EXPECT_EQ(run.answer(ids[i]).end.finish, expected[i].end.finish);
-    EXPECT_EQ(run.answer(ids[i]).end.prompt_tokens, std::ssize(requests[i].prompt));
-    expect_same_rows(expected[i], rows, ids[i]);
-  }
+  expect_answers(run, requests, expected);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -165,13 +170,7 @@ TEST(Front, ExpertsInFourPartsHaveTheTokensAndLogitsOfOneProcess) {
     deployment.model = folder.path();
     DeploymentRun run(std::move(deployment));
     run.connect();
-    const std::vector<RequestId> ids = run.submit_all(requests);
-    run.wait();
-    const LogitRows rows = run.logits();
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      EXPECT_EQ(run.answer(ids[i]).tokens, expected[i].tokens) << i;
-      expect_same_rows(expected[i], rows, ids[i]);
-    }
+    expect_answers(run, requests, expected);
   }
 }
 
