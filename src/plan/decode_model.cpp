@@ -17,6 +17,7 @@ namespace {
 constexpr double kTokenTables = 2;  // embedding and head, both in bf16
 constexpr double kBf16Bytes = 2;
 constexpr double kSendBytes = 1, kReturnBytes = 2;  // of an element: FP8 to F, bf16 back
+constexpr std::int32_t kDraws = 16;
 
 double weight_bytes(double flops, DType dtype) {
   const DTypeTraits type = traits(dtype);
@@ -103,7 +104,17 @@ double StageTimes::period(std::int32_t micro_batches) const {
 DecodeModel::DecodeModel(const ModelShape& shape, const DecodeSettings& settings) : shape_(shape), settings_(settings) {
   check_settings(settings);
   const LayerOperators operators(shape, settings.precision, Accounting::kPaper);
-  for (const LayerRun& run : shape.kinds()) kinds_.push_back(load_of(operators, run, settings));
+  const std::vector<LayerRun> kinds = shape.kinds();
+  for (const LayerRun& run : kinds) kinds_.push_back(load_of(operators, run, settings));
+  for (const LayerRun& run : shape.runs) {
+    const auto like = std::ranges::find_if(kinds, [&](const LayerRun& kind) { return kind.layer == run.layer; });
+    runs_.emplace_back(static_cast<std::size_t>(like - kinds.begin()), run.count);
+  }
+  if (settings.ffn_ladders)
+    for (const std::int32_t gpus : settings.ffn_ladders->ffn_gpus())
+      for (std::size_t i = 0; i < kinds_.size(); ++i)
+        if (const LayerLoad& kind = kinds_[i]; kind.experts > 0)
+          busiest_.emplace(std::pair{i, gpus}, BusiestRows(kind.experts, kind.experts_per_token, gpus, kDraws));
   const Hardware& a = settings.attention;
   core_rate_ = settings.precision.kv == DType::kF8E4M3 ? a.flops() : a.bf16_flops;
   head_bytes_ = kBf16Bytes * shape.vocab * shape.hidden;
@@ -200,6 +211,46 @@ double DecodeModel::head_seconds(const Candidate& c, double rows) const {
 }
 
 double DecodeModel::tpot(const Candidate& c, double rows) const {
+  const double least = tpot_min(c, rows);
+  return is_measured() ? std::max(least, simulated_tpot(c, rows)) : least;
+}
+
+// Of a roofline there is one product and nothing else.
+FfnPieces DecodeModel::ffn_pieces(const Candidate& c, std::size_t kind, double rows) const {
+  const StageLadders* measured = settings_.ffn_ladders.get();
+  const std::int32_t gpus = ffn_gpus(c);
+  if (measured == nullptr || !measured->has_ffn(gpus))
+    return {.products = {{.gate_up = ffn_seconds(c, kinds_[kind], rows)}}};
+  const bool routed = kinds_[kind].experts > 0;
+  FfnPieces pieces = measured->ffn_pieces(rows, gpus, routed);
+  for (const double drawn : routed ? busiest_.at({kind, gpus}).drawn(rows) : std::vector<double>{rows})
+    pieces.products.push_back(measured->ffn_products(drawn, gpus, routed));
+  return pieces;
+}
+
+double DecodeModel::simulated_tpot(const Candidate& c, double rows) const {
+  std::vector<PipelineLayers> of_kind;
+  for (std::size_t kind = 0; kind < kinds_.size(); ++kind) {
+    const StageTimes t = stages(c, kinds_[kind], rows);
+    of_kind.push_back({.attention_alone = t.attention_alone,
+                       .attention_busy = t.attention,
+                       .to_ffn = t.to_ffn,
+                       .to_attention = t.to_attention,
+                       .ffn = ffn_pieces(c, kind, rows * attention_gpus(c))});
+  }
+  PipelineStep step{.micro_batches = c.micro_batches};
+  for (const auto& [kind, count] : runs_) {
+    step.layers.push_back(of_kind[kind]);
+    step.layers.back().count = count;
+  }
+  if (!settings_.attention_ladders) return head_seconds(c, rows) + step_seconds(step);
+  const StageCost head = settings_.attention_ladders->head(rows);
+  step.head_alone = head.latency;
+  step.head_busy = head.busy;
+  return step_seconds(step);
+}
+
+double DecodeModel::tpot_min(const Candidate& c, double rows) const {
   double all = head_seconds(c, rows);
   for (const LayerLoad& kind : kinds_) all += kind.count * stages(c, kind, rows).period(c.micro_batches);
   return all;

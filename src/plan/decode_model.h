@@ -15,13 +15,18 @@
 // micro-batches share the GPU: one alone takes L, which is longer than the time a that it keeps the GPU busy, and n
 // beside each other are done at the rate X(n) = n / max(L, n · a), in between on a straight line. With u of m
 // micro-batches in A on average, a layer takes P where m / P = X(u), u = m - (A2F + F + F2A) · m / P.
+// That, too, takes it that nobody waits for somebody else but for a turn: it is the least that a step takes. What it
+// takes is simulated (plan/micro_batch_pipeline.h), kernel by kernel at the FFN, with rows as they are drawn.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "plan/accounting.h"
+#include "plan/busiest_rows.h"
 #include "plan/hardware.h"
 #include "plan/stage_ladders.h"
 
@@ -110,7 +115,8 @@ class DecodeModel {
   bool fits_model(const Candidate& c) const;
 
   StageTimes stages(const Candidate& c, const LayerLoad& kind, double rows) const;
-  double tpot(const Candidate& c, double rows) const;          // seconds a token
+  double tpot(const Candidate& c, double rows) const;          // seconds a token; of measured stages simulated
+  double tpot_min(const Candidate& c, double rows) const;      // by the stages' rule: the same, or less and at once
   double head_seconds(const Candidate& c, double rows) const;  // of a step
   // The stage that a step's time is mostly made of.
   Stage bound(const Candidate& c, double rows) const;
@@ -136,11 +142,15 @@ class DecodeModel {
  private:
   double attention_seconds(const LayerLoad& kind, double rows) const;
   double ffn_seconds(const Candidate& c, const LayerLoad& kind, double rows_of_micro_batch) const;
+  FfnPieces ffn_pieces(const Candidate& c, std::size_t kind, double rows) const;
+  double simulated_tpot(const Candidate& c, double rows) const;
 
   ModelShape shape_;
   DecodeSettings settings_;
   std::vector<LayerLoad> kinds_;
-  double core_rate_ = 0;  // FLOP/s of the attention's core
+  std::vector<std::pair<std::size_t, std::int32_t>> runs_;               // kind and count, in the order of the layers
+  std::map<std::pair<std::size_t, std::int32_t>, BusiestRows> busiest_;  // by kind and measured FFN GPUs
+  double core_rate_ = 0;                                                 // FLOP/s of the attention's core
   double head_bytes_ = 0, attention_weight_bytes_ = 0, kv_bytes_per_sequence_ = 0;
 };
 

@@ -70,6 +70,9 @@ std::string stages_text(const DecodeModel& model, const DeploymentPlan& p) {
     const StageTimes t = model.stages(c, model.kinds().back(), static_cast<double>(p.rows));
     out += format("alone      A {:.1f} us, F {:.1f} us: one micro-batch with nobody beside it, {}\n",
                   t.attention_alone * 1e6, t.ffn_alone * 1e6, kind_of(model.kinds().back()));
+    const double least = model.tpot_min(c, static_cast<double>(p.rows));
+    out += format("waiting    {:.2f} ms of a step, for kernels that have the multiprocessors (simulated)\n",
+                  (p.tpot - least) * 1e3);
   }
   out += format("head       {:.1f} us a step\n", model.head_seconds(c, static_cast<double>(p.rows)) * 1e6);
   return out;
@@ -111,6 +114,7 @@ OrderedJson plan_json(const DecodeModel& model, const DeploymentPlan& p) {
           {"expert_groups", model.expert_parallel(c)},
           {"width_parts", c.tensor_parallel},
           {"tpot_ms", p.tpot * 1e3},
+          {"tpot_least_ms", model.tpot_min(c, static_cast<double>(p.rows)) * 1e3},
           {"tokens_per_second", p.tokens_per_second},
           {"tokens_per_second_per_gpu", per_gpu(model, p)},
           {"usd_per_million_tokens", p.usd_per_million},

@@ -45,17 +45,62 @@ std::int64_t rows_that_fit(const DecodeModel& model, const DeploymentGoal& goal,
   return rows < static_cast<double>(goal.limits.rows_max) ? static_cast<std::int64_t>(rows) : goal.limits.rows_max;
 }
 
+// Seconds a token of a candidate at a batch: simulated, or at least.
+using TimePerToken = double (DecodeModel::*)(const Candidate&, double) const;
+
 // The largest batch within the time, from rows_min to rows_max; 0: not even rows_min.
-std::int64_t largest_batch(const DecodeModel& model, double tpot, const Candidate& c, std::int64_t rows_min,
-                           std::int64_t rows_max) {
-  if (rows_max < rows_min || model.tpot(c, static_cast<double>(rows_min)) > tpot) return 0;
-  if (model.tpot(c, static_cast<double>(rows_max)) <= tpot) return rows_max;
+std::int64_t largest_batch(const DecodeModel& model, TimePerToken time, double tpot, const Candidate& c,
+                           std::int64_t rows_min, std::int64_t rows_max) {
+  const auto keeps = [&](std::int64_t rows) { return (model.*time)(c, static_cast<double>(rows)) <= tpot; };
+  if (rows_max < rows_min || !keeps(rows_min)) return 0;
+  if (keeps(rows_max)) return rows_max;
   std::int64_t good = rows_min, bad = rows_max;
   while (bad - good > 1) {
     const std::int64_t middle = (good + bad) / 2;
-    (model.tpot(c, static_cast<double>(middle)) <= tpot ? good : bad) = middle;
+    (keeps(middle) ? good : bad) = middle;
   }
   return good;
+}
+
+DeploymentPlan priced(const DecodeModel& model, const Candidate& c, std::int64_t rows, double tpot) {
+  DeploymentPlan plan{.candidate = c, .rows = rows, .tpot = tpot, .limited_by = {}};
+  plan.tokens_per_second = static_cast<double>(rows) * c.micro_batches * model.attention_gpus(c) / tpot;
+  plan.usd_per_hour = model.usd_per_hour(c);
+  plan.usd_per_million = plan.usd_per_hour / 3600 / plan.tokens_per_second * 1e6;
+  return plan;
+}
+
+DeploymentPlan priced(const DecodeModel& model, const Candidate& c, std::int64_t rows, TimePerToken time) {
+  return priced(model, c, rows, (model.*time)(c, static_cast<double>(rows)));
+}
+
+// A candidate's plan with the largest batch that is in time, if it has one that fits.
+std::optional<DeploymentPlan> with_largest_batch(const DecodeModel& model, const DeploymentGoal& goal,
+                                                 const Candidate& c, TimePerToken time) {
+  if (!model.fits_model(c) || model.ffn_weight_bytes(c) > model.usable_bytes(model.settings().ffn)) return {};
+  const std::int64_t least = goal.limits.rows_min;
+  std::int64_t rows = largest_batch(model, &DecodeModel::tpot_min, goal.tpot, c, least, rows_that_fit(model, goal, c));
+  if (time != &DecodeModel::tpot_min && model.is_measured())  // no more than those are in time
+    rows = largest_batch(model, time, goal.tpot, c, least, rows);
+  if (rows < 1) return {};
+  return priced(model, c, rows, time);
+}
+
+// A candidate's plan: that one, or a cheaper one at a batch that was measured.
+std::optional<DeploymentPlan> planned(const DecodeModel& model, const DeploymentGoal& goal, const Candidate& c,
+                                      TimePerToken time) {
+  std::optional<DeploymentPlan> plan = with_largest_batch(model, goal, c, time);
+  if (!plan || plan->tokens_per_second < goal.tokens_per_second) return {};
+  const std::int64_t largest = plan->rows;
+  for (const double measured : model.measured_rows(c)) {
+    const auto rows = static_cast<std::int64_t>(measured);
+    if (rows < goal.limits.rows_min || rows >= largest) continue;
+    if (priced(model, c, rows, &DecodeModel::tpot_min).usd_per_million >= plan->usd_per_million) continue;
+    DeploymentPlan other = priced(model, c, rows, time);
+    if (other.tokens_per_second >= goal.tokens_per_second && other.usd_per_million < plan->usd_per_million)
+      plan = std::move(other);
+  }
+  return plan;
 }
 
 // Of two plans that reach the goal.
@@ -78,11 +123,10 @@ std::string limit_of(const DecodeModel& model, const DeploymentGoal& goal, const
 }
 
 // No batch that fits makes it better than what is there: a price falls with the batch, so that of the largest is the
-// least. Not so where times were measured.
+// least. Not so where stages were measured.
 bool cannot_beat(const DecodeModel& model, const DeploymentGoal& goal, const Candidate& c, const DeploymentPlan& best) {
   if (goal.tokens_per_second > 0) return model.usd_per_hour(c) > best.usd_per_hour;
   const std::int64_t rows = rows_that_fit(model, goal, c);
-  if (model.is_measured()) return rows < goal.limits.rows_min;
   return rows < 1 || model.usd_per_million(c, static_cast<double>(rows)) > best.usd_per_million;
 }
 
@@ -111,12 +155,13 @@ Infeasible explain(const DecodeModel& model, const DeploymentGoal& goal) {
     const double weights = model.ffn_weight_bytes(c);
     least_weights = std::min(least_weights, weights);
     if (weights > model.usable_bytes(s.ffn) || rows_that_fit(model, goal, c) < l.rows_min) return;
-    if (const double tpot = model.tpot(c, static_cast<double>(l.rows_min)); tpot < fastest)
-      fastest = tpot, fastest_one = c;
-    if (const std::int64_t rows = largest_batch(model, goal.tpot, c, l.rows_min, rows_that_fit(model, goal, c));
-        rows > 0)
-      if (const double tokens = model.tokens_per_second(c, static_cast<double>(rows)); tokens > most)
-        most = tokens, most_one = c;
+    const auto fewest = static_cast<double>(l.rows_min);
+    if (model.tpot_min(c, fewest) < fastest)
+      if (const double tpot = model.tpot(c, fewest); tpot < fastest) fastest = tpot, fastest_one = c;
+    const auto beats = [&](const auto& plan) { return plan && plan->tokens_per_second > most; };
+    if (!beats(with_largest_batch(model, goal, c, &DecodeModel::tpot_min))) return;
+    if (const auto plan = with_largest_batch(model, goal, c, &DecodeModel::tpot); beats(plan))
+      most = plan->tokens_per_second, most_one = c;
   });
   if (!cut && s.ffn_ladders)
     return {format("the FFN was measured with whole experts on {} GPUs, {} to {} servers of {} are asked for",
@@ -161,39 +206,45 @@ Infeasible explain(const DecodeModel& model, const DeploymentGoal& goal) {
 }  // namespace
 
 DeploymentPlan plan_at(const DecodeModel& model, const Candidate& c, std::int64_t rows) {
-  const auto r = static_cast<double>(rows);
-  DeploymentPlan plan{.candidate = c, .rows = rows, .limited_by = {}};
-  plan.tpot = model.tpot(c, r);
-  plan.tokens_per_second = r * c.micro_batches * model.attention_gpus(c) / plan.tpot;
-  plan.usd_per_hour = model.usd_per_hour(c);
-  plan.usd_per_million = plan.usd_per_hour / 3600 / plan.tokens_per_second * 1e6;
-  return plan;
+  return priced(model, c, rows, model.tpot(c, static_cast<double>(rows)));
 }
 
 std::optional<DeploymentPlan> plan_candidate(const DecodeModel& model, const DeploymentGoal& goal, const Candidate& c) {
-  if (!model.fits_model(c) || model.ffn_weight_bytes(c) > model.usable_bytes(model.settings().ffn)) return {};
-  const std::int64_t rows = largest_batch(model, goal.tpot, c, goal.limits.rows_min, rows_that_fit(model, goal, c));
-  if (rows < 1) return {};
-  DeploymentPlan plan = plan_at(model, c, rows);
-  if (plan.tokens_per_second < goal.tokens_per_second) return {};
-  for (const double measured : model.measured_rows(c)) {
-    const auto fewer = static_cast<std::int64_t>(measured);
-    if (fewer < goal.limits.rows_min || fewer >= rows) continue;
-    const DeploymentPlan other = plan_at(model, c, fewer);
-    if (other.tokens_per_second >= goal.tokens_per_second && other.usd_per_million < plan.usd_per_million) plan = other;
-  }
-  return plan;
+  return planned(model, goal, c, &DecodeModel::tpot);
 }
 
-SearchResult search_deployment(const DecodeModel& model, const DeploymentGoal& goal) {
-  check_goal(goal);
-  SearchResult result;
+namespace {
+
+void search_rooflines(const DecodeModel& model, const DeploymentGoal& goal, SearchResult& result) {
   result.candidates = for_each_candidate(goal.limits, [&](const Candidate& c) {
     if (result.best && cannot_beat(model, goal, c, *result.best)) return;
     std::optional<DeploymentPlan> plan = plan_candidate(model, goal, c);
     if (plan && (!result.best || better(*plan, *result.best, goal.tokens_per_second > 0)))
       result.best = std::move(plan);
   });
+}
+
+// What a candidate costs by the stages' rule is the least that it costs simulated.
+void search_measured(const DecodeModel& model, const DeploymentGoal& goal, SearchResult& result) {
+  const bool by_hour = goal.tokens_per_second > 0;
+  std::vector<DeploymentPlan> at_least;
+  result.candidates = for_each_candidate(goal.limits, [&](const Candidate& c) {
+    if (auto plan = planned(model, goal, c, &DecodeModel::tpot_min)) at_least.push_back(std::move(*plan));
+  });
+  std::ranges::sort(at_least, [&](const auto& a, const auto& b) { return better(a, b, by_hour); });
+  for (const DeploymentPlan& least : at_least) {
+    if (result.best && !better(least, *result.best, by_hour)) return;
+    std::optional<DeploymentPlan> plan = plan_candidate(model, goal, least.candidate);
+    if (plan && (!result.best || better(*plan, *result.best, by_hour))) result.best = std::move(plan);
+  }
+}
+
+}  // namespace
+
+SearchResult search_deployment(const DecodeModel& model, const DeploymentGoal& goal) {
+  check_goal(goal);
+  SearchResult result;
+  model.is_measured() ? search_measured(model, goal, result) : search_rooflines(model, goal, result);
   if (result.best)
     result.best->limited_by = limit_of(model, goal, *result.best);
   else

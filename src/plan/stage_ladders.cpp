@@ -15,6 +15,8 @@ namespace {
 
 using Names = std::vector<std::string>;
 
+constexpr double kGapsOfRoutedLayer = 6, kGapsOfDenseLayer = 4;  // it has no copies
+
 const Names kAttention{"norm-in",        "q-down-k-v", "norm-q", "q-up",     "rope-append",
                        "mfa-decode-fp8", "quantise-o", "o",      "norm-out", "flag"};
 const Names kHead{"norm-head", "head", "sample-greedy", "begin-step"};
@@ -63,8 +65,8 @@ std::vector<double> TimeLadder::rows() const {
 StageLadders::StageLadders(const std::vector<StageKernel>& kernels, const std::string& what) {
   for (const StageKernel& k : kernels) {
     Kernels& stage = k.stage == "attention" ? attention_ : k.stage == "head" ? head_ : ffn_[k.gpus];
-    // Of a layer's kernels only attention itself sees the context.
-    const double context = k.kernel == "mfa-decode-fp8" ? k.context : 0;
+    // Of a layer's kernels only attention itself sees the context, and so does the layer.
+    const double context = k.kernel == "mfa-decode-fp8" || k.kernel == "layer" ? k.context : 0;
     stage[k.kernel].alone[context].add(k.rows, k.seconds);
     // Micro-batches on an attention GPU could always take turns, so none pays more for company than for being alone.
     // (It was measured to: further calls of long attention slow the GPU down for everybody.) On an FFN GPU, what goes
@@ -89,10 +91,10 @@ void StageLadders::check(const std::string& what) const {
     }
   };
   if (!attention_.empty()) {
-    need("attention", attention_, with(kAttention, {"router", "seal"}));
+    need("attention", attention_, with(kAttention, {"router", "seal", "layer"}));
     need("head", head_, kHead);
   }
-  for (const auto& [gpus, kernels] : ffn_) need("ffn", kernels, with(kRouted, kDense));
+  for (const auto& [gpus, kernels] : ffn_) need("ffn", kernels, with(with(kRouted, kDense), {"layer"}));
 }
 
 std::vector<std::int32_t> StageLadders::ffn_gpus() const {
@@ -126,10 +128,22 @@ StageCost StageLadders::sum(const Kernels& kernels, const Names& names, double r
   return cost;
 }
 
+// Layers were measured whole. Beyond the longest context that they were measured at, attention itself takes longer.
+double StageLadders::attention_latency(double rows, double context) const {
+  const std::map<double, TimeLadder>& layer = attention_.at("layer").alone;
+  const double longest = layer.rbegin()->first;
+  if (context <= longest) return at(layer, rows, context);
+  return at(layer, rows, longest) + sum(attention_, kAttention, rows, context).latency -
+         sum(attention_, kAttention, rows, longest).latency;
+}
+
+// A dense layer seals where a routed one, which was measured, routes.
 StageCost StageLadders::attention(double rows, double context, bool routed) const {
-  const StageCost most = sum(attention_, kAttention, rows, context);
-  const StageCost last = sum(attention_, {routed ? "router" : "seal"}, rows, context);
-  return {most.latency + last.latency, most.busy + last.busy};
+  StageCost cost{.latency = attention_latency(rows, context), .busy = sum(attention_, kAttention, rows, context).busy};
+  const StageCost router = sum(attention_, {"router"}, rows, context);
+  if (routed) return {cost.latency, cost.busy + router.busy};
+  const StageCost seal = sum(attention_, {"seal"}, rows, context);
+  return {cost.latency - router.latency + seal.latency, cost.busy + seal.busy};
 }
 
 StageCost StageLadders::head(double rows) const {
@@ -137,7 +151,35 @@ StageCost StageLadders::head(double rows) const {
 }
 
 StageCost StageLadders::ffn(double rows, std::int32_t gpus, bool routed) const {
-  return sum(ffn_.at(gpus), routed ? kRouted : kDense, rows, 0);
+  StageCost cost = sum(ffn_.at(gpus), routed ? kRouted : kDense, rows, 0);
+  cost.latency += (routed ? kGapsOfRoutedLayer : kGapsOfDenseLayer) * ffn_gap(rows, gpus);
+  return cost;
+}
+
+double StageLadders::ffn_gap(double rows, std::int32_t gpus) const {
+  const Kernels& kernels = ffn_.at(gpus);
+  const double layer = at(kernels.at("layer").alone, rows, 0);
+  return std::max(0.0, layer - sum(kernels, kRouted, rows, 0).latency) / kGapsOfRoutedLayer;
+}
+
+FfnPieces StageLadders::ffn_pieces(double rows, std::int32_t gpus, bool routed) const {
+  const auto seconds = [&](const Names& names) { return sum(ffn_.at(gpus), names, rows, 0).latency; };
+  FfnPieces pieces{.flag = seconds({"flag"}), .gap = ffn_gap(rows, gpus)};
+  if (routed) {
+    pieces.copy_in = seconds({"exchange-rows"});
+    pieces.gather = seconds({"plan-rows", "gather"});
+    pieces.copy_out = seconds({"exchange-results"});
+    pieces.combine = seconds({"combine"});
+  } else {
+    pieces.gather = seconds({"dense-plan-rows", "dense-gather"});
+    pieces.combine = seconds({"dense-combine"});
+  }
+  return pieces;
+}
+
+FfnPieces::Products StageLadders::ffn_products(double rows, std::int32_t gpus, bool routed) const {
+  const auto seconds = [&](const char* kernel) { return at(ffn_.at(gpus).at(kernel).alone, rows, 0); };
+  return {.gate_up = seconds(routed ? "gate-up" : "dense-gate-up"), .down = seconds(routed ? "down" : "dense-down")};
 }
 
 std::vector<double> StageLadders::attention_rows() const {

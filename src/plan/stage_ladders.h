@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "plan/micro_batch_pipeline.h"
+
 namespace tandem {
 
 struct StageKernel {
@@ -26,7 +28,7 @@ struct StageKernel {
 
 // Of one micro-batch and layer, in seconds.
 struct StageCost {
-  double latency = 0;  // from its begin to its end, nobody else on the GPU
+  double latency = 0;  // from its begin to its end, nobody else on the GPU; of a layer as it was measured whole
   double busy = 0;     // that the GPU is taken by it
 };
 
@@ -58,6 +60,10 @@ class StageLadders {
   StageCost attention(double rows, double context, bool routed) const;
   StageCost head(double rows) const;
   StageCost ffn(double rows, std::int32_t gpus, bool routed) const;
+  // The same in pieces (plan/micro_batch_pipeline.h), without products. The gap is what a routed layer takes longer
+  // than its kernels one by one, over the six places where one can be.
+  FfnPieces ffn_pieces(double rows, std::int32_t gpus, bool routed) const;
+  FfnPieces::Products ffn_products(double rows, std::int32_t gpus, bool routed) const;
   // Batches that were measured: between them times are guessed, at them prices may be least.
   std::vector<double> attention_rows() const;
   std::vector<double> ffn_rows(std::int32_t gpus) const;
@@ -70,6 +76,8 @@ class StageLadders {
   static double at(const std::map<double, TimeLadder>& by_context, double rows, double context);
   static StageCost sum(const Kernels& kernels, const std::vector<std::string>& names, double rows, double context);
   void check(const std::string& what) const;
+  double attention_latency(double rows, double context) const;
+  double ffn_gap(double rows, std::int32_t gpus) const;
 
   Kernels attention_, head_;
   std::map<std::int32_t, Kernels> ffn_;

@@ -40,6 +40,7 @@ TEST(DeploymentText, OfMeasuredStagesHasNoEfficiencyOfRooflines) {
   const std::string text = deployment_text(model, answer, {});
   EXPECT_THAT(text, HasSubstr("\nefficiency network 1.00\n"));
   EXPECT_THAT(text, HasSubstr("\nalone      A "));
+  EXPECT_THAT(text, HasSubstr("\nwaiting    "));
   s.attention_ladders = nullptr;
   const DecodeModel half(find_shape("step3"), s);
   EXPECT_THAT(deployment_text(half, answer_deployment(half, {}), {}),

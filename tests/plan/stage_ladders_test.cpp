@@ -53,14 +53,15 @@ TEST(StageLadders, AddUpTheKernelsOfALayer) {
   EXPECT_FALSE(ladders.has_ffn(8));
   // Eleven kernels of 1 us at 64 rows and 2 us at 128, but attention: 40 and 80 us at 4,096 tokens.
   const StageCost at_64 = ladders.attention(64, 4096, true);
-  EXPECT_NEAR(at_64.latency, (10 + 40) * 1e-6, 1e-12);
+  EXPECT_NEAR(at_64.latency, (10 + 40 + 5) * 1e-6, 1e-12);  // as the layer was measured
   EXPECT_NEAR(at_64.busy, (10 + 40) * 0.5e-6, 1e-12);
-  EXPECT_NEAR(ladders.attention(96, 4096, true).latency, (15 + 60) * 1e-6, 1e-12);
+  EXPECT_NEAR(ladders.attention(96, 4096, true).latency, (15 + 60 + 7.5) * 1e-6, 1e-12);
   // A dense layer has no router, whose kernel is the eleventh: a seal of a tenth of its time stands in its place.
-  EXPECT_NEAR(ladders.attention(64, 4096, false).latency, (9.1 + 40) * 1e-6, 1e-12);
+  EXPECT_NEAR(ladders.attention(64, 4096, false).latency, (9.1 + 40 + 5) * 1e-6, 1e-12);
   EXPECT_NEAR(ladders.head(64).latency, 4 * 1e-6, 1e-12);
-  EXPECT_NEAR(ladders.ffn(1024, 16, true).latency, 8 * 10e-6, 1e-12);
-  EXPECT_NEAR(ladders.ffn(2048, 16, false).busy, 6 * 10e-6, 1e-12);  // with the flag of the routed ones
+  EXPECT_NEAR(ladders.ffn(1024, 16, true).latency, 86e-6, 1e-12);
+  EXPECT_NEAR(ladders.ffn(1024, 16, false).latency, 6 * 10e-6 + 4 * 1e-6, 1e-12);  // four gaps of six
+  EXPECT_NEAR(ladders.ffn(2048, 16, false).busy, 6 * 10e-6, 1e-12);                // with the flag of the routed ones
   EXPECT_THAT(ladders.attention_rows(), ElementsAre(64, 128));
   EXPECT_THAT(ladders.ffn_rows(16), ElementsAre(1024, 2048));
   EXPECT_TRUE(ladders.ffn_rows(8).empty());
@@ -68,7 +69,7 @@ TEST(StageLadders, AddUpTheKernelsOfALayer) {
 
 TEST(StageLadders, AttentionFollowsTheContext) {
   const StageLadders ladders(stage_rows(), "k.jsonl");
-  const double others = 10e-6;
+  const double others = 15e-6;
   EXPECT_NEAR(ladders.attention(64, 8192, true).latency, others + 80e-6, 1e-12);    // measured
   EXPECT_NEAR(ladders.attention(64, 6144, true).latency, others + 60e-6, 1e-12);    // between
   EXPECT_NEAR(ladders.attention(64, 16384, true).latency, others + 160e-6, 1e-12);  // beyond
@@ -95,6 +96,31 @@ TEST(StageLadders, ALongerContextNeverTakesLess) {
   }
 }
 
+TEST(StageLadders, TellWhatAnFfnLayerIsMadeOf) {
+  const StageLadders ladders(stage_rows(), "k.jsonl");
+  const FfnPieces routed = ladders.ffn_pieces(2048, 16, true), dense = ladders.ffn_pieces(2048, 16, false);
+  EXPECT_NEAR(routed.copy_in, 20e-6, 1e-12);
+  EXPECT_NEAR(routed.gather, 40e-6, 1e-12);  // with the plan of its rows
+  EXPECT_NEAR(routed.copy_out, 20e-6, 1e-12);
+  EXPECT_NEAR(routed.combine, 20e-6, 1e-12);
+  EXPECT_NEAR(routed.flag, 20e-6, 1e-12);
+  EXPECT_NEAR(routed.gap, 2e-6, 1e-12);
+  EXPECT_EQ(dense.copy_in, 0);
+  EXPECT_EQ(dense.copy_out, 0);
+  EXPECT_NEAR(dense.gather, 40e-6, 1e-12);
+  EXPECT_NEAR(dense.gap, 2e-6, 1e-12);
+  const FfnPieces::Products products = ladders.ffn_products(1536, 16, true);
+  EXPECT_NEAR(products.gate_up, 15e-6, 1e-12);
+  EXPECT_NEAR(products.down, 15e-6, 1e-12);
+  // A layer that was measured faster than its kernels one by one has no gaps.
+  std::vector<StageKernel> rows = stage_rows();
+  for (StageKernel& k : rows)
+    if (k.stage == "ffn" && k.kernel == "layer") k.seconds /= 2;
+  const StageLadders fast(rows, "k.jsonl");
+  EXPECT_EQ(fast.ffn_pieces(1024, 16, true).gap, 0);
+  EXPECT_NEAR(fast.ffn(1024, 16, true).latency, 80e-6, 1e-12);
+}
+
 TEST(StageLadders, CompanyOnAnAttentionGpuCostsNoMoreThanTurns) {
   std::vector<StageKernel> rows = stage_rows();
   for (StageKernel& k : rows)
@@ -118,6 +144,7 @@ TEST(StageLadders, AStageThatIsNotWholeIsRefused) {
     return error_of([&] { StageLadders(rows_left, "k.jsonl"); }).message();
   };
   EXPECT_EQ(error_without("q-up"), "k.jsonl: stage attention has no row of the kernel q-up");
+  EXPECT_EQ(error_without("layer"), "k.jsonl: stage attention has no row of the kernel layer");
   EXPECT_EQ(error_without("seal"), "k.jsonl: stage attention has no row of the kernel seal");
   EXPECT_EQ(error_without("head"), "k.jsonl: stage head has no row of the kernel head");
   EXPECT_EQ(error_without("dense-down"), "k.jsonl: stage ffn has no row of the kernel dense-down");
