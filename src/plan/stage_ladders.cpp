@@ -17,11 +17,11 @@ using Names = std::vector<std::string>;
 
 constexpr double kGapsOfRoutedLayer = 6, kGapsOfDenseLayer = 4;  // it has no copies
 
-const Names kAttention{"norm-in",        "q-down-k-v", "norm-q", "q-up",     "rope-append",
-                       "mfa-decode-fp8", "quantise-o", "o",      "norm-out", "flag"};
+const Names kRest{"norm-in", "q-down-k-v", "norm-q", "q-up", "rope-append", "quantise-o", "o", "norm-out", "flag"};
 const Names kHead{"norm-head", "head", "sample-greedy", "begin-step"};
 const Names kRouted{"exchange-rows", "plan-rows", "gather", "gate-up", "down", "exchange-results", "combine", "flag"};
 const Names kDense{"dense-plan-rows", "dense-gather", "dense-gate-up", "dense-down", "dense-combine", "flag"};
+const std::string kCore = "mfa-decode-fp8", kLayer = "layer";
 
 Names with(Names names, const Names& more) {
   names.insert(names.end(), more.begin(), more.end());
@@ -36,10 +36,12 @@ double on_line(double x0, double y0, double x1, double y1, double x) {
 }  // namespace
 
 void TimeLadder::add(double rows, double seconds) {
-  const auto [at, is_new] = seconds_.emplace(rows, seconds);
-  if (!is_new) at->second = std::max(at->second, seconds);
+  auto rung = std::ranges::lower_bound(seconds_, rows, {}, &std::pair<double, double>::first);
+  if (rung == seconds_.end() || rung->first != rows)
+    rung = seconds_.emplace(rung, rows, seconds);
+  else
+    rung->second = std::max(rung->second, seconds);
   // Never less than what stands before it.
-  auto rung = at;
   if (rung != seconds_.begin()) rung->second = std::max(rung->second, std::prev(rung)->second);
   for (auto next = std::next(rung); next != seconds_.end(); rung = next++)
     next->second = std::max(next->second, rung->second);
@@ -47,7 +49,7 @@ void TimeLadder::add(double rows, double seconds) {
 
 double TimeLadder::at(double rows) const {
   TANDEM_CHECK(!seconds_.empty(), "a ladder without rungs");
-  const auto above = seconds_.lower_bound(rows);
+  const auto above = std::ranges::lower_bound(seconds_, rows, {}, &std::pair<double, double>::first);
   if (above == seconds_.begin()) return above->second;
   const auto high = above == seconds_.end() ? std::prev(above) : above;
   if (high == seconds_.begin()) return high->second;
@@ -62,26 +64,24 @@ std::vector<double> TimeLadder::rows() const {
   return all;
 }
 
-StageLadders::StageLadders(const std::vector<StageKernel>& kernels, const std::string& what) {
-  for (const StageKernel& k : kernels) {
-    Kernels& stage = k.stage == "attention" ? attention_ : k.stage == "head" ? head_ : ffn_[k.gpus];
+// Of one stage, as they were measured.
+class StageLadders::Kernels {
+ public:
+  void add(const StageKernel& k) {
     // Of a layer's kernels only attention itself sees the context, and so does the layer.
-    const double context = k.kernel == "mfa-decode-fp8" || k.kernel == "layer" ? k.context : 0;
-    stage[k.kernel].alone[context].add(k.rows, k.seconds);
+    const double context = k.kernel == kCore || k.kernel == kLayer ? k.context : 0;
+    Kernel& kernel = kernels_[k.kernel];
+    kernel.alone[context].add(k.rows, k.seconds);
     // Micro-batches on an attention GPU could always take turns, so none pays more for company than for being alone.
     // (It was measured to: further calls of long attention slow the GPU down for everybody.) On an FFN GPU, what goes
     // on beside the products holds those up, and that is its price.
-    stage[k.kernel].beside[context].add(k.rows,
-                                        k.stage == "ffn" ? k.seconds_beside : std::min(k.seconds, k.seconds_beside));
+    kernel.beside[context].add(k.rows, k.stage == "ffn" ? k.seconds_beside : std::min(k.seconds, k.seconds_beside));
   }
-  check(what);
-}
 
-void StageLadders::check(const std::string& what) const {
-  const auto need = [&](const char* stage, const Kernels& kernels, const Names& names) {
+  void check(const char* stage, const Names& names, const std::string& what) const {
     for (const std::string& name : names) {
-      const auto found = kernels.find(name);
-      if (found == kernels.end())
+      const auto found = kernels_.find(name);
+      if (found == kernels_.end())
         throw Error(ErrorCode::kInvalidData, format("{}: stage {} has no row of the kernel {}", what, stage, name));
       for (const auto& [context, ladder] : found->second.alone)
         if (ladder.rungs() < 2)
@@ -89,12 +89,71 @@ void StageLadders::check(const std::string& what) const {
                       format("{}: the kernel {} of stage {} was measured at one batch, two are needed{}", what, name,
                              stage, context > 0 ? format(" at context {}", context) : ""));
     }
-  };
-  if (!attention_.empty()) {
-    need("attention", attention_, with(kAttention, {"router", "seal", "layer"}));
-    need("head", head_, kHead);
   }
-  for (const auto& [gpus, kernels] : ffn_) need("ffn", kernels, with(with(kRouted, kDense), {"layer"}));
+
+  bool empty() const { return kernels_.empty(); }
+  const ByContext& alone(const std::string& name) const { return kernels_.at(name).alone; }
+  const ByContext& beside(const std::string& name) const { return kernels_.at(name).beside; }
+  Times sum(const Names& names) const { return {sum(names, &Kernel::alone), sum(names, &Kernel::beside)}; }
+
+ private:
+  struct Kernel {
+    ByContext alone, beside;  // what does not depend on the context has one, 0
+  };
+
+  // On every rung of any of them: between those all are straight, and so is their sum.
+  TimeLadder sum(const Names& names, ByContext Kernel::* which) const {
+    TimeLadder all;
+    for (const std::string& rung_of : names)
+      for (const double rows : (kernels_.at(rung_of).*which).at(0).rows()) {
+        double seconds = 0;
+        for (const std::string& name : names) seconds += (kernels_.at(name).*which).at(0).at(rows);
+        all.add(rows, seconds);
+      }
+    return all;
+  }
+
+  std::map<std::string, Kernel> kernels_;
+};
+
+StageLadders::StageLadders(const std::vector<StageKernel>& kernels, const std::string& what) {
+  Kernels attention, head;
+  std::map<std::int32_t, Kernels> ffn;
+  for (const StageKernel& k : kernels)
+    (k.stage == "attention" ? attention : k.stage == "head" ? head : ffn[k.gpus]).add(k);
+  if (!attention.empty()) {
+    attention.check("attention", with(kRest, {kCore, "router", "seal", kLayer}), what);
+    head.check("head", kHead, what);
+    has_attention_ = true;
+    attention_rows_ = attention.alone("o").at(0).rows();
+    attention_rest_ = attention.sum(kRest);
+    router_ = attention.sum({"router"});
+    seal_ = attention.sum({"seal"});
+    head_ = head.sum(kHead);
+    core_alone_ = attention.alone(kCore);
+    core_beside_ = attention.beside(kCore);
+    layer_ = attention.alone(kLayer);
+  }
+  for (const auto& [gpus, all] : ffn) {
+    all.check("ffn", with(with(kRouted, kDense), {kLayer}), what);
+    const auto alone = [&all](const Names& names) { return all.sum(names).alone; };
+    ffn_[gpus] = {.routed = {.all = all.sum(kRouted),
+                             .copy_in = alone({"exchange-rows"}),
+                             .gather = alone({"plan-rows", "gather"}),
+                             .gate_up = alone({"gate-up"}),
+                             .down = alone({"down"}),
+                             .copy_out = alone({"exchange-results"}),
+                             .combine = alone({"combine"})},
+                  .dense = {.all = all.sum(kDense),
+                            .copy_in = {},
+                            .gather = alone({"dense-plan-rows", "dense-gather"}),
+                            .gate_up = alone({"dense-gate-up"}),
+                            .down = alone({"dense-down"}),
+                            .copy_out = {},
+                            .combine = alone({"dense-combine"})},
+                  .layer = alone({kLayer}),
+                  .flag = alone({"flag"})};
+  }
 }
 
 std::vector<std::int32_t> StageLadders::ffn_gpus() const {
@@ -107,7 +166,7 @@ std::vector<std::int32_t> StageLadders::ffn_gpus() const {
 // Attention reads as much as there is context: between two contexts and above the last times lie on a line, of a single
 // one through nothing. Below the first they are the first's. A longer context never takes less than a shorter one, also
 // where its ladder of rows is the shorter one and goes on flatter.
-double StageLadders::at(const std::map<double, TimeLadder>& by_context, double rows, double context) {
+double StageLadders::at(const ByContext& by_context, double rows, double context) {
   const auto above = by_context.lower_bound(context);
   if (above == by_context.begin()) return above->second.at(rows);
   const auto high = above == by_context.end() ? std::prev(above) : above;
@@ -118,76 +177,62 @@ double StageLadders::at(const std::map<double, TimeLadder>& by_context, double r
   return on_line(low->first, shorter, high->first, std::max(shorter, high->second.at(rows)), context);
 }
 
-StageCost StageLadders::sum(const Kernels& kernels, const Names& names, double rows, double context) {
-  StageCost cost;
-  for (const std::string& name : names) {
-    const Kernel& kernel = kernels.at(name);
-    cost.latency += at(kernel.alone, rows, context);
-    cost.busy += at(kernel.beside, rows, context);
-  }
-  return cost;
-}
-
 // Layers were measured whole. Beyond the longest context that they were measured at, attention itself takes longer.
 double StageLadders::attention_latency(double rows, double context) const {
-  const std::map<double, TimeLadder>& layer = attention_.at("layer").alone;
-  const double longest = layer.rbegin()->first;
-  if (context <= longest) return at(layer, rows, context);
-  return at(layer, rows, longest) + sum(attention_, kAttention, rows, context).latency -
-         sum(attention_, kAttention, rows, longest).latency;
+  const double longest = layer_.rbegin()->first;
+  if (context <= longest) return at(layer_, rows, context);
+  return at(layer_, rows, longest) + (at(core_alone_, rows, context) - at(core_alone_, rows, longest));
 }
 
 // A dense layer seals where a routed one, which was measured, routes.
 StageCost StageLadders::attention(double rows, double context, bool routed) const {
-  StageCost cost{.latency = attention_latency(rows, context), .busy = sum(attention_, kAttention, rows, context).busy};
-  const StageCost router = sum(attention_, {"router"}, rows, context);
-  if (routed) return {cost.latency, cost.busy + router.busy};
-  const StageCost seal = sum(attention_, {"seal"}, rows, context);
-  return {cost.latency - router.latency + seal.latency, cost.busy + seal.busy};
-}
-
-StageCost StageLadders::head(double rows) const {
-  return sum(head_, kHead, rows, 0);
-}
-
-StageCost StageLadders::ffn(double rows, std::int32_t gpus, bool routed) const {
-  StageCost cost = sum(ffn_.at(gpus), routed ? kRouted : kDense, rows, 0);
-  cost.latency += (routed ? kGapsOfRoutedLayer : kGapsOfDenseLayer) * ffn_gap(rows, gpus);
+  const StageCost last = (routed ? router_ : seal_).at(rows);
+  StageCost cost{.latency = attention_latency(rows, context),
+                 .busy = attention_rest_.beside.at(rows) + at(core_beside_, rows, context) + last.busy};
+  if (!routed) cost.latency += last.latency - router_.alone.at(rows);
   return cost;
 }
 
-double StageLadders::ffn_gap(double rows, std::int32_t gpus) const {
-  const Kernels& kernels = ffn_.at(gpus);
-  const double layer = at(kernels.at("layer").alone, rows, 0);
-  return std::max(0.0, layer - sum(kernels, kRouted, rows, 0).latency) / kGapsOfRoutedLayer;
+StageCost StageLadders::head(double rows) const {
+  return head_.at(rows);
+}
+
+double StageLadders::gap(const Ffn& ffn, double rows) {
+  return std::max(0.0, ffn.layer.at(rows) - ffn.routed.all.alone.at(rows)) / kGapsOfRoutedLayer;
+}
+
+StageCost StageLadders::ffn(double rows, std::int32_t gpus, bool routed) const {
+  const Ffn& ffn = ffn_.at(gpus);
+  StageCost cost = ffn.kind(routed).all.at(rows);
+  cost.latency += (routed ? kGapsOfRoutedLayer : kGapsOfDenseLayer) * gap(ffn, rows);
+  return cost;
 }
 
 FfnPieces StageLadders::ffn_pieces(double rows, std::int32_t gpus, bool routed) const {
-  const auto seconds = [&](const Names& names) { return sum(ffn_.at(gpus), names, rows, 0).latency; };
-  FfnPieces pieces{.flag = seconds({"flag"}), .gap = ffn_gap(rows, gpus)};
+  const Ffn& ffn = ffn_.at(gpus);
+  const FfnKind& kind = ffn.kind(routed);
+  FfnPieces pieces{.gather = kind.gather.at(rows),
+                   .combine = kind.combine.at(rows),
+                   .flag = ffn.flag.at(rows),
+                   .gap = gap(ffn, rows)};
   if (routed) {
-    pieces.copy_in = seconds({"exchange-rows"});
-    pieces.gather = seconds({"plan-rows", "gather"});
-    pieces.copy_out = seconds({"exchange-results"});
-    pieces.combine = seconds({"combine"});
-  } else {
-    pieces.gather = seconds({"dense-plan-rows", "dense-gather"});
-    pieces.combine = seconds({"dense-combine"});
+    pieces.copy_in = kind.copy_in.at(rows);
+    pieces.copy_out = kind.copy_out.at(rows);
   }
   return pieces;
 }
 
 FfnPieces::Products StageLadders::ffn_products(double rows, std::int32_t gpus, bool routed) const {
-  const auto seconds = [&](const char* kernel) { return at(ffn_.at(gpus).at(kernel).alone, rows, 0); };
-  return {.gate_up = seconds(routed ? "gate-up" : "dense-gate-up"), .down = seconds(routed ? "down" : "dense-down")};
+  const FfnKind& kind = ffn_.at(gpus).kind(routed);
+  return {.gate_up = kind.gate_up.at(rows), .down = kind.down.at(rows)};
 }
 
 std::vector<double> StageLadders::attention_rows() const {
-  return attention_.empty() ? std::vector<double>{} : attention_.at("o").alone.begin()->second.rows();
+  return attention_rows_;
 }
 
 std::vector<double> StageLadders::ffn_rows(std::int32_t gpus) const {
-  return has_ffn(gpus) ? ffn_.at(gpus).at("gate-up").alone.begin()->second.rows() : std::vector<double>{};
+  return has_ffn(gpus) ? ffn_.at(gpus).routed.gate_up.rows() : std::vector<double>{};
 }
 
 }  // namespace tandem

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "plan/micro_batch_pipeline.h"
@@ -42,7 +43,7 @@ class TimeLadder {
   std::vector<double> rows() const;
 
  private:
-  std::map<double, double> seconds_;
+  std::vector<std::pair<double, double>> seconds_;  // by rows
 };
 
 class StageLadders {
@@ -52,7 +53,7 @@ class StageLadders {
   // kernels, or has one with fewer than two rungs, is Error{kInvalidData}.
   StageLadders(const std::vector<StageKernel>& kernels, const std::string& what);
 
-  bool has_attention() const { return !attention_.empty(); }
+  bool has_attention() const { return has_attention_; }
   bool has_ffn(std::int32_t gpus) const { return ffn_.contains(gpus); }
   std::vector<std::int32_t> ffn_gpus() const;
 
@@ -69,18 +70,32 @@ class StageLadders {
   std::vector<double> ffn_rows(std::int32_t gpus) const;
 
  private:
-  struct Kernel {
-    std::map<double, TimeLadder> alone, beside;  // by context; what does not depend on it has one
+  struct Times {
+    TimeLadder alone, beside;
+    StageCost at(double rows) const { return {alone.at(rows), beside.at(rows)}; }
   };
-  using Kernels = std::map<std::string, Kernel>;
-  static double at(const std::map<double, TimeLadder>& by_context, double rows, double context);
-  static StageCost sum(const Kernels& kernels, const std::vector<std::string>& names, double rows, double context);
-  void check(const std::string& what) const;
-  double attention_latency(double rows, double context) const;
-  double ffn_gap(double rows, std::int32_t gpus) const;
+  using ByContext = std::map<double, TimeLadder>;
+  // Each a sum of kernels, in one ladder.
+  struct FfnKind {
+    Times all;
+    TimeLadder copy_in, gather, gate_up, down, copy_out, combine;
+  };
+  struct Ffn {
+    FfnKind routed, dense;
+    TimeLadder layer, flag;
 
-  Kernels attention_, head_;
-  std::map<std::int32_t, Kernels> ffn_;
+    const FfnKind& kind(bool is_routed) const { return is_routed ? routed : dense; }
+  };
+  class Kernels;
+  static double at(const ByContext& by_context, double rows, double context);
+  double attention_latency(double rows, double context) const;
+  static double gap(const Ffn& ffn, double rows);
+
+  bool has_attention_ = false;
+  std::vector<double> attention_rows_;
+  Times attention_rest_, router_, seal_, head_;  // rest: without the core, and what ends a layer
+  ByContext core_alone_, core_beside_, layer_;
+  std::map<std::int32_t, Ffn> ffn_;
 };
 
 }  // namespace tandem
