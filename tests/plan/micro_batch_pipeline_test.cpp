@@ -100,22 +100,29 @@ TEST(StepSeconds, MicroBatchesShareTheAttentionGpu) {
   EXPECT_LT(layer_of(step), 2 * 8);
   step.micro_batches = 8;
   EXPECT_NEAR(layer_of(step), 8 * 6, 0.2);
+  step.head_alone = 50;  // and a head takes 40 of it
+  step.head_busy = 40;
+  EXPECT_NEAR(step_seconds(step), 8 * (kLayers * 6 + 40), 10);
 }
 
-// combine of a micro-batch comes 4 + 2 gaps after its products, when those of the next one have just begun, and waits
-// for all of gate-up. Nobody waits where kernels have room beside products, so copies and flags cost nothing.
+// Two micro-batches by hand, from the begin of one's gate-up, when all else has been seen to repeat itself:
+//     0  gate-up of the first; the second's results are on their way and ready to be combined at 2
+//   100  combine of the second waited for it; then down of the first, 105 to 155
+//   112  the second's flag is up, 113 it was at A, 117 its rows have been copied: gather waits for down
+//   155  gather, and a gap after it gate-up of the second, at 159; the first's results are ready at 161, too late
+// So each has a turn of 159, though kernels take 158 of which 150 are products, and a round alone 178.
 TEST(StepSeconds, UrgentKernelsWaitForAProductToEnd) {
-  const double kernels = 3 + 100 + 50 + 5;
-  // Always another one's products: a turn is the kernels. Half of all waits cost nothing with so many on their way.
-  EXPECT_NEAR(layer_of(pieces(8)) / 8, kernels, 0.5);
-  // With two a round of one is 178 with attention of 1; the other's products are waited for by combine, and by gather
-  // until there is nobody else's product that runs.
-  const double two = layer_of(pieces(2));
-  EXPECT_GT(two, 2 * kernels);
-  // The wait is worth as much as the product that it is for: in shorter ones there is less to wait for.
-  PipelineStep cut = pieces(2);
-  cut.layers.front().ffn.products = {{.gate_up = 75, .down = 75}};
-  EXPECT_LE(layer_of(cut), two);
+  EXPECT_NEAR(layer_of(pieces(2)), 2 * 159, 1e-6);
+  // With more of them somebody's gather is always done before it is needed.
+  EXPECT_NEAR(layer_of(pieces(8)), 8 * 158, 0.5);
+  // Without kernels that wait there are only turns of products.
+  PipelineStep free = pieces(2);
+  free.layers.front().ffn.gather = free.layers.front().ffn.combine = 0;
+  EXPECT_NEAR(layer_of(free), 2 * 150, 1e-6);
+  // However long the copy of results is, as long as they are there before gate-up ends.
+  PipelineStep late = pieces(2);
+  late.layers.front().ffn.copy_out = 90;
+  EXPECT_NEAR(layer_of(late), 2 * 159, 1e-6);
 }
 
 TEST(StepSeconds, AreInProportionToAllTimes) {
