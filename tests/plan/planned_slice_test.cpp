@@ -114,9 +114,12 @@ TEST(PlannedSlice, TimesPerTokenAreWithinATenthOfTheMeasuredOnes) {
 // What the simulation is for: where no side is the slower by much, stages that only take turns explain too little.
 TEST(PlannedSlice, WaitingForKernelsIsPartOfIt) {
   const DecodeModel model = model_at(4096);
-  const Candidate equal{2, 2, 3, 1}, four{2, 2, 4, 1};
-  EXPECT_GT(model.tpot(equal, 104), 1.1 * model.tpot_min(equal, 104));
-  EXPECT_LT(model.tpot(four, 104), 1.05 * model.tpot_min(four, 104));
+  const auto waiting = [&](std::int32_t micro_batches) {
+    const Candidate c{2, 2, micro_batches, 1};
+    return model.tpot(c, 104) / model.tpot_min(c, 104);
+  };
+  EXPECT_GT(waiting(3), 1.03);
+  EXPECT_LT(waiting(4), waiting(3));
 }
 
 // Sums of kernels and whole layers are measured apart from each other: a check of both.
@@ -126,14 +129,14 @@ TEST(PlannedSlice, LayersTakeAboutWhatTheirKernelsDo) {
   for (const double rows : {16., 64., 104., 128.}) {
     const StageCost cost = ladders.attention(rows, 4096, true);
     EXPECT_GT(cost.latency, cost.busy) << rows;
-    EXPECT_LT(cost.latency, 1.6 * cost.busy) << rows;
+    EXPECT_LT(cost.latency, 2 * cost.busy) << rows;
   }
   for (const double rows : {1024., 1664., 2048., 2816.}) {
     const FfnPieces p = ladders.ffn_pieces(rows, 16, true);
     const FfnPieces::Products products = ladders.ffn_products(rows, 16, true);
     const double kernels = p.copy_in + p.gather + products.gate_up + products.down + p.copy_out + p.combine + p.flag;
-    EXPECT_GT(6 * p.gap, 0.02 * kernels) << rows;
-    EXPECT_LT(6 * p.gap, 0.2 * kernels) << rows;
+    EXPECT_GT(p.gap, 0) << rows;
+    EXPECT_LT(6 * p.gap, 0.3 * kernels) << rows;
   }
 }
 
