@@ -7,10 +7,12 @@
 #include <map>
 #include <sstream>
 
+#include "base/error.h"
 #include "base/format.h"
 #include "cli/command.h"
 #include "ops/cuda/bench/gpu_limits.h"
 #include "slice/slice_report.h"
+#include "slice/slice_timeline.h"
 
 namespace tandem {
 
@@ -21,8 +23,11 @@ struct Options {
   std::string routing = "uniform";
   double tpot_ms = 50;
   SliceOptions slice;
+  std::string trace;
   bool json = false;
 };
+
+constexpr std::int32_t kTraceSteps = 24, kTimelineSteps = 3;
 
 double exponent_of(const std::string& routing) {
   if (routing == "uniform") return 0;
@@ -35,14 +40,27 @@ double exponent_of(const std::string& routing) {
   return exponent;
 }
 
-void print(const SliceReport& report, bool json) {
-  std::fputs((json ? slice_json(report) + "\n" : slice_text(report)).c_str(), stdout);
+void print(const SliceReport& report, const Options& options) {
+  std::fputs((options.json ? slice_json(report) + "\n" : slice_text(report)).c_str(), stdout);
   std::fflush(stdout);
+  if (!options.trace.empty()) write_slice_timeline(report.trace, kTimelineSteps, options.trace);
+}
+
+// A file that cannot be written is an error before minutes of measuring.
+void check_trace(Options& options) {
+  SliceOptions& slice = options.slice;
+  const bool both = slice.sides == SliceSides::kBoth;
+  if (!both && (slice.link.added() || slice.stall_ffn_us > 0))
+    throw Error(ErrorCode::kInvalidArgument, "--link-us, --link-gbps and --stall-ffn-us are of both sides together");
+  if (!options.trace.empty()) write_slice_timeline({}, 0, options.trace);
+  const bool wanted = !options.trace.empty() || slice.link.added() || slice.stall_ffn_us > 0;
+  if (wanted && slice.trace_steps == 0) slice.trace_steps = kTraceSteps;
 }
 
 int run_slice(Options options) {
   SliceOptions& slice = options.slice;
   slice.zipf_exponent = exponent_of(options.routing);
+  check_trace(options);
   std::vector<SliceDeployment> deployments;
   for (const std::string& text : options.deployments) deployments.push_back(SliceDeployment::parse(text));
   const cuda::GpuLimits limits = cuda::measure_gpu_limits();
@@ -54,11 +72,11 @@ int run_slice(Options options) {
   for (const SliceDeployment& deployment : deployments) {
     slice.deployment = deployment;
     if (slice.rows > 0) {
-      print(measure_slice(slice, limits), options.json);
+      print(measure_slice(slice, limits), options);
       continue;
     }
-    const SliceReport best = best_slice(slice, options.tpot_ms * 1e3, limits,
-                                        [&](const SliceReport& report) { print(report, options.json); });
+    const SliceReport best =
+        best_slice(slice, options.tpot_ms * 1e3, limits, [&](const SliceReport& report) { print(report, options); });
     if (best.options.rows == 0)
       std::fputs(format("{}: no batch keeps {} ms\n", deployment.to_string(), options.tpot_ms).c_str(), stderr);
   }
@@ -94,6 +112,19 @@ Action declare_bench_slice(CLI::App& app) {
   app.add_option("--sides", slice.sides, "both, or one of them where there is one GPU")
       ->transform(CLI::CheckedTransformer(std::map<std::string, SliceSides>{
           {"both", SliceSides::kBoth}, {"attention", SliceSides::kAttention}, {"ffn", SliceSides::kFfn}}));
+  app.add_option(
+      "--trace", options->trace,
+      "writes a timeline of the last steps for chrome://tracing or Perfetto; the report has the stages' times");
+  app.add_option("--trace-steps", slice.trace_steps,
+                 format("further steps with stamps, for the report's stages; {} with --trace", kTraceSteps))
+      ->check(CLI::Range(2, 1000));
+  app.add_option("--link-us", slice.link.latency_us, "latency that a network would add to each hand-over and return")
+      ->check(CLI::Range(0., 100000.));
+  app.add_option("--link-gbps", slice.link.gbps,
+                 "rate of such a network: the bytes that a GPU sends or takes there go one after the other")
+      ->check(CLI::Range(1., 100000.));
+  app.add_option("--stall-ffn-us", slice.stall_ffn_us, "that the FFN GPU loses in every layer, to see what is reported")
+      ->check(CLI::Range(0., 100000.));
   app.add_flag("--json", options->json, "one JSON object a line");
   return [options] { return run_slice(*options); };
 }

@@ -171,8 +171,8 @@ cuda::Fp8Gemm AttentionSide::product(const DeviceMemory& x, const DeviceMemory& 
 
 void AttentionSide::run_layer(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
   if (layer == 0)
-    for (const SideOperator& op : head_operators(m)) op.run(stream, stream);
-  for (const SideOperator& op : layer_operators(layer, m)) op.run(stream, stream);
+    for (const SideOperator& op : head_operators(m)) op.run(stream);
+  for (const SideOperator& op : layer_operators(layer, m)) op.run(stream);
 }
 
 std::vector<SideOperator> AttentionSide::layer_operators(std::int32_t layer, std::int32_t m) const {
@@ -196,12 +196,12 @@ std::vector<SideOperator> AttentionSide::layer_operators(std::int32_t layer, std
           side_operator("q-down-k-v", down),
           side_operator("norm-q", norm_of_query(m)),
           side_operator("q-up", up),
-          {"rope-append", [=, this](cuda::Stream stream, cuda::Stream) { rotate_and_append(layer, m, stream); }},
-          {"mfa-decode-fp8", [=, this](cuda::Stream stream, cuda::Stream) { attend(layer, m, stream); }},
+          {"rope-append", [=, this](cuda::Stream stream) { rotate_and_append(layer, m, stream); }},
+          {"mfa-decode-fp8", [=, this](cuda::Stream stream) { attend(layer, m, stream); }},
           side_operator("quantise-o", quantise),
           side_operator("o", o),
           side_operator("norm-out", norm_out(m)),
-          {dense ? "seal" : "router", [=, this](cuda::Stream stream, cuda::Stream) { route(layer, m, stream); }}};
+          {dense ? "seal" : "router", [=, this](cuda::Stream stream) { route(layer, m, stream); }}};
 }
 
 // From the last layer's return to the rows of the next step.
@@ -214,8 +214,8 @@ std::vector<SideOperator> AttentionSide::head_operators(std::int32_t m) const {
   add_returns(m, last);
   return {side_operator("norm-head", last),
           side_operator("head", head),
-          {"sample-greedy", [=, this](cuda::Stream stream, cuda::Stream) { sample(m, stream); }},
-          {"begin-step", [=, this](cuda::Stream stream, cuda::Stream) { begin_step(m, stream); }}};
+          {"sample-greedy", [=, this](cuda::Stream stream) { sample(m, stream); }},
+          {"begin-step", [=, this](cuda::Stream stream) { begin_step(m, stream); }}};
 }
 
 cuda::NormQuantise AttentionSide::norm_in(std::int32_t layer, std::int32_t m) const {

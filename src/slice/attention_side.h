@@ -47,6 +47,8 @@ class AttentionSide {
   }
   std::byte* returned(std::int32_t micro_batch) const { return batch(micro_batch).returned.as<std::byte>(); }
   const HandOverLayout& layout() const { return layout_; }
+  // On the device: steps that have ended; of layer 0's begin one is not counted yet.
+  const std::uint32_t* step(std::int32_t micro_batch) const { return batch(micro_batch).step.as<std::uint32_t>(); }
 
   double layer_bytes() const;  // that a layer reads and writes for a micro-batch, at least
   double layer_flops() const;

@@ -8,6 +8,7 @@
 
 #include "base/format.h"
 #include "ops/cuda/gemm/fp8_quantise.h"
+#include "ops/cuda/peer/bulk_copies.h"
 #include "ops/cuda/peer/recorded_work.h"
 #include "ops/cuda/peer/stream_flag.h"
 #include "ops/cuda/split/decode_step.h"
@@ -138,16 +139,6 @@ void FfnSide::fill_rail(const MicroBatch& b) const {
   cuda::synchronise();
 }
 
-// What goes out is whatever the last products left: the bytes count.
-void FfnSide::exchange(std::int32_t m, const std::byte* from_peer, const DeviceMemory& in, std::int64_t bytes,
-                       cuda::Stream stream, cuda::Stream beside) const {
-  if (peer_.out == nullptr || bytes == 0) return;
-  cuda::fork_stream(stream, beside);
-  cuda::copy_between_devices(peer_.out, batch(m).out.as<std::byte>(), size(bytes), stream);
-  cuda::copy_between_devices(in.as<std::byte>(), from_peer, size(bytes), beside);
-  cuda::join_stream(stream, beside);
-}
-
 cuda::ExpertShare FfnSide::share(std::int32_t layer, std::int32_t m) const {
   if (options_.model.is_dense(layer)) return {.shared_rows = load_.shared_rows, .row_stride = row_stride_};
   const std::int32_t first = batch(m).routing[size(layer)].first;
@@ -167,14 +158,29 @@ cuda::ExpertTokens FfnSide::tokens(std::int32_t layer) const {
           .top_k = dense ? 0 : SliceModel::kTopK};
 }
 
-void FfnSide::exchange_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const {
-  if (!options_.model.is_dense(layer))
-    exchange(m, peer_.rows_in, batch(m).arrived, load_.exchange_out_bytes, stream, beside);
+// What goes out is whatever the last products left: the bytes count. By a kernel, and the two after it follow at once:
+// a copy engine would be done while products have all multiprocessors, and each of the two would wait for some.
+void FfnSide::exchange_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
+  cuda::BulkCopies op;
+  if (peer_.out != nullptr && !options_.model.is_dense(layer)) {
+    op.pieces[0] = {peer_.out, b.out.as<std::byte>(), load_.exchange_out_bytes};
+    op.pieces[1] = {b.arrived.as<std::byte>(), peer_.rows_in, load_.exchange_out_bytes};
+  }
+  op.pieces[2] = {peer_.others, peer_.for_others, peer_.others_bytes};
+  cuda::run(op, stream);
 }
 
-void FfnSide::exchange_results(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const {
-  if (!options_.model.is_dense(layer))
-    exchange(m, peer_.results_in, batch(m).arrived_results, load_.exchange_back_bytes, stream, beside);
+// By copy engines: the next products begin meanwhile, and the sums come in when the first of them has ended at the
+// latest.
+void FfnSide::exchange_results(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  const std::size_t bytes = size(load_.exchange_back_bytes);
+  if (peer_.out == nullptr || bytes == 0 || options_.model.is_dense(layer)) return;
+  const MicroBatch& b = batch(m);
+  cuda::fork_stream(stream, beside_.get());
+  cuda::copy_between_devices(peer_.out, b.out.as<std::byte>(), bytes, stream);
+  cuda::copy_between_devices(b.arrived_results.as<std::byte>(), peer_.results_in, bytes, beside_.get());
+  cuda::join_stream(stream, beside_.get());
 }
 
 void FfnSide::plan_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
@@ -271,37 +277,40 @@ cuda::Fp8Gemm FfnSide::down(std::int32_t layer, std::int32_t m) const {
   return down;
 }
 
-void FfnSide::gather(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const {
-  exchange_rows(layer, m, stream, beside);
+void FfnSide::gather(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  exchange_rows(layer, m, stream);
   plan_rows(layer, m, stream);
   bring_rows(layer, m, stream);
 }
 
-void FfnSide::multiply(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+void FfnSide::multiply_up(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
   cuda::run(gate_up(layer, m), stream);
+}
+
+void FfnSide::multiply_down(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
   cuda::run(down(layer, m), stream);
 }
 
-void FfnSide::combine(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const {
-  exchange_results(layer, m, stream, beside);
+void FfnSide::combine(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  exchange_results(layer, m, stream);
   add_up(layer, m, stream);
 }
 
 std::vector<SideOperator> FfnSide::layer_operators(std::int32_t layer, std::int32_t m) const {
   using cuda::Stream;
   if (options_.model.is_dense(layer))
-    return {{"dense-plan-rows", [=, this](Stream stream, Stream) { plan_rows(layer, m, stream); }},
-            {"dense-gather", [=, this](Stream stream, Stream) { bring_rows(layer, m, stream); }},
+    return {{"dense-plan-rows", [=, this](Stream stream) { plan_rows(layer, m, stream); }},
+            {"dense-gather", [=, this](Stream stream) { bring_rows(layer, m, stream); }},
             side_operator("dense-gate-up", gate_up(layer, m)),
             side_operator("dense-down", down(layer, m)),
-            {"dense-combine", [=, this](Stream stream, Stream) { add_up(layer, m, stream); }}};
-  return {{"exchange-rows", [=, this](Stream stream, Stream beside) { exchange_rows(layer, m, stream, beside); }},
-          {"plan-rows", [=, this](Stream stream, Stream) { plan_rows(layer, m, stream); }},
-          {"gather", [=, this](Stream stream, Stream) { bring_rows(layer, m, stream); }},
+            {"dense-combine", [=, this](Stream stream) { add_up(layer, m, stream); }}};
+  return {{"exchange-rows", [=, this](Stream stream) { exchange_rows(layer, m, stream); }},
+          {"plan-rows", [=, this](Stream stream) { plan_rows(layer, m, stream); }},
+          {"gather", [=, this](Stream stream) { bring_rows(layer, m, stream); }},
           side_operator("gate-up", gate_up(layer, m)),
           side_operator("down", down(layer, m)),
-          {"exchange-results", [=, this](Stream stream, Stream beside) { exchange_results(layer, m, stream, beside); }},
-          {"combine", [=, this](Stream stream, Stream) { add_up(layer, m, stream); }}};
+          {"exchange-results", [=, this](Stream stream) { exchange_results(layer, m, stream); }},
+          {"combine", [=, this](Stream stream) { add_up(layer, m, stream); }}};
 }
 
 void FfnSide::end_step(std::int32_t m, cuda::Stream stream) const {

@@ -12,6 +12,7 @@
 
 #include "ops/cuda/device_memory.h"
 #include "ops/cuda/gemm/fp8_gemm.h"
+#include "ops/cuda/peer/devices.h"
 #include "ops/cuda/split/expert_rows.h"
 #include "slice/hand_over_layout.h"
 #include "slice/side_operator.h"
@@ -31,6 +32,10 @@ struct ExchangePeer {
   std::byte* out = nullptr;               // takes either exchange's bytes
   const std::byte* rows_in = nullptr;     // E4M3 codes
   const std::byte* results_in = nullptr;  // bf16
+  // What the attention GPU sends to servers that are not there is fetched from it with the rows.
+  const std::byte* for_others = nullptr;
+  std::byte* others = nullptr;
+  std::int64_t others_bytes = 0;
 };
 
 class FfnSide {
@@ -41,11 +46,13 @@ class FfnSide {
   static std::int64_t bytes_needed(const FfnSideOptions& options);
 
   // A layer in three parts, so that one micro-batch's rows can be brought together and added up while another's are
-  // multiplied. What the server's GPUs send each other is in the first and last: both directions at once, one of them
-  // on beside, another stream.
-  void gather(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream, cuda::Stream beside) const;
-  void multiply(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
-  void combine(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream, cuda::Stream beside) const;
+  // multiplied: what the server's GPUs send each other, both directions at once, is in the first and last. Two products
+  // in streams of their own: in one the second's blocks would be there before the first has ended, on every
+  // multiprocessor, and nothing else could come in between.
+  void gather(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
+  void multiply_up(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
+  void multiply_down(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
+  void combine(std::int32_t layer, std::int32_t micro_batch, cuda::Stream stream) const;
   // All of them one by one.
   std::vector<SideOperator> layer_operators(std::int32_t layer, std::int32_t micro_batch) const;
   void end_step(std::int32_t micro_batch, cuda::Stream stream) const;
@@ -58,6 +65,8 @@ class FfnSide {
     batches_[static_cast<std::size_t>(micro_batch)].target = returned;
   }
   const HandOverLayout& layout() const { return layout_; }
+  // On the device: steps that have ended.
+  const std::uint32_t* step(std::int32_t micro_batch) const { return batch(micro_batch).step.as<std::uint32_t>(); }
   const SliceLoad& load() const { return load_; }
 
   double layer_bytes() const;  // of a routed layer, for a micro-batch, at least
@@ -86,12 +95,10 @@ class FfnSide {
   void add_up(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
   cuda::Fp8Gemm gate_up(std::int32_t layer, std::int32_t m) const;
   cuda::Fp8Gemm down(std::int32_t layer, std::int32_t m) const;
-  void exchange_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const;
-  void exchange_results(std::int32_t layer, std::int32_t m, cuda::Stream stream, cuda::Stream beside) const;
+  void exchange_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
+  void exchange_results(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
   cuda::ExpertShare share(std::int32_t layer, std::int32_t m) const;
   cuda::ExpertTokens tokens(std::int32_t layer) const;
-  void exchange(std::int32_t m, const std::byte* from_peer, const cuda::DeviceMemory& in, std::int64_t bytes,
-                cuda::Stream stream, cuda::Stream beside) const;
   void make_weights();
   void draw_routing();
   void make_batch(std::int32_t m);
@@ -106,6 +113,7 @@ class FfnSide {
   ExchangePeer peer_;
   std::vector<std::vector<RoutingTable>> tables_;  // by micro-batch and layer, until they are on the device
   cuda::DeviceMemory gate_up_scales_, down_scales_, dense_up_scales_, dense_down_scales_, scratch_;
+  cuda::WorkStream beside_;  // for the copy the other way
 };
 
 }  // namespace tandem

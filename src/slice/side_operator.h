@@ -12,14 +12,13 @@ namespace tandem {
 
 struct SideOperator {
   const char* name;
-  // Enqueues it; beside: for what goes on at the same time and is waited for in stream. May be recorded.
-  std::function<void(cuda::Stream stream, cuda::Stream beside)> run;
+  std::function<void(cuda::Stream stream)> run;  // enqueues it; may be recorded
 };
 
 // Of a kernel that is one struct of tandem::cuda, which is copied.
 template <class Op>
 SideOperator side_operator(const char* name, const Op& op) {
-  return {name, [op](cuda::Stream stream, cuda::Stream) { run(op, stream); }};
+  return {name, [op](cuda::Stream stream) { run(op, stream); }};
 }
 
 }  // namespace tandem

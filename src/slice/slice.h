@@ -20,11 +20,22 @@
 
 #include "ops/cuda/bench/gpu_limits.h"
 #include "slice/slice_shape.h"
+#include "slice/slice_trace.h"
 
 namespace tandem {
 
 // kBoth measures each side alone as well; the others leave one GPU out.
 enum class SliceSides : std::uint8_t { kBoth, kAttention, kFfn };
+
+// Time that a network would add to a link, each way: messages of one direction come one after the other, and each is
+// seen later by the latency. On the attention GPU timers stand for it, a warp each.
+struct AddedLink {
+  double latency_us = 0;
+  double gbps = 0;  // 10^9 bits a second of one GPU; 0: no time for bytes
+
+  bool added() const { return latency_us > 0 || gbps > 0; }
+  std::uint32_t occupied_ns(double bytes) const { return gbps > 0 ? static_cast<std::uint32_t>(8 * bytes / gbps) : 0; }
+};
 
 struct SliceOptions {
   SliceModel model;
@@ -33,8 +44,11 @@ struct SliceOptions {
   std::int32_t micro_batches = 3, context = 4096;
   SliceSides sides = SliceSides::kBoth;
   std::int32_t attention_gpu = 0, ffn_gpu = 1;
-  std::int32_t steps = 60;   // of both sides together, measured after some others; a side alone has 60 at most
-  double zipf_exponent = 0;  // of how experts are chosen; 0: uniform
+  std::int32_t steps = 60;       // of both sides together, measured after some others; a side alone has 60 at most
+  double zipf_exponent = 0;      // of how experts are chosen; 0: uniform
+  std::int32_t trace_steps = 0;  // further steps with stamps in them (slice_trace.h); at least 2; 0: none
+  AddedLink link;                // of both sides together
+  double stall_ffn_us = 0;       // that the FFN GPU loses in every layer, for one micro-batch after the other
 };
 
 // Time from one step to the next, of a micro-batch, over all of them.
@@ -60,6 +74,7 @@ struct SliceReport {
   std::uint32_t mismatches = 0;  // hand-overs that were not the expected one
   std::int32_t expert_rows_max = 0;
   std::int64_t memory_growth = 0;  // bytes of both GPUs, from before the steps together to after them
+  SliceTrace trace;                // without steps where none was asked for
 
   double tokens_per_second_of_attention_gpu() const;
   double tokens_per_second_per_gpu() const;

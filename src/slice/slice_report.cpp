@@ -7,6 +7,7 @@
 
 #include "base/format.h"
 #include "base/json.h"
+#include "slice/hand_over_layout.h"
 
 namespace tandem {
 
@@ -53,6 +54,93 @@ OrderedJson side_json(const SliceReport& r, const SideReport& side) {
           {"gigabytes", side.gigabytes}};
 }
 
+std::string stage_text(const char* name, const Quantiles& q, double floor) {
+  std::string text = format("    {:<12} {:>7.1f} us, p99 {:>7.1f}", name, q.p50, q.p99);
+  if (floor > 0) text += format(" (floor {:.1f})", floor);
+  return text + "\n";
+}
+
+double hand_over_bytes(std::int32_t rows) {
+  return static_cast<double>(HandOverLayout{.rows = rows}.bytes());
+}
+
+double return_bytes(std::int32_t rows) {
+  return static_cast<double>(HandOverLayout{.rows = rows}.return_block_bytes());
+}
+
+// A hand-over's or a return's bytes over the added link, if there is one, and its latency.
+double link_floor(const SliceOptions& o, double bytes) {
+  const int messages = std::max(o.deployment.attention_servers, o.deployment.ffn_servers);
+  return o.link.latency_us + 1e-3 * o.link.occupied_ns(bytes * messages);
+}
+
+std::string link_text(const SliceOptions& o, const SliceTrace& trace) {
+  if (!o.link.added()) return "";
+  const double us = link_floor(o, hand_over_bytes(o.rows)) + link_floor(o, return_bytes(o.rows));
+  const double layers = static_cast<double>(o.model.layers) * o.micro_batches;
+  return format(
+      "    added to links: {:.1f} us{}; the timers are a warp of the attention GPU each, at least {:.2f} of them on "
+      "average\n",
+      o.link.latency_us, o.link.gbps > 0 ? format(" and {:.0f} Gb/s", o.link.gbps) : "", us * layers / trace.step_us);
+}
+
+std::string waits_text(const TraceSummary& s) {
+  return format(
+      "    attention GPU idle {:.1f} %: {:.1f} for the FFN, {:.1f} for links; FFN GPU idle {:.1f} %: {:.1f} for "
+      "attention, {:.1f} for links; its products run {:.1f} % of the time\n    bubbles {:.1f} %; "
+      "waited for most: {}\n",
+      100 * s.attention.all(), 100 * s.attention.for_other_side, 100 * s.attention.for_link, 100 * s.ffn.all(),
+      100 * s.ffn.for_other_side, 100 * s.ffn.for_link, 100 * s.products, 100 * s.bubbles(), to_string(s.waited_for()));
+}
+
+std::string trace_text(const SliceReport& r) {
+  const SliceTrace& trace = r.trace;
+  const TraceSummary s = summary_of(trace);
+  const TracedStages& t = s.stages;
+  const bool both = trace.attention && trace.ffn;
+  std::string text = format("  {} steps with stamps, {:.2f} ms each", trace.steps, trace.step_us * 1e-3);
+  if (both) text += format("; the GPUs' clocks are known to {:.1f} us", trace.clock_error_us);
+  text += "; of a layer and micro-batch in company:\n";
+  if (trace.attention)
+    text += stage_text("attention", t.attention, r.attention.layer_floor) + stage_text("head", t.head, 0);
+  if (both) text += stage_text("to the FFN", t.to_ffn, link_floor(r.options, hand_over_bytes(r.options.rows)));
+  if (trace.ffn)
+    text += stage_text("gather", t.gather, 0) + stage_text("in line", t.queue, 0) +
+            stage_text("products", t.products, 0) + stage_text("sums", t.combine, 0) +
+            stage_text("FFN", t.ffn, r.ffn.layer_floor);
+  if (!both) return text;
+  text += stage_text("to attention", t.to_attention, link_floor(r.options, return_bytes(r.options.rows)));
+  if (r.options.stall_ffn_us > 0)
+    text += format("    the FFN stalls {:.1f} us before products\n", r.options.stall_ffn_us);
+  return text + link_text(r.options, trace) + waits_text(s);
+}
+
+OrderedJson stage_json(const Quantiles& q) {
+  return {{"p50_us", q.p50}, {"p99_us", q.p99}};
+}
+
+OrderedJson trace_json(const SliceTrace& trace) {
+  const TraceSummary s = summary_of(trace);
+  const TracedStages& t = s.stages;
+  return {{"steps", trace.steps},
+          {"step_us", trace.step_us},
+          {"clock_error_us", trace.clock_error_us},
+          {"attention", stage_json(t.attention)},
+          {"head", stage_json(t.head)},
+          {"to_ffn", stage_json(t.to_ffn)},
+          {"in_line", stage_json(t.queue)},
+          {"gather", stage_json(t.gather)},
+          {"products", stage_json(t.products)},
+          {"sums", stage_json(t.combine)},
+          {"ffn", stage_json(t.ffn)},
+          {"to_attention", stage_json(t.to_attention)},
+          {"attention_idle", {{"for_ffn", s.attention.for_other_side}, {"for_link", s.attention.for_link}}},
+          {"ffn_idle", {{"for_attention", s.ffn.for_other_side}, {"for_link", s.ffn.for_link}}},
+          {"products_share", s.products},
+          {"bubbles", s.bubbles()},
+          {"waited_for", to_string(s.waited_for())}};
+}
+
 }  // namespace
 
 std::string slice_text(const SliceReport& r) {
@@ -73,31 +161,35 @@ std::string slice_text(const SliceReport& r) {
   if (r.together.all.size() >= 100)
     text += format("  {} steps: the last tenth took {:.3f} of the first's time, the GPUs' memory grew by {} bytes\n",
                    r.together.all.size(), r.together.drift(), r.memory_growth);
+  if (r.trace.steps > 0) text += trace_text(r);
   if (r.mismatches > 0) text += format("  {} hand-overs were not the expected ones\n", r.mismatches);
   return text;
 }
 
 std::string slice_json(const SliceReport& r) {
   const SliceOptions& o = r.options;
-  const OrderedJson json{{"deployment", o.deployment.to_string()},
-                         {"context", o.context},
-                         {"rows", o.rows},
-                         {"micro_batches", o.micro_batches},
-                         {"layers", o.model.layers},
-                         {"zipf_exponent", o.zipf_exponent},
-                         {"steps", o.steps},
-                         {"expert_rows_mean", r.load.expert_rows_mean},
-                         {"expert_rows_max", r.expert_rows_max},
-                         {"attention", side_json(r, r.attention)},
-                         {"ffn", side_json(r, r.ffn)},
-                         {"step_us", r.together.median},
-                         {"step_p99_us", r.together.p99},
-                         {"drift", r.together.drift()},
-                         {"memory_growth", r.memory_growth},
-                         {"bubbles", r.bubbles()},
-                         {"tokens_per_second_of_attention_gpu", r.tokens_per_second_of_attention_gpu()},
-                         {"tokens_per_second_per_gpu", r.tokens_per_second_per_gpu()},
-                         {"mismatches", r.mismatches}};
+  OrderedJson json{{"deployment", o.deployment.to_string()},
+                   {"context", o.context},
+                   {"rows", o.rows},
+                   {"micro_batches", o.micro_batches},
+                   {"layers", o.model.layers},
+                   {"zipf_exponent", o.zipf_exponent},
+                   {"steps", o.steps},
+                   {"expert_rows_mean", r.load.expert_rows_mean},
+                   {"expert_rows_max", r.expert_rows_max},
+                   {"attention", side_json(r, r.attention)},
+                   {"ffn", side_json(r, r.ffn)},
+                   {"step_us", r.together.median},
+                   {"step_p99_us", r.together.p99},
+                   {"drift", r.together.drift()},
+                   {"memory_growth", r.memory_growth},
+                   {"bubbles", r.bubbles()},
+                   {"tokens_per_second_of_attention_gpu", r.tokens_per_second_of_attention_gpu()},
+                   {"tokens_per_second_per_gpu", r.tokens_per_second_per_gpu()},
+                   {"mismatches", r.mismatches}};
+  if (o.link.added()) json["link"] = {{"latency_us", o.link.latency_us}, {"gbps", o.link.gbps}};
+  if (o.stall_ffn_us > 0) json["stall_ffn_us"] = o.stall_ffn_us;
+  if (r.trace.steps > 0) json["trace"] = trace_json(r.trace);
   return json.dump();
 }
 

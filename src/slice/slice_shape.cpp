@@ -62,9 +62,10 @@ SliceLoad load_of(const SliceDeployment& d, std::int32_t rows) {
   const std::int64_t expert_rows = std::int64_t{load.expert_rows_mean} * load.experts;
   const std::int32_t neighbours = SliceDeployment::kGpusPerServer - 1;
   load.arrived_rows = static_cast<std::int32_t>(expert_rows * neighbours / SliceDeployment::kGpusPerServer);
-  // Codes, a scale for each 128 of them, ids and weights.
+  // Codes, a scale for each 128 of them, ids and weights; moved 16 bytes at a time.
   load.exchange_out_bytes =
-      load.arrived_rows * std::int64_t{SliceModel::kHidden + SliceModel::kHidden / 32 + 8 * SliceModel::kTopK};
+      (load.arrived_rows * std::int64_t{SliceModel::kHidden + SliceModel::kHidden / 32 + 8 * SliceModel::kTopK} + 15) /
+      16 * 16;
   load.exchange_back_bytes = load.arrived_rows * std::int64_t{SliceModel::kHidden * 2};
   return load;
 }

@@ -44,10 +44,10 @@ struct Extra {
   int calls = 0;
 
   // Of operators those that are the kernel.
-  void run(const Operators& operators, Stream stream, Stream beside) const {
+  void run(const Operators& operators, Stream stream) const {
     for (const SideOperator& op : operators)
       if (op.name == kernel)
-        for (int i = 0; i < calls; ++i) op.run(stream, beside);
+        for (int i = 0; i < calls; ++i) op.run(stream);
   }
 };
 using Stage = std::function<void(const Extra&)>;
@@ -65,7 +65,6 @@ class WarmGpu {
   WarmGpu(const StageBenchOptions& options, int heats) : options_(options), heats_(heats) {}
 
   Stream work() const { return work_.get(); }
-  Stream beside() const { return beside_.get(); }
 
   // stage enqueues some milliseconds from and to work().
   void keep_warm_with(Stage stage) {
@@ -83,7 +82,7 @@ class WarmGpu {
     const auto enqueue = [&](int repeats) {
       return cuda::RecordedWork(work(), [&] {
         for (int i = 0; i < repeats; ++i)
-          for (const SideOperator& call : calls) call.run(work(), beside());
+          for (const SideOperator& call : calls) call.run(work());
       });
     };
     const double once = sampled(enqueue(1), 1, t).work();
@@ -140,7 +139,7 @@ class WarmGpu {
 
   const StageBenchOptions& options_;
   int heats_;
-  WorkStream work_, beside_;
+  WorkStream work_;
   Stage stage_;
   cuda::RecordedWork heat_;
   double stage_us_ = 0;
@@ -148,7 +147,7 @@ class WarmGpu {
 
 // A flag is raised and waited for: what stands between the layers of either side.
 SideOperator flag_operator(const cuda::DeviceMemory& word) {
-  return {"flag", [at = word.as<std::uint32_t>()](Stream stream, Stream) {
+  return {"flag", [at = word.as<std::uint32_t>()](Stream stream) {
             cuda::raise_flag(at, stream);
             cuda::wait_and_lower_flag(at, stream);
           }};
@@ -220,11 +219,11 @@ class AttentionStage {
       for (std::int32_t i = 0; i < kLayers; ++i) {
         const std::int32_t layer = kDenseFrom + (i + m * kLayers / kMicroBatches) % kLayers;
         for (const SideOperator& op : operators(layer, m)) {
-          op.run(lane, nullptr);
-          if (op.name == extra.kernel) extra.run(operators(other_layer(layer), m), lane, nullptr);
+          op.run(lane);
+          if (op.name == extra.kernel) extra.run(operators(other_layer(layer), m), lane);
         }
       }
-      extra.run(side_.head_operators(m), lane, nullptr);
+      extra.run(side_.head_operators(m), lane);
     }
     for (const WorkStream& lane : lanes_) cuda::join_stream(gpu_.work(), lane.get());
   }
@@ -275,11 +274,12 @@ class FfnStage {
                .micro_batches = kMicroBatches}),
         gpu_(options, 1),
         shape_{.stage = "ffn", .rows = rows, .gpus = deployment_.ffn_gpus()},
-        flag_(zeros(sizeof(std::uint32_t))) {
+        flags_(kMicroBatches) {
+    for (cuda::DeviceMemory& flag : flags_) flag = zeros(sizeof(std::uint32_t));
     give_exchange_memory();
     // Who has which rows is known from the first time on.
     for (const SideOperator& op : calls_of("", 0, kEnd, [&](auto layer, auto m) { return operators(layer, m); }))
-      op.run(gpu_.work(), gpu_.beside());
+      op.run(gpu_.work());
     cuda::synchronise(gpu_.work());
     gpu_.keep_warm_with([this](const Extra& extra) { enqueue(extra); });
   }
@@ -302,7 +302,7 @@ class FfnStage {
 
   Operators operators(std::int32_t layer, std::int32_t m) const {
     Operators all = side_.layer_operators(layer, m);
-    if (layer >= kRoutedFrom) all.push_back(flag_operator(flag_));
+    if (layer >= kRoutedFrom) all.push_back(flag_operator(flags_[static_cast<std::size_t>(m)]));
     return all;
   }
 
@@ -315,37 +315,40 @@ class FfnStage {
         {.out = out_.as<std::byte>(), .rows_in = rows_in_.as<std::byte>(), .results_in = results_in_.as<std::byte>()});
   }
 
-  enum class Place : std::uint8_t { kBefore, kProducts, kAfter };
+  enum class Place : std::uint8_t { kBefore, kUp, kDown, kAfter };
   static Place place_of(const std::string& kernel) {
-    if (kernel.ends_with("gate-up") || kernel.ends_with("down")) return Place::kProducts;
+    if (kernel.ends_with("gate-up")) return Place::kUp;
+    if (kernel.ends_with("down")) return Place::kDown;
     return kernel.ends_with("combine") || kernel == "exchange-results" ? Place::kAfter : Place::kBefore;
   }
 
   // What stands in one place of a layer, and further calls with weights that are not in the cache: of another layer, or
   // of a dense one, whose kernels have other names.
-  void enqueue(Place place, std::int32_t layer, std::int32_t m, const Extra& extra, Stream stream,
-               Stream beside) const {
+  void enqueue(Place place, std::int32_t layer, std::int32_t m, const Extra& extra, Stream stream) const {
     for (const SideOperator& op : operators(layer, m))
-      if (place_of(op.name) == place) op.run(stream, beside);
+      if (place_of(op.name) == place) op.run(stream);
     if (place_of(extra.kernel) != place) return;
     const std::int32_t routed = kEnd - kRoutedFrom;
-    extra.run(operators(kRoutedFrom + (layer - kRoutedFrom + routed / 2) % routed, m), stream, beside);
-    extra.run(side_.layer_operators(layer % kRoutedFrom, m), stream, beside);
+    extra.run(operators(kRoutedFrom + (layer - kRoutedFrom + routed / 2) % routed, m), stream);
+    extra.run(side_.layer_operators(layer % kRoutedFrom, m), stream);
   }
 
   void enqueue(const Extra& extra) const {
-    const Stream work = gpu_.work(), in = in_.get(), out = after_.get();
+    const Stream work = gpu_.work(), down = down_.get(), in = in_.get(), out = after_.get();
     const std::vector<cuda::StreamPoint> returned(kMicroBatches);
     cuda::fork_stream(work, in);
     for (std::int32_t layer = kRoutedFrom; layer < kEnd; ++layer)
       for (std::int32_t m = 0; m < kMicroBatches; ++m) {
         const cuda::StreamPoint& back = returned[static_cast<std::size_t>(m)];
         if (layer > kRoutedFrom) back.wait_for(in);
-        enqueue(Place::kBefore, layer, m, extra, in, gpu_.beside());
+        enqueue(Place::kBefore, layer, m, extra, in);
         cuda::fork_stream(in, work);
-        enqueue(Place::kProducts, layer, m, extra, work, nullptr);
-        cuda::fork_stream(work, out);
-        enqueue(Place::kAfter, layer, m, extra, out, after_beside_.get());
+        enqueue(Place::kUp, layer, m, extra, work);
+        cuda::fork_stream(work, down);
+        enqueue(Place::kDown, layer, m, extra, down);
+        cuda::join_stream(work, down);
+        cuda::fork_stream(down, out);
+        enqueue(Place::kAfter, layer, m, extra, out);
         back.reach(out);
       }
     cuda::join_stream(work, out);
@@ -364,8 +367,9 @@ class FfnStage {
   FfnSide side_;
   WarmGpu gpu_;
   StageTime shape_;
-  cuda::DeviceMemory flag_, out_, rows_in_, results_in_;
-  WorkStream in_{WorkStream::Priority::kUrgent}, after_{WorkStream::Priority::kUrgent}, after_beside_;
+  WorkStream down_, in_{WorkStream::Priority::kUrgent}, after_{WorkStream::Priority::kUrgent};
+  std::vector<cuda::DeviceMemory> flags_;
+  cuda::DeviceMemory out_, rows_in_, results_in_;
 };
 
 }  // namespace

@@ -135,5 +135,21 @@ TEST(BenchLoad, SaysWhenNothingIsLoaded) {
   EXPECT_THAT(result.err, testing::HasSubstr("was not loaded"));
 }
 
+TEST(Bench, ASliceSaysWhichOptionsDoNotGoTogether) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases{
+      {{"--sides", "ffn", "--link-us", "10"}, "--link-us, --link-gbps and --stall-ffn-us are of both sides together"},
+      {{"--deploy", "2A5F"}, "deployment '2A5F'"},
+      {{"--routing", "zipf:x"}, "--routing 'zipf:x'"},
+      {{"--trace", "no/such/folder/trace.json"}, "cannot write the timeline to no/such/folder/trace.json"},
+      {{"--trace-steps", "1"}, "--trace-steps"}};
+  for (const auto& [arguments, message] : cases) {
+    std::vector<std::string> all{"bench", "slice"};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    const ProgramResult result = run_program(all);
+    EXPECT_GT(result.status, 0) << message;
+    EXPECT_THAT(result.err, HasSubstr(message));
+  }
+}
+
 }  // namespace
 }  // namespace tandem

@@ -73,5 +73,62 @@ TEST(SliceReport, OfOneSideHasNoWordOfTheOther) {
   EXPECT_THAT(slice_text(r), Not(HasSubstr("together")));
 }
 
+// Two micro-batches in step: attention 100 microseconds, the way there 5, the FFN 85, of which products are 60.
+SliceTrace trace() {
+  SliceTrace trace{.steps = 3, .layers = 4, .micro_batches = 2, .clock_error_us = 1.5, .step_us = 800};
+  for (int i = 0; i < 12; ++i)
+    for (int m = 0; m < 2; ++m) {
+      const double from = 200. * i + 100 * m;
+      trace.times.push_back({.returned = from,
+                             .handed_over = from + 100,
+                             .seen = from + 105,
+                             .gathered = from + 115,
+                             .begun = from + 115,
+                             .multiplied = from + 175,
+                             .sent = from + 190});
+    }
+  return trace;
+}
+
+TEST(SliceReport, OfATraceHasStagesAndWaits) {
+  SliceReport r = report();
+  EXPECT_THAT(slice_text(r), Not(HasSubstr("with stamps")));
+  EXPECT_FALSE(Json::parse(slice_json(r)).contains("trace"));
+  r.trace = trace();
+  const std::string text = slice_text(r);
+  EXPECT_THAT(text, HasSubstr("3 steps with stamps, 0.80 ms each; the GPUs' clocks are known to 1.5 us"));
+  EXPECT_THAT(text, HasSubstr("to the FFN       5.0 us, p99     5.0"));
+  EXPECT_THAT(text, HasSubstr("products        60.0 us"));
+  EXPECT_THAT(text, HasSubstr("attention GPU idle 0.0 %"));
+  EXPECT_THAT(text, Not(HasSubstr("added to links")));
+  const Json json = Json::parse(slice_json(r)).at("trace");
+  EXPECT_DOUBLE_EQ(json.at("attention").at("p50_us").get<double>(), 100);
+  EXPECT_DOUBLE_EQ(json.at("ffn").at("p99_us").get<double>(), 85);
+  EXPECT_NEAR(json.at("products_share").get<double>(), .6, .05);
+  EXPECT_EQ(json.at("waited_for").get<std::string>(), "attention");  // 10 in 100, and 5 for the way there
+}
+
+TEST(SliceReport, AddedTimeOfLinksIsTheirFloorAndItsTimersAreCounted) {
+  SliceReport r = report();
+  r.trace = trace();
+  r.options.rows = 128;
+  r.options.model.layers = 4;
+  r.options.micro_batches = 2;
+  r.options.link = {.latency_us = 20, .gbps = 400};
+  r.options.stall_ffn_us = 7;
+  // Three servers' hand-overs of 949,504 bytes at 50 GB/s, and returns of 1,835,008.
+  EXPECT_EQ(r.options.link.occupied_ns(3. * 949'504), 56'970u);
+  const std::string text = slice_text(r);
+  EXPECT_THAT(text, HasSubstr("p99     5.0 (floor 77.0)"));
+  EXPECT_THAT(text, HasSubstr("(floor 130.1)"));
+  EXPECT_THAT(text,
+              HasSubstr("added to links: 20.0 us and 400 Gb/s; the timers are a warp of the attention GPU each, at "
+                        "least 2.07 of them on average"));
+  EXPECT_THAT(text, HasSubstr("the FFN stalls 7.0 us"));
+  const Json json = Json::parse(slice_json(r));
+  EXPECT_EQ(json.at("link").at("gbps").get<double>(), 400);
+  EXPECT_EQ(json.at("stall_ffn_us").get<double>(), 7);
+}
+
 }  // namespace
 }  // namespace tandem

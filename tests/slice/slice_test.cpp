@@ -68,6 +68,78 @@ TEST_P(SliceOnTheGpu, ASideAloneReturnsToItself) {
   }
 }
 
+// Of a micro-batch one point comes after the other, as far as both sides' clocks are known.
+void expect_in_order(const SliceTrace& trace) {
+  ASSERT_EQ(trace.times.size(), static_cast<std::size_t>(trace.steps * trace.layers * trace.micro_batches));
+  const double error = trace.clock_error_us;
+  for (const LayerTimes& t : trace.times) {
+    if (trace.attention) {
+      EXPECT_LT(t.returned, t.handed_over);
+    }
+    if (!trace.ffn) continue;
+    EXPECT_LE(t.seen, t.gathered);
+    EXPECT_LE(t.gathered, t.begun);
+    EXPECT_LT(t.begun, t.multiplied);
+    EXPECT_LT(t.multiplied, t.sent);
+    if (trace.attention) {
+      EXPECT_LE(t.handed_over, t.seen + error);
+    }
+  }
+  for (std::size_t i = static_cast<std::size_t>(trace.micro_batches); i < trace.times.size(); ++i) {
+    const LayerTimes &t = trace.times[i], &before = trace.times[i - static_cast<std::size_t>(trace.micro_batches)];
+    if (trace.attention && trace.ffn) {
+      EXPECT_LE(before.sent, t.returned + error);
+    }
+    if (!trace.ffn) {
+      EXPECT_LE(before.handed_over, t.returned);
+    }
+    if (!trace.attention) {
+      EXPECT_LE(before.sent, t.seen);
+    }
+  }
+}
+
+TEST_F(SliceOnTheGpu, StampsOfASideAloneAreInOrder) {
+  for (const SliceSides sides : {SliceSides::kAttention, SliceSides::kFfn}) {
+    SliceOptions options = small(sides);
+    options.trace_steps = 4;
+    const SliceReport report = measure_slice(options, kLimits);
+    EXPECT_EQ(report.trace.steps, 4);
+    EXPECT_GT(report.trace.step_us, 0);
+    expect_in_order(report.trace);
+  }
+}
+
+TEST_F(SliceOnTheGpu, StampsOfBothSidesAreInOrder) {
+  if (cuda::look_at_device().devices < 2) GTEST_SKIP() << "there is one GPU";
+  SliceOptions options = small(SliceSides::kBoth);
+  options.trace_steps = 5;
+  const SliceTrace trace = measure_slice(options, kLimits).trace;
+  EXPECT_GT(trace.clock_error_us, 0);
+  EXPECT_LT(trace.clock_error_us, 20);
+  expect_in_order(trace);
+}
+
+// A link or an FFN that is made slow is what the report names, and all of its time is in the stage it belongs to.
+TEST_F(SliceOnTheGpu, ASlowLinkAndASlowFfnAreNamed) {
+  if (cuda::look_at_device().devices < 2) GTEST_SKIP() << "there is one GPU";
+  SliceOptions options = small(SliceSides::kBoth);
+  options.trace_steps = 6;
+  options.link = {.latency_us = 1000};
+  const TraceSummary link = summary_of(measure_slice(options, kLimits).trace);
+  EXPECT_EQ(link.waited_for(), SlowPart::kLink);
+  EXPECT_GE(link.stages.to_ffn.p50, 1000);
+  EXPECT_GE(link.stages.to_attention.p50, 1000);
+  EXPECT_LT(link.stages.attention.p50, 1000);
+
+  options.link = {};
+  options.stall_ffn_us = 1000;
+  const TraceSummary ffn = summary_of(measure_slice(options, kLimits).trace);
+  EXPECT_EQ(ffn.waited_for(), SlowPart::kFfn);
+  EXPECT_GE(ffn.stages.products.p50, 1000);
+  EXPECT_LT(ffn.stages.to_attention.p50, 1000);
+}
+
 INSTANTIATE_TEST_SUITE_P(Deployments, SliceOnTheGpu, testing::Values("2A2F", "3A2F", "1A3F", "4A1F"));
 
 TEST_F(SliceOnTheGpu, TooManySequencesAreRefusedWithTheNumbers) {

@@ -2,24 +2,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include "base/check.h"
-#include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_urgent.cuh"
 #include "ops/cuda/peer/step_clock.h"
+#include "ops/cuda/ptx/dependent_launch.cuh"
+#include "ops/cuda/ptx/global_time.cuh"
 
 namespace tandem::cuda {
 
 namespace {
 
-__global__ void write_global_timer(std::uint64_t* place) {
-  std::uint64_t now;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
-  *place = now;
+__global__ void stamp_time(const __grid_constant__ StampTime op) {
+  ptx::wait_for_previous_kernel();
+  ptx::let_next_kernel_start();
+  const std::uint64_t now = ptx::global_time();
+  op.stamps[static_cast<std::size_t>((*op.step + op.ahead) % op.steps_kept) * op.stride] = now;
 }
 
 }  // namespace
 
-void write_time(std::uint64_t* place, Stream stream) {
-  write_global_timer<<<1, 1, 0, stream>>>(place);
-  TANDEM_CUDA_CHECK(cudaGetLastError());
+void run(const StampTime& op, Stream stream) {
+  launch_urgent(stamp_time, dim3(1), 1, 0, stream, op);
 }
 
 StepClock::~StepClock() {

@@ -33,8 +33,15 @@ class StepClock {
   std::vector<CUevent_st*> events_;
 };
 
-// *place = the GPU's clock in nanoseconds. A kernel of one thread, which can be recorded; clocks of two GPUs are not
-// the same.
-void write_time(std::uint64_t* place, Stream stream);
+// A place in a recorded step that is passed once a step: when, by the GPU's clock in nanoseconds, for as many of the
+// last steps as there are words. A kernel of one thread that waits for nobody but the one before it; the clocks of two
+// GPUs are not the same (clock_offset.h). Everything points to device memory.
+struct StampTime {
+  std::uint64_t* stamps;      // of step s in word s % steps_kept · stride
+  const std::uint32_t* step;  // steps that have ended
+  std::uint32_t ahead;        // 1 where the step is counted only after this place
+  std::uint32_t steps_kept, stride;
+};
+void run(const StampTime& op, Stream stream);
 
 }  // namespace tandem::cuda

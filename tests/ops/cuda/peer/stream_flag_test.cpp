@@ -72,19 +72,41 @@ TEST_F(StreamFlagTest, TwoRecordedSidesTakeTurns) {
 
 TEST_F(StreamFlagTest, AClockTellsTheTimeBetweenItsMarks) {
   const WorkStream stream(WorkStream::Priority::kUrgent);
-  const DeviceMemory times(2 * sizeof(std::uint64_t));
   StepClock clock;
-  for (int i = 0; i < 3; ++i) {
-    clock.mark(stream.get());
-    write_time(times.as<std::uint64_t>() + i % 2, stream.get());
-  }
+  for (int i = 0; i < 3; ++i) clock.mark(stream.get());
   clock.wait_for(2);
   EXPECT_TRUE(clock.has_passed(1));
-  synchronise(stream.get());
   ASSERT_EQ(clock.microseconds().size(), 2u);
   for (const double us : clock.microseconds()) EXPECT_GE(us, 0);
-  const std::vector<std::uint64_t> told = times.download<std::uint64_t>();
-  EXPECT_GE(told[0], told[1]);  // the third was written after the second
+}
+
+// A recorded step stamps one place before it is counted and one after: the last two steps of three are kept.
+TEST_F(StreamFlagTest, StampsOfTheLastStepsAreKept) {
+  const WorkStream stream;
+  DeviceMemory stamps(4 * sizeof(std::uint64_t)), step(4);
+  stamps.fill(0);
+  step.fill(0xff);  // the step that is counted first is 0
+  const auto stamp = [&](int place, std::uint32_t ahead) {
+    run(StampTime{.stamps = stamps.as<std::uint64_t>() + place,
+                  .step = step.as<std::uint32_t>(),
+                  .ahead = ahead,
+                  .steps_kept = 2,
+                  .stride = 2},
+        stream.get());
+  };
+  synchronise_device();
+  const RecordedWork recorded(stream.get(), [&] {
+    stamp(0, 1);
+    count_step(step.as<std::uint32_t>(), stream.get());
+    stamp(1, 0);
+  });
+  for (int i = 0; i < 3; ++i) recorded.launch(stream.get());
+  synchronise(stream.get());
+  const std::vector<std::uint64_t> told = stamps.download<std::uint64_t>();
+  EXPECT_GT(told[2], 0u);
+  EXPECT_GE(told[3], told[2]);  // of step 1
+  EXPECT_GE(told[0], told[3]);  // of step 2, in the place of step 0
+  EXPECT_GE(told[1], told[0]);
 }
 
 TEST_F(StreamFlagTest, AGpuThatIsNotThereIsNamed) {
