@@ -19,10 +19,11 @@ namespace tandem {
 namespace {
 
 struct Options {
-  std::vector<std::string> deployments{"2A2F"};
+  std::vector<std::string> deployments{"2A2F"}, layouts;
   std::string routing = "uniform";
   double tpot_ms = 50;
   SliceOptions slice;
+  std::int32_t expert_parallel_micro_batches = 2;
   std::string trace;
   bool json = false;
 };
@@ -43,7 +44,8 @@ double exponent_of(const std::string& routing) {
 void print(const SliceReport& report, const Options& options) {
   std::fputs((options.json ? slice_json(report) + "\n" : slice_text(report)).c_str(), stdout);
   std::fflush(stdout);
-  if (!options.trace.empty()) write_slice_timeline(report.trace, kTimelineSteps, options.trace);
+  if (!options.trace.empty() && report.trace.steps > 0)
+    write_slice_timeline(report.trace, kTimelineSteps, options.trace);
 }
 
 // A file that cannot be written is an error before minutes of measuring.
@@ -57,29 +59,53 @@ void check_trace(Options& options) {
   if (wanted && slice.trace_steps == 0) slice.trace_steps = kTraceSteps;
 }
 
+// At the rows that were asked for, else at the most within the time; none: without rows.
+SliceReport measure(const Options& options, const cuda::GpuLimits& limits) {
+  SliceOptions slice = options.slice;
+  if (!slice.deployment.disaggregated()) {
+    slice.micro_batches = options.expert_parallel_micro_batches;
+    slice.trace_steps = 0;
+  }
+  if (slice.rows > 0) {
+    const SliceReport report = measure_slice(slice, limits);
+    print(report, options);
+    return report;
+  }
+  const SliceReport best =
+      best_slice(slice, options.tpot_ms * 1e3, limits, [&](const SliceReport& report) { print(report, options); });
+  if (best.options.rows == 0)
+    std::fputs(format("{}: no batch keeps {} ms\n", slice.deployment.to_string(), options.tpot_ms).c_str(), stderr);
+  return best;
+}
+
+// Every deployment of two sides with every one without.
+void compare(const std::vector<SliceReport>& reports) {
+  for (const SliceReport& r : reports)
+    for (const SliceReport& baseline : reports)
+      if (r.options.deployment.disaggregated() && !baseline.options.deployment.disaggregated() && r.options.rows > 0 &&
+          baseline.options.rows > 0)
+        std::fputs(comparison_text(r, baseline).c_str(), stdout);
+}
+
 int run_slice(Options options) {
   SliceOptions& slice = options.slice;
   slice.zipf_exponent = exponent_of(options.routing);
   check_trace(options);
   std::vector<SliceDeployment> deployments;
-  for (const std::string& text : options.deployments) deployments.push_back(SliceDeployment::parse(text));
+  for (const std::vector<std::string>& list : {options.deployments, options.layouts})
+    for (const std::string& text : list) deployments.push_back(SliceDeployment::parse(text));
   const cuda::GpuLimits limits = cuda::measure_gpu_limits();
   if (!options.json)
     std::fputs(format("{}: reads {:.2f} TB/s, does {:.0f} TFLOP/s in FP8\n", limits.gpu,
                       limits.read_bytes_per_second * 1e-12, limits.fp8_flops_per_second * 1e-12)
                    .c_str(),
                stdout);
+  std::vector<SliceReport> best;
   for (const SliceDeployment& deployment : deployments) {
     slice.deployment = deployment;
-    if (slice.rows > 0) {
-      print(measure_slice(slice, limits), options);
-      continue;
-    }
-    const SliceReport best =
-        best_slice(slice, options.tpot_ms * 1e3, limits, [&](const SliceReport& report) { print(report, options); });
-    if (best.options.rows == 0)
-      std::fputs(format("{}: no batch keeps {} ms\n", deployment.to_string(), options.tpot_ms).c_str(), stderr);
+    best.push_back(measure(options, limits));
   }
+  if (!options.json) compare(best);
   return 0;
 }
 
@@ -90,6 +116,13 @@ Action declare_bench_slice(CLI::App& app) {
   SliceOptions& slice = options->slice;
   app.add_option("--deploy", options->deployments, "servers of eight GPUs on each side; several to compare")
       ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--layout", options->layouts,
+                 "ep16, ep24: to compare, attention and whole experts on each of so many GPUs, at its own best batch")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"ep16", "ep24"}));
+  app.add_option("--layout-micro-batches", options->expert_parallel_micro_batches, "of ep16 and ep24")
+      ->check(CLI::Range(1, 8))
       ->capture_default_str();
   app.add_option("--context", slice.context, "tokens of every sequence")
       ->check(CLI::Range(64, 65536))

@@ -62,7 +62,9 @@ std::vector<Subcommand> measurements() {
        "together,\n"
        "beside what the GPU could do at best, and what the deployment would make per GPU.\n"
        "  tandem bench slice --deploy 2A2F --context 4096 --tpot-ms 50\n"
-       "  tandem bench slice --deploy 2A2F,3A2F --rows 200 --routing zipf:0.5",
+       "  tandem bench slice --deploy 2A2F,3A2F --rows 200 --routing zipf:0.5\n"
+       "  tandem bench slice --rows 104 --trace slice.json --link-us 5 --link-gbps 400\n"
+       "  tandem bench slice --deploy 2A2F --layout ep16,ep24",
        declare_bench_slice},
   };
 }

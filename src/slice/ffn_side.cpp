@@ -87,7 +87,6 @@ void FfnSide::make_weights() {
   down_scales_ = tile_scales(experts, kHidden, kWidth, 1);
   dense_up_scales_ = tile_scales(1, 2 * kDense, kHidden, 1);
   dense_down_scales_ = tile_scales(1, kHidden, kDense, 1);
-  scratch_ = zeros(cuda::Fp8Gemm::kScratchBytes);
 }
 
 void FfnSide::make_batch(std::int32_t m) {
@@ -110,6 +109,7 @@ void FfnSide::make_batch(std::int32_t m) {
   b.hidden = zeros(size(std::max(rows * kWidth, std::int64_t{row_stride_} * kDense)));
   b.hidden_scales = zeros(b.hidden.bytes() / 32);
   b.out = zeros(size(rows) * kHidden * 2);
+  b.scratch = zeros(cuda::Fp8Gemm::kScratchBytes);
   b.step = zeros(4);
   b.mismatches = zeros(4);
   for (const RoutingTable& table : tables_[size(m)])
@@ -254,7 +254,7 @@ cuda::Fp8Gemm FfnSide::gate_up(std::int32_t layer, std::int32_t m) const {
   up.experts = experts;
   up.rows_max = dense ? load_.rail_blocks * load_.shared_rows : row_stride_;
   up.rows_usual = dense ? 0 : load_.expert_rows_mean;
-  up.scratch = scratch_.as<std::byte>();
+  up.scratch = b.scratch.as<std::byte>();
   up.n = 2 * width;
   up.k = kHidden;
   up.hidden = b.hidden.as<std::uint8_t>();

@@ -85,7 +85,7 @@ class FfnSide {
   };
   struct MicroBatch {
     cuda::DeviceMemory rail, returned, arrived, arrived_scales, arrived_results, weights;
-    cuda::DeviceMemory row_begin, source, place, x, x_scales, hidden, hidden_scales, out, step, mismatches;
+    cuda::DeviceMemory row_begin, source, place, x, x_scales, hidden, hidden_scales, out, scratch, step, mismatches;
     std::vector<Routing> routing;  // by layer; dense ones have no ids
     std::byte* target = nullptr;
   };
@@ -112,7 +112,7 @@ class FfnSide {
   std::vector<MicroBatch> batches_;
   ExchangePeer peer_;
   std::vector<std::vector<RoutingTable>> tables_;  // by micro-batch and layer, until they are on the device
-  cuda::DeviceMemory gate_up_scales_, down_scales_, dense_up_scales_, dense_down_scales_, scratch_;
+  cuda::DeviceMemory gate_up_scales_, down_scales_, dense_up_scales_, dense_down_scales_;
   cuda::WorkStream beside_;  // for the copy the other way
 };
 

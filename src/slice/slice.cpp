@@ -10,6 +10,7 @@
 #include "base/format.h"
 #include "ops/cuda/device.h"
 #include "ops/cuda/peer/devices.h"
+#include "slice/expert_parallel_slice.h"
 #include "slice/row_search.h"
 #include "slice/slice_gpus.h"
 
@@ -31,6 +32,17 @@ std::int64_t free_bytes(const SliceOptions& options) {
   return bytes;
 }
 
+SliceReport measure_expert_parallel(const SliceOptions& options) {
+  ExpertParallelSlice slice(options);
+  SliceReport report{.options = options, .load = load_of(options.deployment, options.rows)};
+  report.attention.gigabytes = slice.gigabytes();
+  const std::uint32_t before = slice.mismatches();
+  report.together = slice.measure(options.steps);
+  report.mismatches = slice.mismatches() - before;
+  report.expert_rows_max = slice.expert_rows_max();
+  return report;
+}
+
 }  // namespace
 
 SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& limits) {
@@ -40,6 +52,7 @@ SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& li
     throw Error(
         ErrorCode::kInvalidArgument,
         format("GPU {} for both sides at once: a slice takes two, or one side at a time", options.attention_gpu));
+  if (!options.deployment.disaggregated()) return measure_expert_parallel(options);
   SliceGpus slice(options);
   SliceReport report{.options = options, .load = load_of(options.deployment, options.rows)};
   report.attention = slice.attention_report(limits);

@@ -47,7 +47,7 @@ struct SliceOptions {
   std::int32_t steps = 60;       // of both sides together, measured after some others; a side alone has 60 at most
   double zipf_exponent = 0;      // of how experts are chosen; 0: uniform
   std::int32_t trace_steps = 0;  // further steps with stamps in them (slice_trace.h); at least 2; 0: none
-  AddedLink link;                // of both sides together
+  AddedLink link;                // of both sides together; of ep16 and ep24 for what goes to other servers
   double stall_ffn_us = 0;       // that the FFN GPU loses in every layer, for one micro-batch after the other
 };
 
@@ -60,6 +60,13 @@ struct StepTimes {
   double drift() const;
 };
 
+StepTimes step_times(std::vector<double> all);
+
+// Before those that are measured: the clocks come down to what the power limit allows.
+inline constexpr int kWarmUpStepsMin = 6, kWarmUpStepsMax = 100;
+int warm_up_steps(int steps);
+inline constexpr int kStepsAhead = 8;  // that are launched before one of them has ended
+
 struct SideReport {
   StepTimes alone;         // nobody to wait for
   double layer_floor = 0;  // microseconds: bytes over bandwidth or operations over rate, whichever is longer
@@ -69,7 +76,7 @@ struct SideReport {
 struct SliceReport {
   SliceOptions options;
   SliceLoad load;
-  SideReport attention, ffn;
+  SideReport attention, ffn;     // of ep16 and ep24: the memory of both, under attention
   StepTimes together;            // of one side alone where only that was measured
   std::uint32_t mismatches = 0;  // hand-overs that were not the expected one
   std::int32_t expert_rows_max = 0;
@@ -83,6 +90,9 @@ struct SliceReport {
   double bubbles() const;
 };
 
+// A deployment without sides takes the attention GPU, and the other one's memory for what is exchanged; of trace_steps
+// and stall_ffn_us it knows nothing.
+//
 // Throws Error{kUnavailable} (a GPU, a way between them), Error{kInvalidArgument} (both sides on one GPU: branches of
 // their graphs would share its queues, in which one's wait may stand before what the other waits for) and
 // Error{kOutOfResources} (memory), each with the numbers.

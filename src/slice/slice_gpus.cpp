@@ -24,22 +24,11 @@ using cuda::DeviceMemory;
 using cuda::OnDevice;
 using cuda::Stream;
 
-constexpr int kWarmUpStepsMin = 6, kWarmUpStepsMax = 100, kStepsAhead = 8;
 constexpr std::chrono::seconds kPatience{20};  // for one step
 
 // Points of a layer on each side, as slice_trace.h names them.
 enum AttentionPoint : std::int32_t { kReturned, kHandedOver, kAttentionPoints };
 enum FfnPoint : std::int32_t { kSeen, kGathered, kMultiplied, kSent, kFfnPoints };
-
-StepTimes step_times(std::vector<double> all) {
-  StepTimes times{.all = std::move(all)};
-  std::vector<double> sorted = times.all;
-  std::ranges::sort(sorted);
-  if (sorted.empty()) return times;
-  times.median = sorted[sorted.size() / 2];
-  times.p99 = sorted[std::min(sorted.size() - 1, sorted.size() * 99 / 100)];
-  return times;
-}
 
 double floor_us(double bytes, double flops, const cuda::GpuLimits& limits) {
   return 1e6 * std::max(bytes / limits.read_bytes_per_second, flops / limits.fp8_flops_per_second);
@@ -318,8 +307,7 @@ std::vector<double> SliceGpus::run_steps(SliceSides sides, int steps) {
 
 StepTimes SliceGpus::measure(SliceSides sides, int steps) {
   restart(sides, 0);
-  // The clocks come down to what the power limit allows before anything is measured.
-  const int warm_up = std::clamp(steps / 3, kWarmUpStepsMin, kWarmUpStepsMax);
+  const int warm_up = warm_up_steps(steps);
   const std::vector<double> times = run_steps(sides, steps + warm_up);
   return step_times({times.begin() + warm_up - 1, times.end()});
 }

@@ -4,6 +4,7 @@
 #include "slice/slice_report.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/format.h"
 #include "base/json.h"
@@ -25,6 +26,20 @@ double SliceReport::stage_of(const SideReport& side) const {
 
 double SliceReport::bubbles() const {
   return 1 - std::max(attention.alone.median, ffn.alone.median) / together.median;
+}
+
+StepTimes step_times(std::vector<double> all) {
+  StepTimes times{.all = std::move(all)};
+  std::vector<double> sorted = times.all;
+  std::ranges::sort(sorted);
+  if (sorted.empty()) return times;
+  times.median = sorted[sorted.size() / 2];
+  times.p99 = sorted[std::min(sorted.size() - 1, sorted.size() * 99 / 100)];
+  return times;
+}
+
+int warm_up_steps(int steps) {
+  return std::clamp(steps / 3, kWarmUpStepsMin, kWarmUpStepsMax);
 }
 
 double StepTimes::drift() const {
@@ -115,6 +130,19 @@ std::string trace_text(const SliceReport& r) {
   return text + link_text(r.options, trace) + waits_text(s);
 }
 
+std::string expert_parallel_text(const SliceReport& r) {
+  const SliceOptions& o = r.options;
+  std::string text = format(
+      "{} at {} tokens: {} x {} sequences on a GPU, {} tokens to {} experts, the busiest has {}; {} rows of the shared "
+      "one\n"
+      "  {:.2f} ms a step, p99 {:.2f}: {:.0f} tokens/s/GPU of {}; {:.1f} GB\n",
+      o.deployment.to_string(), o.context, o.micro_batches, o.rows, r.load.expert_rows_mean, r.load.experts,
+      r.expert_rows_max, r.load.shared_rows, r.together.median * 1e-3, r.together.p99 * 1e-3,
+      r.tokens_per_second_per_gpu(), o.deployment.gpus(), r.attention.gigabytes);
+  if (r.mismatches > 0) text += format("  {} hand-overs were not the expected ones\n", r.mismatches);
+  return text;
+}
+
 OrderedJson stage_json(const Quantiles& q) {
   return {{"p50_us", q.p50}, {"p99_us", q.p99}};
 }
@@ -145,6 +173,7 @@ OrderedJson trace_json(const SliceTrace& trace) {
 
 std::string slice_text(const SliceReport& r) {
   const SliceOptions& o = r.options;
+  if (!o.deployment.disaggregated()) return expert_parallel_text(r);
   std::string text = format(
       "{} at {} tokens: {} x {} sequences on an attention GPU, {} tokens to {} experts on an FFN GPU, the busiest "
       "has {}; {} rows of the shared one\n",
@@ -176,21 +205,34 @@ std::string slice_json(const SliceReport& r) {
                    {"zipf_exponent", o.zipf_exponent},
                    {"steps", o.steps},
                    {"expert_rows_mean", r.load.expert_rows_mean},
-                   {"expert_rows_max", r.expert_rows_max},
-                   {"attention", side_json(r, r.attention)},
-                   {"ffn", side_json(r, r.ffn)},
-                   {"step_us", r.together.median},
-                   {"step_p99_us", r.together.p99},
-                   {"drift", r.together.drift()},
-                   {"memory_growth", r.memory_growth},
-                   {"bubbles", r.bubbles()},
-                   {"tokens_per_second_of_attention_gpu", r.tokens_per_second_of_attention_gpu()},
-                   {"tokens_per_second_per_gpu", r.tokens_per_second_per_gpu()},
-                   {"mismatches", r.mismatches}};
+                   {"expert_rows_max", r.expert_rows_max}};
+  if (o.deployment.disaggregated()) {
+    json["attention"] = side_json(r, r.attention);
+    json["ffn"] = side_json(r, r.ffn);
+    json["bubbles"] = r.bubbles();
+    json["tokens_per_second_of_attention_gpu"] = r.tokens_per_second_of_attention_gpu();
+    json["memory_growth"] = r.memory_growth;
+  } else {
+    json["gigabytes"] = r.attention.gigabytes;
+  }
+  json["step_us"] = r.together.median;
+  json["step_p99_us"] = r.together.p99;
+  json["drift"] = r.together.drift();
+  json["tokens_per_second_per_gpu"] = r.tokens_per_second_per_gpu();
+  json["mismatches"] = r.mismatches;
   if (o.link.added()) json["link"] = {{"latency_us", o.link.latency_us}, {"gbps", o.link.gbps}};
   if (o.stall_ffn_us > 0) json["stall_ffn_us"] = o.stall_ffn_us;
   if (r.trace.steps > 0) json["trace"] = trace_json(r.trace);
   return json.dump();
+}
+
+std::string comparison_text(const SliceReport& best, const SliceReport& baseline) {
+  const double gain = best.tokens_per_second_per_gpu() / baseline.tokens_per_second_per_gpu() - 1;
+  return format("{} ({} x {}, {:.1f} ms) makes {:.1f} % {} tokens/s/GPU than {} ({} x {}, {:.1f} ms)\n",
+                best.options.deployment.to_string(), best.options.micro_batches, best.options.rows,
+                best.together.median * 1e-3, 100 * std::abs(gain), gain < 0 ? "fewer" : "more",
+                baseline.options.deployment.to_string(), baseline.options.micro_batches, baseline.options.rows,
+                baseline.together.median * 1e-3);
 }
 
 }  // namespace tandem

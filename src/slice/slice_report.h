@@ -15,4 +15,7 @@ std::string slice_text(const SliceReport& report);
 // The same as one object on one line.
 std::string slice_json(const SliceReport& report);
 
+// What AFD gains or loses beside a baseline without sides, each at its own batch.
+std::string comparison_text(const SliceReport& best, const SliceReport& baseline);
+
 }  // namespace tandem

@@ -27,12 +27,18 @@ std::int32_t SliceModel::dense_layers() const {
 
 SliceDeployment SliceDeployment::parse(const std::string& text) {
   SliceDeployment d;
+  if (text == "ep16" || text == "ep24") {
+    d.attention_servers = d.ffn_servers = 1;
+    d.expert_parallel_gpus = text == "ep16" ? 16 : 24;
+    return d;
+  }
   const char *at = text.data(), *end = text.data() + text.size();
   const auto number = [&](std::int32_t& value, char unit) {
     const auto [next, error] = std::from_chars(at, end, value);
     if (error != std::errc{} || next == end || *next != unit || value < 1 || value > 64)
-      throw Error(ErrorCode::kInvalidArgument,
-                  format("deployment '{}': wanted servers of each side such as 2A2F, each 1 to 64", text));
+      throw Error(
+          ErrorCode::kInvalidArgument,
+          format("deployment '{}': wanted servers of each side such as 2A2F, each 1 to 64, or ep16 or ep24", text));
     at = next + 1;
   };
   number(d.attention_servers, 'A');
@@ -47,6 +53,7 @@ SliceDeployment SliceDeployment::parse(const std::string& text) {
 }
 
 std::string SliceDeployment::to_string() const {
+  if (!disaggregated()) return format("ep{}", expert_parallel_gpus);
   return format("{}A{}F", attention_servers, ffn_servers);
 }
 
@@ -60,8 +67,9 @@ SliceLoad load_of(const SliceDeployment& d, std::int32_t rows) {
   load.shared_rows = (rows + d.ffn_servers - 1) / d.ffn_servers;
   load.expert_rows_mean = load.tokens * SliceModel::kTopK / SliceModel::kExperts;
   const std::int64_t expert_rows = std::int64_t{load.expert_rows_mean} * load.experts;
-  const std::int32_t neighbours = SliceDeployment::kGpusPerServer - 1;
-  load.arrived_rows = static_cast<std::int32_t>(expert_rows * neighbours / SliceDeployment::kGpusPerServer);
+  const std::int32_t exchanging = d.disaggregated() ? SliceDeployment::kGpusPerServer : d.gpus();
+  load.arrived_rows = static_cast<std::int32_t>(expert_rows * (exchanging - 1) / exchanging);
+  load.exchange_far = static_cast<double>(exchanging - SliceDeployment::kGpusPerServer) / (exchanging - 1);
   // Codes, a scale for each 128 of them, ids and weights; moved 16 bytes at a time.
   load.exchange_out_bytes =
       (load.arrived_rows * std::int64_t{SliceModel::kHidden + SliceModel::kHidden / 32 + 8 * SliceModel::kTopK} + 15) /

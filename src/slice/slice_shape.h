@@ -27,14 +27,20 @@ enum class ExpertRouting : std::uint8_t { kUniform, kZipf };
 
 struct SliceDeployment {
   std::int32_t attention_servers = 2, ffn_servers = 2;
+  // Else: so many GPUs, each with attention for sequences of its own and with whole experts, dense layers and the
+  // shared expert for its own tokens; one server of each then.
+  std::int32_t expert_parallel_gpus = 0;
   static constexpr std::int32_t kGpusPerServer = 8;
 
-  // "2A2F"; throws Error{kInvalidArgument} for other text, and for servers that the experts cannot be spread over.
+  // "2A2F", "ep16"; throws Error{kInvalidArgument} for other text, and for GPUs that the experts cannot be spread over.
   static SliceDeployment parse(const std::string& text);
   std::string to_string() const;
-  std::int32_t attention_gpus() const { return attention_servers * kGpusPerServer; }
-  std::int32_t ffn_gpus() const { return ffn_servers * kGpusPerServer; }
-  std::int32_t gpus() const { return attention_gpus() + ffn_gpus(); }
+  bool disaggregated() const { return expert_parallel_gpus == 0; }
+  std::int32_t attention_gpus() const {
+    return disaggregated() ? attention_servers * kGpusPerServer : expert_parallel_gpus;
+  }
+  std::int32_t ffn_gpus() const { return disaggregated() ? ffn_servers * kGpusPerServer : expert_parallel_gpus; }
+  std::int32_t gpus() const { return disaggregated() ? attention_gpus() + ffn_gpus() : expert_parallel_gpus; }
 };
 
 struct SliceLoad {
@@ -48,6 +54,9 @@ struct SliceLoad {
   std::int32_t arrived_rows = 0;         // an FFN GPU gets from its neighbours for its experts, on average
   std::int64_t exchange_out_bytes = 0;   // of rows to the neighbours, before the products; as many come in
   std::int64_t exchange_back_bytes = 0;  // of results, after them
+  // Of both: the share that goes to other servers. Within an FFN server none does; where every GPU has experts, all are
+  // neighbours.
+  double exchange_far = 0;
 };
 SliceLoad load_of(const SliceDeployment& deployment, std::int32_t rows);
 

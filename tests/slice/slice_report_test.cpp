@@ -130,5 +130,25 @@ TEST(SliceReport, AddedTimeOfLinksIsTheirFloorAndItsTimersAreCounted) {
   EXPECT_EQ(json.at("stall_ffn_us").get<double>(), 7);
 }
 
+TEST(SliceReport, WithoutSidesIsTokensOfEveryGpuAndIsComparedWith) {
+  SliceReport baseline = report();
+  baseline.options.deployment = SliceDeployment::parse("ep16");
+  baseline.options.micro_batches = 2;
+  baseline.options.rows = 150;
+  baseline.load = load_of(baseline.options.deployment, 150);
+  EXPECT_DOUBLE_EQ(baseline.tokens_per_second_per_gpu(), 6'000);
+  const std::string text = slice_text(baseline);
+  EXPECT_THAT(text, HasSubstr("ep16 at 4096 tokens: 2 x 150 sequences on a GPU, 150 tokens to 3 experts"));
+  EXPECT_THAT(text, HasSubstr("6000 tokens/s/GPU of 16"));
+  EXPECT_THAT(text, Not(HasSubstr("together")));
+  const Json json = Json::parse(slice_json(baseline));
+  EXPECT_DOUBLE_EQ(json.at("tokens_per_second_per_gpu").get<double>(), 6'000);
+  EXPECT_FALSE(json.contains("ffn"));
+  EXPECT_EQ(comparison_text(report(), baseline),
+            "3A2F (3 x 200, 50.0 ms) makes 20.0 % more tokens/s/GPU than ep16 (2 x 150, 50.0 ms)\n");
+  baseline.together.median = 25'000;
+  EXPECT_THAT(comparison_text(report(), baseline), HasSubstr("makes 40.0 % fewer"));
+}
+
 }  // namespace
 }  // namespace tandem

@@ -31,6 +31,32 @@ TEST(SliceDeployment, IsServersOfEachSide) {
   EXPECT_EQ(d.to_string(), "3A2F");
 }
 
+TEST(SliceDeployment, OrHasNoSides) {
+  const SliceDeployment d = SliceDeployment::parse("ep24");
+  EXPECT_FALSE(d.disaggregated());
+  EXPECT_EQ(d.gpus(), 24);
+  EXPECT_EQ(d.attention_gpus(), 24);
+  EXPECT_EQ(d.ffn_gpus(), 24);
+  EXPECT_EQ(d.to_string(), "ep24");
+}
+
+// 16 GPUs with three experts each: their tokens are as many as 2A2F's, dense layers and shared expert are everybody's
+// own, and of three rows a token one in sixteen stays.
+TEST(SliceLoad, OfExpertsBesideAttention) {
+  const SliceLoad load = load_of(SliceDeployment::parse("ep16"), 128);
+  EXPECT_EQ(load.tokens, 2048);
+  EXPECT_EQ(load.experts, 3);
+  EXPECT_EQ(load.server_experts, 48);
+  EXPECT_EQ(load.rail_blocks, 1);
+  EXPECT_EQ(load.shared_rows, 128);
+  EXPECT_EQ(load.expert_rows_mean, 128);
+  EXPECT_EQ(load.arrived_rows, 128 * 3 * 15 / 16);
+  EXPECT_EQ(load.exchange_back_bytes, 360 * 7168 * 2);
+  EXPECT_DOUBLE_EQ(load.exchange_far, 8. / 15);  // the other server's
+  EXPECT_EQ(load_of(SliceDeployment::parse("ep24"), 128).experts, 2);
+  EXPECT_EQ(load_of(SliceDeployment::parse("2A2F"), 128).exchange_far, 0);
+}
+
 TEST(SliceDeployment, RefusesWhatItCannotBe) {
   const auto message = [](const char* text) -> std::string {
     try {
@@ -41,7 +67,8 @@ TEST(SliceDeployment, RefusesWhatItCannotBe) {
     }
     return "";
   };
-  for (const char* text : {"", "2A", "A2F", "2A2", "0A2F", "2A0F", "2F2A", "-1A2F", "99999999999A1F", "65A2F"})
+  for (const char* text :
+       {"", "2A", "A2F", "ep", "ep8", "2A2", "0A2F", "2A0F", "2F2A", "-1A2F", "99999999999A1F", "65A2F"})
     EXPECT_NE(message(text).find("wanted servers"), std::string::npos) << text;
   EXPECT_NE(message("2A2Fx").find("'x' is too much"), std::string::npos);
   EXPECT_NE(message("2A4F").find("48 experts cannot be spread evenly over 32"), std::string::npos);

@@ -140,6 +140,23 @@ TEST_F(SliceOnTheGpu, ASlowLinkAndASlowFfnAreNamed) {
   EXPECT_LT(ffn.stages.to_attention.p50, 1000);
 }
 
+// On one GPU, too: what is exchanged stays on it then.
+TEST_F(SliceOnTheGpu, ExpertsBesideAttentionGetWhatIsTheirs) {
+  for (const char* layout : {"ep16", "ep24"})
+    for (const bool two : {false, true}) {
+      if (two && cuda::look_at_device().devices < 2) continue;
+      SliceOptions options = small(two ? SliceSides::kBoth : SliceSides::kAttention);
+      options.deployment = SliceDeployment::parse(layout);
+      options.micro_batches = 2;
+      options.link = {.latency_us = 5, .gbps = 400};
+      const SliceReport report = measure_slice(options, kLimits);
+      EXPECT_EQ(report.mismatches, 0u) << layout;
+      EXPECT_EQ(report.together.all.size(), 8u);
+      EXPECT_GT(report.together.median, 0);
+      EXPECT_GT(report.attention.gigabytes, 0);
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Deployments, SliceOnTheGpu, testing::Values("2A2F", "3A2F", "1A3F", "4A1F"));
 
 TEST_F(SliceOnTheGpu, TooManySequencesAreRefusedWithTheNumbers) {
