@@ -37,7 +37,7 @@ double fastest(cpu::ThreadTeam& team, const Task& task) {
 
 MachineLimits measure_machine_limits(const CpuOptions& options) {
   const cpu::Kernels& kernels = *cpu::choose_kernels(options.variant).kernels;
-  cpu::ThreadTeam team(options.threads);
+  cpu::ThreadTeam team(options.threads, cpu::ThreadTeam::Together::kAlways);
   const auto threads = static_cast<std::size_t>(team.threads());
   MachineLimits limits{};
   std::vector<float> sinks(threads * 16);  // a cache line each; written so that nothing is optimised away

@@ -3,6 +3,10 @@
 
 #include "ops/cpu/thread_team.h"
 
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+
 namespace tandem::cpu {
 
 namespace {
@@ -18,6 +22,11 @@ void pause() {
 #endif
 }
 
+std::int64_t now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
 // Waits until value differs from old, and returns it.
 int wait_change(const std::atomic<int>& value, int old) {
   for (int i = 0; i < kSpins; ++i) {
@@ -31,7 +40,8 @@ int wait_change(const std::atomic<int>& value, int old) {
 
 }  // namespace
 
-ThreadTeam::ThreadTeam(int threads) {
+ThreadTeam::ThreadTeam(int threads, Together together) {
+  if (threads == 2 && together == Together::kWhenFaster) pace_.emplace();
   members_.reserve(static_cast<std::size_t>(threads - 1));
   for (int member = 1; member < threads; ++member) members_.emplace_back([this, member] { serve(member); });
 }
@@ -44,14 +54,31 @@ ThreadTeam::~ThreadTeam() {
 }
 
 void ThreadTeam::run_entry(Entry entry, const void* task) {
-  if (!members_.empty()) {
-    entry_ = entry;
-    task_ = task;
-    busy_.store(static_cast<int>(members_.size()), std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_release);
-    round_.notify_all();
+  const std::int64_t begin = pace_ ? now() : 0;
+  if (pace_ && pace_->alone()) {
+    entry(task, 0);
+    entry(task, 1);
+    pace_->by_one(now() - begin);
+    return;
   }
+  if (!members_.empty()) begin_round(entry, task);
   entry(task, 0);
+  if (!pace_) return wait_for_members();
+  const std::int64_t own = now();
+  wait_for_members();
+  const std::int64_t other = done_.load(std::memory_order_relaxed);
+  pace_->together(std::max(own, other) - begin, std::abs(own - other));
+}
+
+void ThreadTeam::begin_round(Entry entry, const void* task) {
+  entry_ = entry;
+  task_ = task;
+  busy_.store(static_cast<int>(members_.size()), std::memory_order_relaxed);
+  round_.fetch_add(1, std::memory_order_release);
+  round_.notify_all();
+}
+
+void ThreadTeam::wait_for_members() {
   for (int busy = busy_.load(std::memory_order_acquire); busy != 0;) busy = wait_change(busy_, busy);
 }
 
@@ -60,6 +87,7 @@ void ThreadTeam::serve(int member) {
     seen = wait_change(round_, seen);
     if (entry_ == nullptr) return;
     entry_(task_, member);
+    if (pace_) done_.store(now(), std::memory_order_relaxed);
     if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
   }
 }
