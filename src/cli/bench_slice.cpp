@@ -23,6 +23,7 @@ struct Options {
   std::string routing = "uniform";
   double tpot_ms = 50;
   SliceOptions slice;
+  bool width_is_cut = false;
   std::int32_t expert_parallel_micro_batches = 2;
   std::string trace;
   bool json = false;
@@ -103,6 +104,7 @@ int run_slice(Options options) {
   std::vector<SliceReport> best;
   for (const SliceDeployment& deployment : deployments) {
     slice.deployment = deployment;
+    slice.deployment.width_is_cut = options.width_is_cut && deployment.disaggregated();
     best.push_back(measure(options, limits));
   }
   if (!options.json) compare(best);
@@ -117,6 +119,12 @@ Action declare_bench_slice(CLI::App& app) {
   app.add_option("--deploy", options->deployments, "servers of eight GPUs on each side; several to compare")
       ->delimiter(',')
       ->capture_default_str();
+  app.add_option(
+         "--experts", options->width_is_cut,
+         "how they lie on FFN GPUs: whole, or an eighth of the width of all of the server's; ep16 and ep2tp8 are "
+         "the same, as of 2A2F")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, bool>{{"whole", false}, {"ep16", false}, {"cut", true}, {"ep2tp8", true}}));
   app.add_option("--layout", options->layouts,
                  "ep16, ep24: to compare, attention and whole experts on each of so many GPUs, at its own best batch")
       ->delimiter(',')

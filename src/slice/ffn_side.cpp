@@ -11,6 +11,7 @@
 #include "ops/cuda/peer/bulk_copies.h"
 #include "ops/cuda/peer/recorded_work.h"
 #include "ops/cuda/peer/stream_flag.h"
+#include "ops/cuda/split/add_partials.h"
 #include "ops/cuda/split/decode_step.h"
 #include "slice/side_memory.h"
 
@@ -20,10 +21,15 @@ namespace {
 
 using cuda::DeviceMemory;
 
-constexpr std::int32_t kHidden = SliceModel::kHidden, kWidth = SliceModel::kExpertWidth,
-                       kDense = SliceModel::kDenseWidth;
-constexpr std::int64_t kExpertBytes = std::int64_t{3} * kHidden * kWidth,
-                       kDenseBytes = std::int64_t{3} * kHidden * kDense;
+constexpr std::int32_t kHidden = SliceModel::kHidden;
+
+// Of the part of its width that is here.
+std::int64_t expert_bytes(const SliceLoad& load) {
+  return std::int64_t{3} * kHidden * SliceModel::kExpertWidth / load.width_parts;
+}
+std::int64_t dense_bytes(const SliceLoad& load) {
+  return std::int64_t{3} * kHidden * SliceModel::kDenseWidth / load.width_parts;
+}
 
 std::size_t size(std::int64_t n) {
   return static_cast<std::size_t>(n);
@@ -41,9 +47,10 @@ std::int64_t FfnSide::bytes_needed(const FfnSideOptions& o) {
   const SliceLoad load = load_of(o.deployment, o.rows);
   const std::int64_t dense = o.model.dense_layers(), routed = o.model.layers - dense;
   const std::int64_t rows = std::int64_t{load.experts + 1} * row_stride_of(load, 2 * load.expert_rows_mean);
-  return routed * (load.experts + 1) * kExpertBytes + dense * kDenseBytes +
+  return routed * (load.experts + 1) * expert_bytes(load) + dense * dense_bytes(load) +
          o.micro_batches *
-             (rows * (kHidden * 6 + kDense * 2) + std::int64_t{load.rail_blocks} * load.rows * kHidden * 3 +
+             (rows * (kHidden * 6 + SliceModel::kDenseWidth / load.width_parts * 2) +
+              std::int64_t{load.rail_blocks} * load.rows * kHidden * 3 + load.exchanged_rows * kHidden * 2 +
               std::int64_t{load.tokens} * SliceModel::kTopK * 4 * o.model.layers);
 }
 
@@ -73,20 +80,26 @@ void FfnSide::draw_routing() {
   }
 }
 
+std::int32_t FfnSide::width(std::int32_t layer) const {
+  return (options_.model.is_dense(layer) ? SliceModel::kDenseWidth : SliceModel::kExpertWidth) / load_.width_parts;
+}
+
 void FfnSide::make_weights() {
   const std::int32_t experts = load_.experts + 1;
   for (std::int32_t l = 0; l < options_.model.layers; ++l) {
     const auto seed = static_cast<std::uint32_t>(10 * l + 5);
     const bool dense = options_.model.is_dense(l);
     Layer layer;
-    layer.gate_up = random_tiles(dense ? 1 : experts, 2 * (dense ? kDense : kWidth), kHidden, seed);
-    layer.down = random_tiles(dense ? 1 : experts, kHidden, dense ? kDense : kWidth, seed + 1);
+    layer.gate_up = random_tiles(dense ? 1 : experts, 2 * width(l), kHidden, seed);
+    layer.down = random_tiles(dense ? 1 : experts, kHidden, width(l), seed + 1);
     layers_.push_back(std::move(layer));
   }
-  gate_up_scales_ = tile_scales(experts, 2 * kWidth, kHidden, 1);
-  down_scales_ = tile_scales(experts, kHidden, kWidth, 1);
-  dense_up_scales_ = tile_scales(1, 2 * kDense, kHidden, 1);
-  dense_down_scales_ = tile_scales(1, kHidden, kDense, 1);
+  const std::int32_t expert = SliceModel::kExpertWidth / load_.width_parts,
+                     dense = SliceModel::kDenseWidth / load_.width_parts;
+  gate_up_scales_ = tile_scales(experts, 2 * expert, kHidden, 1);
+  down_scales_ = tile_scales(experts, kHidden, expert, 1);
+  dense_up_scales_ = tile_scales(1, 2 * dense, kHidden, 1);
+  dense_down_scales_ = tile_scales(1, kHidden, dense, 1);
 }
 
 void FfnSide::make_batch(std::int32_t m) {
@@ -94,10 +107,12 @@ void FfnSide::make_batch(std::int32_t m) {
   const std::int64_t rows = std::int64_t{experts} * row_stride_;
   MicroBatch b;
   b.rail = zeros(layout_.bytes() * size(load_.rail_blocks));
-  b.returned = zeros(layout_.return_bytes(load_.rail_blocks));
-  b.arrived = random_tiles(1, rows, kHidden, static_cast<std::uint32_t>(50 + m));
+  b.returned = zeros(layout_.return_bytes(load_.own_blocks));
+  b.arrived = random_tiles(1, std::max(rows, load_.exchange_out_bytes / kHidden + 1), kHidden,
+                           static_cast<std::uint32_t>(50 + m));
   b.arrived_scales = repeated_f32(rows * kHidden / 128, 1.f / 64);
-  b.arrived_results = zeros(size(rows) * kHidden * 2);
+  b.arrived_results = zeros(size(std::max<std::int64_t>(rows, load_.exchanged_rows)) * kHidden * 2);
+  if (load_.width_parts > 1) b.partial = zeros(size(load_.rail_blocks) * layout_.return_block_bytes());
   b.weights = repeated_f32(std::int64_t{load_.rail_blocks} * load_.rows * SliceModel::kTopK, .1f);
   std::vector<std::int32_t> begin;
   for (std::int32_t e = 0; e < experts; ++e) begin.push_back(e * row_stride_);
@@ -106,7 +121,8 @@ void FfnSide::make_batch(std::int32_t m) {
   b.place = zeros(size(load_.rail_blocks) * size(load_.rows) * (SliceModel::kTopK + 1) * 4);
   b.x = zeros(size(rows) * kHidden);
   b.x_scales = zeros(size(rows) * kHidden / 32);
-  b.hidden = zeros(size(std::max(rows * kWidth, std::int64_t{row_stride_} * kDense)));
+  b.hidden = zeros(size(std::max(rows * SliceModel::kExpertWidth, std::int64_t{row_stride_} * SliceModel::kDenseWidth) /
+                        load_.width_parts));
   b.hidden_scales = zeros(b.hidden.bytes() / 32);
   b.out = zeros(size(rows) * kHidden * 2);
   b.scratch = zeros(cuda::Fp8Gemm::kScratchBytes);
@@ -158,12 +174,17 @@ cuda::ExpertTokens FfnSide::tokens(std::int32_t layer) const {
           .top_k = dense ? 0 : SliceModel::kTopK};
 }
 
+// Rows of dense layers go round where every GPU has a part of the width.
+bool FfnSide::exchanges(std::int32_t layer) const {
+  return load_.width_parts > 1 || !options_.model.is_dense(layer);
+}
+
 // What goes out is whatever the last products left: the bytes count. By a kernel, and the two after it follow at once:
 // a copy engine would be done while products have all multiprocessors, and each of the two would wait for some.
 void FfnSide::exchange_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
   const MicroBatch& b = batch(m);
   cuda::BulkCopies op;
-  if (peer_.out != nullptr && !options_.model.is_dense(layer)) {
+  if (peer_.out != nullptr && exchanges(layer)) {
     op.pieces[0] = {peer_.out, b.out.as<std::byte>(), load_.exchange_out_bytes};
     op.pieces[1] = {b.arrived.as<std::byte>(), peer_.rows_in, load_.exchange_out_bytes};
   }
@@ -175,10 +196,11 @@ void FfnSide::exchange_rows(std::int32_t layer, std::int32_t m, cuda::Stream str
 // latest.
 void FfnSide::exchange_results(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
   const std::size_t bytes = size(load_.exchange_back_bytes);
-  if (peer_.out == nullptr || bytes == 0 || options_.model.is_dense(layer)) return;
+  if (peer_.out == nullptr || bytes == 0 || !exchanges(layer)) return;
   const MicroBatch& b = batch(m);
   cuda::fork_stream(stream, beside_.get());
-  cuda::copy_between_devices(peer_.out, b.out.as<std::byte>(), bytes, stream);
+  const DeviceMemory& out = load_.width_parts > 1 ? b.partial : b.out;
+  cuda::copy_between_devices(peer_.out, out.as<std::byte>(), bytes, stream);
   cuda::copy_between_devices(b.arrived_results.as<std::byte>(), peer_.results_in, bytes, beside_.get());
   cuda::join_stream(stream, beside_.get());
 }
@@ -219,22 +241,41 @@ void FfnSide::bring_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream
             stream);
 }
 
+// Of whole experts: the sums of its rail's tokens, for the attention GPUs. Of a part of their width: a part of the sums
+// of all of the server's tokens.
 void FfnSide::add_up(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
   const MicroBatch& b = batch(m);
   const std::byte* first = b.rail.as<std::byte>();
-  std::byte* returned = b.target != nullptr ? b.target : b.returned.as<std::byte>();
+  const bool partial = load_.width_parts > 1;
+  std::byte* out = partial ? b.partial.as<std::byte>() : returned(m) + HandOverLayout::kReturnHeader;
   cuda::run(cuda::CombineExpertRows{.tokens = tokens(layer),
                                     .place = b.place.as<std::int32_t>(),
                                     .first_weights = reinterpret_cast<const float*>(first + layout_.weights_at()),
                                     .weights = b.weights.as<float>(),
                                     .own = b.out.as<std::uint16_t>(),
                                     .arrived = b.arrived_results.as<std::uint16_t>(),
-                                    .out = reinterpret_cast<std::uint16_t*>(returned + HandOverLayout::kReturnHeader),
+                                    .out = reinterpret_cast<std::uint16_t*>(out),
                                     .out_block_stride = static_cast<std::int64_t>(layout_.return_block_bytes() / 2),
                                     .columns = kHidden,
-                                    .seal = {.seal = reinterpret_cast<cuda::Seal*>(returned),
-                                             .value = {.layer = layer, .micro_batch = m, .rows = load_.rows},
-                                             .step = b.step.as<std::uint32_t>()}},
+                                    .seal = partial ? cuda::SealWrite{} : seal(layer, m)},
+            stream);
+}
+
+cuda::SealWrite FfnSide::seal(std::int32_t layer, std::int32_t m) const {
+  return {.seal = reinterpret_cast<cuda::Seal*>(returned(m)),
+          .value = {.layer = layer, .micro_batch = m, .rows = load_.rows},
+          .step = batch(m).step.as<std::uint32_t>()};
+}
+
+void FfnSide::add_partials(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  const MicroBatch& b = batch(m);
+  cuda::run(cuda::AddPartials{.own = b.partial.as<std::uint16_t>(),
+                              .arrived = b.arrived_results.as<std::uint16_t>(),
+                              .out = reinterpret_cast<std::uint16_t*>(returned(m) + HandOverLayout::kReturnHeader),
+                              .neighbours = load_.width_parts - 1,
+                              .rows = load_.own_blocks * load_.rows,
+                              .columns = kHidden,
+                              .seal = seal(layer, m)},
             stream);
 }
 
@@ -242,7 +283,7 @@ cuda::Fp8Gemm FfnSide::gate_up(std::int32_t layer, std::int32_t m) const {
   const MicroBatch& b = batch(m);
   const Layer& w = layers_[size(layer)];
   const bool dense = options_.model.is_dense(layer);
-  const std::int32_t experts = dense ? 1 : load_.experts + 1, width = dense ? kDense : kWidth;
+  const std::int32_t experts = dense ? 1 : load_.experts + 1;
   cuda::Fp8Gemm up{};
   up.x = b.x.as<std::uint8_t>();
   up.x_scales = b.x_scales.as<float>();
@@ -255,7 +296,7 @@ cuda::Fp8Gemm FfnSide::gate_up(std::int32_t layer, std::int32_t m) const {
   up.rows_max = dense ? load_.rail_blocks * load_.shared_rows : row_stride_;
   up.rows_usual = dense ? 0 : load_.expert_rows_mean;
   up.scratch = b.scratch.as<std::byte>();
-  up.n = 2 * width;
+  up.n = 2 * width(layer);
   up.k = kHidden;
   up.hidden = b.hidden.as<std::uint8_t>();
   up.hidden_scales = b.hidden_scales.as<float>();
@@ -270,7 +311,7 @@ cuda::Fp8Gemm FfnSide::down(std::int32_t layer, std::int32_t m) const {
   down.weight = layers_[size(layer)].down.as<std::uint8_t>();
   down.weight_scales = (dense ? dense_down_scales_ : down_scales_).as<float>();
   down.n = kHidden;
-  down.k = dense ? kDense : kWidth;
+  down.k = width(layer);
   down.hidden = nullptr;
   down.hidden_scales = nullptr;
   down.out = batch(m).out.as<std::uint16_t>();
@@ -292,8 +333,10 @@ void FfnSide::multiply_down(std::int32_t layer, std::int32_t m, cuda::Stream str
 }
 
 void FfnSide::combine(std::int32_t layer, std::int32_t m, cuda::Stream stream) const {
+  const bool partial = load_.width_parts > 1;
+  if (partial) add_up(layer, m, stream);
   exchange_results(layer, m, stream);
-  add_up(layer, m, stream);
+  partial ? add_partials(layer, m, stream) : add_up(layer, m, stream);
 }
 
 std::vector<SideOperator> FfnSide::layer_operators(std::int32_t layer, std::int32_t m) const {
@@ -321,18 +364,21 @@ void FfnSide::restart() const {
   for (const MicroBatch& b : batches_) cuda::set_word(b.step.as<std::uint32_t>(), 0, nullptr);
 }
 
+double FfnSide::rows_of_layer() const {
+  return static_cast<double>(load_.experts) * load_.expert_rows_mean +
+         static_cast<double>(load_.rail_blocks) * load_.shared_rows;
+}
+
 double FfnSide::layer_bytes() const {
-  const double rows = static_cast<double>(load_.experts) * load_.expert_rows_mean +
-                      static_cast<double>(load_.rail_blocks) * load_.shared_rows;
   const double results = static_cast<double>(load_.rail_blocks) * load_.rows;
-  return static_cast<double>(kExpertBytes) * (load_.experts + 1) + rows * (kHidden * 7. + kWidth * 2.) +
-         results * kHidden * 2. + 2. * static_cast<double>(load_.exchange_out_bytes + load_.exchange_back_bytes);
+  const double width = SliceModel::kExpertWidth / load_.width_parts;
+  return static_cast<double>(expert_bytes(load_)) * (load_.experts + 1) +
+         rows_of_layer() * (kHidden * 7. + width * 2.) + results * kHidden * 2. +
+         2. * static_cast<double>(load_.exchange_out_bytes + load_.exchange_back_bytes);
 }
 
 double FfnSide::layer_flops() const {
-  const double rows = static_cast<double>(load_.experts) * load_.expert_rows_mean +
-                      static_cast<double>(load_.rail_blocks) * load_.shared_rows;
-  return 2. * rows * static_cast<double>(kExpertBytes);
+  return 2. * rows_of_layer() * static_cast<double>(expert_bytes(load_));
 }
 
 std::uint32_t FfnSide::mismatches() const {

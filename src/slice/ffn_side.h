@@ -4,7 +4,7 @@
 // The FFN GPU of a slice: its routed experts of 56 layers, the shared expert and the dense layers for its part of the
 // tokens. It keeps nothing between hand-overs. Tokens of attention GPUs that are not there, and the rows that its
 // neighbours in the server would send, are in its memory from the start; who wants which expert is drawn anew for every
-// layer and micro-batch.
+// layer and micro-batch. Where the width is cut, its results are parts of sums, added up with the neighbours' parts.
 #pragma once
 
 #include <cstdint>
@@ -84,7 +84,7 @@ class FfnSide {
     std::int32_t first = 0;
   };
   struct MicroBatch {
-    cuda::DeviceMemory rail, returned, arrived, arrived_scales, arrived_results, weights;
+    cuda::DeviceMemory rail, returned, arrived, arrived_scales, arrived_results, partial, weights;
     cuda::DeviceMemory row_begin, source, place, x, x_scales, hidden, hidden_scales, out, scratch, step, mismatches;
     std::vector<Routing> routing;  // by layer; dense ones have no ids
     std::byte* target = nullptr;
@@ -93,6 +93,14 @@ class FfnSide {
   void plan_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
   void bring_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
   void add_up(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
+  void add_partials(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
+  bool exchanges(std::int32_t layer) const;
+  cuda::SealWrite seal(std::int32_t layer, std::int32_t m) const;
+  std::byte* returned(std::int32_t m) const {
+    return batch(m).target != nullptr ? batch(m).target : batch(m).returned.as<std::byte>();
+  }
+  std::int32_t width(std::int32_t layer) const;  // of an expert or a dense layer, here
+  double rows_of_layer() const;                  // of a routed one, with the shared expert's
   cuda::Fp8Gemm gate_up(std::int32_t layer, std::int32_t m) const;
   cuda::Fp8Gemm down(std::int32_t layer, std::int32_t m) const;
   void exchange_rows(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;

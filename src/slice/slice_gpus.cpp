@@ -112,7 +112,7 @@ AttentionSideOptions SliceGpus::attention_options() const {
           .micro_batches = options_.micro_batches,
           .context = options_.context,
           .ffn_servers = options_.deployment.ffn_servers,
-          .return_blocks = load_.rail_blocks};
+          .return_blocks = load_.own_blocks};
 }
 
 FfnSideOptions SliceGpus::ffn_options() const {

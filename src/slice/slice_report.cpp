@@ -175,10 +175,10 @@ std::string slice_text(const SliceReport& r) {
   const SliceOptions& o = r.options;
   if (!o.deployment.disaggregated()) return expert_parallel_text(r);
   std::string text = format(
-      "{} at {} tokens: {} x {} sequences on an attention GPU, {} tokens to {} experts on an FFN GPU, the busiest "
+      "{} ({}) at {} tokens: {} x {} sequences on an attention GPU, {} tokens to {} experts on an FFN GPU, the busiest "
       "has {}; {} rows of the shared one\n",
-      o.deployment.to_string(), o.context, o.micro_batches, o.rows, r.load.expert_rows_mean, r.load.experts,
-      r.expert_rows_max, r.load.shared_rows * r.load.rail_blocks);
+      o.deployment.to_string(), o.deployment.experts_text(), o.context, o.micro_batches, o.rows,
+      r.load.expert_rows_mean, r.load.experts, r.expert_rows_max, r.load.shared_rows * r.load.rail_blocks);
   if (o.sides != SliceSides::kFfn) text += side_text("attention", r, r.attention);
   if (o.sides != SliceSides::kAttention) text += side_text("ffn", r, r.ffn);
   if (o.sides == SliceSides::kBoth)
@@ -207,6 +207,7 @@ std::string slice_json(const SliceReport& r) {
                    {"expert_rows_mean", r.load.expert_rows_mean},
                    {"expert_rows_max", r.expert_rows_max}};
   if (o.deployment.disaggregated()) {
+    json["experts"] = o.deployment.experts_text();
     json["attention"] = side_json(r, r.attention);
     json["ffn"] = side_json(r, r.ffn);
     json["bubbles"] = r.bubbles();

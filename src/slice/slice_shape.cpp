@@ -57,24 +57,37 @@ std::string SliceDeployment::to_string() const {
   return format("{}A{}F", attention_servers, ffn_servers);
 }
 
+std::string SliceDeployment::experts_text() const {
+  return width_is_cut ? format("ep{}tp{}", ffn_servers, kGpusPerServer) : format("ep{}", ffn_gpus());
+}
+
+std::int32_t SliceDeployment::experts_of_gpu() const {
+  return SliceModel::kExperts / (width_is_cut ? ffn_servers : ffn_gpus());
+}
+
 SliceLoad load_of(const SliceDeployment& d, std::int32_t rows) {
   SliceLoad load;
   load.rows = rows;
-  load.rail_blocks = d.attention_servers;
+  load.rail_blocks = d.width_is_cut ? d.attention_gpus() : d.attention_servers;
+  load.own_blocks = d.attention_servers;
   load.tokens = rows * d.attention_gpus();
-  load.experts = SliceModel::kExperts / d.ffn_gpus();
+  load.experts = d.experts_of_gpu();
+  load.width_parts = d.width_parts();
   load.server_experts = SliceModel::kExperts / d.ffn_servers;
   load.shared_rows = (rows + d.ffn_servers - 1) / d.ffn_servers;
   load.expert_rows_mean = load.tokens * SliceModel::kTopK / SliceModel::kExperts;
   const std::int64_t expert_rows = std::int64_t{load.expert_rows_mean} * load.experts;
   const std::int32_t exchanging = d.disaggregated() ? SliceDeployment::kGpusPerServer : d.gpus();
-  load.arrived_rows = static_cast<std::int32_t>(expert_rows * (exchanging - 1) / exchanging);
+  if (!d.width_is_cut) load.arrived_rows = static_cast<std::int32_t>(expert_rows * (exchanging - 1) / exchanging);
+  // Its rail's rows to seven neighbours and theirs here; and the sums of as many back.
+  load.exchanged_rows = d.width_is_cut ? load.own_blocks * rows * (exchanging - 1) : load.arrived_rows;
   load.exchange_far = static_cast<double>(exchanging - SliceDeployment::kGpusPerServer) / (exchanging - 1);
   // Codes, a scale for each 128 of them, ids and weights; moved 16 bytes at a time.
   load.exchange_out_bytes =
-      (load.arrived_rows * std::int64_t{SliceModel::kHidden + SliceModel::kHidden / 32 + 8 * SliceModel::kTopK} + 15) /
+      (load.exchanged_rows * std::int64_t{SliceModel::kHidden + SliceModel::kHidden / 32 + 8 * SliceModel::kTopK} +
+       15) /
       16 * 16;
-  load.exchange_back_bytes = load.arrived_rows * std::int64_t{SliceModel::kHidden * 2};
+  load.exchange_back_bytes = load.exchanged_rows * std::int64_t{SliceModel::kHidden * 2};
   return load;
 }
 
@@ -109,7 +122,7 @@ RoutingTable routing_table(const SliceDeployment& d, std::int32_t tokens, double
     draw(weight, random, ids);
     for (std::int32_t k = 0; k < SliceModel::kTopK; ++k) ++count[static_cast<std::size_t>(ids[k])];
   }
-  const std::int32_t experts = SliceModel::kExperts / d.ffn_gpus();
+  const std::int32_t experts = d.experts_of_gpu();
   std::int32_t most = -1;
   for (std::int32_t first = 0; first < SliceModel::kExperts; first += experts) {
     const auto begin = count.begin() + first;

@@ -30,12 +30,20 @@ struct SliceDeployment {
   // Else: so many GPUs, each with attention for sequences of its own and with whole experts, dense layers and the
   // shared expert for its own tokens; one server of each then.
   std::int32_t expert_parallel_gpus = 0;
+  // Of two sides: an FFN server's GPUs have some of its experts each, or an eighth of the width of all of them (and of
+  // dense layers and the shared expert). Then each gets all of the server's rows, and their results are added up over
+  // it.
+  bool width_is_cut = false;
   static constexpr std::int32_t kGpusPerServer = 8;
 
   // "2A2F", "ep16"; throws Error{kInvalidArgument} for other text, and for GPUs that the experts cannot be spread over.
   static SliceDeployment parse(const std::string& text);
   std::string to_string() const;
   bool disaggregated() const { return expert_parallel_gpus == 0; }
+  // How the experts lie, as it is usually written: "ep16" whole ones, "ep2tp8" cut.
+  std::string experts_text() const;
+  std::int32_t width_parts() const { return width_is_cut ? kGpusPerServer : 1; }
+  std::int32_t experts_of_gpu() const;  // routed
   std::int32_t attention_gpus() const {
     return disaggregated() ? attention_servers * kGpusPerServer : expert_parallel_gpus;
   }
@@ -45,13 +53,16 @@ struct SliceDeployment {
 
 struct SliceLoad {
   std::int32_t rows = 0;         // of a micro-batch on an attention GPU
-  std::int32_t rail_blocks = 0;  // attention GPUs on an FFN GPU's rail
+  std::int32_t rail_blocks = 0;  // attention GPUs whose rows an FFN GPU has in full: its rail's, or the server's
+  std::int32_t own_blocks = 0;   // those of its rail, to which it returns
   std::int32_t tokens = 0;       // of a micro-batch, that an FFN server receives
   std::int32_t experts = 0;      // routed, on an FFN GPU
   std::int32_t server_experts = 0;
-  std::int32_t shared_rows = 0;  // of each attention GPU's, of the shared expert and the dense layers, here
+  std::int32_t shared_rows = 0;  // of each of them, of the shared expert and the dense layers, here
+  std::int32_t width_parts = 1;  // of which one is here
   std::int32_t expert_rows_mean = 0;
-  std::int32_t arrived_rows = 0;         // an FFN GPU gets from its neighbours for its experts, on average
+  std::int32_t arrived_rows = 0;         // a GPU with whole experts gets from its neighbours for them, on average
+  std::int32_t exchanged_rows = 0;       // that come in and go out, whichever way experts lie
   std::int64_t exchange_out_bytes = 0;   // of rows to the neighbours, before the products; as many come in
   std::int64_t exchange_back_bytes = 0;  // of results, after them
   // Of both: the share that goes to other servers. Within an FFN server none does; where every GPU has experts, all are

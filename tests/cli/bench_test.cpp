@@ -141,6 +141,8 @@ TEST(Bench, ASliceSaysWhichOptionsDoNotGoTogether) {
       {{"--deploy", "2A5F"}, "deployment '2A5F'"},
       {{"--routing", "zipf:x"}, "--routing 'zipf:x'"},
       {{"--trace", "no/such/folder/trace.json"}, "cannot write the timeline to no/such/folder/trace.json"},
+      {{"--experts", "ep3tp8"}, "--experts"},
+      {{"--layout", "ep8"}, "--layout"},
       {{"--trace-steps", "1"}, "--trace-steps"}};
   for (const auto& [arguments, message] : cases) {
     std::vector<std::string> all{"bench", "slice"};

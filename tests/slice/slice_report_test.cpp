@@ -36,12 +36,13 @@ TEST(SliceReport, ProjectsWhatOneAttentionGpuMakesToTheWholeDeployment) {
 
 TEST(SliceReport, SaysItInWordsAndAsJson) {
   const std::string text = slice_text(report());
-  EXPECT_THAT(text, HasSubstr("3A2F at 4096 tokens: 3 x 200 sequences"));
+  EXPECT_THAT(text, HasSubstr("3A2F (ep16) at 4096 tokens: 3 x 200 sequences"));
   EXPECT_THAT(text, HasSubstr("bubbles 10.0 %"));
   EXPECT_THAT(text, HasSubstr("7200 tokens/s/GPU of 40"));
   EXPECT_THAT(text, Not(HasSubstr("not the expected")));
   const Json json = Json::parse(slice_json(report()));
   EXPECT_EQ(json.at("deployment").get<std::string>(), "3A2F");
+  EXPECT_EQ(json.at("experts").get<std::string>(), "ep16");
   EXPECT_DOUBLE_EQ(json.at("tokens_per_second_per_gpu").get<double>(), 7200);
   EXPECT_DOUBLE_EQ(json.at("ffn").at("layer_us").get<double>(), 200);
 }

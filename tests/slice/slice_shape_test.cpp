@@ -40,6 +40,36 @@ TEST(SliceDeployment, OrHasNoSides) {
   EXPECT_EQ(d.to_string(), "ep24");
 }
 
+// The paper's form of 2A2F: 24 experts and an eighth of their width a GPU, all rows of the server on each.
+TEST(SliceLoad, OfExpertsWhoseWidthIsCut) {
+  SliceDeployment d = SliceDeployment::parse("2A2F");
+  EXPECT_EQ(d.experts_text(), "ep16");
+  d.width_is_cut = true;
+  EXPECT_EQ(d.experts_text(), "ep2tp8");
+  const SliceLoad load = load_of(d, 128);
+  EXPECT_EQ(load.experts, 24);
+  EXPECT_EQ(load.server_experts, 24);
+  EXPECT_EQ(load.width_parts, 8);
+  EXPECT_EQ(load.expert_rows_mean, 128);
+  EXPECT_EQ(load.rail_blocks, 16);
+  EXPECT_EQ(load.own_blocks, 2);
+  EXPECT_EQ(load.shared_rows, 64);
+  EXPECT_EQ(load.arrived_rows, 0);  // all that its tokens want of the server is here
+  EXPECT_EQ(load.exchanged_rows, 256 * 7);
+  EXPECT_EQ(load.exchange_out_bytes, 1792 * (7168 + 224 + 24));
+  EXPECT_EQ(load.exchange_back_bytes, 1792 * 7168 * 2);
+}
+
+// As much work as with whole experts: 24 experts of an eighth for 128 rows are three whole ones.
+TEST(RoutingTable, OfACutWidthIsThatOfTheBusiestServer) {
+  SliceDeployment d = SliceDeployment::parse("3A2F");
+  d.width_is_cut = true;
+  const RoutingTable table = routing_table(d, 3000, .5, 7);
+  std::array<std::int32_t, 2> rows{};
+  for (const std::int32_t id : table.ids) ++rows[static_cast<std::size_t>(id / 24)];
+  EXPECT_EQ(table.first, rows[0] >= rows[1] ? 0 : 24);
+}
+
 // 16 GPUs with three experts each: their tokens are as many as 2A2F's, dense layers and shared expert are everybody's
 // own, and of three rows a token one in sixteen stays.
 TEST(SliceLoad, OfExpertsBesideAttention) {

@@ -140,6 +140,17 @@ TEST_F(SliceOnTheGpu, ASlowLinkAndASlowFfnAreNamed) {
   EXPECT_LT(ffn.stages.to_attention.p50, 1000);
 }
 
+TEST_P(SliceOnTheGpu, ExpertsWhoseWidthIsCutGetWhatIsTheirs) {
+  const bool two = cuda::look_at_device().devices > 1;
+  SliceOptions options = small(two ? SliceSides::kBoth : SliceSides::kFfn);
+  options.deployment = SliceDeployment::parse(GetParam());
+  options.deployment.width_is_cut = true;
+  const SliceReport report = measure_slice(options, kLimits);
+  EXPECT_EQ(report.mismatches, 0u);
+  EXPECT_EQ(report.together.all.size(), 8u);
+  EXPECT_GT(report.together.median, 0);
+}
+
 // On one GPU, too: what is exchanged stays on it then.
 TEST_F(SliceOnTheGpu, ExpertsBesideAttentionGetWhatIsTheirs) {
   for (const char* layout : {"ep16", "ep24"})
