@@ -71,8 +71,8 @@ std::string stages_text(const DecodeModel& model, const DeploymentPlan& p) {
     out += format("alone      A {:.1f} us, F {:.1f} us: one micro-batch with nobody beside it, {}\n",
                   t.attention_alone * 1e6, t.ffn_alone * 1e6, kind_of(model.kinds().back()));
     const double least = model.tpot_min(c, static_cast<double>(p.rows));
-    out += format("waiting    {:.2f} ms of a step, for kernels that have the multiprocessors (simulated)\n",
-                  (p.tpot - least) * 1e3);
+    out +=
+        format("waiting    {:.2f} ms of a step, more than by the stages' rule (simulated)\n", (p.tpot - least) * 1e3);
   }
   out += format("head       {:.1f} us a step\n", model.head_seconds(c, static_cast<double>(p.rows)) * 1e6);
   return out;

@@ -86,20 +86,20 @@ std::optional<DeploymentPlan> with_largest_batch(const DecodeModel& model, const
   return priced(model, c, rows, time);
 }
 
-// A candidate's plan: that one, or a cheaper one at a batch that was measured.
+// A candidate's plan: that one, or a cheaper one at a batch that was measured, which also makes more tokens per second.
 std::optional<DeploymentPlan> planned(const DecodeModel& model, const DeploymentGoal& goal, const Candidate& c,
                                       TimePerToken time) {
   std::optional<DeploymentPlan> plan = with_largest_batch(model, goal, c, time);
-  if (!plan || plan->tokens_per_second < goal.tokens_per_second) return {};
+  if (!plan) return {};
   const std::int64_t largest = plan->rows;
   for (const double measured : model.measured_rows(c)) {
     const auto rows = static_cast<std::int64_t>(measured);
     if (rows < goal.limits.rows_min || rows >= largest) continue;
     if (priced(model, c, rows, &DecodeModel::tpot_min).usd_per_million >= plan->usd_per_million) continue;
     DeploymentPlan other = priced(model, c, rows, time);
-    if (other.tokens_per_second >= goal.tokens_per_second && other.usd_per_million < plan->usd_per_million)
-      plan = std::move(other);
+    if (other.usd_per_million < plan->usd_per_million) plan = std::move(other);
   }
+  if (plan->tokens_per_second < goal.tokens_per_second) return {};
   return plan;
 }
 
@@ -149,6 +149,8 @@ Infeasible explain(const DecodeModel& model, const DeploymentGoal& goal) {
   double least_weights = 1e300, fastest = 1e300, most = 0;
   bool cut = false;
   Candidate fastest_one, most_one;
+  DeploymentGoal without_load = goal;
+  without_load.tokens_per_second = 0;
   for_each_candidate(l, [&](const Candidate& c) {
     if (!model.fits_model(c)) return;
     cut = true;
@@ -159,8 +161,8 @@ Infeasible explain(const DecodeModel& model, const DeploymentGoal& goal) {
     if (model.tpot_min(c, fewest) < fastest)
       if (const double tpot = model.tpot(c, fewest); tpot < fastest) fastest = tpot, fastest_one = c;
     const auto beats = [&](const auto& plan) { return plan && plan->tokens_per_second > most; };
-    if (!beats(with_largest_batch(model, goal, c, &DecodeModel::tpot_min))) return;
-    if (const auto plan = with_largest_batch(model, goal, c, &DecodeModel::tpot); beats(plan))
+    if (!beats(planned(model, without_load, c, &DecodeModel::tpot_min))) return;
+    if (const auto plan = planned(model, without_load, c, &DecodeModel::tpot); beats(plan))
       most = plan->tokens_per_second, most_one = c;
   });
   if (!cut && s.ffn_ladders)
@@ -224,7 +226,8 @@ void search_rooflines(const DecodeModel& model, const DeploymentGoal& goal, Sear
   });
 }
 
-// What a candidate costs by the stages' rule is the least that it costs simulated.
+// What a candidate costs by the stages' rule is about the least that it costs simulated: only a batch between measured
+// ones may be a little cheaper.
 void search_measured(const DecodeModel& model, const DeploymentGoal& goal, SearchResult& result) {
   const bool by_hour = goal.tokens_per_second > 0;
   std::vector<DeploymentPlan> at_least;

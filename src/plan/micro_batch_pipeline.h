@@ -9,10 +9,11 @@
 //        n / max(attention_alone, n · attention_busy).
 // links  One micro-batch at a time each way.
 // F      Micro-batches come in a fixed order, in three streams: what is before the products, the products, what is
-//        after them; each stream takes one micro-batch after the other. Copies between the server's GPUs are made by
-//        copy engines, beside everything. A kernel has the multiprocessors to itself until it ends: a product fills
-//        them with one wave of blocks that leaves no registers. The kernels before and after products are urgent: of
-//        those that wait the one that has waited longest is next, and products only when there is none.
+//        after them; each stream takes one micro-batch after the other. Copies between the server's GPUs need no
+//        room: copy engines make them, or one small warp of a multiprocessor. A kernel has the multiprocessors to
+//        itself until it ends: a product fills them with one wave of blocks that leaves registers for such a warp only.
+//        The kernels before and after products are urgent: of those that wait the one that has waited longest is next,
+//        and products only when there is none.
 // gaps   What follows in another stream, or after a copy or a flag, begins a gap later.
 //
 // Deterministic: the same step takes the same time. It starts with all micro-batches at A, some layers before the step
