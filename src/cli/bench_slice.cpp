@@ -53,6 +53,10 @@ void print(const SliceReport& report, const Options& options) {
 void check_trace(Options& options) {
   SliceOptions& slice = options.slice;
   const bool both = slice.sides == SliceSides::kBoth;
+  const auto has_sides = [](const std::string& text) { return SliceDeployment::parse(text).disaggregated(); };
+  if (!options.trace.empty() && std::ranges::none_of(options.deployments, has_sides))
+    throw Error(ErrorCode::kInvalidArgument,
+                "--trace: a timeline is of two sides, and --deploy names none that has them");
   if (!both && (slice.link.added() || slice.stall_ffn_us > 0))
     throw Error(ErrorCode::kInvalidArgument, "--link-us, --link-gbps and --stall-ffn-us are of both sides together");
   if (!options.trace.empty()) write_slice_timeline({}, 0, options.trace);
@@ -83,8 +87,8 @@ SliceReport measure(const Options& options, const cuda::GpuLimits& limits) {
 void compare(const std::vector<SliceReport>& reports) {
   for (const SliceReport& r : reports)
     for (const SliceReport& baseline : reports)
-      if (r.options.deployment.disaggregated() && !baseline.options.deployment.disaggregated() && r.options.rows > 0 &&
-          baseline.options.rows > 0)
+      if (r.options.sides == SliceSides::kBoth && r.options.deployment.disaggregated() &&
+          !baseline.options.deployment.disaggregated() && r.options.rows > 0 && baseline.options.rows > 0)
         std::fputs(comparison_text(r, baseline).c_str(), stdout);
 }
 
@@ -126,7 +130,8 @@ Action declare_bench_slice(CLI::App& app) {
       ->transform(CLI::CheckedTransformer(
           std::map<std::string, bool>{{"whole", false}, {"ep16", false}, {"cut", true}, {"ep2tp8", true}}));
   app.add_option("--layout", options->layouts,
-                 "ep16, ep24: to compare, attention and whole experts on each of so many GPUs, at its own best batch")
+                 "ep16, ep24: to compare, attention and whole experts on each of so many GPUs, at its own best batch "
+                 "unless --rows says one")
       ->delimiter(',')
       ->check(CLI::IsMember({"ep16", "ep24"}));
   app.add_option("--layout-micro-batches", options->expert_parallel_micro_batches, "of ep16 and ep24")
@@ -155,17 +160,18 @@ Action declare_bench_slice(CLI::App& app) {
           {"both", SliceSides::kBoth}, {"attention", SliceSides::kAttention}, {"ffn", SliceSides::kFfn}}));
   app.add_option(
       "--trace", options->trace,
-      "writes a timeline of the last steps for chrome://tracing or Perfetto; the report has the stages' times");
+      "writes a timeline of the last steps that were measured for chrome://tracing or Perfetto (say --rows: a search "
+      "measures what it does not choose, too); the report has the stages' times");
   app.add_option("--trace-steps", slice.trace_steps,
                  format("further steps with stamps, for the report's stages; {} with --trace", kTraceSteps))
       ->check(CLI::Range(2, 1000));
   app.add_option("--link-us", slice.link.latency_us, "latency that a network would add to each hand-over and return")
-      ->check(CLI::Range(0., 100000.));
+      ->check(CLI::Range(0., 10000.));
   app.add_option("--link-gbps", slice.link.gbps,
                  "rate of such a network: the bytes that a GPU sends or takes there go one after the other")
-      ->check(CLI::Range(1., 100000.));
+      ->check(CLI::Range(10., 100000.));
   app.add_option("--stall-ffn-us", slice.stall_ffn_us, "that the FFN GPU loses in every layer, to see what is reported")
-      ->check(CLI::Range(0., 100000.));
+      ->check(CLI::Range(0., 1000.));
   app.add_flag("--json", options->json, "one JSON object a line");
   return [options] { return run_slice(*options); };
 }

@@ -89,23 +89,27 @@ double link_floor(const SliceOptions& o, double bytes) {
   return o.link.latency_us + 1e-3 * o.link.occupied_ns(bytes * messages);
 }
 
+std::string link_name(const AddedLink& link) {
+  return format("{:.1f} us{}", link.latency_us, link.gbps > 0 ? format(" and {:.0f} Gb/s", link.gbps) : "");
+}
+
 std::string link_text(const SliceOptions& o, const SliceTrace& trace) {
   if (!o.link.added()) return "";
   const double us = link_floor(o, hand_over_bytes(o.rows)) + link_floor(o, return_bytes(o.rows));
   const double layers = static_cast<double>(o.model.layers) * o.micro_batches;
   return format(
-      "    added to links: {:.1f} us{}; the timers are a warp of the attention GPU each, at least {:.2f} of them on "
+      "    added to links: {}; the timers are a warp of the attention GPU each, at least {:.2f} of them on "
       "average\n",
-      o.link.latency_us, o.link.gbps > 0 ? format(" and {:.0f} Gb/s", o.link.gbps) : "", us * layers / trace.step_us);
+      link_name(o.link), us * layers / trace.step_us);
 }
 
 std::string waits_text(const TraceSummary& s) {
   return format(
       "    attention GPU idle {:.1f} %: {:.1f} for the FFN, {:.1f} for links; FFN GPU idle {:.1f} %: {:.1f} for "
-      "attention, {:.1f} for links; its products run {:.1f} % of the time\n    bubbles {:.1f} %; "
-      "waited for most: {}\n",
+      "attention, {:.1f} for links; its products run {:.1f} % of the time\n    waited "
+      "for most: {}\n",
       100 * s.attention.all(), 100 * s.attention.for_other_side, 100 * s.attention.for_link, 100 * s.ffn.all(),
-      100 * s.ffn.for_other_side, 100 * s.ffn.for_link, 100 * s.products, 100 * s.bubbles(), to_string(s.waited_for()));
+      100 * s.ffn.for_other_side, 100 * s.ffn.for_link, 100 * s.products, to_string(s.waited_for()));
 }
 
 std::string trace_text(const SliceReport& r) {
@@ -139,6 +143,7 @@ std::string expert_parallel_text(const SliceReport& r) {
       o.deployment.to_string(), o.context, o.micro_batches, o.rows, r.load.expert_rows_mean, r.load.experts,
       r.expert_rows_max, r.load.shared_rows, r.together.median * 1e-3, r.together.p99 * 1e-3,
       r.tokens_per_second_per_gpu(), o.deployment.gpus(), r.attention.gigabytes);
+  if (o.link.added()) text += format("  added to links: {}\n", link_name(o.link));
   if (r.mismatches > 0) text += format("  {} hand-overs were not the expected ones\n", r.mismatches);
   return text;
 }
@@ -165,7 +170,6 @@ OrderedJson trace_json(const SliceTrace& trace) {
           {"attention_idle", {{"for_ffn", s.attention.for_other_side}, {"for_link", s.attention.for_link}}},
           {"ffn_idle", {{"for_attention", s.ffn.for_other_side}, {"for_link", s.ffn.for_link}}},
           {"products_share", s.products},
-          {"bubbles", s.bubbles()},
           {"waited_for", to_string(s.waited_for())}};
 }
 
@@ -222,7 +226,7 @@ std::string slice_json(const SliceReport& r) {
   json["tokens_per_second_per_gpu"] = r.tokens_per_second_per_gpu();
   json["mismatches"] = r.mismatches;
   if (o.link.added()) json["link"] = {{"latency_us", o.link.latency_us}, {"gbps", o.link.gbps}};
-  if (o.stall_ffn_us > 0) json["stall_ffn_us"] = o.stall_ffn_us;
+  if (o.stall_ffn_us > 0 && o.deployment.disaggregated()) json["stall_ffn_us"] = o.stall_ffn_us;
   if (r.trace.steps > 0) json["trace"] = trace_json(r.trace);
   return json.dump();
 }

@@ -23,8 +23,6 @@ struct SliceModel {
   std::int32_t dense_layers() const;
 };
 
-enum class ExpertRouting : std::uint8_t { kUniform, kZipf };
-
 struct SliceDeployment {
   std::int32_t attention_servers = 2, ffn_servers = 2;
   // Else: so many GPUs, each with attention for sequences of its own and with whole experts, dense layers and the

@@ -147,10 +147,6 @@ std::string to_string(SlowPart part) {
   return "?";
 }
 
-double TraceSummary::bubbles() const {
-  return std::min(attention.all(), ffn.all());
-}
-
 SlowPart TraceSummary::waited_for() const {
   const std::pair<double, SlowPart> waits[] = {{ffn.for_other_side, SlowPart::kAttention},
                                                {attention.for_other_side, SlowPart::kFfn},

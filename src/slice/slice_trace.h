@@ -67,8 +67,6 @@ struct TraceSummary {
   IdleShares attention, ffn;
   double products = 0;  // share of the time in which products ran
 
-  // 1 - busy / elapsed of the side that is idle less.
-  double bubbles() const;
   // Who is waited for most. Nobody where it is less than kWaitMin of the time.
   SlowPart waited_for() const;
   static constexpr double kWaitMin = .02;

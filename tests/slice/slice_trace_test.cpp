@@ -57,7 +57,7 @@ TEST(SliceTrace, OneMicroBatchWaitsForEveryStageInTurn) {
   EXPECT_NEAR(s.ffn.for_other_side, 60. / 130, .02);
   EXPECT_NEAR(s.ffn.for_link, 10. / 130, .02);
   EXPECT_NEAR(s.products, 40. / 130, .02);
-  EXPECT_NEAR(s.bubbles(), 70. / 130, .02);
+  EXPECT_NEAR(s.ffn.all(), 70. / 130, .02);
 }
 
 TEST(SliceTrace, WhoIsSlowIsNamed) {
