@@ -59,7 +59,7 @@ class Grammar {
   bool complete_ = false;
 };
 
-// A model's tokens as grammars see them. Made once for a model, which takes a moment. Any thread.
+// A model's tokens as grammars see them. Made once for a model; its first grammar takes a moment longer. Any thread.
 class GrammarVocabulary {
  public:
   // stop_ids: the tokens that may come where a grammar is satisfied, and end it.

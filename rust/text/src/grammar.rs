@@ -11,7 +11,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{sync_channel, RecvTimeoutError};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use llguidance::api::TopLevelGrammar;
@@ -55,10 +55,22 @@ pub struct TandemGrammarLimits {
     pub ms_max: u64,
 }
 
-/// The bytes of a model's tokens, in the form in which grammars look at them.
+/// The bytes of a model's tokens, and from the first grammar on the form in which grammars look at them: making that
+/// takes a tenth of a second, which a model's start does without.
 pub struct TandemVocabulary {
-    factory: Arc<ParserFactory>,
+    form: Mutex<Form>,
     late: Arc<AtomicUsize>,
+}
+
+enum Form {
+    Tokens(Tokens),
+    Factory(Arc<ParserFactory>),
+    Lost,
+}
+
+struct Tokens {
+    words: Vec<Vec<u8>>,
+    end_ids: Vec<u32>,
 }
 
 /// One answer's place in its grammar.
@@ -87,10 +99,9 @@ fn grammar_error(error: impl std::fmt::Display) -> Failure {
     Failure::invalid_data(error)
 }
 
-impl TandemVocabulary {
-    fn new(words: Vec<Vec<u8>>, end_ids: &[u32]) -> Outcome<Self> {
-        let known = |id: &&u32| (**id as usize) < words.len();
-        let end_ids: Vec<u32> = end_ids.iter().filter(known).copied().collect();
+impl Tokens {
+    fn into_factory(self) -> Outcome<ParserFactory> {
+        let Tokens { words, end_ids } = self;
         // A grammar needs some token that ends it; one that no text spells does no harm.
         let end = end_ids.first().copied().unwrap_or(0);
         let trie = TokTrie::from(&TokRxInfo::new(words.len() as u32, end), &words);
@@ -107,7 +118,30 @@ impl TandemVocabulary {
         limits.max_lexer_states = LEXER_STATES_MAX;
         limits.max_grammar_size = GRAMMAR_SYMBOLS_MAX;
         limits.verbose_errors = false;
-        Ok(TandemVocabulary { factory: Arc::new(factory), late: Arc::default() })
+        Ok(factory)
+    }
+}
+
+impl TandemVocabulary {
+    fn new(words: Vec<Vec<u8>>, end_ids: &[u32]) -> Self {
+        let known = |id: &&u32| (**id as usize) < words.len();
+        let end_ids = end_ids.iter().filter(known).copied().collect();
+        TandemVocabulary {
+            form: Mutex::new(Form::Tokens(Tokens { words, end_ids })),
+            late: Arc::default(),
+        }
+    }
+
+    /// Made by whoever asks first; others wait for it.
+    fn factory(&self) -> Outcome<Arc<ParserFactory>> {
+        let mut form = self.form.lock().unwrap_or_else(PoisonError::into_inner);
+        let factory = match std::mem::replace(&mut *form, Form::Lost) {
+            Form::Tokens(tokens) => Ok(Arc::new(tokens.into_factory()?)),
+            Form::Factory(factory) => Ok(factory),
+            Form::Lost => Err(Failure::new(TandemStatus::TandemPanicked, "the vocabulary could not be made for grammars before")),
+        }?;
+        *form = Form::Factory(factory.clone());
+        Ok(factory)
     }
 
     fn compile(&self, kind: TandemGrammarKind, source: String, ms_max: u64) -> Outcome<TandemGrammar> {
@@ -115,9 +149,10 @@ impl TandemVocabulary {
             let message = "grammars that took too long are still at work; try again";
             return Err(Failure::new(TandemStatus::TandemUnavailable, message));
         }
+        let factory = self.factory()?; // before the time of the grammar itself
         // Without room in the channel the compiler learns whether somebody took its grammar.
         let (sender, receiver) = sync_channel(0);
-        let (factory, late) = (self.factory.clone(), self.late.clone());
+        let late = self.late.clone();
         let work = move || {
             let compiled = caught(|| TandemGrammar::compile(&factory, kind, &source));
             if sender.send(compiled).is_err() {
@@ -229,7 +264,7 @@ pub unsafe extern "C" fn tandem_vocabulary_new(
             words.push(word.to_vec());
             rest = after;
         }
-        let vocabulary = TandemVocabulary::new(words, ids_of(end_ids, end_count))?;
+        let vocabulary = TandemVocabulary::new(words, ids_of(end_ids, end_count));
         *handle = Box::into_raw(Box::new(vocabulary));
         Ok(Vec::new())
     })
