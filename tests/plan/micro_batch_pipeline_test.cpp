@@ -71,8 +71,9 @@ TEST(StepSeconds, AreNeverBelowTheStagesRule) {
   for (std::uint64_t seed = 1; seed <= 300; ++seed) {
     Rng rng(seed);
     const auto draw = [&](double low, double high) { return low + (high - low) * rng.uniform(); };
-    PipelineStep step =
-        queues(1 + static_cast<std::int32_t>(rng.below(5)), draw(1, 10), draw(0, 3), draw(1, 10), draw(0, 3));
+    const auto micro_batches = 1 + static_cast<std::int32_t>(rng.below(5));
+    const double attention = draw(1, 10), to_ffn = draw(0, 3), products = draw(1, 10), to_attention = draw(0, 3);
+    PipelineStep step = queues(micro_batches, attention, to_ffn, products, to_attention);
     PipelineLayers& layer = step.layers.front();
     layer.attention_alone *= draw(1, 1.5);
     FfnPieces& ffn = layer.ffn;
@@ -87,7 +88,8 @@ TEST(StepSeconds, AreNeverBelowTheStagesRule) {
                        .attention_alone = layer.attention_alone,
                        .ffn_alone = f};
     const double least = std::max(step.micro_batches * t.slowest(), t.round());
-    EXPECT_GE(layer_of(step), least * (1 - 1e-3)) << "seed " << seed;  // a step begins and ends somewhere in a round
+    // A step begins and ends somewhere in a round, and may be shorter by a part of one.
+    EXPECT_GE(layer_of(step), least * (1 - 0.3 / kLayers)) << "seed " << seed;
     EXPECT_LE(layer_of(step), step.micro_batches * (t.round() + 4 * ffn.gap)) << "seed " << seed;
   }
 }
