@@ -62,16 +62,13 @@ std::int64_t largest_batch(const DecodeModel& model, TimePerToken time, double t
   return good;
 }
 
-DeploymentPlan priced(const DecodeModel& model, const Candidate& c, std::int64_t rows, double tpot) {
+DeploymentPlan priced(const DecodeModel& model, const Candidate& c, std::int64_t rows, TimePerToken time) {
+  const double tpot = (model.*time)(c, static_cast<double>(rows));
   DeploymentPlan plan{.candidate = c, .rows = rows, .tpot = tpot, .limited_by = {}};
   plan.tokens_per_second = static_cast<double>(rows) * c.micro_batches * model.attention_gpus(c) / tpot;
   plan.usd_per_hour = model.usd_per_hour(c);
   plan.usd_per_million = plan.usd_per_hour / 3600 / plan.tokens_per_second * 1e6;
   return plan;
-}
-
-DeploymentPlan priced(const DecodeModel& model, const Candidate& c, std::int64_t rows, TimePerToken time) {
-  return priced(model, c, rows, (model.*time)(c, static_cast<double>(rows)));
 }
 
 // A candidate's plan with the largest batch that is in time, if it has one that fits.
@@ -208,7 +205,7 @@ Infeasible explain(const DecodeModel& model, const DeploymentGoal& goal) {
 }  // namespace
 
 DeploymentPlan plan_at(const DecodeModel& model, const Candidate& c, std::int64_t rows) {
-  return priced(model, c, rows, model.tpot(c, static_cast<double>(rows)));
+  return priced(model, c, rows, &DecodeModel::tpot);
 }
 
 std::optional<DeploymentPlan> plan_candidate(const DecodeModel& model, const DeploymentGoal& goal, const Candidate& c) {

@@ -29,13 +29,8 @@ double SliceReport::bubbles() const {
 }
 
 StepTimes step_times(std::vector<double> all) {
-  StepTimes times{.all = std::move(all)};
-  std::vector<double> sorted = times.all;
-  std::ranges::sort(sorted);
-  if (sorted.empty()) return times;
-  times.median = sorted[sorted.size() / 2];
-  times.p99 = sorted[std::min(sorted.size() - 1, sorted.size() * 99 / 100)];
-  return times;
+  const Quantiles q = quantiles_of(all);
+  return {.median = q.p50, .p99 = q.p99, .all = std::move(all)};
 }
 
 int warm_up_steps(int steps) {

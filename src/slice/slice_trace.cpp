@@ -23,12 +23,6 @@ struct Batch {
   LayerTimes before, next;
 };
 
-Quantiles quantiles(std::vector<double> values) {
-  if (values.empty()) return {};
-  std::ranges::sort(values);
-  return {.p50 = values[values.size() / 2], .p99 = values[std::min(values.size() - 1, values.size() * 99 / 100)]};
-}
-
 std::vector<Batch> batches_of(const SliceTrace& trace) {
   std::vector<Batch> all;
   const auto pitch = static_cast<std::size_t>(trace.micro_batches);
@@ -58,15 +52,15 @@ TracedStages stages_of(const SliceTrace& trace, const std::vector<Batch>& all) {
     to_ffn.push_back(b.t.seen - b.t.handed_over);
     if (b.has_next) to_attention.push_back(b.next.returned - b.t.sent);
   }
-  return {.attention = quantiles(std::move(attention)),
-          .head = quantiles(std::move(head)),
-          .to_ffn = quantiles(std::move(to_ffn)),
-          .queue = quantiles(std::move(queue)),
-          .gather = quantiles(std::move(gather)),
-          .products = quantiles(std::move(products)),
-          .combine = quantiles(std::move(combine)),
-          .ffn = quantiles(std::move(ffn)),
-          .to_attention = quantiles(std::move(to_attention))};
+  return {.attention = quantiles_of(std::move(attention)),
+          .head = quantiles_of(std::move(head)),
+          .to_ffn = quantiles_of(std::move(to_ffn)),
+          .queue = quantiles_of(std::move(queue)),
+          .gather = quantiles_of(std::move(gather)),
+          .products = quantiles_of(std::move(products)),
+          .combine = quantiles_of(std::move(combine)),
+          .ffn = quantiles_of(std::move(ffn)),
+          .to_attention = quantiles_of(std::move(to_attention))};
 }
 
 // Times within [begin, end] in which none of the intervals is; batch: whose interval ends it, none at the end.
@@ -132,6 +126,12 @@ double products_share(const std::vector<Batch>& all, double begin, double end) {
 }
 
 }  // namespace
+
+Quantiles quantiles_of(std::vector<double> values) {
+  if (values.empty()) return {};
+  std::ranges::sort(values);
+  return {.p50 = values[values.size() / 2], .p99 = values[std::min(values.size() - 1, values.size() * 99 / 100)]};
+}
 
 std::string to_string(SlowPart part) {
   switch (part) {

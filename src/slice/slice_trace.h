@@ -40,6 +40,7 @@ struct SliceTrace {
 struct Quantiles {
   double p50 = 0, p99 = 0;  // microseconds
 };
+Quantiles quantiles_of(std::vector<double> values);  // of none: zeros
 
 // Of one layer and micro-batch.
 struct TracedStages {

@@ -136,10 +136,13 @@ impl TandemVocabulary {
     fn factory(&self) -> Outcome<Arc<ParserFactory>> {
         let mut form = self.form.lock().unwrap_or_else(PoisonError::into_inner);
         let factory = match std::mem::replace(&mut *form, Form::Lost) {
-            Form::Tokens(tokens) => Ok(Arc::new(tokens.into_factory()?)),
-            Form::Factory(factory) => Ok(factory),
-            Form::Lost => Err(Failure::new(TandemStatus::TandemPanicked, "the vocabulary could not be made for grammars before")),
-        }?;
+            Form::Tokens(tokens) => Arc::new(tokens.into_factory()?),
+            Form::Factory(factory) => factory,
+            Form::Lost => {
+                let message = "the vocabulary could not be made for grammars before";
+                return Err(Failure::new(TandemStatus::TandemPanicked, message));
+            }
+        };
         *form = Form::Factory(factory.clone());
         Ok(factory)
     }

@@ -4,21 +4,20 @@
 // Whether two threads that wait for each other at the end of every round are faster than one of them by itself.
 //
 // Where something else wants one of their cores, a scheduler lets each run for some milliseconds in turn, a hundred
-// rounds long, and the thread on the free core waits. So how long one waited for the other is added up over a window of
-// rounds; after too much of it one thread does both shares for a while, then both are tried again. Shares stay what
-// they were, so results do not depend on it. More than two threads stay together: one that did two shares would slow
-// down all others as much as the neighbour did.
+// rounds long, and the thread on the free core waits. So how long one waited for the other is added up over windows of
+// rounds; after several in a row with too much of it one thread does both shares for a while, then both are tried
+// again. Shares stay what they were, so results do not depend on it. More than two threads stay together: one that did
+// two shares would slow down all others as much as the neighbour did.
 //
 // One thread at a time.
 #pragma once
 
-#include <cstdint>
+#include "base/clock.h"
 
 namespace tandem::cpu {
 
 class TeamPace {
  public:
-  using Nanoseconds = std::int64_t;
   // A window has both: a single long round, as when a model is loaded, says nothing.
   static constexpr Nanoseconds kWindow = 20'000'000;
   static constexpr int kWindowRounds = 100;

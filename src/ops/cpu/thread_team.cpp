@@ -4,7 +4,6 @@
 #include "ops/cpu/thread_team.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 
 namespace tandem::cpu {
@@ -22,9 +21,8 @@ void pause() {
 #endif
 }
 
-std::int64_t now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
+Nanoseconds now() {
+  return RealClock().now();
 }
 
 // Waits until value differs from old, and returns it.
@@ -54,7 +52,7 @@ ThreadTeam::~ThreadTeam() {
 }
 
 void ThreadTeam::run_entry(Entry entry, const void* task) {
-  const std::int64_t begin = pace_ ? now() : 0;
+  const Nanoseconds begin = pace_ ? now() : 0;
   if (pace_ && pace_->alone()) {
     entry(task, 0);
     entry(task, 1);
@@ -64,9 +62,9 @@ void ThreadTeam::run_entry(Entry entry, const void* task) {
   if (!members_.empty()) begin_round(entry, task);
   entry(task, 0);
   if (!pace_) return wait_for_members();
-  const std::int64_t own = now();
+  const Nanoseconds own = now();
   wait_for_members();
-  const std::int64_t other = done_.load(std::memory_order_relaxed);
+  const Nanoseconds other = done_.load(std::memory_order_relaxed);
   pace_->together(std::max(own, other) - begin, std::abs(own - other));
 }
 

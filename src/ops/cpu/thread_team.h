@@ -49,7 +49,7 @@ class ThreadTeam {
   const void* task_ = nullptr;
   alignas(64) std::atomic<int> round_{0};
   alignas(64) std::atomic<int> busy_{0};  // members that have not finished the round
-  std::atomic<std::int64_t> done_{0};     // when member 1 had, where the pace is asked for
+  std::atomic<Nanoseconds> done_{0};      // when member 1 had, where the pace is asked for
   std::optional<TeamPace> pace_;          // of two
   std::vector<std::thread> members_;
 };

@@ -8,7 +8,6 @@
 namespace tandem::cpu {
 namespace {
 
-using Nanoseconds = TeamPace::Nanoseconds;
 constexpr Nanoseconds kRound = 50'000;
 
 // Rounds of both, one waiting for the other for so much of each, until the window is over.

@@ -1,12 +1,11 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-#include <cuda_bf16.h>
-
 #include "base/check.h"
 #include "ops/cuda/gemm/fp8_tile.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/ptx/dependent_launch.cuh"
+#include "ops/cuda/split/eight_bf16.cuh"
 #include "ops/cuda/split/expert_rows.h"
 #include "ops/cuda/split/seal.cuh"
 
@@ -122,19 +121,6 @@ __global__ void __launch_bounds__(kGatherThreads) gather_expert_rows(const __gri
     op.scales[k * rows + to] = from.scales[k * from.rows + row];
 }
 
-struct alignas(16) Eight {
-  __nv_bfloat162 pair[4];
-};
-
-__device__ inline void add(float (&sum)[8], const Eight& x, float weight) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 v = __bfloat1622float2(x.pair[i]);
-    sum[2 * i] = fmaf(weight, v.x, sum[2 * i]);
-    sum[2 * i + 1] = fmaf(weight, v.y, sum[2 * i + 1]);
-  }
-}
-
 // A block a token.
 __global__ void __launch_bounds__(kCombineThreads) combine_expert_rows(const __grid_constant__ CombineExpertRows op) {
   ptx::wait_for_previous_kernel();
@@ -153,12 +139,9 @@ __global__ void __launch_bounds__(kCombineThreads) combine_expert_rows(const __g
       const std::uint16_t* row =
           at >= 0 ? op.own + static_cast<std::size_t>(at) * op.columns
                   : op.arrived + static_cast<std::size_t>(PlanExpertRows::kArrived - at) * op.columns;
-      add(sum, reinterpret_cast<const Eight*>(row)[i], slot < k ? weights[slot] : 1.f);
+      add(sum, reinterpret_cast<const EightBf16*>(row)[i], slot < k ? weights[slot] : 1.f);
     }
-    Eight y;
-#pragma unroll
-    for (int j = 0; j < 4; ++j) y.pair[j] = __floats2bfloat162_rn(sum[2 * j], sum[2 * j + 1]);
-    reinterpret_cast<Eight*>(out)[i] = y;
+    reinterpret_cast<EightBf16*>(out)[i] = rounded(sum);
   }
   if (token == 0 && threadIdx.x == 0) write_seal(op.seal);
 }
