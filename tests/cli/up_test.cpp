@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include <cstdlib>
 
@@ -15,6 +14,7 @@
 #include "roles/processes.h"
 #include "tests/checkpoint/temporary_folder.h"
 #include "tests/cli/program.h"
+#include "tests/roles/free_port.h"
 #include "tests/serve/http_client.h"
 
 namespace tandem {
@@ -22,22 +22,15 @@ namespace {
 
 using testing::HasSubstr;
 
-// Below the ports that connections of this machine take by themselves.
-std::int32_t first_port() {
-  static std::int32_t next = 11000 + getpid() % 90 * 10;
-  return next += 5;
-}
-
 class UpTest : public testing::Test {
  protected:
   UpTest() {
     Deployment d{.name = "test", .model = "tests/goldens/qwen3_moe"};
-    const std::int32_t port = first_port();
     d.engine = {.device = "cpu", .kv_dtype = "f32", .micro_batches = 2, .sequences_max = 8, .context_tokens_max = 256};
     d.engine.kv_tokens = 2048;
-    d.front.port = port;
-    d.attention = {{.rank = 0, .host = "127.0.0.1", .port = port + 1, .devices = {}}};
-    d.ffn = {{.rank = 1, .host = "127.0.0.1", .port = port + 2, .devices = {}}};
+    d.front.port = free_port();
+    d.attention = {{.rank = 0, .host = "127.0.0.1", .port = free_port(), .devices = {}}};
+    d.ffn = {{.rank = 1, .host = "127.0.0.1", .port = free_port(), .devices = {}}};
     deployment_ = d;
     file_ = folder_.write("fleet.toml", to_toml(d));
   }

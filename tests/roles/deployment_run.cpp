@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -26,20 +25,6 @@ namespace {
 constexpr Nanoseconds kPatience = 60'000'000'000;
 
 }  // namespace
-
-std::int32_t free_port() {
-  static std::int32_t next = 12000 + getpid() % 1000 * 20;
-  for (int tries = 0; tries < 1000; ++tries) {
-    try {
-      listen_on("127.0.0.1", ++next);
-      return next;
-    } catch (const Error&) {
-      continue;  // taken
-    }
-  }
-  ADD_FAILURE() << "no free port";
-  return 0;
-}
 
 Deployment small_deployment(const std::string& model, std::int32_t attention, std::int32_t ffn) {
   Deployment d{.name = "test", .model = "tests/goldens/" + model};

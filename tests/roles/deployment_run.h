@@ -15,12 +15,10 @@
 #include "roles/processes.h"
 #include "tests/checkpoint/temporary_folder.h"
 #include "tests/engine/recording_engine.h"
+#include "tests/roles/free_port.h"
 #include "tests/roles/logit_file.h"
 
 namespace tandem {
-
-// A port of this machine to listen on, below those that connections take by themselves; several tests may run at once.
-std::int32_t free_port();
 
 // Small sizes for the checkpoints of tests/goldens, as small_engine() has.
 Deployment small_deployment(const std::string& model, std::int32_t attention, std::int32_t ffn);

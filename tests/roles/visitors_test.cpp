@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/roles/free_port.h"
+
 namespace tandem {
 namespace {
 
@@ -26,13 +28,8 @@ constexpr Nanoseconds kPatience = 1'000'000'000;
 class VisitorsTest : public testing::Test {
  protected:
   VisitorsTest() {
-    for (port_ = 9000 + getpid() % 1000; !listener_;) {
-      try {
-        listener_ = listen_on("127.0.0.1", ++port_);
-      } catch (const Error&) {
-        continue;  // taken
-      }
-    }
+    port_ = free_port();
+    listener_ = listen_on("127.0.0.1", port_);
   }
 
   Descriptor connect() {

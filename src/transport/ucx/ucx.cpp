@@ -48,6 +48,7 @@ class UcxEndpoint final : public UcxTransport {
       worker_.progress();
       for (const auto& peer : peers_) peer->close();
     }
+    for (const auto& peer : peers_) peer->release_arrivals();
   }
 
   TransportCapabilities capabilities() const override {
@@ -200,10 +201,11 @@ class UcxEndpoint final : public UcxTransport {
   const UcxConfig config_;
   const PeerRank rank_;
   const Nanoseconds spin_;
-  UcxWorker worker_;
-  const std::vector<std::byte> address_;
+  // They outlive the worker: what it still has under way when it ends, it ends then, and says so to them.
   std::vector<std::unique_ptr<UcxPeer>> peers_;
   Handler handlers_[kUcxHello + 1];
+  UcxWorker worker_;
+  const std::vector<std::byte> address_;
   std::size_t first_ = 0;
 };
 

@@ -44,11 +44,6 @@ UcxPeer::UcxPeer(UcxWorker& worker, PeerRank self, PeerRank rank, const UcxConfi
       receives_(static_cast<std::size_t>(config.receives_max)),
       arrivals_(static_cast<std::size_t>(config.sends_max)) {}
 
-UcxPeer::~UcxPeer() {
-  release_arrivals();
-}
-
-// The sender of a large message that nobody fetches gets its buffer back.
 void UcxPeer::release_arrivals() {
   for (Arrival& arrival : arrivals_) {
     if (arrival.there && arrival.rendezvous) ucp_am_data_release(worker_.handle(), arrival.descriptor);

@@ -30,10 +30,10 @@ struct UcxHeader {
 };
 enum UcxMessageId : unsigned { kUcxMessage = 1, kUcxFinished = 2, kUcxBye = 3, kUcxHello = 4 };
 
+// Outlives the worker.
 class UcxPeer {
  public:
   UcxPeer(UcxWorker& worker, PeerRank self, PeerRank rank, const UcxConfig& config);
-  ~UcxPeer();
   UcxPeer(const UcxPeer&) = delete;
   UcxPeer& operator=(const UcxPeer&) = delete;
 
@@ -56,6 +56,8 @@ class UcxPeer {
   bool leaving() const { return closing_ != nullptr || own_.busy; }
   // Ends what UCX has under way, so that its buffers come back; called until it is no longer leaving.
   void close();
+  // The senders of large messages that nobody fetches get their buffers back.
+  void release_arrivals();
 
   // From UCX, within progress. The header's token has been checked.
   ucs_status_t on_message(std::uint64_t number, void* data, std::size_t bytes, bool rendezvous);
@@ -101,7 +103,6 @@ class UcxPeer {
   void deliver(Receive& receive, const std::byte* data, std::size_t bytes);
   void fetch(Receive& receive, Arrival& arrival);
   void tell(unsigned id);
-  void release_arrivals();
   Status refuse_gone() const;
 
   static void sent(void* request, ucs_status_t status, void* send);
