@@ -36,8 +36,11 @@ if(TANDEM_SANITIZE)
   tandem_host_options(-fsanitize=${TANDEM_SANITIZE} -fno-omit-frame-pointer -g1)
   target_link_options(tandem_flags INTERFACE -fsanitize=${TANDEM_SANITIZE})
   if(TANDEM_SANITIZE MATCHES "undefined")
-    tandem_host_options(-fno-sanitize-recover=undefined)
+    tandem_host_options(-fno-sanitize-recover=undefined -fsanitize-ignorelist=${PROJECT_SOURCE_DIR}/cmake/sanitizers.txt)
   endif()
+endif()
+if(TANDEM_FUZZ)
+  tandem_host_options(-fsanitize=fuzzer-no-link -fsanitize-coverage-ignorelist=${PROJECT_SOURCE_DIR}/cmake/sanitizers.txt)
 endif()
 # Half of a test's compile time is optimising what runs once.
 # With less, what is tested were slow too: of an inline function that stands in both, the linker takes the test's.
