@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/rng.h"
@@ -144,6 +146,7 @@ void expect_same_bits(const Recorded& expected, const Recorded& found) {
     const auto other = expected.logits.find(position);
     ASSERT_NE(other, expected.logits.end()) << "position " << position;
     ASSERT_TRUE(same_bits(other->second, row)) << "logits differ at position " << position;
+    ASSERT_TRUE(std::ranges::all_of(row, [](float x) { return std::isfinite(x); })) << "position " << position;
   }
   for (const auto& [place, route] : found.routes) {
     const auto other = expected.routes.find(place);

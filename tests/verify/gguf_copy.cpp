@@ -38,6 +38,7 @@ void round_to_q8(GgufTensor& tensor) {
     }
   }
   tensor.dtype = DType::kQ8_0;
+  tensor.values.clear();
 }
 
 class Copy {
