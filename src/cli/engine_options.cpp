@@ -96,6 +96,9 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
   option("--deployment", o.deployment.file,
          "a deployment file: its workers, which run as processes, compute; their settings are in the file");
   declare_link_options(app, o.deployment, group);
+  app.add_flag("--run-ahead", c.run_ahead,
+               "on a GPU, give it the next decoding step before the tokens of the last are known (layout local)")
+      ->group(group);
   app.add_flag("!--no-prefix-cache", c.prefix_cache, "compute every prompt from its start")->group(group);
   app.add_flag("!--no-vision", c.vision, "load a model that sees pictures without its eyes")->group(group);
   app.add_flag("--check", c.checked, "validate every operator before it runs")->group(group);

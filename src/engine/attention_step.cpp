@@ -15,19 +15,14 @@ namespace {
 constexpr Nanoseconds kWaitMax = 100'000'000;  // then the loop looks around once
 }
 
-void AttentionWorker::run_step(const Batch& batch) {
-  step_ = std::max(step_ + 1, link_ ? link_->opened_by_peers() : 0);
+void AttentionWorker::run_step(Batch batch) {
   results_.clear();
   failed_.clear();
   failure_ = Status::ok();
-  for (const BlockId block : batch.fresh.blocks) parts_.backend->zero_block(*cache_, block);
-  for (const BlockId block : batch.fresh.window_blocks) parts_.backend->zero_block(*window_cache_, block);
-  start_walk(batch);
+  open_step(batch);
   if (repeats_) {
-    parts_.backend->replay(step_key(batch), [this] {
-      while (advance()) continue;
-    });
-    for (std::size_t m = 0; m < batch.micro_batches.size(); ++m) sample(batch.micro_batches[m], states_[m].logits);
+    run_repeating(batch);
+    sample(batch.micro_batches, logits_.slice_rows(0, batch.rows()));
   } else {
     while (!walk_.done()) {
       if (stopping_) return scheduler_.abandon();  // others stop too and open no step: an answer may never come
@@ -37,6 +32,67 @@ void AttentionWorker::run_step(const Batch& batch) {
   parts_.backend->synchronise();  // what the next step fills anew is no longer read
   if (batch.empty()) return scheduler_.abandon();
   commit(batch);
+}
+
+void AttentionWorker::open_step(const Batch& batch) {
+  step_ = std::max(step_ + 1, link_ ? link_->opened_by_peers() : 0);
+  for (const BlockId block : batch.fresh.blocks) parts_.backend->zero_block(*cache_, block);
+  for (const BlockId block : batch.fresh.window_blocks) parts_.backend->zero_block(*window_cache_, block);
+  start_walk(batch);
+}
+
+// Gives the step to the backend, and those after it as long as it can be told what they are before the tokens of the
+// one before are known. Every one but the last is committed; that one, which batch is then, is left to be drawn from.
+//
+//   backend  … forward n          | draw n | forward n+1             | draw n+1 | …
+//   host       plan n+1, give all |   wait | commit n, plan n+2, give all | wait | …
+void AttentionWorker::run_repeating(Batch& batch) {
+  const auto give = [this](const Batch& step) {
+    parts_.backend->replay(step_key(step), [this] {
+      while (advance()) continue;
+    });
+  };
+  give(batch);
+  while (std::optional<Batch> next = plan_ahead()) {
+    const Tensor logits = logits_.slice_rows(0, batch.rows());
+    const std::unique_ptr<Draw> draw = parts_.backend->begin(draw_together(batch.micro_batches, logits),
+                                                             Tensor(drawn_ids_.data(), DType::kI32, {batch.rows()}));
+    open_step(*next);
+    TANDEM_CHECK(repeats_, "a step that was planned ahead");
+    take_drawn_ids(*next);
+    give(*next);
+    const std::vector<std::size_t> left_out = draw->finish();
+    if (!left_out.empty()) steps_alone_ = 2;  // the next, in which they have no row, and the one that draws them
+    take_drawn(batch.micro_batches, left_out);
+    commit(batch);
+    publish_events();
+    scheduler_.settle(*next);
+    batch = std::move(*next);
+  }
+}
+
+std::optional<Batch> AttentionWorker::plan_ahead() {
+  if (!runs_ahead() || stopping_ || inbox_waits()) return std::nullopt;
+  if (steps_alone_ > 0) {
+    --steps_alone_;
+    return std::nullopt;
+  }
+  return scheduler_.plan_ahead();
+}
+
+// A row's token is where the step before has drawn it; neighbours stay neighbours but for those that have ended.
+void AttentionWorker::take_drawn_ids(const Batch& batch) {
+  const auto* drawn = static_cast<const std::int32_t*>(drawn_ids_.data());
+  for (std::size_t m = 0; m < batch.micro_batches.size(); ++m) {
+    const std::vector<SequenceRows>& sequences = batch.micro_batches[m].sequences;
+    auto* ids = states_[m].inputs->rows().ids.as<std::int32_t>();
+    for (std::size_t begin = 0, end = 0; begin < sequences.size(); begin = end) {
+      const std::int64_t from = drawn_rows_.at(sequences[begin].request);
+      for (end = begin + 1; end < sequences.size(); ++end)
+        if (drawn_rows_.at(sequences[end].request) != from + static_cast<std::int64_t>(end - begin)) break;
+      parts_.backend->copy(ids + begin, drawn + from, (end - begin) * sizeof(std::int32_t));
+    }
+  }
 }
 
 // The next command that can run; false when there is none.
@@ -155,7 +211,7 @@ void AttentionWorker::execute(const Command& command) {
       break;  // local: the result lies where it was computed
     case CommandKind::kHead:
       head(m);
-      if (!repeats_) sample(*state.plan, state.logits);
+      if (!repeats_) sample(std::span(state.plan, 1), state.logits);
       break;
   }
   const Nanoseconds end = parts_.clock->now();
@@ -299,39 +355,63 @@ void AttentionWorker::head(std::int32_t m) {
   parts_.model->head(workspace(), state.inputs->rows(), state.residual, state.logits);
 }
 
-void AttentionWorker::sample(const MicroBatch& plan, const Tensor& logits) {
-  if (parts_.observer) observe_logits(plan, logits);
+void AttentionWorker::sample(std::span<const MicroBatch> plans, const Tensor& logits) {
+  if (parts_.observer) observe_logits(plans, logits);
   // In plain decoding every row of logits is drawn from, and all draws are one operator.
-  if (std::ranges::all_of(plan.sequences, [](const SequenceRows& s) { return s.logits_rows() == (s.samples ? 1 : 0); }))
-    return draw_together(plan, logits);
+  const auto is_plain = [](const SequenceRows& s) { return s.logits_rows() == (s.samples ? 1 : 0); };
+  if (std::ranges::all_of(plans, [&](const MicroBatch& m) { return std::ranges::all_of(m.sequences, is_plain); })) {
+    const Sample all = draw_together(plans, logits);
+    if (!all.rows.empty()) parts_.backend->run(all);
+    parts_.backend->synchronise();
+    return take_drawn(plans, {});
+  }
   std::int64_t row = 0;
-  for (const SequenceRows& sequence : plan.sequences) {
-    SequenceResult result{sequence.request, sequence.rows(), {}};
-    row += sequence.logits_rows();
-    if (sequence.samples) draw(sequence, logits, row, result);
-    results_.push_back(std::move(result));
+  for (const MicroBatch& plan : plans) {
+    for (const SequenceRows& sequence : plan.sequences) {
+      SequenceResult result{sequence.request, sequence.rows(), {}};
+      row += sequence.logits_rows();
+      if (sequence.samples) draw(sequence, logits, row, result);
+      results_.push_back(std::move(result));
+    }
   }
 }
 
-void AttentionWorker::draw_together(const MicroBatch& plan, const Tensor& logits) {
+// The one operator, and whose row each of it is. Of a retracted row anything is drawn, for nobody.
+Sample AttentionWorker::draw_together(std::span<const MicroBatch> plans, const Tensor& logits) {
+  static const SamplingParams kLikeliest{.temperature = 0};
   draw_rows_.clear();
   draw_statuses_.clear();
+  drawn_rows_.clear();
   drawn_.assign(static_cast<std::size_t>(logits.rows()), {});
-  for (const SequenceRows& s : plan.sequences) {
-    if (!s.samples) continue;
-    SampleRow row{s.sampling, s.prompt, s.answer, static_cast<std::uint64_t>(s.position + s.rows())};
-    draw_statuses_.push_back(allow(s, {}, draw_rows_.size(), row));
-    draw_rows_.push_back(row);
+  for (const MicroBatch& plan : plans) {
+    for (const SequenceRows& s : plan.sequences) {
+      if (!s.samples) continue;
+      SampleRow row{s.sampling, s.prompt, s.answer, static_cast<std::uint64_t>(s.position + s.rows())};
+      if (s.retracted) row = {&kLikeliest, {}, {}, 0};
+      drawn_rows_[s.request] = static_cast<std::int64_t>(draw_rows_.size());
+      draw_statuses_.push_back(s.retracted ? Status::ok() : allow(s, {}, draw_rows_.size(), row));
+      draw_rows_.push_back(row);
+    }
   }
-  if (!drawn_.empty()) parts_.backend->run(Sample{logits, draw_rows_, drawn_});
-  parts_.backend->synchronise();
+  return {logits, draw_rows_, drawn_};
+}
+
+// left_out: rows of the operator that were not drawn.
+void AttentionWorker::take_drawn(std::span<const MicroBatch> plans, std::span<const std::size_t> left_out) {
   std::size_t row = 0;
-  for (const SequenceRows& s : plan.sequences) {
-    SequenceResult& result = results_.emplace_back(SequenceResult{s.request, s.rows(), {}});
-    if (!s.samples) continue;
-    result.status = draw_statuses_[row];
-    result.tokens.push_back(std::move(drawn_[row++]));
-    if (!result.status) result.tokens.back().failed = true;
+  for (const MicroBatch& plan : plans) {
+    for (const SequenceRows& s : plan.sequences) {
+      SequenceResult& result = results_.emplace_back(SequenceResult{s.request, s.rows(), {}});
+      if (!s.samples) continue;
+      const std::size_t mine = row++;
+      if (s.retracted || std::ranges::binary_search(left_out, mine)) {
+        result.rows_kept = 0;
+        continue;
+      }
+      result.status = draw_statuses_[mine];
+      result.tokens.push_back(std::move(drawn_[mine]));
+      if (!result.status) result.tokens.back().failed = true;
+    }
   }
 }
 
@@ -371,15 +451,16 @@ void AttentionWorker::draw(const SequenceRows& sequence, const Tensor& logits, s
   }
 }
 
-void AttentionWorker::observe_logits(const MicroBatch& plan, const Tensor& logits) {
+void AttentionWorker::observe_logits(std::span<const MicroBatch> plans, const Tensor& logits) {
   const auto vocab = static_cast<std::size_t>(model_.vocab);
   observed_logits_.resize(static_cast<std::size_t>(logits.rows()) * vocab);
   parts_.backend->copy(observed_logits_.data(), logits.data, observed_logits_.size() * sizeof(float));
   parts_.backend->synchronise();
   std::size_t row = 0;
-  for (const SequenceRows& sequence : plan.sequences)
-    for (std::int64_t i = sequence.logits_from; i < sequence.rows(); ++i, ++row)
-      parts_.observer->on_logits(sequence.request, sequence.position + i, {&observed_logits_[row * vocab], vocab});
+  for (const MicroBatch& plan : plans)
+    for (const SequenceRows& sequence : plan.sequences)
+      for (std::int64_t i = sequence.logits_from; i < sequence.rows(); ++i, ++row)
+        parts_.observer->on_logits(sequence.request, sequence.position + i, {&observed_logits_[row * vocab], vocab});
 }
 
 void AttentionWorker::observe_route(std::int32_t layer, const State& state) {
@@ -399,6 +480,7 @@ void AttentionWorker::observe_route(std::int32_t layer, const State& state) {
 
 void AttentionWorker::commit(const Batch& batch) {
   scheduler_.commit(results_, failed_, failure_);
+  results_.clear();
   ++stats_.steps;
   stats_.rows += batch.rows();
 }

@@ -89,6 +89,7 @@ void AttentionWorker::allocate_states() {
     return piece;
   };
   logits_ = Tensor(carve(logits).data(), DType::kF32, {rows, model_.vocab});
+  if (runs_ahead()) drawn_ids_ = parts_.backend->allocate(static_cast<std::size_t>(rows) * 4);
   const std::int64_t blocks = (parts_.scheduler.context_tokens_max + kBlockTokens - 1) / kBlockTokens;
   states_.resize(count);
   std::byte* shared_at = shared_memory_.bytes_data();
@@ -170,10 +171,10 @@ void AttentionWorker::run() {
   while (!stopping_) {
     take_inbox();
     publish_events();
-    const Batch batch = scheduler_.plan();
+    Batch batch = scheduler_.plan();
     const bool peers_wait = link_ && link_->opened_by_peers() > step_;
     if (!batch.empty() || peers_wait) {
-      run_step(batch);
+      run_step(std::move(batch));
     } else {
       scheduler_.abandon();
       publish_events();
@@ -198,6 +199,11 @@ void AttentionWorker::end_everything() {
   take_inbox();
   for (const auto& [id, events] : queues_) scheduler_.cancel(id);
   publish_events();
+}
+
+bool AttentionWorker::inbox_waits() const {
+  std::lock_guard lock(mutex_);
+  return !inbox_.empty() || !cancels_.empty() || !giving_up_.empty() || !actions_.empty();
 }
 
 void AttentionWorker::take_inbox() {
@@ -308,7 +314,7 @@ bool AttentionWorker::import_pages(std::uint64_t salt, std::span<const std::int3
       TANDEM_CHECK(space.grow(table, kBlockTokens, fresh), "a block that there is room for");
       import_page(table, i, pages[i]);
       space.publish(table, salt, tokens, table.tokens);
-      space.pass_window(table);
+      space.pass_window(table, table.tokens);
     }
   } catch (...) {
     space.release(table);

@@ -5,7 +5,9 @@
 // inbox, lets the scheduler plan a step, walks the step's commands, commits, and sends the news to each request's
 // queue.
 //
-// In the local layout it is the FFN worker too: the same walk, with the hand-over a view instead of a frame.
+// In the local layout it is the FFN worker too: the same walk, with the hand-over a view instead of a frame. There,
+// over a backend that computes beside the host, plain decoding can run ahead: step n+1 is given before the host has
+// heard the tokens of step n, which it takes from where they were drawn.
 #pragma once
 
 #include <atomic>
@@ -16,6 +18,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/event_stream.h"
@@ -49,6 +52,7 @@ class AttentionWorker final : public RequestTaker {
     KvSpec kv;
     KvSpec window_kv;  // of windowed layers; no layers where the model has none
     bool prefix_cache = true;
+    bool run_ahead = false;           // where the backend runs behind, in the local layout
     std::optional<KeptKv> kept = {};  // of the same model, kv and backend; not in the local layout (Backend::replay)
     std::int32_t index = 0;
     std::shared_ptr<const Model> model;
@@ -127,7 +131,13 @@ class AttentionWorker final : public RequestTaker {
   void admit(Incoming in);
   void give_up(const GivingUp& giving_up);
   void end_everything();
-  void run_step(const Batch& batch);
+  void run_step(Batch batch);
+  void open_step(const Batch& batch);
+  void run_repeating(Batch& batch);
+  std::optional<Batch> plan_ahead();
+  void take_drawn_ids(const Batch& batch);
+  bool runs_ahead() const { return parts_.run_ahead && parts_.backend->runs_behind(); }
+  bool inbox_waits() const;
   void start_walk(const Batch& batch);
   bool advance();
   bool is_repeating(const Batch& batch) const;
@@ -143,11 +153,12 @@ class AttentionWorker final : public RequestTaker {
   void hand_over(std::int32_t layer, std::int32_t m);
   void local_experts(std::int32_t layer, std::int32_t m);
   void head(std::int32_t m);
-  void sample(const MicroBatch& plan, const Tensor& logits);
+  void sample(std::span<const MicroBatch> plans, const Tensor& logits);
   void draw(const SequenceRows& sequence, const Tensor& logits, std::int64_t logits_end, SequenceResult& result);
-  void draw_together(const MicroBatch& plan, const Tensor& logits);
+  Sample draw_together(std::span<const MicroBatch> plans, const Tensor& logits);
+  void take_drawn(std::span<const MicroBatch> plans, std::span<const std::size_t> left_out);
   Status allow(const SequenceRows& sequence, std::span<const std::int32_t> after, std::size_t place, SampleRow& row);
-  void observe_logits(const MicroBatch& plan, const Tensor& logits);
+  void observe_logits(std::span<const MicroBatch> plans, const Tensor& logits);
   void observe_route(std::int32_t layer, const State& state);
   void commit(const Batch& batch);
   void publish_events();
@@ -183,8 +194,11 @@ class AttentionWorker final : public RequestTaker {
   std::vector<SequenceResult> results_;
   std::vector<SampleRow> draw_rows_;
   std::vector<SampledToken> drawn_;
-  std::vector<Status> draw_statuses_;   // of draw_rows_
-  std::vector<std::uint32_t> allowed_;  // words for each row that is drawn from
+  Buffer drawn_ids_;                                        // of a step that another runs ahead of, in row order
+  std::unordered_map<RequestId, std::int64_t> drawn_rows_;  // whose they are
+  std::int32_t steps_alone_ = 0;                            // to come, that nothing runs ahead of
+  std::vector<Status> draw_statuses_;                       // of draw_rows_
+  std::vector<std::uint32_t> allowed_;                      // words for each row that is drawn from
   std::vector<RequestId> failed_;
   Status failure_;
   std::vector<HandOverLink::News> news_;

@@ -13,25 +13,9 @@ StepInputs::StepInputs(Backend& backend, const Limits& limits) : backend_(backen
   const bool windowed = limits.window_tokens > 0, embeds = limits.embedded_hidden > 0;
   fixed_ = 5 * limits.rows + (windowed ? limits.rows + table : 0) + (embeds ? limits.rows : 0);
   const std::size_t bytes = static_cast<std::size_t>(fixed_ + table) * sizeof(std::int32_t);
-  memory_ = backend.allocate_shared(bytes);
   if (!backend.host_memory()) far_memory_ = backend.allocate(bytes);
-  auto* at = static_cast<std::int32_t*>(memory_.data());
-  const auto carve = [&](const Shape& shape) {
-    const Tensor tensor(at, DType::kI32, shape);
-    at += shape.elements();
-    return tensor;
-  };
-  full_.ids = carve({limits.rows});
-  full_.positions = carve({limits.rows});
-  full_.slots = carve({limits.rows});
-  full_.sequences = carve({limits.rows});
-  full_.logit_rows = carve({limits.rows});
-  if (windowed) {
-    full_.window_slots = carve({limits.rows});
-    full_.window_table = carve({limits.sequences, limits.blocks_per_sequence});
-  }
-  if (embeds) full_.embedded_at = carve({limits.rows});
-  full_.block_table = carve({limits.sequences, limits.blocks_per_sequence});
+  memory_ = backend.allocate_shared(far_memory_.data() ? 2 * bytes : bytes);
+  lay_out();
   if (!embeds) return;
   const std::int64_t values = limits.rows * limits.embedded_hidden;
   embedded_memory_ = backend.allocate_shared(static_cast<std::size_t>(values + limits.rows) * sizeof(float));
@@ -39,6 +23,28 @@ StepInputs::StepInputs(Backend& backend, const Limits& limits) : backend_(backen
   full_.embedded = Tensor(first, DType::kF32, {limits.rows, limits.embedded_hidden});
   full_.embedded_weights = Tensor(first + values, DType::kF32, {limits.rows, 1});
   std::fill_n(first + values, limits.rows, 1.0f);
+}
+
+// The integers of a step, at their place.
+void StepInputs::lay_out() {
+  const std::size_t bytes = far_memory_.data() ? far_memory_.bytes() : 0;
+  auto* at = reinterpret_cast<std::int32_t*>(memory_.bytes_data() + place_ * bytes);
+  const auto carve = [&](const Shape& shape) {
+    const Tensor tensor(at, DType::kI32, shape);
+    at += shape.elements();
+    return tensor;
+  };
+  full_.ids = carve({limits_.rows});
+  full_.positions = carve({limits_.rows});
+  full_.slots = carve({limits_.rows});
+  full_.sequences = carve({limits_.rows});
+  full_.logit_rows = carve({limits_.rows});
+  if (limits_.window_tokens > 0) {
+    full_.window_slots = carve({limits_.rows});
+    full_.window_table = carve({limits_.sequences, limits_.blocks_per_sequence});
+  }
+  if (limits_.embedded_hidden > 0) full_.embedded_at = carve({limits_.rows});
+  full_.block_table = carve({limits_.sequences, limits_.blocks_per_sequence});
 }
 
 // Of a sequence whose first row is first_row of the micro-batch.
@@ -57,6 +63,10 @@ void StepInputs::add_embedded(const SequenceRows& sequence, std::int64_t first_r
 const RowBatch& StepInputs::fill(const MicroBatch& plan) {
   const std::int64_t rows = plan.rows(), sequences = static_cast<std::int64_t>(plan.sequences.size());
   TANDEM_CHECK(rows <= limits_.rows && sequences <= limits_.sequences, "a micro-batch larger than its limits");
+  if (far_memory_.data()) {
+    place_ = 1 - place_;
+    lay_out();
+  }
   const bool windowed = limits_.window_tokens > 0;
   const auto slot = [](const std::vector<std::int32_t>& blocks, std::int64_t position) {
     return blocks[position / kBlockTokens] * kBlockTokens + static_cast<std::int32_t>(position % kBlockTokens);
@@ -101,14 +111,14 @@ const RowBatch& StepInputs::fill(const MicroBatch& plan) {
     batch_.embedded_weights = full_.embedded_weights.slice_rows(0, embedded);
   }
   if (far_memory_.data())  // the table is last: its unused rows stay here
-    backend_.copy(far_memory_.data(), memory_.data(),
+    backend_.copy(far_memory_.data(), full_.ids.data,
                   static_cast<std::size_t>(fixed_ + sequences * limits_.blocks_per_sequence) * sizeof(std::int32_t));
   return batch_;
 }
 
 Tensor StepInputs::for_operators(const Tensor& full, std::int64_t rows) const {
   Tensor used = full.slice_rows(0, rows);
-  if (far_memory_.data()) used.data = far_memory_.bytes_data() + (used.as<std::byte>() - memory_.bytes_data());
+  if (far_memory_.data()) used.data = far_memory_.bytes_data() + (used.as<std::byte>() - full_.ids.as<std::byte>());
   return used;
 }
 

@@ -71,6 +71,7 @@ std::unique_ptr<AttentionWorker> make_attention_worker(const EngineConfig& confi
   parts.kv = model.kv_spec(config.kv_dtype, config.kv_tokens / kBlockTokens);
   parts.window_kv = model.window_kv_spec(config.kv_dtype, window_blocks(config, model));
   parts.prefix_cache = config.prefix_cache;
+  parts.run_ahead = config.run_ahead;
   parts.kept = std::move(from.kept);
   parts.index = from.index;
   parts.model = std::move(from.model);

@@ -121,9 +121,10 @@ void KvSpace::release_window_block(BlockTable& table, std::int64_t i) {
   if (block != kNoBlock) window_pool_.release(block, owner_[block] != kNoBlock);
 }
 
-void KvSpace::pass_window(BlockTable& table) {
+void KvSpace::pass_window(BlockTable& table, std::int64_t computed) {
   if (window_tokens_ == 0) return;
-  const std::int64_t first = std::min(first_seen_block(table.tokens), size_of(table));
+  TANDEM_CHECK(computed <= table.tokens, format("{} of {} tokens are computed", computed, table.tokens));
+  const std::int64_t first = std::min(first_seen_block(computed), size_of(table));
   for (; table.window_begin < first; ++table.window_begin) release_window_block(table, table.window_begin);
 }
 

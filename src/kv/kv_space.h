@@ -70,9 +70,9 @@ class KvSpace {
   // Makes room for positions [table.tokens, table.tokens + count). Appends the blocks handed out to fresh. False,
   // changing nothing, when the pools cannot give enough.
   [[nodiscard]] bool grow(BlockTable& table, std::int64_t count, FreshBlocks& fresh);
-  // Gives back the window blocks that position table.tokens and later ones do not see. Everything before it must be
+  // Gives back the window blocks that position computed and later ones do not see. Everything before it must be
   // settled: the table cannot be cut shorter afterwards, only released.
-  void pass_window(BlockTable& table);
+  void pass_window(BlockTable& table, std::int64_t computed);
   // Gives back all window blocks: what belongs into them is not known (pages that came without it).
   void drop_window(BlockTable& table);
   // Gives back positions [tokens, table.tokens): rejected drafts, an abandoned step. Whole blocks return to the pool.

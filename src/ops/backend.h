@@ -6,7 +6,8 @@
 // A device's memory is not the host's. What allocate() gives is for operators; the host looks into it only where
 // host_memory() says so, and moves data with copy() elsewhere. What both need in place comes from allocate_shared().
 //
-// Steps that repeat themselves are given by replay(), which a device turns into one launch.
+// Steps that repeat themselves are given by replay(), which a device turns into one launch. Where it computes beside
+// the host (runs_behind), the next step can be given before the host has heard what this one drew (begin).
 //
 // One backend object belongs to one worker thread (it may have a team of its own behind it). Weights are immutable and
 // may be shared between backends of the same kind. Nothing is allocated inside run(). Decorators wrap a backend:
@@ -19,6 +20,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "ops/kv_cache.h"
 #include "ops/operators.h"
@@ -26,6 +28,15 @@
 #include "tensor/tensor.h"
 
 namespace tandem {
+
+// A Sample under way, see Backend::begin.
+class Draw {
+ public:
+  virtual ~Draw() = default;
+  // Waits until its out is filled, and for nothing that was given after it. Returns the rows that are left out, in
+  // ascending order: drawing them takes the host, run(Sample) does it.
+  virtual std::vector<std::size_t> finish() = 0;
+};
 
 class Backend {
  public:
@@ -67,6 +78,12 @@ class Backend {
   virtual void replay([[maybe_unused]] std::span<const std::int64_t> key, const std::function<void()>& record) {
     record();
   }
+  // Whether operators are computed while the host goes on.
+  virtual bool runs_behind() const { return false; }
+  // Begins op, one at a time. What is run next finds the drawn ids in ids, i32 [rows] of memory from allocate(); of a
+  // row that fails or is left out, some id of the vocabulary. op.out stays in place until finish(); what op.rows names
+  // may go at once.
+  virtual std::unique_ptr<Draw> begin(const Sample& op, const Tensor& ids);
   // Returns when everything given to run() so far is done.
   virtual void synchronise() {}
 };

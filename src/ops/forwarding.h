@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// A backend that passes everything on to another; decorators override what they add to.
+// A backend that passes everything on to another; decorators override what they add to. It does not run behind and
+// begins no draws unless it says so: who looks at every operator sees all of them in run().
 #pragma once
 
 #include <memory>
@@ -35,6 +36,7 @@ class ForwardingBackend : public Backend {
 
  protected:
   Backend& inner() { return *inner_; }
+  const Backend& inner() const { return *inner_; }
 
  private:
   std::unique_ptr<Backend> inner_;

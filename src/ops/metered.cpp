@@ -24,6 +24,12 @@ class MeteredBackend final : public ForwardingBackend {
     ForwardingBackend::run(op);
   }
 
+  bool runs_behind() const override { return inner().runs_behind(); }
+  std::unique_ptr<Draw> begin(const Sample& op, const Tensor& ids) override {
+    sink_(work(op));
+    return inner().begin(op, ids);
+  }
+
   void replay(std::span<const std::int64_t> key, const std::function<void()>& record) override {
     bool recorded = false;
     step_ = {};

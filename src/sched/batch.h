@@ -14,6 +14,9 @@
 
 namespace tandem {
 
+// Of a row that is planned ahead: the token that the step before draws.
+inline constexpr std::int32_t kTokenToCome = -1;
+
 // Consecutive positions of one sequence. Its rows are never divided over micro-batches.
 struct SequenceRows {
   RequestId request = 0;
@@ -21,7 +24,8 @@ struct SequenceRows {
   std::vector<std::int32_t> tokens;  // one row each; 1 in plain decoding, more for a prompt chunk or drafts
   std::int64_t logits_from = 0;      // rows [logits_from, tokens.size()) need logits; == size: none
   std::int64_t drafts = 0;           // so many of the last rows are guesses
-  bool samples = false;  // a token is drawn after the last row that is no draft, and after each confirmed one
+  bool samples = false;    // a token is drawn after the last row that is no draft, and after each confirmed one
+  bool retracted = false;  // planned ahead of a token that did not come: nothing of it is kept
   std::vector<std::int32_t> blocks;          // the block table, covering all positions up to the last row
   std::vector<std::int32_t> window_blocks;   // the same for windowed layers, if any; kNoBlock before what the rows see
   const SamplingParams* sampling = nullptr;  // valid until commit

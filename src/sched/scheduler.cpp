@@ -42,6 +42,7 @@ struct Scheduler::State {
   std::deque<SequencePtr> waiting;   // oldest first, preempted ones included; they hold no blocks
   std::vector<SequencePtr> running;  // oldest first, all older than those waiting
   std::vector<Sequence*> in_flight;  // of running: rows of the step between plan and commit
+  std::vector<Sequence*> ahead;      // of in_flight: rows of the step after it
   std::vector<RequestEvent> events;
   std::uint64_t steps = 0;
   std::uint64_t submissions = 0;
@@ -53,6 +54,8 @@ struct Scheduler::State {
   void decode(Step& step);
   void prefill(Step& step);
   void admit(Step& step);
+  bool may_admit() const;
+  bool only_decodes() const;
 
   bool place(Sequence& sequence, std::int64_t count, std::span<const std::int32_t> drafts, Step& step);
   std::vector<std::int32_t> draft(const Sequence& sequence, const Step& step) const;
@@ -122,12 +125,56 @@ void Scheduler::State::prefill(Step& step) {
   }
 }
 
+bool Scheduler::State::may_admit() const {
+  return !waiting.empty() && std::ssize(running) < config.sequences_max && fits(*waiting.front());
+}
+
 void Scheduler::State::admit(Step& step) {
-  while (!waiting.empty() && std::ssize(running) < config.sequences_max && step.rows_left > 0 &&
-         fits(*waiting.front())) {
+  while (step.rows_left > 0 && may_admit()) {
     Sequence& sequence = start_oldest_waiting();
     const std::int64_t count = std::min({sequence.pending(), config.prefill_chunk, step.rows_left});
     TANDEM_CHECK(place(sequence, count, {}, step), "a chunk of a sequence that fits");
+  }
+}
+
+// Whether the step in flight brings every running sequence one token more. One whose row is retracted has room for two.
+bool Scheduler::State::only_decodes() const {
+  const auto decodes = [](const Sequence* s) {
+    return s->finished || (s->decoding() && s->table.tokens == s->computed + 1);
+  };
+  return !drafter && in_flight.size() == running.size() && std::ranges::all_of(in_flight, decodes);
+}
+
+std::optional<Batch> Scheduler::plan_ahead() {
+  State& state = *state_;
+  TANDEM_CHECK(state.ahead.empty(), "two steps are planned ahead");
+  if (state.in_flight.empty() || !state.only_decodes() || state.may_admit()) return std::nullopt;
+  Batch batch;
+  std::vector<SequenceRows> rows;
+  for (Sequence* sequence : state.in_flight) {
+    if (sequence->finished || sequence->size() + 1 >= sequence->tokens_max) continue;
+    if (!state.kv.grow(sequence->table, 1, batch.fresh)) {
+      for (Sequence* other : std::exchange(state.ahead, {})) state.kv.truncate(other->table, other->table.tokens - 1);
+      return std::nullopt;
+    }
+    state.ahead.push_back(sequence);
+    rows.push_back(sequence->row_ahead());
+  }
+  if (rows.empty()) return std::nullopt;
+  batch.step = ++state.steps;
+  batch.micro_batches = split_evenly(std::move(rows), state.config.micro_batches);
+  return batch;
+}
+
+void Scheduler::settle(Batch& ahead) const {
+  TANDEM_CHECK(state_->ahead.empty(), "a step is settled before the commit of the one before it");
+  for (MicroBatch& micro_batch : ahead.micro_batches) {
+    for (SequenceRows& row : micro_batch.sequences) {
+      const auto is_its = [&](const Sequence* sequence) { return sequence->request.id == row.request; };
+      const auto found = std::ranges::find_if(state_->in_flight, is_its);
+      TANDEM_CHECK(found != state_->in_flight.end(), format("request {} is not in flight", row.request));
+      (*found)->settle(row);
+    }
   }
 }
 
@@ -217,6 +264,7 @@ void Scheduler::commit(std::span<const SequenceResult> results, std::span<const 
 }
 
 void Scheduler::abandon() {
+  state_->ahead.clear();
   for (Sequence* sequence : state_->in_flight) state_->kv.truncate(sequence->table, sequence->computed);
   state_->end_step();
 }
@@ -225,10 +273,10 @@ void Scheduler::State::take_over(Sequence& sequence, const SequenceResult& resul
   FinishReason reason = FinishReason::kNone;
   std::vector<SampledToken> news = sequence.advance(result, reason);
   if (reason != FinishReason::kError) {  // what gave no finite logits is not for others
-    kv.truncate(sequence.table, sequence.computed);
+    if (std::ranges::find(ahead, &sequence) == ahead.end()) kv.truncate(sequence.table, sequence.computed);
     if (sequence.shares_prefix)
       kv.publish(sequence.table, sequence.request.cache_salt, sequence.prefix(), sequence.computed);
-    kv.pass_window(sequence.table);
+    kv.pass_window(sequence.table, sequence.computed);
   }
   RequestEvent event = sequence.event(reason);
   event.tokens = std::move(news);
@@ -254,12 +302,15 @@ void Scheduler::State::finish(Sequence& sequence, RequestEvent event) {
   events.push_back(std::move(event));
 }
 
+// What has ended goes, unless the step after has rows of it.
 void Scheduler::State::end_step() {
-  in_flight.clear();
-  for (const SequencePtr& sequence : running) {
-    if (sequence->finished) kv.release(sequence->table);
-  }
-  std::erase_if(running, [](const SequencePtr& sequence) { return sequence->finished; });
+  in_flight = std::exchange(ahead, {});
+  const auto goes = [this](const SequencePtr& sequence) {
+    return sequence->finished && std::ranges::find(in_flight, sequence.get()) == in_flight.end();
+  };
+  for (const SequencePtr& sequence : running)
+    if (goes(sequence)) kv.release(sequence->table);
+  std::erase_if(running, goes);
 }
 
 // ---- requests and news

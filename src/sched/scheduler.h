@@ -14,8 +14,10 @@
 // Preempted sequences come back before new ones. Tokens already given out are never changed.
 // Some sequence gets rows in every step, room goes to the oldest first, and alone any of them fits: so all end.
 //
-// plan() and commit()/abandon() alternate; after an empty batch plan() may follow at once. Decisions depend on nothing
-// but the order of calls and their arguments. Tests and the simulator call check_integrity().
+// plan() and commit()/abandon() alternate; after an empty batch plan() may follow at once. Between the two,
+// plan_ahead() may give the step after: then commit() is for the first of them, and settle(), plan_ahead() again or
+// not, and commit() for the second follow. Decisions depend on nothing but the order of calls and their arguments.
+// Tests and the simulator call check_integrity().
 #pragma once
 
 #include <cstdint>
@@ -80,10 +82,17 @@ class Scheduler {
   void set_drafter(Drafter drafter);
 
   Batch plan();
+  // While a step is in flight in which every running sequence decodes one token: the step after it, with the next row
+  // of each sequence that the token does not bring to its greatest length. tokens, prompt and answer are not known yet.
+  // Nothing when plan() would do anything else besides, or when blocks would run out.
+  std::optional<Batch> plan_ahead();
+  // Of the batch planned ahead, after the commit of the step before: fills in what is known now. Rows of a sequence
+  // that has ended, or whose token did not come, are retracted: their result keeps no rows.
+  void settle(Batch& ahead) const;
   // Every sequence of the batch is in exactly one of results (it went well) and failed (its micro-batch did not come
   // back, for the reason why). Results of sequences cancelled meanwhile are dropped.
   void commit(std::span<const SequenceResult> results, std::span<const RequestId> failed, const Status& why = {});
-  // The step was not run: everything is as before plan(), apart from preemptions and admissions.
+  // No step was run: everything is as before plan(), apart from preemptions and admissions.
   void abandon();
 
   // News since the last call, in order.

@@ -49,6 +49,24 @@ SequenceRows Sequence::rows(std::int64_t count, std::span<const std::int32_t> dr
   rows.samples = count == pending();
   const bool observed = request.prompt_logits && computed < prompt_tokens;
   rows.logits_from = observed || !drafts.empty() ? 0 : rows.rows() - (rows.samples ? 1 : 0);
+  describe(rows);
+  return rows;
+}
+
+SequenceRows Sequence::row_ahead() const {
+  TANDEM_CHECK(decoding(), format("a row ahead of {} pending", pending()));
+  SequenceRows row{.request = request.id, .position = computed + 1, .tokens = {kTokenToCome}, .samples = true};
+  describe(row);
+  return row;
+}
+
+void Sequence::settle(SequenceRows& row) const {
+  row.retracted = finished || computed != row.position;
+  row.tokens = {row.retracted ? kTokenToCome : tokens.back()};
+  describe(row);
+}
+
+void Sequence::describe(SequenceRows& rows) const {
   rows.blocks = table.blocks;
   rows.window_blocks = table.window_blocks;
   rows.sampling = &request.sampling;
@@ -56,7 +74,6 @@ SequenceRows Sequence::rows(std::int64_t count, std::span<const std::int32_t> dr
   rows.prompt = std::span(tokens).first(static_cast<std::size_t>(prompt_tokens));
   rows.answer = std::span(tokens).subspan(static_cast<std::size_t>(prompt_tokens));
   rows.embedded = request.embedded;
-  return rows;
 }
 
 FinishReason Sequence::append(const SampledToken& token) {
@@ -102,7 +119,7 @@ RequestEvent Sequence::event(FinishReason finish) const {
 void Sequence::check_integrity(bool in_flight) const {
   TANDEM_CHECK(in_flight ? computed < table.tokens : computed == table.tokens,
                format("{} computed, room for {}", computed, table.tokens));
-  TANDEM_CHECK(pending() >= 1 && size() < tokens_max,
+  TANDEM_CHECK(finished || (pending() >= 1 && size() < tokens_max),
                format("{} of {} tokens, {} computed", size(), tokens_max, computed));
   TANDEM_CHECK(table.published <= computed / kBlockTokens, "more is published than computed");
 }

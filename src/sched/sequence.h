@@ -47,6 +47,10 @@ struct Sequence {
 
   // The rows of a step: the next count pending tokens, then drafts. The table must have room for them.
   SequenceRows rows(std::int64_t count, std::span<const std::int32_t> drafts) const;
+  // The row after the one in flight, whose token is not known.
+  SequenceRows row_ahead() const;
+  // Fills in what the step before brought, or retracts the row.
+  void settle(SequenceRows& row) const;
   // Takes over what a step computed, as far as it is kept. Returns the tokens that are news: those up to the end of the
   // request, which is then in finish.
   std::vector<SampledToken> advance(const SequenceResult& result, FinishReason& finish);
@@ -55,6 +59,7 @@ struct Sequence {
 
  private:
   void spell_prefix(ContentIds& content_ids);
+  void describe(SequenceRows& rows) const;  // the table, and what else is valid until commit
   FinishReason append(const SampledToken& token);
 
   std::vector<std::int32_t> prefix_;  // as long as tokens; empty without embedded rows

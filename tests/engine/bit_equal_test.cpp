@@ -197,10 +197,14 @@ TEST_P(BitEqual, WhenAGpuReplaysSteps) {
     const std::vector<Recorded> expected = RecordingEngine(*checkpoint_, config).run(requests);
     for (const std::int32_t micro_batches : {1, 3}) {
       config.micro_batches = micro_batches;
-      const std::vector<Recorded> found = RecordingEngine(*checkpoint_, config, false).run(requests);
-      for (std::size_t i = 0; i < requests.size(); ++i)
-        EXPECT_EQ(found[i].tokens, expected[i].tokens) << name(kv) << ", request " << i;
+      for (const bool ahead : {false, true}) {
+        config.run_ahead = ahead;
+        const std::vector<Recorded> found = RecordingEngine(*checkpoint_, config, false).run(requests);
+        for (std::size_t i = 0; i < requests.size(); ++i)
+          EXPECT_EQ(found[i].tokens, expected[i].tokens) << name(kv) << ", request " << i << ", ahead " << ahead;
+      }
     }
+    config.run_ahead = false;
   }
 }
 

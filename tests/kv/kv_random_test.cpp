@@ -167,7 +167,7 @@ class RandomUse {
     kv_.publish(user.table, user.salt, user.tokens, computed);
     if (below(2) == 0) return;
     user.settled = user.table.tokens;
-    kv_.pass_window(user.table);
+    kv_.pass_window(user.table, user.table.tokens);
     if (below(8) == 0) {  // as if it had come as pages without windows; nothing is added to such a table here
       kv_.drop_window(user.table);
       user.dropped = true;

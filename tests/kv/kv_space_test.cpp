@@ -148,7 +148,7 @@ TEST(KvSpace, AWindowHoldsWhatTheNextPositionSeesAndNoMore) {
   for (std::int64_t position = 0; position < std::ssize(tokens); ++position) {
     ASSERT_TRUE(kv.grow(table, 1, fresh)) << position;
     kv.publish(table, 0, tokens, position + 1);
-    kv.pass_window(table);
+    kv.pass_window(table, table.tokens);
     EXPECT_LE(kv.usage().window_held, 3);  // 99 positions before the next one
     kv.check_integrity(std::vector<const BlockTable*>{&table});
   }
@@ -167,7 +167,7 @@ TEST(KvSpace, APrefixIsFoundAsFarAsItsWindowIsThere) {
   for (int i = 0; i < 10; ++i) {
     ASSERT_TRUE(kv.grow(table, kBlockTokens, fresh));
     kv.publish(table, 0, tokens, table.tokens);
-    kv.pass_window(table);
+    kv.pass_window(table, table.tokens);
   }
   kv.release(table);  // six window blocks are left, the last ones
   EXPECT_EQ(kv.match_prefix(0, tokens, 10 * kBlockTokens).tokens, 10 * kBlockTokens);

@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Seeded random life of a scheduler: too many requests for too little cache, cancellations, lost micro-batches,
-// abandoned steps, bad logits, drafts right and wrong. Whatever happens, an answer that ends well is the one its
-// request gets when alone, one that does not is the start of it, and nothing leaks. A failure prints the seed.
+// abandoned steps, bad logits, rows that are not drawn, drafts right and wrong, steps planned ahead. Whatever happens,
+// an answer that ends well is the one its request gets when alone, one that does not is the start of it, and nothing
+// leaks. A failure prints the seed.
 
 #include <gtest/gtest.h>
 
@@ -22,6 +23,12 @@ namespace {
 constexpr std::int32_t kVocab = 40;
 const Status kLost{ErrorCode::kUnavailable, "lost"};
 
+// What came of a batch's rows.
+struct Outcome {
+  std::vector<SequenceResult> results;
+  std::vector<RequestId> failed;
+};
+
 struct Story {
   Request request;
   std::vector<std::int32_t> answer;
@@ -32,11 +39,7 @@ struct Story {
 class RandomLife {
  public:
   explicit RandomLife(std::uint64_t seed)
-      : rng_(seed),
-        config_(random_config()),
-        kv_{.blocks = below(12) + 2, .prefix_cache = below(5) > 0},
-        scheduler_(config_, kv_),
-        model_(kv_.blocks, kVocab) {
+      : rng_(seed), config_(random_config()), kv_(random_kv()), scheduler_(config_, kv_), model_(kv_.blocks, kVocab) {
     if (below(2) == 0) scheduler_.set_drafter([this](std::span<const std::int32_t> tokens) { return guess(tokens); });
   }
 
@@ -73,6 +76,15 @@ class RandomLife {
     return config;
   }
 
+  KvSpace::Config random_kv() {
+    KvSpace::Config kv{.blocks = below(12) + 2, .prefix_cache = below(5) > 0};
+    if (below(3) > 0) return kv;
+    kv.window_tokens = 1 + below(90);
+    kv.window_blocks =
+        KvSpace::window_blocks_enough(kv.window_tokens, config_.sequences_max, config_.rows_per_step_max);
+    return kv;
+  }
+
   void submit() {
     Request request{.id = ++ids_,
                     .new_tokens_max = static_cast<std::int32_t>(1 + below(120)),
@@ -104,13 +116,46 @@ class RandomLife {
     return {all.begin() + std::ssize(tokens), all.end()};
   }
 
+  // One step, and as many after it as are planned ahead.
   void step(bool with_trouble) {
-    const Batch batch = scheduler_.plan();
+    Batch batch = scheduler_.plan();
+    take(batch);
+    Outcome outcome = compute(batch, with_trouble);
+    for (bool last = false; !last;) {
+      std::optional<Batch> ahead = below(4) > 0 ? scheduler_.plan_ahead() : std::nullopt;
+      last = !ahead;
+      Outcome outcome_ahead;
+      if (ahead) {
+        ++tally["planned ahead"];
+        take(*ahead);
+        outcome_ahead = compute_ahead(*ahead, outcome);
+      }
+      if (with_trouble && below(30) == 0) cancel();  // while in flight
+      if (with_trouble && below(30) == 0) {
+        scheduler_.abandon();
+        ++tally["abandoned"];
+        last = true;
+      } else {
+        commit(outcome);
+      }
+      scheduler_.check_integrity();
+      for (RequestEvent& event : scheduler_.take_events()) hear(std::move(event));
+      if (last) break;
+      scheduler_.settle(*ahead);
+      check(*ahead);
+      retract(*ahead, outcome_ahead);
+      outcome = std::move(outcome_ahead);
+    }
+  }
+
+  void take(const Batch& batch) {
     model_.zero(batch.fresh.blocks);
     scheduler_.check_integrity();
-    check(batch);
-    std::vector<SequenceResult> results;
-    std::vector<RequestId> failed;
+    if (batch.micro_batches.empty() || batch.micro_batches[0].sequences[0].tokens[0] != kTokenToCome) check(batch);
+  }
+
+  Outcome compute(const Batch& batch, bool with_trouble) {
+    Outcome outcome;
     for (const MicroBatch& micro_batch : batch.micro_batches) {
       const bool lost = with_trouble && below(60) == 0;
       for (const SequenceRows& rows : micro_batch.sequences) {
@@ -118,24 +163,53 @@ class RandomLife {
         tally["accepted drafts"] += std::max<std::int64_t>(0, std::ssize(result.tokens) - 1);
         tally["rejected rows"] += rows.rows() - result.rows_kept;
         if (with_trouble && !result.tokens.empty() && below(200) == 0) result.tokens.back() = {.failed = true};
+        if (with_trouble && below(50) == 0) {
+          result = {.request = rows.request};
+          ++tally["not drawn"];
+        }
         if (lost) {
-          failed.push_back(rows.request);
+          outcome.failed.push_back(rows.request);
         } else {
-          results.push_back(std::move(result));
+          outcome.results.push_back(std::move(result));
         }
       }
     }
-    if (with_trouble && below(30) == 0) cancel();  // while in flight
-    if (with_trouble && below(30) == 0) {
-      scheduler_.abandon();
-      ++tally["abandoned"];
-    } else {
-      for (std::size_t i = results.size(); i > 1; --i)
-        std::swap(results[i - 1], results[static_cast<std::size_t>(below(static_cast<std::int64_t>(i)))]);
-      scheduler_.commit(results, failed, failed.empty() ? Status() : kLost);
+    return outcome;
+  }
+
+  // As a device does, before anybody has heard what came of the step before.
+  Outcome compute_ahead(const Batch& ahead, const Outcome& before) {
+    Outcome outcome;
+    for (const MicroBatch& micro_batch : ahead.micro_batches) {
+      for (SequenceRows rows : micro_batch.sequences) {
+        const auto drawn = std::ranges::find(before.results, rows.request, &SequenceResult::request);
+        const bool has_token = drawn != before.results.end() && !drawn->tokens.empty() && !drawn->tokens[0].failed;
+        rows.tokens = {has_token ? drawn->tokens[0].id : 0};
+        std::vector<std::int32_t> answer(rows.answer.begin(), rows.answer.end());
+        answer.push_back(rows.tokens[0]);
+        rows.answer = answer;
+        outcome.results.push_back(model_.run(rows));
+      }
     }
-    scheduler_.check_integrity();
-    for (RequestEvent& event : scheduler_.take_events()) hear(std::move(event));
+    return outcome;
+  }
+
+  void retract(const Batch& ahead, Outcome& outcome) {
+    std::size_t i = 0;
+    for (const MicroBatch& micro_batch : ahead.micro_batches) {
+      for (const SequenceRows& rows : micro_batch.sequences) {
+        SequenceResult& result = outcome.results[i++];
+        if (rows.retracted) result = {.request = rows.request};
+        tally["retracted"] += rows.retracted;
+      }
+    }
+  }
+
+  void commit(Outcome& outcome) {
+    std::vector<SequenceResult>& results = outcome.results;
+    for (std::size_t i = results.size(); i > 1; --i)
+      std::swap(results[i - 1], results[static_cast<std::size_t>(below(static_cast<std::int64_t>(i)))]);
+    scheduler_.commit(results, outcome.failed, outcome.failed.empty() ? Status() : kLost);
   }
 
   void check(const Batch& batch) {
@@ -147,6 +221,7 @@ class RandomLife {
       EXPECT_FALSE(micro_batch.sequences.empty());
       for (const SequenceRows& rows : micro_batch.sequences) {
         EXPECT_TRUE(seen.insert(rows.request).second);
+        if (rows.retracted) continue;
         const Request& request = stories_.at(rows.request).request;
         EXPECT_TRUE(std::ranges::equal(rows.prompt, request.prompt));
         EXPECT_TRUE(std::ranges::equal(rows.answer, stories_.at(rows.request).answer));
@@ -214,8 +289,8 @@ TEST(SchedulerRandom, AnswersDoNotDependOnTheSchedule) {
     if (HasFailure()) return;
     for (const auto& [what, count] : life.tally) tally[what] += count;
   }
-  for (const char* what : {"refused", "accepted drafts", "rejected rows", "abandoned", "stop", "length", "cancelled",
-                           "error", "preemptions", "cached tokens"}) {
+  for (const char* what : {"refused", "accepted drafts", "rejected rows", "abandoned", "not drawn", "planned ahead",
+                           "retracted", "stop", "length", "cancelled", "error", "preemptions", "cached tokens"}) {
     EXPECT_GT(tally[what], 100) << what;  // the test reaches what it is for
   }
 }

@@ -1,0 +1,30 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ops/backend.h"
+
+#include <algorithm>
+
+namespace tandem {
+
+namespace {
+
+class DrawnAtOnce final : public Draw {
+ public:
+  std::vector<std::size_t> finish() override { return {}; }
+};
+
+}  // namespace
+
+std::unique_ptr<Draw> Backend::begin(const Sample& op, const Tensor& ids) {
+  run(op);
+  synchronise();
+  std::vector<std::int32_t> drawn;
+  drawn.reserve(op.out.size());
+  for (const SampledToken& token : op.out) drawn.push_back(std::max(token.id, 0));
+  copy(ids.data, drawn.data(), drawn.size() * sizeof(std::int32_t));
+  synchronise();
+  return std::make_unique<DrawnAtOnce>();
+}
+
+}  // namespace tandem
