@@ -102,6 +102,7 @@ class WaitingBackend final : public ForwardingBackend {
     ForwardingBackend::run(op);
     synchronise();
   }
+  std::unique_ptr<Draw> begin(const Sample& op, const Tensor& ids) override { return inner().begin(op, ids); }
 };
 
 // A backend as compiled, or a variant of it.

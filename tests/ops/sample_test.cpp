@@ -200,6 +200,50 @@ TEST_P(SampleTest, UnusualRowsAreTheDefinitions) {
   for (std::size_t i = 0; i < wishes.size(); ++i) EXPECT_TRUE(agree(found[i], expected[i])) << "row " << i;
 }
 
+// A draw that is waited for later: ids for what is run next, the same tokens for the host, whatever is given meanwhile;
+// what is left out is for run().
+TEST_P(SampleTest, ADrawThatIsBegunIsTheSame) {
+  const auto under_test = backend();
+  constexpr std::int64_t kVocab = 5003, kRows = 40;
+  for (const bool plain : {true, false}) {
+    CaseBuilder b(*under_test, 5);
+    const Tensor logits = b.normal(kRows, kVocab, 2);
+    std::vector<Wish> wishes(kRows);
+    for (Wish& wish : wishes)
+      if (plain)
+        wish.params.temperature = 0;
+      else
+        wish = some_wish(b.rng(), kVocab);
+    if (!plain) wishes[8].params.logprobs = 500, wishes[8].allowed.clear();  // the definition's
+    logits.row<float>(3)[17] = NAN;
+    const std::vector<SampledToken> expected = tokens_of(*under_test, logits, wishes);
+
+    std::vector<SampledToken> found(kRows);
+    const Buffer ids = under_test->allocate(kRows * 4), behind = under_test->allocate_shared(kRows * 4);
+    std::unique_ptr<Draw> draw;
+    {
+      std::vector<SampleRow> rows;
+      for (const Wish& wish : wishes) rows.push_back(wish.row());
+      draw = under_test->begin(Sample{logits, rows, found}, Tensor(ids.data(), DType::kI32, {kRows}));
+    }
+    under_test->copy(behind.data(), ids.data(), ids.bytes());
+    std::vector<float> zeros(kRows * kVocab);
+    under_test->copy(logits.data, zeros.data(), zeros.size() * sizeof(float));
+    const std::vector<std::size_t> left_out = draw->finish();
+    under_test->synchronise();
+    EXPECT_TRUE(left_out.empty() || (!plain && !GetParam().cpu));
+    for (std::size_t i = 0; i < wishes.size(); ++i) {
+      const std::int32_t id = static_cast<const std::int32_t*>(behind.data())[i];
+      if (std::ranges::find(left_out, i) != left_out.end()) {
+        EXPECT_TRUE(id >= 0 && id < kVocab) << id;
+        continue;
+      }
+      EXPECT_TRUE(agree(found[i], expected[i])) << "row " << i << ": " << describe(wishes[i]);
+      EXPECT_EQ(id, std::max(expected[i].id, 0)) << "row " << i;
+    }
+  }
+}
+
 // More rows with penalties than have their copies at a time.
 TEST_P(SampleTest, ManyEditedRowsGoInTurns) {
   const auto reference = make_reference_backend(), under_test = backend();

@@ -8,6 +8,7 @@
 #include "ops/cuda/cuda_kv_cache.cuh"
 #include "ops/cuda/cuda_weight.cuh"
 #include "ops/cuda/device.h"
+#include "ops/cuda/draw.cuh"
 #include "ops/cuda/machine.cuh"
 #include "ops/cuda/step_graphs.h"
 #include "ops/page_format.h"
@@ -79,6 +80,8 @@ class CudaBackend final : public Backend {
   void replay(std::span<const std::int64_t> key, const std::function<void()>& record) override {
     graphs_.replay(machine_.stream, key, record);
   }
+  bool runs_behind() const override { return true; }
+  std::unique_ptr<Draw> begin(const Sample& op, const Tensor& ids) override { return cuda::begin(machine_, op, ids); }
   void synchronise() override { cuda::need(cudaStreamSynchronize(machine_.stream), "running operators"); }
 
  private:

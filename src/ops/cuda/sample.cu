@@ -3,10 +3,13 @@
 
 // Sampling: one kernel for all rows (sampling/sample_rows.h). What rows ask lies in pinned memory, where the kernel
 // reads it over the bus, once; what it found lies behind, eight bytes a row and what is asked in log-probabilities. The
-// host waits once, unless a row goes by the definition (sample_row): its logits are then copied and drawn from here.
+// host waits for an event behind the kernel, once, unless a row goes by the definition (sample_row): its logits are
+// then copied and drawn from here.
 #include <algorithm>
+#include <memory>
 #include <vector>
 
+#include "ops/cuda/draw.cuh"
 #include "ops/cuda/machine.cuh"
 #include "ops/cuda/sampling/sample_orders.h"
 
@@ -45,7 +48,8 @@ Exchange make_exchange(Buffer& buffer, std::size_t rows, const SampleNeeds& need
 }
 
 // Rows whose edited copies fit into scratch memory go together: 55 of a vocabulary of 150,000, and any that need none.
-void launch(Machine& machine, const Sample& op, const Exchange& exchange, bool plain, std::int32_t work_rows) {
+void launch(Machine& machine, const Sample& op, const Exchange& exchange, bool plain, std::int32_t work_rows,
+            std::int32_t* ids) {
   SampleRows kernel{.logits = nullptr,
                     .stride = op.logits.row_stride,
                     .rows = 0,
@@ -61,6 +65,7 @@ void launch(Machine& machine, const Sample& op, const Exchange& exchange, bool p
     kernel.rows = static_cast<std::int32_t>(end - begin);
     if (!plain) kernel.orders = &exchange.orders[begin];
     kernel.found = &exchange.found[begin];
+    kernel.ids = ids ? ids + begin : nullptr;
     run(kernel, machine.stream);
     begin = end;
   }
@@ -88,27 +93,62 @@ SampledToken sample_by_definition(Machine& machine, const Sample& op, std::size_
   return sample_row(op.rows[row], logits, scratch);
 }
 
+class CudaDraw final : public Draw {
+ public:
+  CudaDraw(Machine& machine, const Sample& op, std::int32_t* ids)
+      : out_(op.out),
+        vocab_(static_cast<std::int32_t>(op.logits.shape[1])),
+        plain_(std::ranges::all_of(op.rows, is_plain)) {
+    const SampleNeeds needs = plain_ ? SampleNeeds{} : needs_of(op.rows, vocab_);
+    exchange_ = make_exchange(machine.sampling, op.rows.size(), needs);
+    const auto work_rows =
+        static_cast<std::int32_t>(machine.scratch_floats() / (std::size_t{2} * static_cast<std::size_t>(vocab_)));
+    if (!plain_) write_orders(op.rows, vocab_, work_rows, exchange_.orders, exchange_.words);
+    for (std::size_t i = 0; i < op.rows.size(); ++i)
+      if (why_by_definition(op.rows[i], work_rows) != nullptr) by_definition_.push_back(i);
+    launch(machine, op, exchange_, plain_, work_rows, ids);
+    need(cudaEventCreateWithFlags(&drawn_, cudaEventDisableTiming), "sampling");
+    need(cudaEventRecord(drawn_, machine.stream), "sampling");
+  }
+  ~CudaDraw() override {
+    if (drawn_) (void)cudaEventDestroy(drawn_);
+  }
+  CudaDraw(const CudaDraw&) = delete;
+  CudaDraw& operator=(const CudaDraw&) = delete;
+
+  std::vector<std::size_t> finish() override {
+    need(cudaEventSynchronize(drawn_), "sampling");
+    static const SampleOrder kPlain;
+    std::vector<std::size_t> left_out;
+    for (std::size_t i = 0; i < out_.size(); ++i) {
+      const SampledRow& found = exchange_.found[i];
+      if (found.outcome == SampleOutcome::kUnusual || std::ranges::binary_search(by_definition_, i))
+        left_out.push_back(i);
+      else
+        out_[i] = token_of(plain_ ? kPlain : exchange_.orders[i], found, vocab_, exchange_.logprobs);
+    }
+    return left_out;
+  }
+
+ private:
+  std::span<SampledToken> out_;
+  std::int32_t vocab_;
+  bool plain_;
+  Exchange exchange_;
+  std::vector<std::size_t> by_definition_;
+  cudaEvent_t drawn_ = nullptr;
+};
+
 }  // namespace
 
 void run(Machine& machine, const Sample& op) {
   if (op.rows.empty()) return;
-  const auto vocab = static_cast<std::int32_t>(op.logits.shape[1]);
-  const bool plain = std::ranges::all_of(op.rows, is_plain);
-  const SampleNeeds needs = plain ? SampleNeeds{} : needs_of(op.rows, vocab);
-  const Exchange exchange = make_exchange(machine.sampling, op.rows.size(), needs);
-  const auto work_rows =
-      static_cast<std::int32_t>(machine.scratch_floats() / (std::size_t{2} * static_cast<std::size_t>(vocab)));
-  if (!plain) write_orders(op.rows, vocab, work_rows, exchange.orders, exchange.words);
-  launch(machine, op, exchange, plain, work_rows);
-  need(cudaStreamSynchronize(machine.stream), "sampling");
+  for (const std::size_t row : CudaDraw(machine, op, nullptr).finish())
+    op.out[row] = sample_by_definition(machine, op, row);
+}
 
-  static const SampleOrder kPlain;
-  for (std::size_t i = 0; i < op.rows.size(); ++i) {
-    const SampledRow& found = exchange.found[i];
-    op.out[i] = found.outcome == SampleOutcome::kUnusual || why_by_definition(op.rows[i], work_rows) != nullptr
-                    ? sample_by_definition(machine, op, i)
-                    : token_of(plain ? kPlain : exchange.orders[i], found, vocab, exchange.logprobs);
-  }
+std::unique_ptr<Draw> begin(Machine& machine, const Sample& op, const Tensor& ids) {
+  return std::make_unique<CudaDraw>(machine, op, ids.as<std::int32_t>());
 }
 
 }  // namespace tandem::cuda

@@ -231,7 +231,11 @@ __global__ void __cluster_dims__(kTeamBlocks) __launch_bounds__(kTeamThreads, 4)
     draw(team, view, facts.best);
     if (order.logprobs >= 0) tell_logprobs(team, raw, op.logprobs + order.first_logprob);
   }
-  if (team.leads() && threadIdx.x == 0) op.found[row] = {outcome == SampleOutcome::kDrawn ? memory.token : -1, outcome};
+  if (team.leads() && threadIdx.x == 0) {
+    const std::int32_t id = outcome == SampleOutcome::kDrawn ? memory.token : -1;
+    op.found[row] = {id, outcome};
+    if (op.ids) op.ids[row] = max(id, 0);
+  }
 }
 
 }  // namespace

@@ -64,11 +64,12 @@ struct SampleRows {
   std::int64_t stride;  // of logits, in elements
   std::int32_t rows;
   std::int32_t vocab;
-  const SampleOrder* orders;   // of each row; null: all are greedy and want nothing else
-  const std::uint32_t* lists;  // what orders point into
-  float* work;                 // for each edited row 2 · vocab words of the GPU's own memory
-  SampledRow* found;           // of each row
-  TokenLogprob* logprobs;      // where orders say; only of rows that are drawn
+  const SampleOrder* orders;    // of each row; null: all are greedy and want nothing else
+  const std::uint32_t* lists;   // what orders point into
+  float* work;                  // for each edited row 2 · vocab words of the GPU's own memory
+  SampledRow* found;            // of each row
+  TokenLogprob* logprobs;       // where orders say; only of rows that are drawn
+  std::int32_t* ids = nullptr;  // of each row, for what is run next: the drawn token, or token 0; null: nobody asks
 };
 void run(const SampleRows& op, Stream stream);
 
