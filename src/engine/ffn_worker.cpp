@@ -22,7 +22,8 @@ std::int64_t rows_of_all(const WorkerConfig& config) {
 
 std::size_t together_bytes(const WorkerConfig& config, const ModelConfig& model) {
   const std::int64_t rows = rows_of_all(config), k = model.experts_per_token;
-  return aligned(hand_over_bytes(rows, model.hidden, k)) + aligned(return_bytes(rows * k, rows, model.hidden));
+  return aligned(hand_over_bytes(rows, model.hidden, k, config.activations)) +
+         aligned(return_bytes(rows * k, rows, model.hidden));
 }
 
 }  // namespace
@@ -52,6 +53,8 @@ FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared
   memory_ = backend_->allocate_shared(a_count * (buffers_each_ * buffer_bytes_ + (m_count + 1) * reply_bytes) +
                                       together_bytes(config, m));
   if (!backend_->host_memory()) far_memory_ = backend_->allocate(together_bytes(config, m));
+  if (config.activations == Activations::kFp8)
+    widened_ = backend_->allocate(static_cast<std::size_t>(rows_of_all(config) * m.hidden) * sizeof(float));
   if (const Status registered = transport_->register_region({memory_.bytes_data(), memory_.bytes()}); !registered)
     throw registered.error();
   buffers_ = memory_.bytes_data();
@@ -298,13 +301,8 @@ void FfnWorker::run_experts(std::int32_t layer, std::int32_t m) {
 void FfnWorker::run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step) {
   const std::int64_t rows = held.hand_over.rows(), slots = count_slots(held.hand_over, share_);
   const FfnOutput output = begin_reply(held.layer, reply, rows, slots);
-  HandOver hand_over = held.hand_over;
-  weigh_with_one(hand_over);
-  if (config_.activations == Activations::kFp8) {
-    hand_over.hidden = Tensor(together_, DType::kF32, {rows, model_->config().hidden});
-    backend_->run(WidenRows{hand_over.hidden, hand_over.codes, hand_over.scales});
-  }
-  run_model(held.layer, hand_over, output);
+  weigh_with_one(held.hand_over);
+  run_model(held.layer, held.hand_over, output);
   seal_reply(held.layer, m, rows, slots, reply, step);
 }
 
@@ -317,19 +315,25 @@ void FfnWorker::weigh_with_one(const HandOver& hand_over) const {
 
 // From frame to frame. Where operators have memory of their own, a frame's arrays go there and back in one piece.
 void FfnWorker::run_model(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output) {
-  if (backend_->host_memory()) {
-    model_->experts(workspace(), layer, hand_over, output);
-  } else {
-    const std::int64_t rows = hand_over.rows(), hidden = model_->config().hidden, k = top_k(layer);
-    const std::int64_t slots = output.slot_rows.rows(), partials = output.partial ? output.partial.rows() : 0;
-    const std::size_t in_bytes = hand_over_bytes(rows, hidden, k), out_bytes = return_bytes(slots, partials, hidden);
-    std::byte* in = far_memory_.bytes_data();
-    std::byte* out = in + aligned(in_bytes);
-    backend_->copy(in, hand_over.hidden.data, in_bytes);
-    model_->experts(workspace(), layer, hand_over_in({in, in_bytes}, rows, hidden, k),
-                    return_in({out, out_bytes}, slots, partials, hidden));
-    backend_->copy(output.slot_rows.data, out, out_bytes);
+  const std::int64_t rows = hand_over.rows(), hidden = model_->config().hidden, k = top_k(layer);
+  const std::int64_t slots = output.slot_rows.rows(), partials = output.partial ? output.partial.rows() : 0;
+  const std::size_t in_bytes = hand_over_bytes(rows, hidden, k, config_.activations);
+  const std::size_t out_bytes = return_bytes(slots, partials, hidden);
+  const bool far = !backend_->host_memory(), widens = config_.activations == Activations::kFp8;
+  HandOver in = hand_over;
+  FfnOutput out = output;
+  if (far) {
+    std::byte* at = far_memory_.bytes_data();
+    backend_->copy(at, (widens ? hand_over.scales : hand_over.hidden).data, in_bytes);
+    in = hand_over_in({at, in_bytes}, rows, hidden, k, config_.activations);
+    out = return_in({at + aligned(in_bytes), out_bytes}, slots, partials, hidden);
   }
+  if (widens) {
+    in.hidden = Tensor(widened_.data(), DType::kF32, {rows, hidden});
+    backend_->run(WidenRows{in.hidden, in.codes, in.scales});
+  }
+  model_->experts(workspace(), layer, in, out);
+  if (far) backend_->copy(output.slot_rows.data, out.slot_rows.data, out_bytes);
   backend_->synchronise();
 }
 
@@ -337,20 +341,17 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
   const std::int64_t hidden = model_->config().hidden, k = top_k(layer);
   std::int64_t rows = 0;
   for (const std::int32_t a : workers) rows += peers_[a].held[m].hand_over.rows();
-  const std::size_t in_bytes = hand_over_bytes(rows, hidden, k);
-  const HandOver all = hand_over_in({together_, in_bytes}, rows, hidden, k);
+  const std::size_t in_bytes = hand_over_bytes(rows, hidden, k, config_.activations);
+  const HandOver all = hand_over_in({together_, in_bytes}, rows, hidden, k, config_.activations);
   std::int64_t row = 0;
   for (const std::int32_t a : workers) {
     const HandOver& part = peers_[a].held[m].hand_over;
-    if (config_.activations == Activations::kFp8)
-      backend_->run(WidenRows{all.hidden.slice_rows(row, part.rows()), part.codes, part.scales});
-    else
-      std::memcpy(all.hidden.row<float>(row), part.hidden.data, static_cast<std::size_t>(part.rows() * hidden) * 4);
-    if (k > 0) {
-      std::memcpy(all.expert_ids.row<std::int32_t>(row), part.expert_ids.data,
-                  static_cast<std::size_t>(part.rows() * k) * 4);
-      std::memcpy(all.expert_weights.row<float>(row), part.expert_weights.data,
-                  static_cast<std::size_t>(part.rows() * k) * 4);
+    for (const auto array :
+         {&HandOver::hidden, &HandOver::scales, &HandOver::codes, &HandOver::expert_ids, &HandOver::expert_weights}) {
+      const Tensor& from = part.*array;
+      if (!from) continue;
+      const auto elements = static_cast<std::size_t>(from.shape.elements());
+      std::memcpy((all.*array).slice_rows(row, part.rows()).data, from.data, row_bytes(from.dtype, elements));
     }
     row += part.rows();
   }

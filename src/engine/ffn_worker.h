@@ -103,10 +103,11 @@ class FfnWorker {
 
   Buffer memory_;      // frames, and what is computed together
   Buffer far_memory_;  // where operators have their own
+  Buffer widened_;     // where activations cross in FP8, rows as experts take them
   std::byte* buffers_ = nullptr;
   std::size_t buffer_bytes_ = 0;
   std::int32_t buffers_each_ = 0;
-  std::byte* together_ = nullptr;  // where the rows of several workers are put side by side or widened, and results
+  std::byte* together_ = nullptr;  // where the rows of several workers are put side by side, and results
   Arena arena_;
   std::vector<Peer> peers_;
   Pipeline pipeline_;

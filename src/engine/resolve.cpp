@@ -82,16 +82,11 @@ EngineConfig resolve_limits(EngineConfig c, const ModelConfig& model) {
   need_range("picture cache", c.picture_cache_mib, 0, 1 << 20, "--picture-cache-mib");
   need_range("room for waiting pictures", c.pictures_pending_mib, 1, 1 << 20, "--pictures-pending-mib");
   need_range("repeat limit", c.resends_max, 0, 1000, "--resends-max");
-  if (c.backend == "cuda" && c.activations == Activations::kFp8 && !c.layout.local())
+  if (c.backend != "cpu" && c.activations == Activations::kFp8 && c.layout.ffn_width > 1)
     throw Error(ErrorCode::kUnsupported,
-                format("activations in fp8 on cuda need the layout local, not {} (--layout, --activations)",
-                       to_string(c.layout)));
-  if (c.backend == "reference" && c.activations == Activations::kFp8 && c.layout.ffn_width > 1)
-    throw Error(
-        ErrorCode::kUnsupported,
-        format("activations in fp8 on reference sum an expert's whole width at once; layout {} cuts it (--layout, "
-               "--activations)",
-               to_string(c.layout)));
+                format("activations in fp8 on {} sum an expert's whole width at once; layout {} cuts it (--layout, "
+                       "--activations)",
+                       c.backend, to_string(c.layout)));
   if (c.layout.ffn_workers > 8 && model.experts == 0)
     throw Error(
         ErrorCode::kInvalidArgument,

@@ -527,6 +527,50 @@ TEST(BitEqualStep3, WithFp8Activations) {
   }
 }
 
+// A GPU's memory is not the host's: what crosses is copied there and back.
+class FarBackend final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  bool host_memory() const override { return false; }
+};
+
+TEST(BitEqualStep3, WithMemoryThatIsNotTheHosts) {
+  const auto checkpoint = Checkpoint::open("tests/goldens/step3_text_fp8");
+  const std::vector<Request> requests = some_requests();
+  for (const Activations activations : {Activations::kF32, Activations::kFp8}) {
+    EngineConfig config = small_engine();
+    config.activations = activations;
+    const std::vector<Recorded> expected = RecordingEngine(*checkpoint, config).run(requests);
+    for (const char* layout : {"local", "1A1F", "3A2F"}) {
+      SCOPED_TRACE(format("{}, activations in {}", layout, name(activations)));
+      config = small_engine(layout, layout[0] == 'l' ? 1 : 2);
+      config.activations = activations;
+      config.wrap_backend = [](std::unique_ptr<Backend> inner) {
+        return std::make_unique<FarBackend>(std::move(inner));
+      };
+      const std::vector<Recorded> found = RecordingEngine(*checkpoint, config).run(requests);
+      for (std::size_t i = 0; i < requests.size(); ++i) expect_same_bits(expected[i], found[i]);
+    }
+  }
+}
+
+// An FFN worker that has all experts computes what the local layout does.
+TEST(BitEqualStep3, WithFp8ActivationsOnAGpu) {
+  if (const std::string reason = cuda::why_unusable(cuda::look_at_device()); !reason.empty()) GTEST_SKIP() << reason;
+  const auto checkpoint = Checkpoint::open("tests/goldens/step3_text_fp8");
+  const std::vector<Request> requests = some_requests();
+  std::vector<Recorded> expected;
+  for (const char* layout : {"local", "1A1F", "2A1F"}) {
+    SCOPED_TRACE(layout);
+    EngineConfig config = small_engine(layout, layout[0] == 'l' ? 1 : 3);
+    config.backend = "cuda";
+    config.activations = Activations::kFp8;
+    const std::vector<Recorded> found = RecordingEngine(*checkpoint, config).run(requests);
+    if (expected.empty()) expected = found;
+    for (std::size_t i = 0; i < requests.size(); ++i) expect_same_bits(expected[i], found[i]);
+  }
+}
+
 // More FFN workers than there are slices of the shared width, or experts: the ninth has nothing to do.
 TEST(BitEqualStep3, WithFfnWorkersThatHoldNoSlice) {
   const auto checkpoint = Checkpoint::open("tests/goldens/step3_text_bf16");

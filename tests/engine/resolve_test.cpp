@@ -57,19 +57,21 @@ TEST(Resolve, Fp8ActivationsNeedFp8Weights) {
   EXPECT_EQ(resolve(given, model, kMiB).activations, Activations::kFp8);
 }
 
-TEST(Resolve, Fp8ActivationsOnCudaStayOnOneWorker) {
+TEST(Resolve, Fp8ActivationsOnCudaCutNoExpert) {
   EngineConfig given;
   given.backend = "cuda";
   given.activations = Activations::kFp8;
-  given.layout = parse_layout("1A1F");
+  given.layout = parse_layout("1A1x2F");
   ModelConfig model = small_model();
   model.block_fp8 = true;
   const Error error = error_of([&] { resolve(given, model, kMiB); });
   EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-  for (const char* part : {"--layout", "--activations", "1A1F"})
+  for (const char* part : {"--layout", "--activations", "cuda", "1A1x2F"})
     EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
-  given.layout = {};
-  EXPECT_EQ(resolve(given, model, kMiB).activations, Activations::kFp8);
+  for (const char* layout : {"local", "2A2F"}) {
+    given.layout = parse_layout(layout);
+    EXPECT_EQ(resolve(given, model, kMiB).activations, Activations::kFp8);
+  }
 }
 
 TEST(Resolve, Int8ActivationsNeedQuantisedWeightsAndAProcessor) {
