@@ -94,6 +94,12 @@ endfunction()
 # Of every test, since whatever is linked with UCX needs it: the address sanitizer is already where UCX would watch the system's memory
 # calls, while it is loaded, before main.
 set(tandem_test_environment UCX_MEM_EVENTS=n)
+if(TANDEM_SANITIZE MATCHES "address")  # which looks for one of its own version only
+  find_program(tandem_symbolizer NAMES llvm-symbolizer addr2line)
+  if(tandem_symbolizer)
+    list(APPEND tandem_test_environment ASAN_SYMBOLIZER_PATH=${tandem_symbolizer})
+  endif()
+endif()
 
 # tandem_test(kv SOURCES block_pool_test.cpp … DEPS kv [LABELS slow]): the executable kv_test, one ctest entry.
 # Tests run in the source root, so that tests/goldens is found by the same path everywhere.
