@@ -13,6 +13,7 @@
 // the FFN GPU is given that of the busiest one. Not in it: the jitter of many machines and of their network.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -49,6 +50,12 @@ struct SliceOptions {
   std::int32_t trace_steps = 0;  // further steps with stamps in them (slice_trace.h); at least 2; 0: none
   AddedLink link;                // of both sides together; of ep16 and ep24 for what goes to other servers
   double stall_ffn_us = 0;       // that the FFN GPU loses in every layer, for one micro-batch after the other
+
+  // Nanoseconds that the added link has one micro-batch's messages of bytes each: of the two sides' GPUs those of the
+  // one that has more to send or take there.
+  std::uint32_t link_occupied_ns(double bytes) const {
+    return link.occupied_ns(bytes * std::max(deployment.attention_servers, deployment.ffn_servers));
+  }
 };
 
 // Time from one step to the next, of a micro-batch, over all of them.

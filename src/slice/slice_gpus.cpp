@@ -174,12 +174,11 @@ void SliceGpus::make_stamps(std::int32_t trace_steps) {
   }
 }
 
-// A network's time for what one GPU sends or takes there: of the two sides' GPUs the one that has more.
+// A network's time for what one GPU sends or takes there.
 void SliceGpus::hold_link(const DeviceMemory& free_at, std::size_t bytes, Stream stream) const {
   if (!options_.link.added()) return;
-  const int messages = std::max(options_.deployment.attention_servers, options_.deployment.ffn_servers);
   cuda::run(cuda::HoldStream{.free_at = free_at.as<std::uint64_t>(),
-                             .occupied_ns = options_.link.occupied_ns(static_cast<double>(bytes) * messages),
+                             .occupied_ns = options_.link_occupied_ns(static_cast<double>(bytes)),
                              .latency_ns = static_cast<std::uint32_t>(1e3 * options_.link.latency_us)},
             stream);
 }

@@ -80,8 +80,7 @@ double return_bytes(std::int32_t rows) {
 
 // A hand-over's or a return's bytes over the added link, if there is one, and its latency.
 double link_floor(const SliceOptions& o, double bytes) {
-  const int messages = std::max(o.deployment.attention_servers, o.deployment.ffn_servers);
-  return o.link.latency_us + 1e-3 * o.link.occupied_ns(bytes * messages);
+  return o.link.latency_us + 1e-3 * o.link_occupied_ns(bytes);
 }
 
 std::string link_name(const AddedLink& link) {
