@@ -53,7 +53,7 @@ void AttentionWorker::run_repeating(Batch& batch) {
     });
   };
   give(batch);
-  while (std::optional<Batch> next = plan_ahead()) {
+  while (std::optional<Batch> next = plan_ahead(batch)) {
     const Tensor logits = logits_.slice_rows(0, batch.rows());
     const std::unique_ptr<Draw> draw = parts_.backend->begin(draw_together(batch.micro_batches, logits),
                                                              Tensor(drawn_ids_.data(), DType::kI32, {batch.rows()}));
@@ -61,9 +61,7 @@ void AttentionWorker::run_repeating(Batch& batch) {
     TANDEM_CHECK(repeats_, "a step that was planned ahead");
     take_drawn_ids(*next);
     give(*next);
-    const std::vector<std::size_t> left_out = draw->finish();
-    if (!left_out.empty()) steps_alone_ = 2;  // the next, in which they have no row, and the one that draws them
-    take_drawn(batch.micro_batches, left_out);
+    take_drawn(batch.micro_batches, draw->finish());
     commit(batch);
     publish_events();
     scheduler_.settle(*next);
@@ -71,12 +69,11 @@ void AttentionWorker::run_repeating(Batch& batch) {
   }
 }
 
-std::optional<Batch> AttentionWorker::plan_ahead() {
+std::optional<Batch> AttentionWorker::plan_ahead(const Batch& batch) {
   if (!runs_ahead() || stopping_ || inbox_waits()) return std::nullopt;
-  if (steps_alone_ > 0) {
-    --steps_alone_;
-    return std::nullopt;
-  }
+  const auto needs_host = [this](const SequenceRows& s) { return drawn_by_host_.contains(s.request); };
+  const auto has_such = [&](const MicroBatch& m) { return std::ranges::any_of(m.sequences, needs_host); };
+  if (!drawn_by_host_.empty() && std::ranges::any_of(batch.micro_batches, has_such)) return std::nullopt;
   return scheduler_.plan_ahead();
 }
 
@@ -406,6 +403,7 @@ void AttentionWorker::take_drawn(std::span<const MicroBatch> plans, std::span<co
       const std::size_t mine = row++;
       if (s.retracted || std::ranges::binary_search(left_out, mine)) {
         result.rows_kept = 0;
+        if (!s.retracted) drawn_by_host_.insert(s.request);
         continue;
       }
       result.status = draw_statuses_[mine];

@@ -250,6 +250,7 @@ void AttentionWorker::give_up(const GivingUp& giving_up) {
   publish_events();
   const std::optional<Scheduler::Prefix> prefix = scheduler_.prefix_of(giving_up.id);
   if (scheduler_.take_out(giving_up.id)) {
+    drawn_by_host_.erase(giving_up.id);
     queues_.erase(giving_up.id);
     --outstanding_;
   }
@@ -263,6 +264,7 @@ void AttentionWorker::publish_events() {
     const bool last = event.finish != FinishReason::kNone;
     const std::shared_ptr<EventStream> events = queue->second;
     if (last) {
+      drawn_by_host_.erase(event.id);
       queues_.erase(queue);
       --outstanding_;
     }

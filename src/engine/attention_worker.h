@@ -17,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -134,9 +135,12 @@ class AttentionWorker final : public RequestTaker {
   void run_step(Batch batch);
   void open_step(const Batch& batch);
   void run_repeating(Batch& batch);
-  std::optional<Batch> plan_ahead();
+  std::optional<Batch> plan_ahead(const Batch& batch);
   void take_drawn_ids(const Batch& batch);
-  bool runs_ahead() const { return parts_.run_ahead && parts_.backend->runs_behind(); }
+  // Inputs have two places only where the host fills another memory than operators read.
+  bool runs_ahead() const {
+    return parts_.run_ahead && local() && parts_.backend->runs_behind() && !parts_.backend->host_memory();
+  }
   bool inbox_waits() const;
   void start_walk(const Batch& batch);
   bool advance();
@@ -196,9 +200,9 @@ class AttentionWorker final : public RequestTaker {
   std::vector<SampledToken> drawn_;
   Buffer drawn_ids_;                                        // of a step that another runs ahead of, in row order
   std::unordered_map<RequestId, std::int64_t> drawn_rows_;  // whose they are
-  std::int32_t steps_alone_ = 0;                            // to come, that nothing runs ahead of
-  std::vector<Status> draw_statuses_;                       // of draw_rows_
-  std::vector<std::uint32_t> allowed_;                      // words for each row that is drawn from
+  std::set<RequestId> drawn_by_host_;   // a row of theirs was left out of a draw: nothing runs ahead of them any more
+  std::vector<Status> draw_statuses_;   // of draw_rows_
+  std::vector<std::uint32_t> allowed_;  // words for each row that is drawn from
   std::vector<RequestId> failed_;
   Status failure_;
   std::vector<HandOverLink::News> news_;

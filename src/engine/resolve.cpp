@@ -82,11 +82,23 @@ EngineConfig resolve_limits(EngineConfig c, const ModelConfig& model) {
   need_range("picture cache", c.picture_cache_mib, 0, 1 << 20, "--picture-cache-mib");
   need_range("room for waiting pictures", c.pictures_pending_mib, 1, 1 << 20, "--pictures-pending-mib");
   need_range("repeat limit", c.resends_max, 0, 1000, "--resends-max");
-  if (c.backend != "cpu" && c.activations == Activations::kFp8 && c.layout.ffn_width > 1)
+  if (c.backend == "reference" && c.activations == Activations::kFp8 && c.layout.ffn_width > 1)
+    throw Error(
+        ErrorCode::kUnsupported,
+        format("activations in fp8 on reference sum an expert's whole width at once; layout {} cuts it (--layout, "
+               "--activations)",
+               to_string(c.layout)));
+  // Dense FFNs and shared experts are cut over all FFN workers, experts over those of a width group.
+  if (c.backend == "cuda" && c.activations == Activations::kFp8 && c.layout.ffn_workers > 1)
     throw Error(ErrorCode::kUnsupported,
-                format("activations in fp8 on {} sum an expert's whole width at once; layout {} cuts it (--layout, "
-                       "--activations)",
-                       c.backend, to_string(c.layout)));
+                format("activations in fp8 on cuda sum the whole width of an FFN at once; layout {} cuts it over {} "
+                       "workers (--layout, --activations)",
+                       to_string(c.layout), c.layout.ffn_workers));
+  if (c.run_ahead && (!c.layout.local() || (c.backend != "cuda" && !c.wrap_backend)))
+    throw Error(ErrorCode::kUnsupported,
+                format("running ahead is for a GPU and the layout local, not for {} on {} (--run-ahead, --layout, "
+                       "--device)",
+                       to_string(c.layout), c.backend));
   if (c.layout.ffn_workers > 8 && model.experts == 0)
     throw Error(
         ErrorCode::kInvalidArgument,

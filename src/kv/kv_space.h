@@ -94,7 +94,7 @@ class KvSpace {
   static std::int64_t blocks_needed(const BlockTable& table, std::int64_t count);
   std::int64_t available() const;
   // So many window blocks are enough for sequences that share a step of rows rows, one more that comes as pages
-  // included.
+  // included; and for one row more of each, planned ahead.
   static std::int64_t window_blocks_enough(std::int64_t window_tokens, std::int64_t sequences, std::int64_t rows);
   void check_integrity() const;
   // The same, and that tables, which must be all there are, account for every reference.

@@ -82,7 +82,7 @@ class Backend {
   virtual bool runs_behind() const { return false; }
   // Begins op, one at a time. What is run next finds the drawn ids in ids, i32 [rows] of memory from allocate(); of a
   // row that fails or is left out, some id of the vocabulary. op.out stays in place until finish(); what op.rows names
-  // may go at once.
+  // may go at once, and what is run next may write to op.logits.
   virtual std::unique_ptr<Draw> begin(const Sample& op, const Tensor& ids);
   // Returns when everything given to run() so far is done.
   virtual void synchronise() {}

@@ -30,8 +30,8 @@ struct SequenceRows {
   std::vector<std::int32_t> window_blocks;   // the same for windowed layers, if any; kNoBlock before what the rows see
   const SamplingParams* sampling = nullptr;  // valid until commit
   TokenConstraint* constraint = nullptr;     // valid until commit; null: none
-  std::span<const std::int32_t> prompt;      // valid until commit
-  std::span<const std::int32_t> answer;      // valid until commit
+  std::span<const std::int32_t> prompt;      // valid until commit; of a row planned ahead, from settle() on
+  std::span<const std::int32_t> answer;      // the same
   std::span<const EmbeddedSpan> embedded;    // of the whole prompt; valid until commit
 
   std::int64_t rows() const { return static_cast<std::int64_t>(tokens.size()); }

@@ -149,14 +149,21 @@ std::optional<Batch> Scheduler::plan_ahead() {
   State& state = *state_;
   TANDEM_CHECK(state.ahead.empty(), "two steps are planned ahead");
   if (state.in_flight.empty() || !state.only_decodes() || state.may_admit()) return std::nullopt;
+  const auto ends = [](const Sequence* s) { return s->finished || s->size() + 1 >= s->tokens_max; };
+  if (!state.waiting.empty() && std::ranges::any_of(state.in_flight, ends))
+    return std::nullopt;  // its place is free soon
   Batch batch;
   std::vector<SequenceRows> rows;
   for (Sequence* sequence : state.in_flight) {
-    if (sequence->finished || sequence->size() + 1 >= sequence->tokens_max) continue;
+    if (ends(sequence)) continue;
     if (!state.kv.grow(sequence->table, 1, batch.fresh)) {
-      for (Sequence* other : std::exchange(state.ahead, {})) state.kv.truncate(other->table, other->table.tokens - 1);
+      for (Sequence* other : std::exchange(state.ahead, {})) {
+        state.kv.truncate(other->table, other->table.tokens - 1);
+        other->flies_on = false;
+      }
       return std::nullopt;
     }
+    sequence->flies_on = true;
     state.ahead.push_back(sequence);
     rows.push_back(sequence->row_ahead());
   }
@@ -169,11 +176,12 @@ std::optional<Batch> Scheduler::plan_ahead() {
 void Scheduler::settle(Batch& ahead) const {
   TANDEM_CHECK(state_->ahead.empty(), "a step is settled before the commit of the one before it");
   for (MicroBatch& micro_batch : ahead.micro_batches) {
+    auto at = state_->in_flight.begin();  // each micro-batch has its sequences in this order
     for (SequenceRows& row : micro_batch.sequences) {
       const auto is_its = [&](const Sequence* sequence) { return sequence->request.id == row.request; };
-      const auto found = std::ranges::find_if(state_->in_flight, is_its);
-      TANDEM_CHECK(found != state_->in_flight.end(), format("request {} is not in flight", row.request));
-      (*found)->settle(row);
+      at = std::find_if(at, state_->in_flight.end(), is_its);
+      TANDEM_CHECK(at != state_->in_flight.end(), format("request {} is not in flight", row.request));
+      (*at)->settle(row);
     }
   }
 }
@@ -264,7 +272,7 @@ void Scheduler::commit(std::span<const SequenceResult> results, std::span<const 
 }
 
 void Scheduler::abandon() {
-  state_->ahead.clear();
+  for (Sequence* sequence : std::exchange(state_->ahead, {})) sequence->flies_on = false;
   for (Sequence* sequence : state_->in_flight) state_->kv.truncate(sequence->table, sequence->computed);
   state_->end_step();
 }
@@ -273,7 +281,7 @@ void Scheduler::State::take_over(Sequence& sequence, const SequenceResult& resul
   FinishReason reason = FinishReason::kNone;
   std::vector<SampledToken> news = sequence.advance(result, reason);
   if (reason != FinishReason::kError) {  // what gave no finite logits is not for others
-    if (std::ranges::find(ahead, &sequence) == ahead.end()) kv.truncate(sequence.table, sequence.computed);
+    if (!sequence.flies_on) kv.truncate(sequence.table, sequence.computed);
     if (sequence.shares_prefix)
       kv.publish(sequence.table, sequence.request.cache_salt, sequence.prefix(), sequence.computed);
     kv.pass_window(sequence.table, sequence.computed);
@@ -305,6 +313,7 @@ void Scheduler::State::finish(Sequence& sequence, RequestEvent event) {
 // What has ended goes, unless the step after has rows of it.
 void Scheduler::State::end_step() {
   in_flight = std::exchange(ahead, {});
+  for (Sequence* sequence : in_flight) sequence->flies_on = false;
   const auto goes = [this](const SequencePtr& sequence) {
     return sequence->finished && std::ranges::find(in_flight, sequence.get()) == in_flight.end();
   };

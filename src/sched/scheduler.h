@@ -66,7 +66,7 @@ class Scheduler {
   // Takes a request into the queue, or says why not: queue full, prompt empty or too long, token id outside the
   // vocabulary, answer longer than the context, more KV than the machine has, embedded rows that do not fit the prompt.
   Status submit(Request request);
-  // Ends a request at once; its blocks are given back when the step in flight, if it has rows there, ends. An unknown
+  // Ends a request at once; its blocks are given back when the last step in flight that has rows of it ends. An unknown
   // or finished id is nothing to do.
   void cancel(RequestId id);
   // What the prefix cache compares of a request that is here and may share its KV.
@@ -84,7 +84,8 @@ class Scheduler {
   Batch plan();
   // While a step is in flight in which every running sequence decodes one token: the step after it, with the next row
   // of each sequence that the token does not bring to its greatest length. tokens, prompt and answer are not known yet.
-  // Nothing when plan() would do anything else besides, or when blocks would run out.
+  // Nothing when plan() would do anything else besides, when a waiting request may soon have a place, or when blocks
+  // would run out.
   std::optional<Batch> plan_ahead();
   // Of the batch planned ahead, after the commit of the step before: fills in what is known now. Rows of a sequence
   // that has ended, or whose token did not come, are retracted: their result keeps no rows.

@@ -50,6 +50,8 @@ SequenceRows Sequence::rows(std::int64_t count, std::span<const std::int32_t> dr
   const bool observed = request.prompt_logits && computed < prompt_tokens;
   rows.logits_from = observed || !drafts.empty() ? 0 : rows.rows() - (rows.samples ? 1 : 0);
   describe(rows);
+  rows.prompt = prompt();
+  rows.answer = answer();
   return rows;
 }
 
@@ -63,7 +65,8 @@ SequenceRows Sequence::row_ahead() const {
 void Sequence::settle(SequenceRows& row) const {
   row.retracted = finished || computed != row.position;
   row.tokens = {row.retracted ? kTokenToCome : tokens.back()};
-  describe(row);
+  row.prompt = prompt();
+  row.answer = answer();
 }
 
 void Sequence::describe(SequenceRows& rows) const {
@@ -71,8 +74,6 @@ void Sequence::describe(SequenceRows& rows) const {
   rows.window_blocks = table.window_blocks;
   rows.sampling = &request.sampling;
   rows.constraint = request.constraint.get();
-  rows.prompt = std::span(tokens).first(static_cast<std::size_t>(prompt_tokens));
-  rows.answer = std::span(tokens).subspan(static_cast<std::size_t>(prompt_tokens));
   rows.embedded = request.embedded;
 }
 

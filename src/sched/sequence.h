@@ -28,14 +28,15 @@ struct Sequence {
   std::vector<std::int32_t> tokens;  // prompt, then answer; drafts are not in it
   std::int64_t prompt_tokens;
   std::int64_t tokens_max;    // prompt and answer; reaching it ends the request
-  BlockTable table;           // covers computed, and the rows of the step in flight
+  BlockTable table;           // covers computed, and the rows of the steps in flight
   std::int64_t computed = 0;  // positions whose KV is committed
   std::int64_t cached_tokens = 0;
   std::int32_t preemptions = 0;
   std::uint64_t ordinal = 0;  // of its submission: a smaller one is older
   Status failure = {};        // why its constraint did not take a token
   bool shares_prefix = true;  // its tokens say all there is to know, or its prefix does
-  bool finished = false;      // its last event is out; it lives on until its step ends
+  bool finished = false;  // its last event is out; it lives on until the last step in flight that has rows of it ends
+  bool flies_on = false;  // the step after the one in flight has a row of it
 
   // What the prefix index compares: tokens, with the content of embedded rows in place of their placeholders.
   std::span<const std::int32_t> prefix() const { return request.embedded.empty() ? tokens : prefix_; }
@@ -59,7 +60,13 @@ struct Sequence {
 
  private:
   void spell_prefix(ContentIds& content_ids);
-  void describe(SequenceRows& rows) const;  // the table, and what else is valid until commit
+  void describe(SequenceRows& rows) const;  // the table, and what else stays as it is
+  std::span<const std::int32_t> prompt() const {
+    return std::span(tokens).first(static_cast<std::size_t>(prompt_tokens));
+  }
+  std::span<const std::int32_t> answer() const {
+    return std::span(tokens).subspan(static_cast<std::size_t>(prompt_tokens));
+  }
   FinishReason append(const SampledToken& token);
 
   std::vector<std::int32_t> prefix_;  // as long as tokens; empty without embedded rows

@@ -57,18 +57,31 @@ TEST(Resolve, Fp8ActivationsNeedFp8Weights) {
   EXPECT_EQ(resolve(given, model, kMiB).activations, Activations::kFp8);
 }
 
-TEST(Resolve, Fp8ActivationsOnCudaCutNoExpert) {
+TEST(Resolve, RunningAheadIsForAGpuAndOneWorker) {
+  EngineConfig given;
+  given.run_ahead = true;
+  for (const auto& [backend, layout] : {std::pair{"cpu", "local"}, {"cuda", "1A1F"}}) {
+    given.backend = backend;
+    given.layout = parse_layout(layout);
+    const Error error = error_of([&] { resolve(given, small_model(), kMiB); });
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    for (const char* part : {"--run-ahead", layout, backend})
+      EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
+  }
+}
+
+TEST(Resolve, Fp8ActivationsOnCudaCutNoFfn) {
   EngineConfig given;
   given.backend = "cuda";
   given.activations = Activations::kFp8;
-  given.layout = parse_layout("1A1x2F");
+  given.layout = parse_layout("2A2F");
   ModelConfig model = small_model();
   model.block_fp8 = true;
   const Error error = error_of([&] { resolve(given, model, kMiB); });
   EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-  for (const char* part : {"--layout", "--activations", "cuda", "1A1x2F"})
+  for (const char* part : {"--layout", "--activations", "cuda", "2A2F"})
     EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
-  for (const char* layout : {"local", "2A2F"}) {
+  for (const char* layout : {"local", "2A1F"}) {
     given.layout = parse_layout(layout);
     EXPECT_EQ(resolve(given, model, kMiB).activations, Activations::kFp8);
   }

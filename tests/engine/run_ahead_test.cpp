@@ -7,10 +7,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/format.h"
@@ -167,7 +169,7 @@ class RunAhead : public testing::TestWithParam<const char*> {
 TEST_P(RunAhead, AnswersAreThoseOfOneStepAfterTheOther) {
   const std::vector<Recorded> expected = RecordingEngine(*checkpoint_, small_engine(), false).run(some_requests());
   for (const std::int32_t micro_batches : {1, 3}) {
-    for (const std::uint64_t leaves_out : {0, 29}) {
+    for (const std::uint64_t leaves_out : {0, 150}) {
       SCOPED_TRACE(format("{} micro-batches, positions of {} are left out", micro_batches, leaves_out));
       Counts counts;
       RecordingEngine engine(*checkpoint_, late_engine(counts, leaves_out, micro_batches), false);
@@ -204,6 +206,47 @@ TEST(RunAhead, RequestsComeAndGoWhileStepsAreUnderWay) {
   EXPECT_EQ(engine.result(late).tokens, alone.tokens);
   engine.check_integrity();
   EXPECT_GT(counts.draws, 100);
+}
+
+// Too little KV for all, and somebody who looks between steps all the while.
+TEST(RunAhead, StepsStopForWhoeverAsksAndForBlocks) {
+  const auto checkpoint = Checkpoint::open("tests/goldens/llama");
+  const auto long_requests = [] {
+    std::vector<Request> requests = some_requests();
+    requests.resize(8);
+    for (Request& request : requests) {
+      request.new_tokens_max = 150;
+      request.stop_ids.clear();
+    }
+    return requests;
+  };
+  const std::vector<Recorded> expected = RecordingEngine(*checkpoint, small_engine(), false).run(long_requests());
+  Counts counts;
+  EngineConfig config = late_engine(counts, 0);
+  config.kv_tokens = 512;
+  RecordingEngine engine(*checkpoint, config, false);
+  AttentionWorker& worker = *engine.engine().attention_workers().front();
+  std::atomic<bool> ended = false;
+  std::thread asks([&] {
+    const std::vector<std::int32_t> prompt = long_requests().back().prompt;
+    while (!ended) {
+      worker.between_steps([&] {
+        worker.scheduler().check_integrity();
+        worker.import_pages(5, prompt, worker.export_pages(0, prompt));
+      });
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  });
+  const std::vector<Recorded> found = engine.run(long_requests());
+  ended = true;
+  asks.join();
+  std::int32_t preemptions = 0;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    EXPECT_EQ(found[i].tokens, expected[i].tokens) << "request " << i;
+    preemptions += found[i].end.preemptions;
+  }
+  EXPECT_GT(preemptions, 0);
+  EXPECT_GT(counts.draws, 20);
 }
 
 }  // namespace

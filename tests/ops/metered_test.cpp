@@ -47,5 +47,38 @@ TEST(MeteredBackend, AddsUpWhatRunsAndWhatIsReplayed) {
   EXPECT_EQ(total.flops, 7 * kFlops);
 }
 
+// A draw that is begun counts as one that is run, and goes to whoever can run on behind it.
+TEST(MeteredBackend, CountsDrawsThatAreBegun) {
+  class Behind final : public ForwardingBackend {
+   public:
+    explicit Behind(int& begun) : ForwardingBackend(make_reference_backend()), begun_(begun) {}
+    bool runs_behind() const override { return true; }
+    std::unique_ptr<Draw> begin(const Sample& op, const Tensor& ids) override {
+      ++begun_;
+      return ForwardingBackend::begin(op, ids);
+    }
+
+   private:
+    int& begun_;
+  };
+  int begun = 0;
+  Work total;
+  const auto metered = make_metered_backend(std::make_unique<Behind>(begun), [&](const Work& done) { total += done; });
+  EXPECT_TRUE(metered->runs_behind());
+  CaseBuilder b(*metered);
+  const Tensor logits = b.normal(2, 50);
+  const SamplingParams greedy{.temperature = 0};
+  const SampleRow rows[] = {{&greedy, {}, {}, 1}, {&greedy, {}, {}, 1}};
+  std::vector<SampledToken> run(2), drawn(2);
+  metered->run(Sample{logits, rows, run});
+  const Work of_run = total;
+  EXPECT_GT(of_run.bytes_read, 0);
+  const Buffer ids = metered->allocate(8);
+  EXPECT_TRUE(metered->begin(Sample{logits, rows, drawn}, Tensor(ids.data(), DType::kI32, {2}))->finish().empty());
+  EXPECT_EQ(begun, 1);
+  EXPECT_EQ(total.bytes_read, 2 * of_run.bytes_read);
+  EXPECT_EQ(drawn[1].id, run[1].id);
+}
+
 }  // namespace
 }  // namespace tandem

@@ -128,7 +128,7 @@ class RandomLife {
       if (ahead) {
         ++tally["planned ahead"];
         take(*ahead);
-        outcome_ahead = compute_ahead(*ahead, outcome);
+        outcome_ahead = compute_ahead(*ahead, outcome, with_trouble);
       }
       if (with_trouble && below(30) == 0) cancel();  // while in flight
       if (with_trouble && below(30) == 0) {
@@ -162,11 +162,7 @@ class RandomLife {
         SequenceResult result = model_.run(rows);
         tally["accepted drafts"] += std::max<std::int64_t>(0, std::ssize(result.tokens) - 1);
         tally["rejected rows"] += rows.rows() - result.rows_kept;
-        if (with_trouble && !result.tokens.empty() && below(200) == 0) result.tokens.back() = {.failed = true};
-        if (with_trouble && below(50) == 0) {
-          result = {.request = rows.request};
-          ++tally["not drawn"];
-        }
+        result = disturbed(std::move(result), with_trouble);
         if (lost) {
           outcome.failed.push_back(rows.request);
         } else {
@@ -177,18 +173,27 @@ class RandomLife {
     return outcome;
   }
 
+  SequenceResult disturbed(SequenceResult result, bool with_trouble) {
+    if (with_trouble && !result.tokens.empty() && below(200) == 0) result.tokens.back() = {.failed = true};
+    if (!with_trouble || below(50) > 0) return result;
+    ++tally["not drawn"];
+    return {.request = result.request};
+  }
+
   // As a device does, before anybody has heard what came of the step before.
-  Outcome compute_ahead(const Batch& ahead, const Outcome& before) {
+  Outcome compute_ahead(const Batch& ahead, const Outcome& before, bool with_trouble) {
     Outcome outcome;
     for (const MicroBatch& micro_batch : ahead.micro_batches) {
       for (SequenceRows rows : micro_batch.sequences) {
         const auto drawn = std::ranges::find(before.results, rows.request, &SequenceResult::request);
         const bool has_token = drawn != before.results.end() && !drawn->tokens.empty() && !drawn->tokens[0].failed;
+        const Story& story = stories_.at(rows.request);
         rows.tokens = {has_token ? drawn->tokens[0].id : 0};
-        std::vector<std::int32_t> answer(rows.answer.begin(), rows.answer.end());
+        rows.prompt = story.request.prompt;
+        std::vector<std::int32_t> answer = story.answer;
         answer.push_back(rows.tokens[0]);
         rows.answer = answer;
-        outcome.results.push_back(model_.run(rows));
+        outcome.results.push_back(disturbed(model_.run(rows), with_trouble));
       }
     }
     return outcome;

@@ -518,5 +518,99 @@ TEST(SchedulerDeathTest, MisuseStopsTheProgram) {
   EXPECT_DEATH(house.scheduler.commit(results, {}), "not exactly one outcome");
 }
 
+// ---- steps that are planned ahead
+
+std::vector<RequestId> requests_of(const Batch& batch) {
+  std::vector<RequestId> ids;
+  for (const MicroBatch& micro_batch : batch.micro_batches)
+    for (const SequenceRows& rows : micro_batch.sequences) ids.push_back(rows.request);
+  return ids;
+}
+
+TEST(SchedulerAhead, TheNextRowOfEverybodyWhoGoesOn) {
+  House house;
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 10, 2)));
+  ASSERT_TRUE(house.scheduler.submit(request_of(2, 10, 9)));
+  EXPECT_FALSE(house.scheduler.plan_ahead()) << "nothing is in flight";
+  Batch batch = house.plan();
+  EXPECT_FALSE(house.scheduler.plan_ahead()) << "prompts are";
+  house.commit(house.compute(batch));
+  batch = house.plan();
+  std::optional<Batch> ahead = house.scheduler.plan_ahead();
+  ASSERT_TRUE(ahead);
+  EXPECT_EQ(requests_of(*ahead), std::vector<RequestId>{2}) << "the other has its last token then";
+  const SequenceRows& row = ahead->micro_batches[0].sequences[0];
+  EXPECT_EQ(row.position, 11);
+  EXPECT_EQ(row.tokens, std::vector<std::int32_t>{kTokenToCome});
+  house.commit(house.compute(batch));
+  house.scheduler.settle(*ahead);
+  EXPECT_FALSE(row.retracted);
+  EXPECT_EQ(row.tokens[0], house.answers[2].back());
+  EXPECT_EQ(std::ssize(row.answer), 2);
+  house.commit(house.compute(*ahead));
+  EXPECT_EQ(house.answers[1].size(), 2u);
+  EXPECT_EQ(house.answers[2].size(), 3u);
+}
+
+TEST(SchedulerAhead, WhoEndsMeanwhileIsRetractedAndLeavesWithTheStep) {
+  House house;
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 63, 9)));
+  house.step();
+  Batch batch = house.plan();
+  std::optional<Batch> ahead = house.scheduler.plan_ahead();
+  ASSERT_TRUE(ahead);
+  EXPECT_EQ(ahead->fresh.blocks.size(), 1u);
+  house.scheduler.cancel(1);
+  house.commit(house.compute(batch));
+  EXPECT_EQ(house.last[1].finish, FinishReason::kCancelled);
+  EXPECT_EQ(house.scheduler.load().kv.held, 2) << "the step in flight writes there";
+  house.scheduler.settle(*ahead);
+  EXPECT_TRUE(ahead->micro_batches[0].sequences[0].retracted);
+  house.commit(std::vector<SequenceResult>{{.request = 1}});
+  EXPECT_EQ(house.scheduler.load().kv.held, 0);
+  EXPECT_TRUE(house.scheduler.idle());
+}
+
+TEST(SchedulerAhead, WhoWaitsForAPlaceIsNotPassedOver) {
+  House house({.sequences_max = 1});
+  ASSERT_TRUE(house.scheduler.submit(request_of(1, 10, 3)));
+  ASSERT_TRUE(house.scheduler.submit(request_of(2, 10, 3)));
+  house.step();
+  Batch batch = house.plan();
+  std::optional<Batch> ahead = house.scheduler.plan_ahead();
+  ASSERT_TRUE(ahead) << "there is no place before the third token";
+  house.commit(house.compute(batch));
+  house.scheduler.settle(*ahead);
+  EXPECT_FALSE(house.scheduler.plan_ahead()) << "now there will be one";
+  house.commit(house.compute(*ahead));
+  EXPECT_EQ(requests_of(house.plan()), std::vector<RequestId>{2});
+}
+
+TEST(SchedulerAhead, WithoutBlocksForAllNothingChanges) {
+  House house({}, 7);
+  for (const RequestId id : {1, 2}) ASSERT_TRUE(house.scheduler.submit(request_of(id, 61, 200)));
+  house.step();
+  // Both reach position 192 in the same step, one that is planned ahead, where each needs a fourth block.
+  for (bool refused = false; !refused;) {
+    Batch batch = house.plan();
+    ASSERT_EQ(requests_of(batch).size(), 2u);
+    const std::int64_t held = house.scheduler.load().kv.held;
+    std::optional<Batch> ahead = house.scheduler.plan_ahead();
+    refused = !ahead;
+    if (refused) {
+      EXPECT_EQ(held, 6);
+      EXPECT_EQ(house.scheduler.load().kv.held, held);
+    } else {
+      house.model.zero(ahead->fresh.blocks);
+    }
+    house.commit(house.compute(batch));
+    if (refused) break;
+    house.scheduler.settle(*ahead);
+    house.commit(house.compute(*ahead));
+  }
+  house.run();
+  for (const RequestId id : {1, 2}) EXPECT_EQ(house.answers[id].size(), 200u);
+}
+
 }  // namespace
 }  // namespace tandem

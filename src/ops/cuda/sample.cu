@@ -93,6 +93,20 @@ SampledToken sample_by_definition(Machine& machine, const Sample& op, std::size_
   return sample_row(op.rows[row], logits, scratch);
 }
 
+class Event {
+ public:
+  Event() { need(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "sampling"); }
+  ~Event() { (void)cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record(cudaStream_t stream) { need(cudaEventRecord(event_, stream), "sampling"); }
+  cudaError_t wait() { return cudaEventSynchronize(event_); }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+// What the kernel reads and writes is the machine's, which is why its end waits.
 class CudaDraw final : public Draw {
  public:
   CudaDraw(Machine& machine, const Sample& op, std::int32_t* ids)
@@ -107,17 +121,14 @@ class CudaDraw final : public Draw {
     for (std::size_t i = 0; i < op.rows.size(); ++i)
       if (why_by_definition(op.rows[i], work_rows) != nullptr) by_definition_.push_back(i);
     launch(machine, op, exchange_, plain_, work_rows, ids);
-    need(cudaEventCreateWithFlags(&drawn_, cudaEventDisableTiming), "sampling");
-    need(cudaEventRecord(drawn_, machine.stream), "sampling");
+    drawn_.record(machine.stream);
   }
-  ~CudaDraw() override {
-    if (drawn_) (void)cudaEventDestroy(drawn_);
-  }
+  ~CudaDraw() override { (void)drawn_.wait(); }
   CudaDraw(const CudaDraw&) = delete;
   CudaDraw& operator=(const CudaDraw&) = delete;
 
   std::vector<std::size_t> finish() override {
-    need(cudaEventSynchronize(drawn_), "sampling");
+    need(drawn_.wait(), "sampling");
     static const SampleOrder kPlain;
     std::vector<std::size_t> left_out;
     for (std::size_t i = 0; i < out_.size(); ++i) {
@@ -136,7 +147,7 @@ class CudaDraw final : public Draw {
   bool plain_;
   Exchange exchange_;
   std::vector<std::size_t> by_definition_;
-  cudaEvent_t drawn_ = nullptr;
+  Event drawn_;
 };
 
 }  // namespace

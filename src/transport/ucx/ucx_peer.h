@@ -59,7 +59,7 @@ class UcxPeer {
   // The senders of large messages that nobody fetches get their buffers back.
   void release_arrivals();
 
-  // From UCX, within progress. The header's token has been checked.
+  // From UCX, within progress or the worker's end. The header's token has been checked.
   ucs_status_t on_message(std::uint64_t number, void* data, std::size_t bytes, bool rendezvous);
   void on_finished(std::uint64_t number);
   void on_bye(std::uint64_t number);

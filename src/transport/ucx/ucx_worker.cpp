@@ -89,9 +89,9 @@ UcxWorker::UcxWorker(const UcxConfig& config) {
 }
 
 UcxWorker::~UcxWorker() {
-  for (const Region& region : regions_) ucp_mem_unmap(context_, region.handle);
   const std::vector<int> memory = ucx_memory_descriptors();
-  ucp_worker_destroy(worker_);
+  ucp_worker_destroy(worker_);  // first: what is under way may be of a region
+  for (const Region& region : regions_) ucp_mem_unmap(context_, region.handle);
   ucp_cleanup(context_);
   retired_descriptors().retire(memory);
   close(wakes_);
