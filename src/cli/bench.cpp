@@ -20,12 +20,14 @@ namespace tandem {
 
 namespace {
 
+constexpr std::string_view kAhead = "local+ahead";  // stands among layouts for local with --run-ahead
+
 struct Options {
   EngineOptions engine;
   std::vector<std::string> layouts{"local", "1A1F"};
   std::vector<std::int64_t> batches{1, 4, 16, 64};
   std::int64_t prompt_tokens = 128;
-  std::int32_t new_tokens = 48;
+  std::int32_t new_tokens = 48, rounds = 1;
   bool json = false;
 };
 
@@ -48,7 +50,7 @@ void print_measurement(const Measurement& m, const MachineLimits& limits, bool j
         {"flops_per_second", flops},  {"fraction_of_flops", flops / limits.flops_per_second}};
     std::fputs((line.dump() + "\n").c_str(), stdout);
   } else {
-    std::fputs(format("{:<7} {:<8} batch {:>3} {:>10.1f} tokens/s {:>8.2f} GB/s {:>4.0f} % of bandwidth {:>8.1f} "
+    std::fputs(format("{:<11} {:<8} batch {:>3} {:>10.1f} tokens/s {:>8.2f} GB/s {:>4.0f} % of bandwidth {:>8.1f} "
                       "GFLOP/s {:>4.0f} %\n",
                       m.layout, m.phase, m.batch, m.speed.tokens_per_second(), bytes * 1e-9,
                       100 * bytes / limits.read_bytes_per_second, flops * 1e-9, 100 * flops / limits.flops_per_second)
@@ -63,7 +65,11 @@ void bench_layout(const Checkpoint& checkpoint, const Options& options, const st
   WorkMeter meter;
   EngineOptions engine_options = options.engine;
   EngineConfig& c = engine_options.config;
-  engine_options.layout = layout;
+  if (layout == kAhead && c.backend != "cuda")
+    throw Error(ErrorCode::kInvalidArgument,
+                format("{} is for a GPU, not for {} (--device, --layout)", kAhead, c.backend));
+  c.run_ahead = c.run_ahead || layout == kAhead;
+  engine_options.layout = layout == kAhead ? "local" : layout;
   const std::int64_t batch_max = std::ranges::max(options.batches);
   const std::int64_t context = options.prompt_tokens + options.new_tokens + 1;
   c.sequences_max = std::max(c.sequences_max, batch_max);
@@ -72,7 +78,7 @@ void bench_layout(const Checkpoint& checkpoint, const Options& options, const st
   if (c.kv_tokens == 0) c.kv_tokens = batch_max * (context + kBlockTokens);
   meter.connect(c);
   RunningEngine engine(checkpoint, engine_options);
-  const std::string shown = to_string(engine->config().layout);
+  const std::string shown = layout == kAhead ? layout : to_string(engine->config().layout);
   measure_decode(*engine, random_prompts(engine->model(), 1, options.prompt_tokens, 0), options.new_tokens);  // warm
   for (const std::int64_t batch : options.batches) {
     const Prompts prompts =
@@ -111,7 +117,8 @@ int run_model(const Options& options) {
   const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(model_path(options.engine));
   read_config(*checkpoint);  // what is not supported is said before the machine is measured
   const MachineLimits limits = measure_limits(options.engine);
-  for (const std::string& layout : options.layouts) bench_layout(*checkpoint, options, layout, limits);
+  for (std::int32_t round = 0; round < options.rounds; ++round)
+    for (const std::string& layout : options.layouts) bench_layout(*checkpoint, options, layout, limits);
   return 0;
 }
 
@@ -136,7 +143,9 @@ Action declare_bench_model(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   declare_engine_options(app, options->engine);
   app.remove_option(app.get_option("--layout"));
-  app.add_option("--layout", options->layouts, "layouts to measure")->delimiter(',')->capture_default_str();
+  app.add_option("--layout", options->layouts, format("layouts to measure; {}: local with --run-ahead", kAhead))
+      ->delimiter(',')
+      ->capture_default_str();
   app.add_option("--batch", options->batches, "sequences at once")
       ->delimiter(',')
       ->check(CLI::Range(1, 4096))
@@ -146,6 +155,9 @@ Action declare_bench_model(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--new-tokens", options->new_tokens, "of each sequence")
       ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--rounds", options->rounds, "in each of which every layout has its turn")
+      ->check(CLI::Range(1, 100))
       ->capture_default_str();
   app.add_flag("--json", options->json, "one JSON object a line");
   return [options] { return run_model(*options); };

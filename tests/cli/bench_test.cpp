@@ -21,7 +21,7 @@ using testing::HasSubstr;
 TEST(Bench, OneLinePerLayoutPhaseAndBatch) {
   const ProgramResult result =
       run_program({"bench", "model", "--model", "tests/goldens/step3_text_bf16", "--batch", "1,3", "--layout",
-                   "local,1A2F", "--prompt-tokens", "20", "--new-tokens", "6", "--json", "--quiet"});
+                   "local,1A2F", "--rounds", "2", "--prompt-tokens", "20", "--new-tokens", "6", "--json", "--quiet"});
   ASSERT_EQ(result.status, 0) << result.err;
   std::vector<std::string> found;
   std::istringstream lines(result.out);
@@ -32,8 +32,18 @@ TEST(Bench, OneLinePerLayoutPhaseAndBatch) {
     for (const char* number : {"tokens_per_second", "bytes_per_second", "fraction_of_bandwidth", "flops_per_second"})
       EXPECT_GT(line[number], 0) << number;
   }
-  EXPECT_THAT(found, testing::ElementsAre("local prefill 1", "local decode 1", "local prefill 3", "local decode 3",
-                                          "1A2F prefill 1", "1A2F decode 1", "1A2F prefill 3", "1A2F decode 3"));
+  const std::vector<std::string> round = {"local prefill 1", "local decode 1", "local prefill 3", "local decode 3",
+                                          "1A2F prefill 1",  "1A2F decode 1",  "1A2F prefill 3",  "1A2F decode 3"};
+  std::vector<std::string> rounds = round;
+  rounds.insert(rounds.end(), round.begin(), round.end());
+  EXPECT_EQ(found, rounds);
+}
+
+TEST(Bench, RunningAheadIsMeasuredOnAGpu) {
+  const ProgramResult result =
+      run_program({"bench", "model", "--model", "tests/goldens/llama", "--layout", "local+ahead", "--quiet"});
+  EXPECT_NE(result.status, 0);
+  EXPECT_THAT(result.err, HasSubstr("local+ahead is for a GPU, not for cpu"));
 }
 
 TEST(Bench, LayoutTellsWhatWasTriedAndTaken) {
