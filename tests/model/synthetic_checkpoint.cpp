@@ -305,7 +305,8 @@ std::string write_gguf(const TemporaryFolder& folder, const Json& metadata, cons
       file.u32(kF32).number(value.get<float>());
   }
   for (const GgufTensor& tensor : tensors) {
-    if (!tensor.values.empty() && !tensor.bytes.empty()) throw std::invalid_argument("values and bytes: " + tensor.name);
+    if (!tensor.values.empty() && !tensor.bytes.empty())
+      throw std::invalid_argument("values and bytes: " + tensor.name);
     file.string(tensor.name).u32(static_cast<std::uint32_t>(tensor.shape.rank));
     for (int axis = tensor.shape.rank - 1; axis >= 0; --axis)  // the file counts from the fastest
       file.u64(static_cast<std::uint64_t>(tensor.shape[axis]));
