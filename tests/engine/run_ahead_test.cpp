@@ -9,6 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -24,6 +25,7 @@ namespace {
 
 struct Counts {
   std::atomic<std::int64_t> replays = 0, draws = 0, left_out = 0;
+  std::function<void(std::int64_t draw)> at_draw;  // on the worker's thread, when one begins
 };
 
 // Computes at once, but looks from outside as a device that does not: the host learns what was drawn when it waits for
@@ -61,6 +63,7 @@ class LateBackend final : public ForwardingBackend {
     EXPECT_FALSE(drawing_) << "two draws at a time";
     drawing_ = true;
     ++counts_.draws;
+    if (counts_.at_draw) counts_.at_draw(counts_.draws);
     std::vector<SampledToken> drawn(op.out.size());
     ForwardingBackend::run(Sample{op.logits, op.rows, drawn});
     std::vector<std::size_t> left_out;
@@ -191,15 +194,23 @@ INSTANTIATE_TEST_SUITE_P(All, RunAhead, testing::Values("llama", "qwen3_moe", "d
 TEST(RunAhead, RequestsComeAndGoWhileStepsAreUnderWay) {
   const auto checkpoint = Checkpoint::open("tests/goldens/llama");
   Counts counts;
+  std::atomic<RequestId> id = 0;  // to be cancelled
+  Engine* cancels = nullptr;
+  counts.at_draw = [&](std::int64_t draw) {
+    if (draw != 30) return;
+    while (id == 0) std::this_thread::yield();
+    cancels->cancel(id);
+  };
   RecordingEngine engine(*checkpoint, late_engine(counts, 0), false);
+  cancels = &engine.engine();
   const auto request = [](std::uint64_t seed, std::int32_t tokens) {
     return Request{.prompt = random_prompt(20, seed), .new_tokens_max = tokens};
   };
   const Recorded alone = RecordingEngine(*checkpoint, small_engine(), false).run({request(3, 40)}).front();
   const RequestId cancelled = engine.submit(request(1, 200)), other = engine.submit(request(2, 200));
-  engine.wait_for_tokens(cancelled, 20);
+  id = cancelled;
+  engine.wait_for_tokens(other, 20);
   const RequestId late = engine.submit(request(3, 40));
-  engine.engine().cancel(cancelled);
   engine.wait();
   EXPECT_EQ(engine.result(cancelled).end.finish, FinishReason::kCancelled);
   EXPECT_EQ(engine.result(other).tokens.size(), 200u);
