@@ -65,11 +65,12 @@ void bench_layout(const Checkpoint& checkpoint, const Options& options, const st
   WorkMeter meter;
   EngineOptions engine_options = options.engine;
   EngineConfig& c = engine_options.config;
-  if (layout == kAhead && c.backend != "cuda")
+  const bool ahead = layout == kAhead;
+  if (ahead && c.backend != "cuda")
     throw Error(ErrorCode::kInvalidArgument,
                 format("{} is for a GPU, not for {} (--device, --layout)", kAhead, c.backend));
-  c.run_ahead = c.run_ahead || layout == kAhead;
-  engine_options.layout = layout == kAhead ? "local" : layout;
+  c.run_ahead |= ahead;
+  engine_options.layout = ahead ? "local" : layout;
   const std::int64_t batch_max = std::ranges::max(options.batches);
   const std::int64_t context = options.prompt_tokens + options.new_tokens + 1;
   c.sequences_max = std::max(c.sequences_max, batch_max);
@@ -78,7 +79,7 @@ void bench_layout(const Checkpoint& checkpoint, const Options& options, const st
   if (c.kv_tokens == 0) c.kv_tokens = batch_max * (context + kBlockTokens);
   meter.connect(c);
   RunningEngine engine(checkpoint, engine_options);
-  const std::string shown = layout == kAhead ? layout : to_string(engine->config().layout);
+  const std::string shown = ahead ? layout : to_string(engine->config().layout);
   measure_decode(*engine, random_prompts(engine->model(), 1, options.prompt_tokens, 0), options.new_tokens);  // warm
   for (const std::int64_t batch : options.batches) {
     const Prompts prompts =

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <unordered_map>
 
 #include "engine/attention_worker.h"
 #include "model/layer_pieces.h"
@@ -16,13 +17,10 @@ constexpr Nanoseconds kWaitMax = 100'000'000;  // then the loop looks around onc
 }
 
 void AttentionWorker::run_step(Batch batch) {
-  results_.clear();
-  failed_.clear();
-  failure_ = Status::ok();
   open_step(batch);
   if (repeats_) {
     run_repeating(batch);
-    sample(batch.micro_batches, logits_.slice_rows(0, batch.rows()));
+    draw_all(batch.micro_batches, logits_.slice_rows(0, batch.rows()));
   } else {
     while (!walk_.done()) {
       if (stopping_) return scheduler_.abandon();  // others stop too and open no step: an answer may never come
@@ -59,7 +57,7 @@ void AttentionWorker::run_repeating(Batch& batch) {
                                                              Tensor(drawn_ids_.data(), DType::kI32, {batch.rows()}));
     open_step(*next);
     TANDEM_CHECK(repeats_, "a step that was planned ahead");
-    take_drawn_ids(*next);
+    take_drawn_ids(batch, *next);
     give(*next);
     take_drawn(batch.micro_batches, draw->finish());
     commit(batch);
@@ -78,15 +76,18 @@ std::optional<Batch> AttentionWorker::plan_ahead(const Batch& batch) {
 }
 
 // A row's token is where the step before has drawn it; neighbours stay neighbours but for those that have ended.
-void AttentionWorker::take_drawn_ids(const Batch& batch) {
+void AttentionWorker::take_drawn_ids(const Batch& before, const Batch& batch) {
+  std::unordered_map<RequestId, std::size_t> places;  // in drawn_ids_
+  for (const MicroBatch& micro_batch : before.micro_batches)
+    for (const SequenceRows& s : micro_batch.sequences) places.emplace(s.request, places.size());
   const auto* drawn = static_cast<const std::int32_t*>(drawn_ids_.data());
   for (std::size_t m = 0; m < batch.micro_batches.size(); ++m) {
     const std::vector<SequenceRows>& sequences = batch.micro_batches[m].sequences;
     auto* ids = states_[m].inputs->rows().ids.as<std::int32_t>();
     for (std::size_t begin = 0, end = 0; begin < sequences.size(); begin = end) {
-      const std::int64_t from = drawn_rows_.at(sequences[begin].request);
+      const std::size_t from = places.at(sequences[begin].request);
       for (end = begin + 1; end < sequences.size(); ++end)
-        if (drawn_rows_.at(sequences[end].request) != from + static_cast<std::int64_t>(end - begin)) break;
+        if (places.at(sequences[end].request) != from + end - begin) break;
       parts_.backend->copy(ids + begin, drawn + from, (end - begin) * sizeof(std::int32_t));
     }
   }
@@ -208,7 +209,7 @@ void AttentionWorker::execute(const Command& command) {
       break;  // local: the result lies where it was computed
     case CommandKind::kHead:
       head(m);
-      if (!repeats_) sample(std::span(state.plan, 1), state.logits);
+      if (!repeats_) sample(*state.plan, state.logits);
       break;
   }
   const Nanoseconds end = parts_.clock->now();
@@ -352,40 +353,38 @@ void AttentionWorker::head(std::int32_t m) {
   parts_.model->head(workspace(), state.inputs->rows(), state.residual, state.logits);
 }
 
-void AttentionWorker::sample(std::span<const MicroBatch> plans, const Tensor& logits) {
-  if (parts_.observer) observe_logits(plans, logits);
+void AttentionWorker::sample(const MicroBatch& plan, const Tensor& logits) {
+  if (parts_.observer) observe_logits(plan, logits);
   // In plain decoding every row of logits is drawn from, and all draws are one operator.
-  const auto is_plain = [](const SequenceRows& s) { return s.logits_rows() == (s.samples ? 1 : 0); };
-  if (std::ranges::all_of(plans, [&](const MicroBatch& m) { return std::ranges::all_of(m.sequences, is_plain); })) {
-    const Sample all = draw_together(plans, logits);
-    if (!all.rows.empty()) parts_.backend->run(all);
-    parts_.backend->synchronise();
-    return take_drawn(plans, {});
-  }
+  if (std::ranges::all_of(plan.sequences, [](const SequenceRows& s) { return s.logits_rows() == (s.samples ? 1 : 0); }))
+    return draw_all(std::span(&plan, 1), logits);
   std::int64_t row = 0;
-  for (const MicroBatch& plan : plans) {
-    for (const SequenceRows& sequence : plan.sequences) {
-      SequenceResult result{sequence.request, sequence.rows(), {}};
-      row += sequence.logits_rows();
-      if (sequence.samples) draw(sequence, logits, row, result);
-      results_.push_back(std::move(result));
-    }
+  for (const SequenceRows& sequence : plan.sequences) {
+    SequenceResult result{sequence.request, sequence.rows(), {}};
+    row += sequence.logits_rows();
+    if (sequence.samples) draw(sequence, logits, row, result);
+    results_.push_back(std::move(result));
   }
 }
 
-// The one operator, and whose row each of it is. Of a retracted row anything is drawn, for nobody.
+void AttentionWorker::draw_all(std::span<const MicroBatch> plans, const Tensor& logits) {
+  const Sample all = draw_together(plans, logits);
+  if (!all.rows.empty()) parts_.backend->run(all);
+  parts_.backend->synchronise();
+  take_drawn(plans, {});
+}
+
+// The one operator of all rows that are drawn from. Of a retracted row anything is drawn, for nobody.
 Sample AttentionWorker::draw_together(std::span<const MicroBatch> plans, const Tensor& logits) {
   static const SamplingParams kLikeliest{.temperature = 0};
   draw_rows_.clear();
   draw_statuses_.clear();
-  drawn_rows_.clear();
   drawn_.assign(static_cast<std::size_t>(logits.rows()), {});
   for (const MicroBatch& plan : plans) {
     for (const SequenceRows& s : plan.sequences) {
       if (!s.samples) continue;
       SampleRow row{s.sampling, s.prompt, s.answer, static_cast<std::uint64_t>(s.position + s.rows())};
       if (s.retracted) row = {&kLikeliest, {}, {}, 0};
-      drawn_rows_[s.request] = static_cast<std::int64_t>(draw_rows_.size());
       draw_statuses_.push_back(s.retracted ? Status::ok() : allow(s, {}, draw_rows_.size(), row));
       draw_rows_.push_back(row);
     }
@@ -449,16 +448,15 @@ void AttentionWorker::draw(const SequenceRows& sequence, const Tensor& logits, s
   }
 }
 
-void AttentionWorker::observe_logits(std::span<const MicroBatch> plans, const Tensor& logits) {
+void AttentionWorker::observe_logits(const MicroBatch& plan, const Tensor& logits) {
   const auto vocab = static_cast<std::size_t>(model_.vocab);
   observed_logits_.resize(static_cast<std::size_t>(logits.rows()) * vocab);
   parts_.backend->copy(observed_logits_.data(), logits.data, observed_logits_.size() * sizeof(float));
   parts_.backend->synchronise();
   std::size_t row = 0;
-  for (const MicroBatch& plan : plans)
-    for (const SequenceRows& sequence : plan.sequences)
-      for (std::int64_t i = sequence.logits_from; i < sequence.rows(); ++i, ++row)
-        parts_.observer->on_logits(sequence.request, sequence.position + i, {&observed_logits_[row * vocab], vocab});
+  for (const SequenceRows& sequence : plan.sequences)
+    for (std::int64_t i = sequence.logits_from; i < sequence.rows(); ++i, ++row)
+      parts_.observer->on_logits(sequence.request, sequence.position + i, {&observed_logits_[row * vocab], vocab});
 }
 
 void AttentionWorker::observe_route(std::int32_t layer, const State& state) {
@@ -479,6 +477,8 @@ void AttentionWorker::observe_route(std::int32_t layer, const State& state) {
 void AttentionWorker::commit(const Batch& batch) {
   scheduler_.commit(results_, failed_, failure_);
   results_.clear();
+  failed_.clear();
+  failure_ = Status::ok();
   ++stats_.steps;
   stats_.rows += batch.rows();
 }

@@ -19,7 +19,6 @@
 #include <optional>
 #include <set>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "engine/event_stream.h"
@@ -136,7 +135,7 @@ class AttentionWorker final : public RequestTaker {
   void open_step(const Batch& batch);
   void run_repeating(Batch& batch);
   std::optional<Batch> plan_ahead(const Batch& batch);
-  void take_drawn_ids(const Batch& batch);
+  void take_drawn_ids(const Batch& before, const Batch& batch);
   // Inputs have two places only where the host fills another memory than operators read.
   bool runs_ahead() const {
     return parts_.run_ahead && local() && parts_.backend->runs_behind() && !parts_.backend->host_memory();
@@ -157,12 +156,13 @@ class AttentionWorker final : public RequestTaker {
   void hand_over(std::int32_t layer, std::int32_t m);
   void local_experts(std::int32_t layer, std::int32_t m);
   void head(std::int32_t m);
-  void sample(std::span<const MicroBatch> plans, const Tensor& logits);
+  void sample(const MicroBatch& plan, const Tensor& logits);
   void draw(const SequenceRows& sequence, const Tensor& logits, std::int64_t logits_end, SequenceResult& result);
+  void draw_all(std::span<const MicroBatch> plans, const Tensor& logits);
   Sample draw_together(std::span<const MicroBatch> plans, const Tensor& logits);
   void take_drawn(std::span<const MicroBatch> plans, std::span<const std::size_t> left_out);
   Status allow(const SequenceRows& sequence, std::span<const std::int32_t> after, std::size_t place, SampleRow& row);
-  void observe_logits(std::span<const MicroBatch> plans, const Tensor& logits);
+  void observe_logits(const MicroBatch& plan, const Tensor& logits);
   void observe_route(std::int32_t layer, const State& state);
   void commit(const Batch& batch);
   void publish_events();
@@ -198,8 +198,7 @@ class AttentionWorker final : public RequestTaker {
   std::vector<SequenceResult> results_;
   std::vector<SampleRow> draw_rows_;
   std::vector<SampledToken> drawn_;
-  Buffer drawn_ids_;                                        // of a step that another runs ahead of, in row order
-  std::unordered_map<RequestId, std::int64_t> drawn_rows_;  // whose they are
+  Buffer drawn_ids_;                    // of a step that another runs ahead of, in row order
   std::set<RequestId> drawn_by_host_;   // a row of theirs was left out of a draw: nothing runs ahead of them any more
   std::vector<Status> draw_statuses_;   // of draw_rows_
   std::vector<std::uint32_t> allowed_;  // words for each row that is drawn from

@@ -27,8 +27,7 @@ StepInputs::StepInputs(Backend& backend, const Limits& limits) : backend_(backen
 
 // The integers of a step, at their place.
 void StepInputs::lay_out() {
-  const std::size_t bytes = far_memory_.data() ? far_memory_.bytes() : 0;
-  auto* at = reinterpret_cast<std::int32_t*>(memory_.bytes_data() + place_ * bytes);
+  auto* at = reinterpret_cast<std::int32_t*>(memory_.bytes_data() + place_ * far_memory_.bytes());
   const auto carve = [&](const Shape& shape) {
     const Tensor tensor(at, DType::kI32, shape);
     at += shape.elements();

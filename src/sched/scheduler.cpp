@@ -56,6 +56,7 @@ struct Scheduler::State {
   void admit(Step& step);
   bool may_admit() const;
   bool only_decodes() const;
+  std::vector<Sequence*> take_ahead();
 
   bool place(Sequence& sequence, std::int64_t count, std::span<const std::int32_t> drafts, Step& step);
   std::vector<std::int32_t> draft(const Sequence& sequence, const Step& step) const;
@@ -157,10 +158,7 @@ std::optional<Batch> Scheduler::plan_ahead() {
   for (Sequence* sequence : state.in_flight) {
     if (ends(sequence)) continue;
     if (!state.kv.grow(sequence->table, 1, batch.fresh)) {
-      for (Sequence* other : std::exchange(state.ahead, {})) {
-        state.kv.truncate(other->table, other->table.tokens - 1);
-        other->flies_on = false;
-      }
+      for (Sequence* other : state.take_ahead()) state.kv.truncate(other->table, other->table.tokens - 1);
       return std::nullopt;
     }
     sequence->flies_on = true;
@@ -272,7 +270,7 @@ void Scheduler::commit(std::span<const SequenceResult> results, std::span<const 
 }
 
 void Scheduler::abandon() {
-  for (Sequence* sequence : std::exchange(state_->ahead, {})) sequence->flies_on = false;
+  state_->take_ahead();
   for (Sequence* sequence : state_->in_flight) state_->kv.truncate(sequence->table, sequence->computed);
   state_->end_step();
 }
@@ -312,14 +310,16 @@ void Scheduler::State::finish(Sequence& sequence, RequestEvent event) {
 
 // What has ended goes, unless the step after has rows of it.
 void Scheduler::State::end_step() {
-  in_flight = std::exchange(ahead, {});
-  for (Sequence* sequence : in_flight) sequence->flies_on = false;
-  const auto goes = [this](const SequencePtr& sequence) {
-    return sequence->finished && std::ranges::find(in_flight, sequence.get()) == in_flight.end();
-  };
+  const auto goes = [](const SequencePtr& sequence) { return sequence->finished && !sequence->flies_on; };
   for (const SequencePtr& sequence : running)
     if (goes(sequence)) kv.release(sequence->table);
   std::erase_if(running, goes);
+  in_flight = take_ahead();
+}
+
+std::vector<Sequence*> Scheduler::State::take_ahead() {
+  for (Sequence* sequence : ahead) sequence->flies_on = false;
+  return std::exchange(ahead, {});
 }
 
 // ---- requests and news

@@ -10,7 +10,6 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
-#include <map>
 #include <span>
 #include <string>
 #include <thread>

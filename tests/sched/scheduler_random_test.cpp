@@ -120,10 +120,10 @@ class RandomLife {
   void step(bool with_trouble) {
     Batch batch = scheduler_.plan();
     take(batch);
+    check(batch);
     Outcome outcome = compute(batch, with_trouble);
-    for (bool last = false; !last;) {
+    for (;;) {
       std::optional<Batch> ahead = below(4) > 0 ? scheduler_.plan_ahead() : std::nullopt;
-      last = !ahead;
       Outcome outcome_ahead;
       if (ahead) {
         ++tally["planned ahead"];
@@ -131,16 +131,16 @@ class RandomLife {
         outcome_ahead = compute_ahead(*ahead, outcome, with_trouble);
       }
       if (with_trouble && below(30) == 0) cancel();  // while in flight
-      if (with_trouble && below(30) == 0) {
+      const bool abandons = with_trouble && below(30) == 0;
+      if (abandons) {
         scheduler_.abandon();
         ++tally["abandoned"];
-        last = true;
       } else {
         commit(outcome);
       }
       scheduler_.check_integrity();
       for (RequestEvent& event : scheduler_.take_events()) hear(std::move(event));
-      if (last) break;
+      if (abandons || !ahead) return;
       scheduler_.settle(*ahead);
       check(*ahead);
       retract(*ahead, outcome_ahead);
@@ -151,7 +151,6 @@ class RandomLife {
   void take(const Batch& batch) {
     model_.zero(batch.fresh.blocks);
     scheduler_.check_integrity();
-    if (batch.micro_batches.empty() || batch.micro_batches[0].sequences[0].tokens[0] != kTokenToCome) check(batch);
   }
 
   Outcome compute(const Batch& batch, bool with_trouble) {

@@ -8,7 +8,6 @@
 #include "ops/cuda/cuda_kv_cache.cuh"
 #include "ops/cuda/cuda_weight.cuh"
 #include "ops/cuda/device.h"
-#include "ops/cuda/draw.cuh"
 #include "ops/cuda/machine.cuh"
 #include "ops/cuda/step_graphs.h"
 #include "ops/page_format.h"

@@ -8,11 +8,16 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "ops/cuda/gemm/fp8_gemm.h"
 #include "ops/operators.h"
 #include "tensor/tensor.h"
+
+namespace tandem {
+class Draw;
+}
 
 namespace tandem::cuda {
 
@@ -78,6 +83,7 @@ void run(Machine& machine, const GatherRows& op);
 void run(Machine& machine, const ScatterScaledRows& op);
 void run(Machine& machine, const CombineExperts& op);
 void run(Machine& machine, const Sample& op);
+std::unique_ptr<Draw> begin(Machine& machine, const Sample& op, const Tensor& ids);  // as Backend::begin
 void run(Machine& machine, const QuantiseRows& op);
 void run(Machine& machine, const WidenRows& op);
 void run(Machine& machine, const Fp8MatMul& op);

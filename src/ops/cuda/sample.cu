@@ -9,7 +9,7 @@
 #include <memory>
 #include <vector>
 
-#include "ops/cuda/draw.cuh"
+#include "ops/backend.h"
 #include "ops/cuda/machine.cuh"
 #include "ops/cuda/sampling/sample_orders.h"
 
