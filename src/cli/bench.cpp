@@ -10,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/engine_options.h"
 #include "engine/auto_layout.h"
+#include "engine/gpu_places.h"
 #include "engine/machine.h"
 #include "engine/speed.h"
 #include "kv/kv_space.h"
@@ -71,6 +72,10 @@ void bench_layout(const Checkpoint& checkpoint, const Options& options, const st
                 format("{} is for a GPU, not for {} (--device, --layout)", kAhead, c.backend));
   c.run_ahead |= ahead;
   engine_options.layout = ahead ? "local" : layout;
+  if (layout != "auto") {
+    c.layout = parse_layout(engine_options.layout);
+    fit_gpus(c);
+  }
   const std::int64_t batch_max = std::ranges::max(options.batches);
   const std::int64_t context = options.prompt_tokens + options.new_tokens + 1;
   c.sequences_max = std::max(c.sequences_max, batch_max);

@@ -12,6 +12,7 @@
 #include "cli/end_signals.h"
 #include "cli/progress_bar.h"
 #include "engine/auto_layout.h"
+#include "engine/gpu_places.h"
 #include "engine/machine.h"
 #include "roles/deployment_engine.h"
 #include "roles/front.h"
@@ -74,7 +75,13 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
          "the width of its group's experts; unless given 1A1F, on cuda local")
       ->check(layout_fault);
   option("--micro-batches", c.micro_batches, "that travel between the workers of a layout, 1 to 4");
-  option("--device,--backend", c.backend, "cpu, cuda (one NVIDIA GPU: H100, H200) or reference");
+  option("--device,--backend", c.backend, "cpu, cuda (NVIDIA GPUs: H100, H200) or reference");
+  const auto gpus = [&](const char* name, std::vector<std::int32_t>& list, const char* text) {
+    app.add_option(name, list, text)->delimiter(',')->allow_extra_args(false)->check(CLI::Range(0, 1023))->group(group);
+  };
+  gpus("--gpu-a", c.attention_gpus,
+       "on cuda, GPUs of the attention workers, which take them in turn: 0, or 0,1,2; unless given 0");
+  gpus("--gpu-f", c.ffn_gpus, "the same of the FFN workers; unless given those of --gpu-a");
   option("--cpu-variant", c.variant, "instruction set of the cpu backend; --version lists them");
   option("--threads", c.threads, "over all workers; with a deployment, those that see pictures in front of it");
   option("--kv-dtype", o.kv_dtype, "of cached keys and values; fp8 (cuda): E4M3, scaled head by head")
@@ -140,6 +147,7 @@ void RunningEngine::start_workers(const Checkpoint& checkpoint, const EngineOpti
     trace_ = std::make_unique<Trace>();
   }
   config.layout = chosen_layout(checkpoint, options, config);
+  if (layout_text(options) == "auto") fit_gpus(config);
   config.trace = trace_.get();
   ProgressBar bar("loading", options.quiet);
   engine_ = Engine::start(checkpoint, config, [&](const LoadProgress& p) { bar.show(p.bytes_done, p.bytes_total); });
@@ -147,6 +155,8 @@ void RunningEngine::start_workers(const Checkpoint& checkpoint, const EngineOpti
 
 void RunningEngine::connect(const Checkpoint& checkpoint, const EngineOptions& options) {
   if (!options.layout.empty()) throw UsageError("--layout and --deployment: the file says how workers are laid out");
+  if (!options.config.attention_gpus.empty() || !options.config.ffn_gpus.empty())
+    throw UsageError("--gpu-a, --gpu-f and --deployment: the file says which devices workers have");
   if (!trace_file_.empty()) throw UsageError("--trace and --deployment: what workers do elsewhere is not recorded");
   deployment_ = std::make_unique<Deployment>(read_deployment(options.deployment));
   FrontOptions front_options{.insecure = options.deployment.insecure, .give_up = end_signal_waits};
@@ -177,6 +187,7 @@ std::string describe(const Engine& engine) {
                  engine.weight_bytes() >> 20);
   text += format("layout    {}, {} micro-batch{}, {} per worker\n", to_string(c.layout), c.micro_batches,
                  c.micro_batches == 1 ? "" : "es", engine.describe_backend());
+  if (c.backend == "cuda" && !engine.workers().formation()) text += format("gpus      {}\n", describe_gpus(c));
   if (m.block_fp8) text += format("fp8       weights in blocks of 128, activations {}\n", name(c.activations));
   if (c.activations == Activations::kInt8) text += "int8      inputs of quantised weights rounded in blocks of 32\n";
   text += format("kv        {} tokens of {}{}, {} MiB, prefix cache {}\n", c.kv_tokens, name(c.kv_dtype),

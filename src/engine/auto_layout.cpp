@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "engine/gpu_places.h"
 #include "engine/speed.h"
 
 namespace tandem {
@@ -19,6 +20,7 @@ constexpr std::int64_t kContextTokens = 128;
 
 LayoutTrial try_layout(const Checkpoint& checkpoint, EngineConfig config, const Layout& layout) {
   config.layout = layout;
+  fit_gpus(config);
   config.context_tokens_max = std::min<std::int64_t>(kContextTokens, read_config(checkpoint).context_tokens_max);
   config.sequences_max = kSequences;
   config.rows_per_step_max = 0;

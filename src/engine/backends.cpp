@@ -15,19 +15,20 @@
 
 namespace tandem {
 
-std::unique_ptr<Backend> make_backend(const std::string& name, const std::string& variant, std::int32_t threads) {
+std::unique_ptr<Backend> make_backend(const std::string& name, const std::string& variant, std::int32_t threads,
+                                      std::int32_t gpu) {
   if (name == "reference") return make_reference_backend();
   if (name == "cpu") return make_cpu_backend({.threads = threads, .variant = variant});
-  if (name == "cuda") return make_cuda_backend();
+  if (name == "cuda") return make_cuda_backend(gpu);
   throw Error(ErrorCode::kInvalidArgument,
               format("backend is \"{}\", there are: cpu, cuda, reference (--device)", name));
 }
 
-std::int64_t backend_memory_bytes(const std::string& name) {
+std::int64_t backend_memory_bytes(const std::string& name, std::int32_t gpu) {
   // What the kernels themselves, their scratch and the activations of a step take is not asked for one by one.
   constexpr std::int64_t kReserve = std::int64_t{2} << 30;
   if (name != "cuda") return available_memory_bytes();
-  return std::max(static_cast<std::int64_t>(cuda::look_at_device().bytes_free) - kReserve, std::int64_t{0});
+  return std::max(static_cast<std::int64_t>(cuda::look_at_device(gpu).bytes_free) - kReserve, std::int64_t{0});
 }
 
 }  // namespace tandem

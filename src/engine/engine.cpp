@@ -7,6 +7,7 @@
 
 #include "base/format.h"
 #include "engine/backends.h"
+#include "engine/gpu_places.h"
 #include "ops/checked.h"
 
 namespace tandem {
@@ -14,8 +15,8 @@ namespace tandem {
 std::unique_ptr<Engine> Engine::start(const Checkpoint& checkpoint, const EngineConfig& config,
                                       const ProgressListener& listener) {
   const ModelConfig model = read_config(checkpoint);
-  const auto weight_bytes = static_cast<std::int64_t>(checkpoint.tensor_bytes());
-  std::unique_ptr<Engine> engine(new Engine(resolve(config, model, weight_bytes), model));
+  const EngineConfig limited = resolve_limits(config, model);
+  std::unique_ptr<Engine> engine(new Engine(resolve(limited, model, memory_uses(limited, checkpoint, model)), model));
   engine->load(checkpoint, listener);
   engine->start_vision();
   engine->local_->start();
@@ -48,7 +49,8 @@ Engine::~Engine() {
 void Engine::load(const Checkpoint& checkpoint, const ProgressListener& listener) {
   LoadProgress progress;
   for (const ModelShare& share : shares(config_.layout, model_.experts))
-    progress.bytes_total += total_bytes(measure_share(checkpoint, share));
+    progress.bytes_total +=
+        total_bytes(measure_share(checkpoint, share)) * (share.attention ? attention_copies(config_) : 1);
   if (sees()) progress.bytes_total += total_bytes(measure_vision(checkpoint));
   const LoadListener count = [&](std::int64_t bytes) {
     progress.bytes_done += bytes;

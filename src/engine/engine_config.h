@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/layout.h"
 #include "engine/observer.h"
@@ -24,6 +26,8 @@ struct EngineConfig {
   Layout layout;
   std::int32_t micro_batches = 0;               // --micro-batches
   std::string backend = "cpu";                  // --device: cpu, cuda, reference
+  std::vector<std::int32_t> attention_gpus;     // --gpu-a, of attention workers in turn; none: GPU 0
+  std::vector<std::int32_t> ffn_gpus;           // --gpu-f, of FFN workers in turn; none: as attention workers
   std::string variant = "auto";                 // --cpu-variant
   std::int32_t threads = 0;                     // --threads, over all workers
   DType kv_dtype = DType::kBF16;                // --kv-dtype
@@ -59,8 +63,17 @@ constexpr DType kv_dtype_named(std::string_view word) {
   return word == "f32" ? DType::kF32 : word == "fp8" ? DType::kF8E4M3 : DType::kBF16;
 }
 
-// Fills what is 0 and checks every size against model and machine. weight_bytes and attention_workers are those of this
-// machine; the latter 0: all of the layout. Throws Error{kInvalidArgument, kOutOfResources}.
+// What workers of one memory, the machine's or a GPU's, take of it beside their KV.
+struct MemoryUse {
+  std::int32_t gpu = 0;
+  std::int64_t weight_bytes = 0;
+  std::int32_t attention_workers = 0;  // each keeps KV
+};
+
+// Fills what is 0 and checks every size against model and machine; KV that is
+// fitted is as large on every attention worker. Throws Error{kInvalidArgument, kOutOfResources}.
+EngineConfig resolve(EngineConfig config, const ModelConfig& model, std::span<const MemoryUse> uses);
+// Where all is in the memory of the first worker; attention_workers 0: all of the layout.
 EngineConfig resolve(EngineConfig config, const ModelConfig& model, std::int64_t weight_bytes,
                      std::int32_t attention_workers = 0);
 // All of it that does not ask for this machine's memory: KV may be left 0.

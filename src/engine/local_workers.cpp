@@ -3,8 +3,10 @@
 
 #include "engine/local_workers.h"
 
+#include <map>
 #include <utility>
 
+#include "engine/gpu_places.h"
 #include "engine/worker_parts.h"
 #include "transport/inproc/inproc.h"
 
@@ -13,12 +15,21 @@ namespace tandem {
 LocalWorkers::LocalWorkers(const Checkpoint& checkpoint, const EngineConfig& config, const ModelConfig& model,
                            const LoadListener& count)
     : config_(config), clock_(std::make_unique<RealClock>()) {
-  for (std::int32_t i = 0; i < config.layout.workers(); ++i) backends_.push_back(make_worker_backend(config));
+  for (PeerRank rank = 0; rank < config.layout.workers(); ++rank)
+    backends_.push_back(make_worker_backend(config, rank));
   backend_description_ = backends_.front()->describe();
   const std::vector<ModelShare> all = shares(config.layout, model.experts);
-  // The attention workers share one copy of their half.
-  attention_model_ = load_model(checkpoint, all[0], *backends_.front(), count);
-  weight_bytes_ = attention_model_->weight_bytes();
+  // The attention workers of one memory share one copy of their half.
+  std::map<std::int32_t, std::shared_ptr<const Model>> halves;
+  for (std::int32_t a = 0; a < config.layout.attention_workers; ++a) {
+    const PeerRank rank = config.layout.attention_rank(a);
+    std::shared_ptr<const Model>& half = halves[gpu_of(config, rank)];
+    if (!half) {
+      half = load_model(checkpoint, all[0], *backends_[rank], count);
+      weight_bytes_ += half->weight_bytes();
+    }
+    attention_models_.push_back(half);
+  }
   for (std::int32_t f = 0; f < config.layout.ffn_workers; ++f) {
     ffn_models_.push_back(load_model(checkpoint, all[f + 1], *backends_[config.layout.ffn_rank(f)], count));
     weight_bytes_ += ffn_models_.back()->weight_bytes();
@@ -44,7 +55,7 @@ void LocalWorkers::make_workers(const ModelConfig& model) {
                        .clock = clock_.get()};
   };
   for (std::int32_t a = 0; a < layout.attention_workers; ++a)
-    attention_.push_back(make_attention_worker(config_, parts(a, layout.attention_rank(a), attention_model_)));
+    attention_.push_back(make_attention_worker(config_, parts(a, layout.attention_rank(a), attention_models_[a])));
   for (std::int32_t f = 0; f < layout.ffn_workers; ++f)
     ffn_.push_back(make_ffn_worker(config_, parts(f, layout.ffn_rank(f), ffn_models_[f])));
 }

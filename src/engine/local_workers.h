@@ -50,9 +50,8 @@ class LocalWorkers final : public Workers {
   std::string backend_description_;
   std::int64_t weight_bytes_ = 0;
   std::unique_ptr<Clock> clock_;
-  std::vector<std::unique_ptr<Backend>> backends_;  // by rank, until the workers take them
-  std::shared_ptr<const Model> attention_model_;
-  std::vector<std::shared_ptr<const Model>> ffn_models_;
+  std::vector<std::unique_ptr<Backend>> backends_;                           // by rank, until the workers take them
+  std::vector<std::shared_ptr<const Model>> attention_models_, ffn_models_;  // by worker of the kind
   std::vector<std::unique_ptr<AttentionWorker>> attention_;
   std::vector<std::unique_ptr<FfnWorker>> ffn_;
   std::vector<std::thread> threads_;

@@ -3,11 +3,14 @@
 
 // Settings that were left open, fitted to the model and the machine; and the checks of those that were not.
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "base/format.h"
 #include "engine/backends.h"
 #include "engine/engine_config.h"
+#include "engine/gpu_places.h"
 #include "engine/machine.h"
 #include "kv/kv_space.h"
 
@@ -25,19 +28,49 @@ std::string mebibytes(std::int64_t bytes) {
   return format("{} MiB", bytes >> 20);
 }
 
+struct Memory {
+  std::string name;
+  std::int64_t room = 0;  // beside the weights
+  bool known = false;     // how much there is
+  std::int32_t attention_workers = 0;
+};
+
+Memory memory_of(const EngineConfig& c, const MemoryUse& use) {
+  const std::int64_t available = backend_memory_bytes(c.backend, use.gpu);
+  const Memory memory{.name = c.backend == "cuda" ? format("GPU {}", use.gpu) : "the machine",
+                      .room = available - use.weight_bytes,
+                      .known = available > 0,
+                      .attention_workers = use.attention_workers};
+  if (memory.known && memory.room <= 0)
+    throw Error(ErrorCode::kOutOfResources, format("the weights take {}, {} has {}", mebibytes(use.weight_bytes),
+                                                   memory.name, mebibytes(available)));
+  return memory;
+}
+
+void check_kv(const EngineConfig& c, std::int64_t token_bytes, std::int64_t window_bytes, const Memory& memory) {
+  const double bytes =
+      (static_cast<double>(c.kv_tokens) * static_cast<double>(token_bytes) + static_cast<double>(window_bytes)) *
+      memory.attention_workers;
+  if (!memory.known || bytes <= static_cast<double>(memory.room)) return;
+  throw Error(ErrorCode::kOutOfResources,
+              format("KV for {} tokens on {} attention workers takes {:.0f} MiB, {} has {} left beside the weights "
+                     "(--kv-tokens)",
+                     c.kv_tokens, memory.attention_workers, bytes / (1 << 20), memory.name, mebibytes(memory.room)));
+}
+
 // KV for as many tokens as all sequences could need, but no more than an eighth of what is left beside the weights (a
 // laptop does other things too; a GPU does not, so three quarters of it), or half of it where one whole context needs
 // that.
-std::int64_t fitting_kv_tokens(const EngineConfig& c, std::int64_t token_bytes, std::int64_t room,
-                               std::int32_t attention_workers) {
-  const std::int64_t worker_room = room / attention_workers;
+std::int64_t fitting_kv_tokens(const EngineConfig& c, std::int64_t token_bytes, std::int64_t window_bytes,
+                               const Memory& memory) {
+  const std::int64_t worker_room = memory.room / memory.attention_workers - window_bytes;
   const std::int64_t least = (c.context_tokens_max + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
   const std::int64_t wanted = std::max(c.sequences_max * c.context_tokens_max, least);
   if (least * token_bytes > worker_room / 2)
     throw Error(ErrorCode::kOutOfResources,
-                format("KV for one context of {} tokens takes {}, the machine has {} left "
+                format("KV for one context of {} tokens takes {}, {} has {} left "
                        "beside the weights (--context-tokens-max)",
-                       c.context_tokens_max, mebibytes(least * token_bytes), mebibytes(worker_room)));
+                       c.context_tokens_max, mebibytes(least * token_bytes), memory.name, mebibytes(worker_room)));
   const std::int64_t share = c.backend == "cuda" ? worker_room / 4 * 3 : worker_room / 8;
   return std::clamp(share / std::max<std::int64_t>(token_bytes, 1), least, wanted) / kBlockTokens * kBlockTokens;
 }
@@ -78,6 +111,7 @@ EngineConfig resolve_limits(EngineConfig c, const ModelConfig& model) {
   if (c.activations == Activations::kInt8 && c.backend == "cuda")
     throw Error(ErrorCode::kUnsupported,
                 "activations in int8 are for the cpu, cuda has none (--activations, --device)");
+  check_gpus(c);
   need_range("time to send again", c.resend_after_ms, 1, 3'600'000, "--resend-after-ms");
   need_range("picture cache", c.picture_cache_mib, 0, 1 << 20, "--picture-cache-mib");
   need_range("room for waiting pictures", c.pictures_pending_mib, 1, 1 << 20, "--pictures-pending-mib");
@@ -107,32 +141,34 @@ EngineConfig resolve_limits(EngineConfig c, const ModelConfig& model) {
   return c;
 }
 
-EngineConfig resolve(EngineConfig given, const ModelConfig& model, std::int64_t weight_bytes,
-                     std::int32_t attention_workers) {
+EngineConfig resolve(EngineConfig given, const ModelConfig& model, std::span<const MemoryUse> uses) {
   EngineConfig c = resolve_limits(std::move(given), model);
-  if (attention_workers == 0) attention_workers = c.layout.attention_workers;
   const auto token_bytes = static_cast<std::int64_t>(model.kv_spec(c.kv_dtype, 0).token_bytes());
-  const std::int64_t available = backend_memory_bytes(c.backend);
-  const std::int64_t room = available - weight_bytes;
-  if (available > 0 && room <= 0)
-    throw Error(ErrorCode::kOutOfResources,
-                format("the weights take {}, the machine has {}", mebibytes(weight_bytes), mebibytes(available)));
-  if (c.kv_tokens == 0)
-    c.kv_tokens =
-        available > 0
-            ? fitting_kv_tokens(c, token_bytes, room - window_kv_bytes(c, model) * attention_workers, attention_workers)
-            : c.context_tokens_max;
+  std::vector<Memory> memories;
+  for (const MemoryUse& use : uses)
+    if (Memory memory = memory_of(c, use); memory.attention_workers > 0) memories.push_back(std::move(memory));
+  if (c.kv_tokens == 0) {
+    const std::int64_t window_bytes = window_kv_bytes(c, model);
+    std::optional<std::int64_t> fitting;
+    for (const Memory& memory : memories)
+      if (memory.known) {
+        const std::int64_t tokens = fitting_kv_tokens(c, token_bytes, window_bytes, memory);
+        fitting = std::min(fitting.value_or(tokens), tokens);
+      }
+    c.kv_tokens = fitting.value_or(c.context_tokens_max);
+  }
   need_range("KV size in tokens", c.kv_tokens, 1, std::int64_t{1} << 40, "--kv-tokens");
   c.kv_tokens = (c.kv_tokens + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
-  if (const double bytes = (static_cast<double>(c.kv_tokens) * static_cast<double>(token_bytes) +
-                            static_cast<double>(window_kv_bytes(c, model))) *
-                           attention_workers;
-      available > 0 && bytes > static_cast<double>(room))
-    throw Error(ErrorCode::kOutOfResources,
-                format("KV for {} tokens on {} attention workers takes {:.0f} MiB, the machine has {} left beside the "
-                       "weights (--kv-tokens)",
-                       c.kv_tokens, attention_workers, bytes / (1 << 20), mebibytes(room)));
+  for (const Memory& memory : memories) check_kv(c, token_bytes, window_kv_bytes(c, model), memory);
   return c;
+}
+
+EngineConfig resolve(EngineConfig given, const ModelConfig& model, std::int64_t weight_bytes,
+                     std::int32_t attention_workers) {
+  const MemoryUse use{.gpu = gpu_of(given, 0),
+                      .weight_bytes = weight_bytes,
+                      .attention_workers = attention_workers > 0 ? attention_workers : given.layout.attention_workers};
+  return resolve(std::move(given), model, std::span(&use, 1));
 }
 
 }  // namespace tandem

@@ -9,6 +9,7 @@
 
 #include "base/format.h"
 #include "engine/backends.h"
+#include "engine/gpu_places.h"
 #include "ops/checked.h"
 
 namespace tandem {
@@ -56,9 +57,9 @@ SchedulerConfig scheduler_config(const EngineConfig& c, const ModelConfig& model
   return s;
 }
 
-std::unique_ptr<Backend> make_worker_backend(const EngineConfig& config) {
+std::unique_ptr<Backend> make_worker_backend(const EngineConfig& config, PeerRank rank) {
   const std::int32_t threads = std::max(1, config.threads / config.layout.workers());
-  std::unique_ptr<Backend> backend = make_backend(config.backend, config.variant, threads);
+  std::unique_ptr<Backend> backend = make_backend(config.backend, config.variant, threads, gpu_of(config, rank));
   if (config.wrap_backend) backend = config.wrap_backend(std::move(backend));
   return config.checked ? make_checked_backend(std::move(backend)) : std::move(backend);
 }

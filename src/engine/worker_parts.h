@@ -17,8 +17,8 @@ namespace tandem {
 WorkerConfig worker_config(const EngineConfig& config, const ModelConfig& model);
 SchedulerConfig scheduler_config(const EngineConfig& config, const ModelConfig& model);  // of an attention worker
 
-// With this worker's part of the threads.
-std::unique_ptr<Backend> make_worker_backend(const EngineConfig& config);
+// With this worker's part of the threads, on its GPU.
+std::unique_ptr<Backend> make_worker_backend(const EngineConfig& config, PeerRank rank);
 
 struct WorkerParts {
   WorkerConfig worker;

@@ -76,6 +76,10 @@ void check_supported(const Deployment& d, bool insecure) {
                   d.link.transport));
   if (layout_of(d).attention_workers > kWorkersMax || layout_of(d).ffn_workers > kWorkersMax)
     refuse(format("{} workers, limit is {} of each kind", to_string(layout_of(d)), kWorkersMax));
+  each_worker(d, [&](const WorkerPlace& w) {
+    if (w.devices.size() > 1)
+      refuse(format("rank {} has devices {}, a process computes on one", w.rank, join(w.devices, ", ")));
+  });
   if (d.trust.given()) return;
   if (d.link.encrypt)
     refuse("link.encrypt (--encrypt) needs trust.secret_file or certificates: keys are agreed on within TLS");

@@ -9,6 +9,7 @@
 
 #include "base/format.h"
 #include "checkpoint/checkpoint.h"
+#include "engine/gpu_places.h"
 #include "roles/deployment_engine.h"
 #include "sched/admission.h"
 #include "transport/sealed/sealed.h"
@@ -16,26 +17,23 @@
 namespace tandem {
 namespace {
 
-// Of all workers that share this one's machine: their weights, and how many keep KV.
-struct Residents {
-  std::int64_t weight_bytes = 0;
-  std::int32_t attention_workers = 0;
-};
-
 // In the list that shares() gives.
 std::size_t share_index(const Deployment& d, const WorkerPlace& w) {
   const auto attention = static_cast<std::int32_t>(d.attention.size());
   return static_cast<std::size_t>(std::max(0, w.seat() - attention + 1));
 }
 
-Residents residents_of(const Deployment& d, std::int32_t rank, const std::vector<ModelShare>& all,
-                       const Checkpoint& checkpoint) {
-  Residents r;
+// Of all workers that share this one's memory: their weights, and how many keep KV.
+MemoryUse memory_use(const Deployment& d, std::int32_t rank, const std::vector<ModelShare>& all,
+                     const Checkpoint& checkpoint) {
+  MemoryUse r;
   const std::string& host = d.find(rank)->host;
-  for (const WorkerPlace& w : d.attention) r.attention_workers += w.host == host;
+  // A GPU has one worker.
+  const auto beside = [&](const WorkerPlace& w) { return d.engine.device == "cuda" ? w.rank == rank : w.host == host; };
+  for (const WorkerPlace& w : d.attention) r.attention_workers += beside(w);
   r.weight_bytes = r.attention_workers * total_bytes(measure_share(checkpoint, all[0]));
   for (const WorkerPlace& f : d.ffn)
-    if (f.host == host) r.weight_bytes += total_bytes(measure_share(checkpoint, all[share_index(d, f)]));
+    if (beside(f)) r.weight_bytes += total_bytes(measure_share(checkpoint, all[share_index(d, f)]));
   return r;
 }
 
@@ -46,13 +44,15 @@ LoadedWorker load_worker(const Deployment& deployment, std::int32_t rank, Observ
   LoadedWorker loaded{.identity = identity_of(deployment, *checkpoint), .config = {}, .model = {}, .backend = {}};
   const ModelConfig model = read_config(*checkpoint);
   EngineConfig config = engine_config(deployment, rank);
+  config.attention_gpus = config.ffn_gpus = deployment.find(rank)->devices;
   // The front limits how many wait for each attention worker. When others are lost, all of theirs come here.
   config.queue_max = (config.queue_max + config.sequences_max) * config.layout.attention_workers;
   const std::vector<ModelShare> all = shares(config.layout, model.experts);
-  const Residents residents = residents_of(deployment, rank, all, *checkpoint);
-  loaded.config = resolve(std::move(config), model, residents.weight_bytes, std::max(residents.attention_workers, 1));
+  MemoryUse use = memory_use(deployment, rank, all, *checkpoint);
+  use.gpu = gpu_of(config, 0);  // all workers' that this process has
+  loaded.config = resolve(std::move(config), model, std::span(&use, 1));
   loaded.config.observer = observer;
-  const std::unique_ptr<Backend> loader = make_worker_backend(loaded.config);
+  const std::unique_ptr<Backend> loader = make_worker_backend(loaded.config, 0);
   loaded.backend = loader->describe();
   loaded.model = load_model(*checkpoint, all[share_index(deployment, *deployment.find(rank))], *loader);
   return loaded;
@@ -175,7 +175,7 @@ bool WorkerHost::try_start() {
   WorkerParts parts{.worker = worker_config(config_, model_->config()),
                     .index = is_attention() ? seat_ : seat_ - config_.layout.attention_workers,
                     .model = model_,
-                    .backend = remains_ ? std::move(remains_->backend) : make_worker_backend(config_),
+                    .backend = remains_ ? std::move(remains_->backend) : make_worker_backend(config_, 0),
                     .transport = take_endpoint(),
                     .clock = &world_.clock()};
   if (remains_) parts.kept = std::move(remains_->kv);  // if any

@@ -102,6 +102,20 @@ INSTANTIATE_TEST_SUITE_P(All, GenerateLines,
                                          LinesCase{"llama_gguf/llama-q4_1.gguf", "1A2F"}),
                          [](const auto& info) { return format("{}_{}", info.index, info.param.layout); });
 
+TEST(Generate, GpusAreRefusedWhereThereAreNoneToTake) {
+  const auto error = [](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"--model", "tests/goldens/llama", "--max-tokens", "1", "a"});
+    const ProgramResult result = generate(std::move(arguments));
+    EXPECT_NE(result.status, 0);
+    return result.err;
+  };
+  EXPECT_THAT(error({"--gpu-f", "1"}), HasSubstr("--gpu-f 1: device cpu runs on no GPU (--device)"));
+  EXPECT_THAT(error({"--device", "cuda", "--layout", "1A1F", "--gpu-a", "0,1"}),
+              HasSubstr("--gpu-a 0,1: layout 1A1F has 1 attention workers, GPUs are given for 2 (--layout)"));
+  EXPECT_THAT(error({"--gpu-a", "-1"}), HasSubstr("--gpu-a"));
+  EXPECT_THAT(error({"--gpu-f", "0", "--gpu-f", "1"}), HasSubstr("--gpu-f 0,1"));
+}
+
 TEST(Generate, ABadLineDisturbsNoOther) {
   const std::string input =
       "{\"id\": 1, \"prompt\": \"The work\", \"max_tokens\": 4}\n"

@@ -151,6 +151,8 @@ TEST_F(UpTest, OtherCommandsAreFrontsOfItsWorkers) {
 TEST_F(UpTest, WhatMakesNoSenseIsSaid) {
   EXPECT_THAT(run_program({"ffn", file_, "--rank", "0"}).err, HasSubstr("rank is 0, FFN workers of deployment test"));
   EXPECT_THAT(run_program({"generate", "--deployment", file_, "--layout", "1A1F", "a"}).err, HasSubstr("--layout"));
+  EXPECT_THAT(run_program({"generate", "--deployment", file_, "--gpu-f", "1", "a"}).err,
+              HasSubstr("the file says which devices workers have"));
   EXPECT_THAT(run_program({"generate", "--deployment", file_, "--selfcheck"}).err, HasSubstr("--selfcheck"));
   EXPECT_THAT(run_program({"up", file_, "--encrypt"}).err, HasSubstr("needs trust.secret_file or certificates"));
   deployment_.attention[0].host = "10.0.0.1";

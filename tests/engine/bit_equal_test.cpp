@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cctype>
 #include <deque>
+#include <tuple>
 
 #include "base/format.h"
 #include "ops/cuda/device.h"
@@ -116,6 +117,32 @@ TEST_P(BitEqual, WithExpertsCutByWidthOnAGpu) {
     if (GetParam() == std::string_view("step3_text_fp8") && parse_layout(layout).ffn_width > 1) continue;
     EngineConfig apart = small_engine(layout, 2);
     apart.backend = "cuda";
+    expect_same(expected, RecordingEngine(*checkpoint_, apart).run(requests));
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(BitEqual, OnTwoGpus) {
+  if (const std::string reason = cuda::why_unusable(cuda::look_at_device()); !reason.empty()) GTEST_SKIP() << reason;
+  if (cuda::look_at_device().devices < 2) GTEST_SKIP() << "there is one GPU";
+  const std::vector<Request> requests = some_requests();
+  EngineConfig config = small_engine();
+  config.backend = "cuda";
+  const std::vector<Recorded> expected = RecordingEngine(*checkpoint_, config).run(requests);
+  config.attention_gpus = {1};
+  expect_same(expected, RecordingEngine(*checkpoint_, config).run(requests));
+  using Gpus = std::vector<std::int32_t>;
+  for (const auto& [layout, attention, ffn] : {std::tuple{"1A1F", Gpus{0}, Gpus{1}},
+                                               {"1A1F", Gpus{1}, Gpus{0}},
+                                               {"2A2F", Gpus{0}, Gpus{1}},
+                                               {"2A2F", Gpus{0, 1}, Gpus{1, 0}},
+                                               {"1A1x2F", Gpus{0}, Gpus{0, 1}}}) {
+    SCOPED_TRACE(format("{}, FFN workers on {}", layout, join(ffn, ", ")));
+    if (GetParam() == std::string_view("step3_text_fp8") && parse_layout(layout).ffn_width > 1) continue;
+    EngineConfig apart = small_engine(layout, 2);
+    apart.backend = "cuda";
+    apart.attention_gpus = attention;
+    apart.ffn_gpus = ffn;
     expect_same(expected, RecordingEngine(*checkpoint_, apart).run(requests));
     if (HasFailure()) return;
   }

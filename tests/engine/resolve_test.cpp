@@ -102,6 +102,36 @@ TEST(Resolve, Int8ActivationsNeedQuantisedWeightsAndAProcessor) {
   EXPECT_NE(elsewhere.message().find("--device"), std::string::npos) << elsewhere.message();
 }
 
+TEST(Resolve, GpusAreForCudaAndForWorkersThatThereAre) {
+  EngineConfig given;
+  given.attention_gpus = {1};
+  EXPECT_EQ(error_of([&] { resolve(given, small_model(), kMiB); }).message(),
+            "--gpu-a 1: device cpu runs on no GPU (--device)");
+  given.backend = "cuda";
+  given.ffn_gpus = {0, 1};
+  given.layout = parse_layout("1A1F");
+  const Error error = error_of([&] { resolve_limits(given, small_model()); });
+  EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(error.message(), "--gpu-f 0,1: layout 1A1F has 1 FFN workers, GPUs are given for 2 (--layout)");
+}
+
+// Memory in which no attention worker keeps anything has room for weights, and decides nothing about KV.
+TEST(Resolve, KvIsForTheMemoryThatKeepsIt) {
+  if (available_memory_bytes() == 0) GTEST_SKIP() << "this machine does not tell how much memory is available";
+  const std::int64_t nearly_all = available_memory_bytes() - 512 * kMiB;
+  ASSERT_GT(nearly_all, 0);
+  EngineConfig given;
+  given.sequences_max = 1024;  // 4 GiB of KV if all of them have it
+  const std::vector<MemoryUse> apart = {{.gpu = 0, .weight_bytes = kMiB, .attention_workers = 1},
+                                        {.gpu = 1, .weight_bytes = nearly_all, .attention_workers = 0}};
+  const std::vector<MemoryUse> together = {{.gpu = 0, .weight_bytes = nearly_all + kMiB, .attention_workers = 1}};
+  const std::int64_t tokens = resolve(given, small_model(), apart).kv_tokens;
+  EXPECT_GT(tokens, resolve(given, small_model(), together).kv_tokens);
+  // The smallest of several decides.
+  const std::vector<MemoryUse> both = {apart[0], together[0]};
+  EXPECT_LT(resolve(given, small_model(), both).kv_tokens, tokens);
+}
+
 TEST(Resolve, KeepsWhatWasGiven) {
   EngineConfig given;
   given.threads = 3;

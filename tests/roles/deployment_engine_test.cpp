@@ -36,6 +36,8 @@ TEST(DeploymentEngine, WhatIsNotDoneYetIsRefusedByName) {
   };
   check_supported(local_deployment(), false);
   EXPECT_THAT(refusal([](auto& d) { d.link.transport = "inproc"; }), HasSubstr("link.transport is inproc"));
+  EXPECT_THAT(refusal([](auto& d) { d.ffn[0].devices = {2, 3}; }),
+              HasSubstr("rank 1 has devices 2, 3, a process computes on one"));
   EXPECT_THAT(refusal([](auto& d) { d.link.encrypt = true; }),
               HasSubstr("link.encrypt (--encrypt) needs trust.secret_file or certificates"));
 }

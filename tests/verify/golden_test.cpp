@@ -19,6 +19,7 @@ struct Case {
   std::string backend;
   DType kv_dtype;
   std::string layout;
+  bool two_gpus = false;  // FFN workers on the second
 };
 
 std::vector<Case> cases() {
@@ -38,6 +39,7 @@ std::vector<Case> cases() {
       all.push_back({checkpoint, "cuda", DType::kF32, layout});
       all.push_back({checkpoint, "cuda", DType::kBF16, layout});
       if (bears_fp8) all.push_back({checkpoint, "cuda", DType::kF8E4M3, layout});
+      if (std::string_view(layout) != "local") all.push_back({checkpoint, "cuda", DType::kBF16, layout, true});
     }
   }
   return all;
@@ -49,11 +51,13 @@ TEST_P(Golden, StaysWithinTheRecordedLimits) {
   const Case& c = GetParam();
   if (const std::string reason = cuda::why_unusable(cuda::look_at_device()); c.backend == "cuda" && !reason.empty())
     GTEST_SKIP() << reason;
+  if (c.two_gpus && cuda::look_at_device().devices < 2) GTEST_SKIP() << "there is one GPU";
   const std::string path = "tests/goldens/" + c.checkpoint;
   EngineConfig config;
   config.backend = c.backend;
   config.kv_dtype = c.kv_dtype;
   config.layout = parse_layout(c.layout);
+  if (c.two_gpus) config.ffn_gpus = {1};
   config.context_tokens_max = c.checkpoint == "step3_vl" ? 768 : 256;
   config.sequences_max = 8;
   config.rows_per_step_max = 96;  // the longest prompt comes in chunks
@@ -66,8 +70,9 @@ TEST_P(Golden, StaysWithinTheRecordedLimits) {
 }
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
-  std::string name = format("{}_{}_{}_{}", info.param.checkpoint, info.param.backend, tandem::name(info.param.kv_dtype),
-                            info.param.layout);
+  std::string name =
+      format("{}_{}_{}_{}{}", info.param.checkpoint, info.param.backend, tandem::name(info.param.kv_dtype),
+             info.param.layout, info.param.two_gpus ? "_on_two_gpus" : "");
   for (char& c : name)
     if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
   return name;

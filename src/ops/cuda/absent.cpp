@@ -12,7 +12,13 @@ cuda::DeviceFacts cuda::look_at_device() {
   return {};
 }
 
-std::unique_ptr<Backend> make_cuda_backend() {
+cuda::DeviceFacts cuda::look_at_device(int device) {
+  DeviceFacts facts;
+  facts.device = device;
+  return facts;
+}
+
+std::unique_ptr<Backend> make_cuda_backend(int) {
   throw Error(ErrorCode::kUnsupported, "no CUDA here: " + cuda::why_unusable(cuda::look_at_device()));
 }
 

@@ -20,7 +20,8 @@ constexpr std::size_t kScratchBytes = std::size_t{64} << 20;  // of attention's 
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(const cuda::DeviceFacts& facts) : name_(facts.name) {
+  explicit CudaBackend(const cuda::DeviceFacts& facts) : name_(facts.name), device_(facts.device) {
+    enter();
     machine_.multiprocessors = facts.multiprocessors;
     cuda::need(cudaStreamCreateWithFlags(&machine_.stream, cudaStreamNonBlocking), "creating a stream");
     machine_.scratch = cuda::allocate_device(kScratchBytes);
@@ -34,36 +35,51 @@ class CudaBackend final : public Backend {
     return format("cuda/{}, {} multiprocessors", name_, machine_.multiprocessors);
   }
   Buffer allocate(std::size_t bytes) override {
+    enter();
     Buffer buffer = cuda::allocate_device(bytes);
     if (bytes == 0) return buffer;
     cuda::need(cudaMemsetAsync(buffer.data(), 0, bytes, machine_.stream), "clearing memory");
     cuda::need(cudaStreamSynchronize(machine_.stream), "clearing memory");  // it may be for another stream
     return buffer;
   }
-  Buffer allocate_shared(std::size_t bytes) override { return cuda::allocate_pinned(bytes); }
+  Buffer allocate_shared(std::size_t bytes) override {
+    enter();
+    return cuda::allocate_pinned(bytes);
+  }
   bool host_memory() const override { return false; }
   void copy(void* to, const void* from, std::size_t bytes) override {
     if (bytes == 0) return;
+    enter();
     cuda::need(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, machine_.stream), "copying");
   }
-  std::unique_ptr<Weight> pack(const WeightSource& source) override { return cuda::CudaWeight::pack(source); }
+  std::unique_ptr<Weight> pack(const WeightSource& source) override {
+    enter();
+    return cuda::CudaWeight::pack(source);
+  }
 
   bool has_fp8_products(const Weight& weight) const override { return cuda::of(&weight).tiles() != nullptr; }
 
   std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override {
+    enter();
     return std::make_unique<cuda::CudaKvCache>(spec, machine_.stream);
   }
-  void zero_block(KvCache& cache, std::int32_t block) override { cuda::of(&cache).zero_block(block); }
+  void zero_block(KvCache& cache, std::int32_t block) override {
+    enter();
+    cuda::of(&cache).zero_block(block);
+  }
   void export_page(const KvCache& cache, std::int32_t block, std::span<std::byte> page) override {
     write_page_header(cache.spec(), page);
+    enter();
     cuda::of(&cache).export_block(block, page.data() + sizeof(PageHeader));
   }
   void import_page(KvCache& cache, std::int32_t block, std::span<const std::byte> page) override {
     check_page_header(cache.spec(), page);
+    enter();
     cuda::of(&cache).import_block(block, page.data() + sizeof(PageHeader));
   }
 
   void run(const Operator& op) override {
+    enter();
     std::visit(
         [&]<class Op>(const Op& o) {
           if constexpr (VisionOperator<Op>)
@@ -77,22 +93,35 @@ class CudaBackend final : public Backend {
         op);
   }
   void replay(std::span<const std::int64_t> key, const std::function<void()>& record) override {
+    enter();
     graphs_.replay(machine_.stream, key, record);
   }
   bool runs_behind() const override { return true; }
-  std::unique_ptr<Draw> begin(const Sample& op, const Tensor& ids) override { return cuda::begin(machine_, op, ids); }
-  void synchronise() override { cuda::need(cudaStreamSynchronize(machine_.stream), "running operators"); }
+  std::unique_ptr<Draw> begin(const Sample& op, const Tensor& ids) override {
+    enter();
+    return cuda::begin(machine_, op, ids);
+  }
+  void synchronise() override {
+    enter();
+    cuda::need(cudaStreamSynchronize(machine_.stream), "running operators");
+  }
 
  private:
+  // First in every call: any thread may load, run, read pages.
+  void enter() const { cuda::use_device(device_); }
+
   std::string name_;
+  int device_;
   cuda::Machine machine_;
   cuda::StepGraphs graphs_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cuda_backend() {
-  const cuda::DeviceFacts facts = cuda::look_at_device();
+std::unique_ptr<Backend> make_cuda_backend(int device) {
+  const cuda::DeviceFacts facts = cuda::look_at_device(device);
+  if (const std::string reason = cuda::why_unusable(facts); facts.devices > 0 && device >= facts.devices)
+    throw Error(ErrorCode::kInvalidArgument, reason);
   if (const std::string reason = cuda::why_unusable(facts); !reason.empty())
     throw Error(ErrorCode::kUnsupported, "no CUDA here: " + reason);
   return std::make_unique<CudaBackend>(facts);

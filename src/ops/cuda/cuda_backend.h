@@ -5,7 +5,8 @@
 // bits of a row never depend on its neighbours. Weights stay in the type they were stored in; types that the kernels do
 // not read are widened to f32 when they are packed.
 //
-// One backend is one stream on the current device; a process may have several. run() returns before the work is done,
+// One backend is one stream of one GPU; a process may have several backends, on several GPUs. A thread that calls a
+// backend works on its GPU from then on, as far as CUDA keeps that per thread. run() returns before the work is done,
 // except Sample, whose result is for the host.
 #pragma once
 
@@ -15,7 +16,8 @@
 
 namespace tandem {
 
-// Throws Error{kUnsupported} with the reason when this machine or build cannot (ops/cuda/device.h).
-std::unique_ptr<Backend> make_cuda_backend();
+// Throws Error{kUnsupported} with the reason when this machine or build cannot (ops/cuda/device.h), kInvalidArgument
+// for a GPU that it does not have.
+std::unique_ptr<Backend> make_cuda_backend(int device = 0);
 
 }  // namespace tandem

@@ -23,6 +23,9 @@ std::string why_unusable(const DeviceFacts& facts) {
                   version(kDriverVersionMin));
   if (!facts.error.empty()) return format("CUDA says: {}", facts.error);
   if (facts.devices == 0) return "the NVIDIA driver sees no GPU";
+  if (facts.device >= facts.devices)
+    return format("there is no GPU {}, this machine has {}, numbered from 0 (--gpu-a, --gpu-f, devices)", facts.device,
+                  facts.devices);
   if (facts.major != 9 || facts.minor != 0)
     return format("{} has compute capability {}.{}, the kernels are for 9.0 (H100, H200)", facts.name, facts.major,
                   facts.minor);

@@ -15,7 +15,8 @@ struct DeviceFacts {
   int driver_version = 0;  // newest CUDA that the driver serves, 1000 · major + 10 · minor; 0: no driver
   int devices = 0;
   std::string error;  // what CUDA said when it could not tell more
-  // Of the device that is used.
+  // Of the one that was looked at.
+  int device = 0;
   std::string name;
   int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
@@ -25,7 +26,8 @@ struct DeviceFacts {
 // CUDA 13.0: the runtime that this program carries needs a driver of at least this version.
 inline constexpr int kDriverVersionMin = 13000;
 
-DeviceFacts look_at_device();
+DeviceFacts look_at_device();  // at the one that this thread works on
+DeviceFacts look_at_device(int device);
 
 // Why the backend cannot run there, as a sentence with what is needed and what was found; empty when it can.
 std::string why_unusable(const DeviceFacts& facts);

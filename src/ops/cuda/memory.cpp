@@ -17,6 +17,12 @@ void need(cudaError_t result, const char* doing) {
   throw Error(code, format("cuda, {}: {}", doing, cudaGetErrorString(result)));
 }
 
+void use_device(int device) {
+  int now = 0;
+  need(cudaGetDevice(&now), "choosing a GPU");
+  if (now != device) need(cudaSetDevice(device), "choosing a GPU");
+}
+
 Buffer allocate_device(std::size_t bytes) {
   if (bytes == 0) return {};
   void* data = nullptr;

@@ -4,7 +4,9 @@
 // What is the CUDA backend's own; operators and bits are tested with all other backends.
 #include "ops/cuda/cuda_backend.h"
 
+#include <functional>
 #include <numeric>
+#include <thread>
 
 #include "base/error.h"
 #include "ops/cpu/cpu_backend.h"
@@ -56,6 +58,54 @@ TEST_F(OnTheGpu, MoreMemoryThanThereIsIsAnError) {
     EXPECT_NE(error.message().find("MiB are free"), std::string::npos) << error.message();
   }
   EXPECT_NE(gpu_->allocate(64).data(), nullptr) << "and nothing is broken after it";
+}
+
+// Made, loaded, used and freed by different threads, of which none has chosen a GPU.
+TEST_F(OnTheGpu, EveryCallIsForTheBackendsGpuWhateverThreadMakesIt) {
+  if (cuda::look_at_device().devices < 2) GTEST_SKIP() << "there is one GPU";
+  const auto elsewhere = [](const std::function<void()>& work) { std::thread(work).join(); };
+  std::unique_ptr<Backend> other;
+  elsewhere([&] { other = make_cuda_backend(1); });
+  constexpr std::size_t kLarge = std::size_t{1} << 30;
+  const std::size_t free[] = {cuda::look_at_device(0).bytes_free, cuda::look_at_device(1).bytes_free};
+  Buffer large = other->allocate(kLarge);
+  EXPECT_LE(cuda::look_at_device(1).bytes_free, free[1] - kLarge);
+  EXPECT_GE(cuda::look_at_device(0).bytes_free, free[0] - kLarge / 2);
+  elsewhere([&] { large = {}; });
+  EXPECT_GE(cuda::look_at_device(1).bytes_free, free[1] - kLarge / 2);
+
+  const KvSpec spec{2, 3, 20, 12, DType::kBF16, 2};
+  std::vector<float> products[2];
+  std::vector<std::byte> pages[2] = {std::vector<std::byte>(page_bytes(spec)),
+                                     std::vector<std::byte>(page_bytes(spec))};
+  for (int gpu = 0; gpu < 2; ++gpu) {
+    Backend& backend = gpu == 0 ? *gpu_ : *other;
+    auto b = std::make_unique<CaseBuilder>(backend);
+    const Weight* weight = nullptr;
+    elsewhere([&] { weight = b->weight(DType::kBF16, 96, 128); });
+    const Tensor x = b->normal(5, 128), out = b->zeros(5, 96);
+    const Buffer far = backend.allocate(5 * 96 * sizeof(float));
+    const Tensor there(far.data(), DType::kF32, {5, 96});
+    const std::int64_t key = 1;
+    elsewhere([&] {
+      for (int i = 0; i < 3; ++i)  // run, recorded, replayed
+        backend.replay(std::span(&key, 1), [&] { backend.run(MatMul{there, x, weight, KSlices::whole(128)}); });
+    });
+    backend.copy(out.data, there.data, far.bytes());
+    backend.synchronise();
+    products[gpu] = values_of(out);
+    KvCache& cache = b->cache(spec);
+    elsewhere([&] {
+      backend.run(AppendKv{b->normal(3, 60), b->normal(3, 36), b->ids({64, 70, 127}), &cache, 0});
+      backend.synchronise();
+    });
+    backend.export_page(cache, 1, pages[gpu]);
+    elsewhere([&] { b.reset(); });
+  }
+  EXPECT_GT(products[0][7] * products[0][7], 0);
+  EXPECT_TRUE(same_bits(products[1], products[0]));
+  EXPECT_EQ(pages[1], pages[0]);
+  EXPECT_NE(pages[0], std::vector<std::byte>(page_bytes(spec)));
 }
 
 TEST_F(OnTheGpu, RefusesWhatItCannotHold) {

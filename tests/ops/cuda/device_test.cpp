@@ -36,6 +36,18 @@ TEST(CudaDevice, NamesWhatIsMissing) {
   EXPECT_EQ(why_unusable(facts), "A100 has compute capability 8.0, the kernels are for 9.0 (H100, H200)");
 }
 
+TEST(CudaDevice, AGpuThatIsNotThereIsToldWithHowManyThereAre) {
+  DeviceFacts facts = hopper();
+  facts.devices = 2;
+  facts.device = 1;
+  EXPECT_EQ(why_unusable(facts), "");
+  facts.device = 2;
+  EXPECT_EQ(why_unusable(facts), "there is no GPU 2, this machine has 2, numbered from 0 (--gpu-a, --gpu-f, devices)");
+  const DeviceFacts far = look_at_device(1000);
+  EXPECT_EQ(far.bytes_free, 0u);
+  EXPECT_FALSE(why_unusable(far).empty());
+}
+
 TEST(CudaDevice, LookingNeverFails) {
   const DeviceFacts facts = look_at_device();
   EXPECT_EQ(why_unusable(facts).empty(), facts.built && facts.devices > 0 && facts.major == 9 && facts.error.empty());
