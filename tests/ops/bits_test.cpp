@@ -109,6 +109,7 @@ struct CacheKind {
   DType dtype;
   bool v_in_k = false;
   std::int32_t window = 0, dim = 32;
+  std::int32_t v_dim = dim, kv_heads = 2;
   bool is_fp8() const { return dtype == DType::kF8E4M3; }
 };
 constexpr CacheKind kCacheKinds[] = {{DType::kBF16},
@@ -123,7 +124,9 @@ constexpr CacheKind kCacheKinds[] = {{DType::kBF16},
                                      {DType::kBF16, false, 0, 256},
                                      {DType::kBF16, false, 70, 256},
                                      {DType::kF8E4M3, false, 0, 256},
-                                     {DType::kF8E4M3, false, 24, 256}};
+                                     {DType::kF8E4M3, false, 24, 256},
+                                     {DType::kBF16, true, 0, 576, 512, 1},
+                                     {DType::kBF16, true, 70, 576, 512, 1}};
 
 // Of a backend. The CPU has no FP8 cache.
 std::vector<CacheKind> cache_kinds(const BackendUnderTest& backend) {
@@ -135,16 +138,16 @@ std::vector<CacheKind> cache_kinds(const BackendUnderTest& backend) {
 // One sequence of 150 tokens in the given blocks, asked by any of its rows.
 class Sequence {
  public:
-  static constexpr std::int32_t kTokens = 150, kHeads = 6, kKvHeads = 2;
+  static constexpr std::int32_t kTokens = 150, kHeads = 6;
 
   Sequence(CaseBuilder& b, const CacheKind& kind, const std::vector<std::int32_t>& blocks)
       : b_(b),
         kind_(kind),
-        cache_(b.cache({1, kKvHeads, kind.dim, kind.dim, kind.dtype, 8, kind.v_in_k})),
+        cache_(b.cache({1, kind.kv_heads, kind.dim, kind.v_dim, kind.dtype, 8, kind.v_in_k})),
         table_(b.ids(blocks, {1, 3})) {
     Rng rng(7);
-    k_ = b.zeros(kTokens, kKvHeads * kind.dim);
-    v_ = b.zeros(kTokens, kKvHeads * kind.dim);
+    k_ = b.zeros(kTokens, kind.kv_heads * kind.dim);
+    v_ = b.zeros(kTokens, kind.kv_heads * kind.v_dim);
     q_ = b.zeros(kTokens, kHeads * kind.dim);
     for (const Tensor& t : {k_, v_, q_})
       for (std::int64_t i = 0; i < t.shape.elements(); ++i) t.f32()[i] = rng.normal();
@@ -163,7 +166,7 @@ class Sequence {
 
   // Attention of rows [begin, begin + count), in one operator.
   std::vector<float> ask(std::int32_t begin, std::int32_t count) {
-    const Tensor out = b_.zeros(count, kHeads * kind_.dim);
+    const Tensor out = b_.zeros(count, kHeads * kind_.v_dim);
     std::vector<std::int32_t> positions(static_cast<std::size_t>(count));
     std::iota(positions.begin(), positions.end(), begin);
     std::int64_t context = 0;
@@ -193,7 +196,7 @@ class Sequence {
 };
 
 std::vector<float> row_of(const std::vector<float>& values, std::int32_t row, const CacheKind& kind) {
-  const std::int32_t columns = Sequence::kHeads * kind.dim;
+  const std::int32_t columns = Sequence::kHeads * kind.v_dim;
   return {values.begin() + row * columns, values.begin() + (row + 1) * columns};
 }
 

@@ -34,9 +34,10 @@ struct OperatorCase {
   std::string name;
   Tolerance tolerance;
   std::function<BuiltCase(CaseBuilder&)> build;
-  bool vision = false;  // of vision towers, which run on the CPU
-  bool fp8 = false;     // FP8 arithmetic or an FP8 cache, which the CPU has not
-  bool int8 = false;    // int8 arithmetic, which only the CPU has
+  bool vision = false;        // of vision towers, which run on the CPU
+  bool fp8 = false;           // FP8 arithmetic or an FP8 cache, which the CPU has not
+  bool int8 = false;          // int8 arithmetic, which only the CPU has
+  bool long_context = false;  // too much for a quick test of every CPU variant: a GPU's
 };
 
 inline constexpr DType kWeightTypes[] = {DType::kF32,  DType::kBF16, DType::kF16,  DType::kF8E4M3, DType::kQ8_0,
@@ -404,6 +405,28 @@ inline void add_attention_cases(std::vector<OperatorCase>& table) {
   add("mla, full size", 1, 128, 576, 512, {70}, 1, 0, true);
   add("mla, odd sizes and a window", 2, 6, 22, 13, {140, 3}, 80, 70, true);
   add("mla, values as long as keys", 1, 40, 16, 16, {66}, 3, 0, true);
+  // What DeepSeek's cache holds, whose pages on a GPU are its own.
+  const auto add_mla = [&](std::int32_t heads, std::vector<std::int32_t> contexts, std::int32_t rows_each,
+                           std::int32_t window = 0) {
+    std::string sizes;
+    for (const std::int32_t context : contexts) sizes += format("{} ", context);
+    const AttentionCase c{{2, 1, 576, 512, DType::kBF16, 0, true}, heads, std::move(contexts), rows_each, window};
+    OperatorCase added{
+        format("paged_attention mla, {} heads, {} rows of each of {}window {}", heads, rows_each, sizes, window),
+        {},
+        [c](CaseBuilder& b) { return build_attention(b, c); }};
+    added.long_context = std::ranges::max(c.contexts) > 1000;
+    table.push_back(std::move(added));
+  };
+  add_mla(16, {1, 63, 64, 65, 128, 129}, 2);
+  add_mla(128, {1, 63, 64, 65, 128}, 1);
+  add_mla(33, {190, 3}, 5);
+  add_mla(2, {150}, 150);
+  add_mla(16, {4096, 1, 1025}, 2);
+  add_mla(128, {4096}, 1);
+  add_mla(4, {2500, 1024, 1025}, 3);
+  add_mla(4, {1100, 30, 64}, 2, 100);
+  add_mla(1, {200}, 200, 24);
 }
 
 inline void add_vision_cases(std::vector<OperatorCase>& all) {

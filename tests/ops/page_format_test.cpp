@@ -10,11 +10,13 @@
 namespace tandem {
 namespace {
 
-constexpr KvSpec kSpecs[] = {
-    {2, 3, 64, 64, DType::kBF16, 3},   {1, 2, 20, 12, DType::kBF16, 3},         {2, 1, 16, 48, DType::kF32, 3},
-    {1, 2, 6, 10, DType::kF32, 3},     {2, 1, 80, 64, DType::kBF16, 3, true},   {2, 2, 22, 13, DType::kF32, 3, true},
-    {2, 1, 256, 256, DType::kBF16, 3}, {1, 2, 256, 256, DType::kBF16, 3},       {2, 3, 64, 64, DType::kF8E4M3, 3},
-    {1, 2, 20, 12, DType::kF8E4M3, 3}, {2, 1, 80, 64, DType::kF8E4M3, 3, true}, {2, 2, 256, 256, DType::kF8E4M3, 3}};
+constexpr KvSpec kSpecs[] = {{2, 3, 64, 64, DType::kBF16, 3},         {1, 2, 20, 12, DType::kBF16, 3},
+                             {2, 1, 16, 48, DType::kF32, 3},          {1, 2, 6, 10, DType::kF32, 3},
+                             {2, 1, 80, 64, DType::kBF16, 3, true},   {2, 2, 22, 13, DType::kF32, 3, true},
+                             {2, 1, 256, 256, DType::kBF16, 3},       {1, 2, 256, 256, DType::kBF16, 3},
+                             {2, 3, 64, 64, DType::kF8E4M3, 3},       {1, 2, 20, 12, DType::kF8E4M3, 3},
+                             {2, 1, 80, 64, DType::kF8E4M3, 3, true}, {2, 2, 256, 256, DType::kF8E4M3, 3},
+                             {2, 1, 576, 512, DType::kBF16, 3, true}};
 
 // Of a backend. The CPU has no FP8 cache.
 std::vector<KvSpec> specs(const BackendUnderTest& backend) {

@@ -3,6 +3,7 @@
 
 #include "ops/cuda/attention/mfa_attention.h"
 #include "ops/cuda/attention/mfa_lane.cuh"
+#include "ops/cuda/attention/mla_attention.h"
 #include "ops/cuda/cuda_kv_cache.cuh"
 #include "ops/cuda/reduce.cuh"
 
@@ -69,11 +70,23 @@ void append_to_mfa(Machine& machine, const AppendKv& op) {
       machine.stream);
 }
 
+void append_to_mla(Machine& machine, const AppendKv& op) {
+  const CudaKvCache& cache = of(op.cache);
+  run(MlaAppend{.pages = reinterpret_cast<std::uint8_t*>(cache.layer(op.layer)),
+                .page_stride = static_cast<std::int64_t>(cache.block_bytes()),
+                .latent = op.k.as<float>(),
+                .latent_stride = op.k.row_stride,
+                .slots = op.slots.as<const std::int32_t>(),
+                .rows = static_cast<std::int32_t>(op.k.rows())},
+      machine.stream);
+}
+
 }  // namespace
 
 void run(Machine& machine, const AppendKv& op) {
   if (op.k.rows() == 0) return;
   if (of(op.cache).mfa()) return append_to_mfa(machine, op);
+  if (of(op.cache).has_mla_pages()) return append_to_mla(machine, op);
   const auto launch = [&]<class T>(auto kernel, const Pages<T>& pages) {
     kernel<<<static_cast<unsigned>(op.k.rows()), 256, 0, machine.stream>>>(
         pages, rows_of(op.k), op.v ? rows_of(op.v) : Rows<float>{}, op.slots.as<const std::int32_t>());

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Attention of single rows over pages, in f32; MFA pages have kernels of their own (mfa_pages.cpp).
+// Attention of single rows over pages, in f32; MFA and MLA pages have kernels of their own (mfa_pages.cpp,
+// mla_pages.cpp).
 //
 // A block of threads has one row and up to 32 query heads that share a key head, so K and V of a page are fetched once
 // for all of them. The context is cut into parts of 512 tokens from position 0; within a part softmax runs along, page
@@ -492,6 +493,7 @@ void run(Machine& machine, const PagedAttention& op) {
   const std::int64_t rows = op.q.rows();
   if (rows == 0) return;
   if (of(op.cache).mfa()) return attend_mfa_pages(machine, op);
+  if (of(op.cache).has_mla_pages()) return attend_mla_pages(machine, op);
   const KvSpec& spec = op.cache->spec();
   Attention a{.out = rows_of(op.out),
               .q = rows_of(op.q),

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "base/scalar.h"
+#include "ops/cuda/attention/mla_page.h"
 #include "ops/cuda/attention_choice.h"
 
 namespace tandem::cuda {
@@ -21,6 +22,11 @@ std::optional<MfaCache> mfa_of(const KvSpec& s) {
   if (s.dtype == DType::kBF16) return MfaCache::kBf16;
   if (s.dtype == DType::kF8E4M3) return MfaCache::kFp8;
   return {};
+}
+
+bool is_mla(const KvSpec& s) {
+  return s.dtype == DType::kBF16 && s.v_in_k && s.kv_heads == 1 && s.k_dim == MlaPage::kWidth &&
+         s.v_dim == MlaPage::kLatent;
 }
 
 // Keys or values of one layer's block, as they are here and in a canonical page.
@@ -102,12 +108,23 @@ void convert_mfa_head(const KvSpec& s, std::int32_t head, std::byte* ours, std::
   }
 }
 
+template <bool kExport>
+void convert_mla(std::byte* ours, std::byte* canonical) {
+  for (int t = 0; t < kBlockTokens; ++t)
+    for (int d = 0; d < MlaPage::kWidth; ++d)
+      move<kExport, std::uint16_t>(ours + MlaPage::offset(t, d),
+                                   canonical + (t * MlaPage::kWidth + d) * sizeof(std::uint16_t));
+}
+
 // A block between our order and the canonical one.
 template <bool kExport>
 void convert(const CudaKvCache& cache, std::byte* ours, std::byte* canonical) {
   const KvSpec& s = cache.spec();
   for (std::int32_t layer = 0; layer < s.layers; ++layer) {
-    if (!cache.mfa()) convert_plain<kExport>(s, ours, canonical);
+    if (cache.has_mla_pages())
+      convert_mla<kExport>(ours, canonical);
+    else if (!cache.mfa())
+      convert_plain<kExport>(s, ours, canonical);
     for (std::int32_t head = 0; cache.mfa() && head < s.kv_heads; ++head) {
       std::byte* page = ours + head * mfa_page_bytes(*cache.mfa());
       if (*cache.mfa() == MfaCache::kFp8)
@@ -126,6 +143,7 @@ CudaKvCache::CudaKvCache(const KvSpec& s, cudaStream_t stream)
     : KvCache(s),
       stream_(stream),
       mfa_(mfa_of(s)),
+      has_mla_pages_(is_mla(s)),
       layer_bytes_(mfa_ ? static_cast<std::size_t>(s.kv_heads) * mfa_page_bytes(*mfa_)
                         : s.token_layer_bytes() * kBlockTokens) {
   if (s.dtype != DType::kF32 && s.dtype != DType::kBF16 && s.dtype != DType::kF8E4M3)

@@ -5,8 +5,9 @@
 // [kv head][64 tokens][v_dim], so that what a block of threads reads of one head is one piece. No V where values are in
 // their keys. Codes of E4M3 are followed by their scales, K's [kv head][64 tokens], then V's.
 //
-// Keys and values of 256 in bf16 or E4M3 have MFA pages instead, one for each key head (attention/mfa_page.h), which
-// the tensor cores read as they are.
+// Two kinds of heads have pages instead that the tensor cores read as they are: keys and values of 256 in bf16 or E4M3
+// MFA pages, one for each key head (attention/mfa_page.h), and one latent of 512 with a rotated key of 64 in bf16 an
+// MLA page (attention/mla_page.h).
 #pragma once
 
 #include <optional>
@@ -24,6 +25,7 @@ class CudaKvCache final : public KvCache {
 
   // What pages it has, if they are MFA's.
   std::optional<MfaCache> mfa() const { return mfa_; }
+  bool has_mla_pages() const { return has_mla_pages_; }
   std::size_t layer_bytes() const { return layer_bytes_; }  // of a block
   std::size_t block_bytes() const { return layer_bytes_ * static_cast<std::size_t>(spec().layers); }
   // Of the layer in block 0.
@@ -37,6 +39,7 @@ class CudaKvCache final : public KvCache {
   std::byte* block(std::int32_t b) const { return layer(0) + static_cast<std::size_t>(b) * block_bytes(); }
   cudaStream_t stream_;
   std::optional<MfaCache> mfa_;
+  bool has_mla_pages_;
   std::size_t layer_bytes_;
   Buffer data_;
 };
@@ -48,10 +51,11 @@ inline const CudaKvCache& of(const KvCache* cache) {
   return static_cast<const CudaKvCache&>(*cache);
 }
 
-// PagedAttention over MFA pages.
+// PagedAttention over MFA pages, and over MLA pages.
 void attend_mfa_pages(Machine& machine, const PagedAttention& op);
+void attend_mla_pages(Machine& machine, const PagedAttention& op);
 
-// A layer of a cache without MFA pages as kernels see it. T: float, __nv_bfloat16, or std::uint8_t for E4M3.
+// A layer of a cache of neither kind as kernels see it. T: float, __nv_bfloat16, or std::uint8_t for E4M3.
 template <class T>
 struct Pages {
   T* data;                    // of block 0

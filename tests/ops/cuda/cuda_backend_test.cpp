@@ -207,27 +207,31 @@ TEST_F(OnTheGpu, ARowOfFp8ExpertsIsTheSameInEveryBatch) {
   }
 }
 
-// Long enough for several parts, alone (parts apart) and beside many rows (parts in turn; over MFA pages in several
-// launches): the same bits, and near the reference.
+// Long enough for several parts, alone (parts apart) and beside many rows (parts in turn; over MFA and MLA pages in
+// several launches): the same bits, and near the reference.
 TEST_F(OnTheGpu, PartsOfAttentionAreTheSameApartAndInTurn) {
   constexpr std::int32_t kTokens = 1300, kBlocks = 21;
   struct Case {
     DType dtype;
     std::int32_t dim, rows;
     Tolerance tolerance = {};
+    std::int32_t v_dim = dim;
+    bool v_in_k = false;
   };
   for (const Case& c : {Case{DType::kBF16, 64, 300},
                         {DType::kF8E4M3, 64, 300},
                         {DType::kBF16, 256, 1100},
-                        {DType::kF8E4M3, 256, 1100, {5e-2, 7e-3}}}) {
+                        {DType::kF8E4M3, 256, 1100, {5e-2, 7e-3}},
+                        {DType::kBF16, 576, 1100, {}, 512, true}}) {
     const auto run = [&](Backend& backend, std::int32_t rows) {
       CaseBuilder b(backend);
-      KvCache& cache = b.cache({1, 1, c.dim, c.dim, c.dtype, kBlocks});
+      KvCache& cache = b.cache({1, 1, c.dim, c.v_dim, c.dtype, kBlocks, c.v_in_k});
       std::vector<std::int32_t> slots(kTokens), table(kBlocks), positions(static_cast<std::size_t>(rows), kTokens - 1);
       std::iota(slots.begin(), slots.end(), 0);
       std::iota(table.begin(), table.end(), 0);
-      const Tensor k = b.normal(kTokens, c.dim), v = b.normal(kTokens, c.dim), q = b.normal(1, 4 * c.dim);
-      const Tensor queries = b.zeros(rows, 4 * c.dim), out = b.zeros(rows, 4 * c.dim);
+      const Tensor k = b.normal(kTokens, c.dim), v = c.v_in_k ? Tensor() : b.normal(kTokens, c.v_dim);
+      const Tensor q = b.normal(1, 4 * c.dim);
+      const Tensor queries = b.zeros(rows, 4 * c.dim), out = b.zeros(rows, 4 * c.v_dim);
       for (std::int32_t r = 0; r < rows; ++r)
         std::memcpy(queries.row<float>(r), q.data, 4 * static_cast<std::size_t>(c.dim) * sizeof(float));
       backend.run(AppendKv{k, v, b.ids(slots), &cache, 0});

@@ -14,8 +14,8 @@ namespace tandem::cuda {
 // What the merge kernel asks: a unit is a merge.
 __device__ inline decode::Merged merged_of(const MfaAttention& op) {
   const auto unit = static_cast<std::int32_t>(blockIdx.y);
-  const mfa::RowParts parts(op, unit / op.units.of_row());
-  const mfa::Partials first = mfa::partials_of(op, unit * op.parts_max);
+  const RowParts parts(op, unit / op.units.of_row());
+  const Partials first = mfa::partials_of(op, unit * op.parts_max);
   return {parts.count(), 1, first.values, first.stats, MfaPage::kHeads};
 }
 

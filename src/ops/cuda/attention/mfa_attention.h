@@ -63,6 +63,11 @@ struct MfaAttention {
   // What rows of several parts need: [rows · units · parts_max] times 64 · 256, and times 64 pairs of maximum (base 2)
   // and sum; null where parts_max is 1.
   float *partials, *partial_stats;
+
+  // Of a row's unit, in block 0.
+  constexpr const std::uint8_t* pages_of(std::int32_t unit) const {
+    return pages + units.kv_head(unit) * mfa_page_bytes(cache);
+  }
 };
 void run(const MfaAttention& op, Stream stream);
 

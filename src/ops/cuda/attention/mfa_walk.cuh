@@ -11,22 +11,10 @@
 
 #include "ops/cuda/attention/mfa_attention.h"
 #include "ops/cuda/attention/mfa_decode.h"
+#include "ops/cuda/attention/pieces.cuh"
 #include "ops/cuda/ptx/bulk_copy.cuh"
 
 namespace tandem::cuda::mfa {
-
-// Neighbouring pages that one unit of queries attends to.
-struct Piece {
-  std::int32_t unit = 0;      // whose queries and output
-  const std::int32_t* table;  // the blocks of its sequence
-  const std::uint8_t* pages;  // block b's page begins at b · page_stride
-  std::int32_t page_begin = 0, page_end = 0;
-  std::int32_t token_begin, token_end;  // of the sequence, that count
-  std::int32_t partial = -1;            // where its unnormalised result goes; -1: it is whole and writes the output
-
-  __device__ bool has_pages() const { return page_begin < page_end; }
-  __device__ int count() const { return page_end - page_begin; }
-};
 
 template <class Op>
 class Walk;
@@ -58,51 +46,12 @@ class Walk<MfaDecode> {
   int round_ = 0;
 };
 
-// The parts that a row is cut into.
-struct RowParts {
-  std::int32_t token_begin, token_end, first, end;
-
-  __device__ RowParts(const MfaAttention& op, std::int32_t row) : token_end(op.positions[row] + 1) {
-    constexpr std::int32_t kTokens = MfaAttention::kPartPages * MfaPage::kTokens;
-    token_begin = op.window > 0 && token_end > op.window ? token_end - op.window : 0;
-    first = token_begin / kTokens;
-    end = (token_end + kTokens - 1) / kTokens;
-  }
-  __device__ std::int32_t count() const { return end - first; }
-};
-
-// All units' first parts, then all second ones, and so on, dealt to blocks in turn: neighbouring blocks often read the
-// same pages.
 template <>
-class Walk<MfaAttention> {
+class Walk<MfaAttention> : public RowWalk<MfaAttention> {
  public:
-  __device__ explicit Walk(const MfaAttention& op)
-      : op_(op), units_(op.rows * op.units.of_row()), next_(static_cast<std::int32_t>(blockIdx.x)) {}
-  __device__ Piece next() {
-    for (; next_ < units_ * op_.parts_max; next_ += static_cast<std::int32_t>(gridDim.x)) {
-      const std::int32_t unit = next_ % units_, part = next_ / units_, row = unit / op_.units.of_row();
-      const RowParts parts(op_, row);
-      if (part < parts.first || part >= parts.end) continue;
-      next_ += static_cast<std::int32_t>(gridDim.x);
-      return {.unit = unit,
-              .table = op_.block_table + op_.sequences[row] * op_.table_stride,
-              .pages = op_.pages + op_.units.kv_head(unit % op_.units.of_row()) * mfa_page_bytes(op_.cache),
-              .page_begin = max(part * MfaAttention::kPartPages, parts.token_begin / MfaPage::kTokens),
-              .page_end = min((part + 1) * MfaAttention::kPartPages,
-                              (parts.token_end + MfaPage::kTokens - 1) / MfaPage::kTokens),
-              .token_begin = parts.token_begin,
-              .token_end = parts.token_end,
-              .partial = parts.count() == 1 ? -1 : unit * op_.parts_max + part - parts.first};
-    }
-    return {};
-  }
+  using RowWalk::RowWalk;
   // Before this kernel stands the one that makes the queries, and it began when the tokens were in their pages.
   __device__ int settled(const Piece& piece) const { return piece.count(); }
-
- private:
-  const MfaAttention& op_;
-  const std::int32_t units_;
-  std::int32_t next_;
 };
 
 // Of a list, a page is read by one piece and leaves the L2 cache first; rows of a prompt read the same ones.
@@ -144,18 +93,6 @@ __device__ inline F32Heads output_of(const MfaAttention& op, std::int32_t unit) 
   return {op.out + row * op.out_stride + op.units.first_head(in_row) * MfaPage::kDim, op.units.heads(in_row)};
 }
 
-// ---- where partial results go: 64 heads by 256, float4 [32][128 threads] as the registers have them, and pairs of
-// maximum and sum
-
-struct Partials {
-  float4* values;
-  float2* stats;  // [64]
-};
-
-__device__ inline Partials partials_at(float* values, float* stats, std::int32_t index) {
-  return {reinterpret_cast<float4*>(values + static_cast<std::size_t>(index) * kDecodePartialFloats),
-          reinterpret_cast<float2*>(stats + static_cast<std::size_t>(index) * kDecodePartialStatsFloats)};
-}
 __device__ inline Partials partials_of(const MfaDecode& op, std::int32_t index) {
   return partials_at(op.work.partials, op.work.partial_stats, index);
 }

@@ -8,7 +8,7 @@ namespace tandem::cuda {
 
 void run(const MlaDecode& op, Stream stream) {
   if (op.work.blocks == 0) return;
-  launch_dependent(mla::decode, dim3(static_cast<unsigned>(mla::kHalves * op.work.blocks)), mla::kThreads,
+  launch_dependent(mla::attend<MlaDecode>, dim3(static_cast<unsigned>(mla::kHalves * op.work.blocks)), mla::kThreads,
                    sizeof(mla::Shared), stream, op);
   run(DecodeMerging{.out = op.out, .work = op.work, .shape = kMlaMergeShape}, stream);
 }

@@ -1,14 +1,14 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The MLA decode kernel.
+// The MLA kernel.
 //
-// Shape: two neighbouring blocks walk the same pieces of sequences (decode_schedule.h), 64 heads each; the second of
-// them finds the pages in the L2 cache. A block has room for two pages. Of two math warpgroups the first computes the
-// scores of the even pages, the second those of the odd ones; the 64 x 512 output does not fit one's registers, so the
-// first keeps the left 256 columns and the second the right ones, and each gives the other its probabilities through
-// shared memory. While one waits for its scores the other computes exponentials, and the second computes its own while
-// the values of the even page are added.
+// Shape: neighbouring blocks often walk the same pieces of sequences (mla_walk.cuh), a unit of queries each: 64 heads,
+// or 32 in two terms; the second of them finds the pages in the L2 cache. A block has room for two pages. Of two math
+// warpgroups the first computes the scores of the even pages, the second those of the odd ones; the 64 x 512 output
+// does not fit one's registers, so the first keeps the left 256 columns and the second the right ones, and each gives
+// the other its probabilities through shared memory. While one waits for its scores the other computes exponentials,
+// and the second computes its own while the values of the even page are added.
 //
 // Maxima pass through both in page order, so both rescale alike and sums are those of pages in order.
 //
@@ -22,7 +22,7 @@
 
 #include <cuda_bf16.h>
 
-#include "ops/cuda/attention/mla_decode.h"
+#include "ops/cuda/attention/mla_walk.cuh"
 #include "ops/cuda/attention/online_softmax.cuh"
 #include "ops/cuda/ptx/block.cuh"
 #include "ops/cuda/ptx/bulk_copy.cuh"
@@ -34,7 +34,6 @@ namespace tandem::cuda::mla {
 
 inline constexpr int kMathThreads = 256;
 inline constexpr int kThreads = kMathThreads + 128;
-inline constexpr int kHalves = 2;  // of the heads, a block each
 inline constexpr int kTile = MlaPage::kTileBytes;
 
 // A page comes in four portions of two tiles, the tile of rotated keys with the first, so that scores begin when the
@@ -58,12 +57,6 @@ __device__ inline constexpr int first_tile(int slot, int portion) {
   return 4 * ((slot + portion / 2) % 2) + 2 * (portion % 2);
 }
 
-__device__ inline DecodePiece piece_of_round(const MlaDecode& op, int round) {
-  if (round >= op.work.rounds) return {};
-  const int pairs = static_cast<int>(gridDim.x) / kHalves;
-  return op.work.pieces[round * pairs + static_cast<int>(blockIdx.x) / kHalves];
-}
-
 __device__ inline void feed_part(Shared& s, const std::uint8_t* page, int slot, int part) {
 #pragma unroll
   for (int portion = 2 * part; portion < 2 * part + 2; ++portion) {
@@ -76,16 +69,16 @@ __device__ inline void feed_part(Shared& s, const std::uint8_t* page, int slot, 
 }
 
 // One lane loads; the others fetch the block table ahead for it.
-__device__ inline void feed(Shared& s, const MlaDecode& op, int half) {
+template <class Op>
+__device__ inline void feed(Shared& s, const Op& op) {
   const int lane = threadIdx.x % 32;
   int uses[2] = {0, 0};
   ptx::wait_for_previous_kernel();
-  DecodePiece piece = piece_of_round(op, 0);
-  for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
-    const std::int32_t* table = op.block_table + static_cast<std::size_t>(piece.sequence) * op.blocks_max;
-    const int pages = piece.page_end - piece.page_begin;
-    const std::uint8_t* queries = op.q_tiles + static_cast<std::size_t>(piece.sequence) * MlaPage::kQueryBytes +
-                                  static_cast<std::size_t>(half) * MlaPage::kBytes;
+  Walk<Op> walk(op);
+  Piece piece = walk.next();
+  for (int round = 0; piece.has_pages(); ++round, piece = walk.next()) {
+    const int pages = piece.count();
+    const std::uint8_t* queries = op.q_tiles + static_cast<std::size_t>(piece.unit) * MlaPage::kBytes;
     if (lane == 0) {
       if (round > 0) ptx::wait(&s.q_free, (round - 1) & 1);
       ptx::arrive_expecting(&s.q_full, MlaPage::kBytes);
@@ -98,11 +91,11 @@ __device__ inline void feed(Shared& s, const MlaDecode& op, int half) {
         ptx::bulk_load(s.q + 8 * kTile, queries + 8 * kTile, kTile, &s.q_full);
       }
       if (p == pages) break;
-      if (p % 32 == 0 && p + lane < pages) blocks = table[piece.page_begin + p + lane];
+      if (p % 32 == 0 && p + lane < pages) blocks = piece.table[piece.page_begin + p + lane];
       const std::int32_t block = __shfl_sync(~0u, blocks, p % 32);
       if (lane != 0) continue;
       const int slot = p & 1;
-      const std::uint8_t* page = op.pages + static_cast<std::size_t>(block) * op.page_stride;
+      const std::uint8_t* page = piece.pages + static_cast<std::size_t>(block) * op.page_stride;
 #pragma unroll
       for (int part = 0; part < 2; ++part) {
         if (uses[slot] > 0) ptx::wait(&s.free[slot][part], (uses[slot] - 1) & 1);
@@ -162,6 +155,36 @@ __device__ inline void scores(Shared& s, int use, const Rows& rows, float (&c)[3
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
   ptx::pin(c);
+}
+
+// Tokens of a page that count.
+struct Live {
+  int begin, end;
+  __device__ Live next_page() const { return {begin - MlaPage::kTokens, end - MlaPage::kTokens}; }
+  __device__ bool has(int token) const { return token >= begin && token < end; }
+  __device__ bool is_whole_page() const { return begin <= 0 && end >= MlaPage::kTokens; }
+};
+
+// A token that does not count has probability 0, which a NaN among its values would survive. A group clears the four
+// tiles that it alone reads as values, when nobody needs them for scores any more.
+__device__ inline void clear_values(std::uint8_t* tiles, int group, const Live& live) {
+  if (live.is_whole_page()) return;
+  const int thread = threadIdx.x % 128, chunk = thread % 8 * 16;
+  for (int i = thread / 8; i < 4 * MlaPage::kTokens; i += 16) {
+    const int tile = i / MlaPage::kTokens, token = i % MlaPage::kTokens;
+    if (!live.has(token)) *reinterpret_cast<uint4*>(tiles + tile * kTile + token * 128 + chunk) = uint4{};
+  }
+  ptx::fence_async_proxy();
+  ptx::sync_threads(2 + group, 128);
+}
+
+template <int kTerms>
+__device__ inline void weights(const float (&c)[32], float scale, const float (&maximum)[2], std::uint32_t (&p)[1][16],
+                               float (&sum)[2]) {
+  if constexpr (kTerms == 2)
+    exponentials_of_terms(c, scale, maximum[0], p[0], sum[0]);
+  else
+    exponentials(c, scale, maximum, p, sum);
 }
 
 __device__ inline void share_probabilities(std::uint8_t* tile, const std::uint32_t (&p)[16], int row, int quad) {
@@ -226,9 +249,62 @@ __device__ inline uint4 gather_columns(const float* x, float scale, int quad) {
   return make_uint4(word[0], word[1], word[2], word[3]);
 }
 
-// The output of a piece, normalised, or as a partial result.
-__device__ inline void end_piece(Shared& s, const MlaDecode& op, const DecodePiece& piece, int group, int half,
-                                 Rows& rows) {
+// The output of a piece, normalised, or as a partial result. sum: of rows row and row + 8.
+__device__ inline void store(const MlaDecode& op, const Piece& piece, int group, const Rows& rows,
+                             const float (&sum)[2]) {
+  const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
+  if (piece.partial < 0) {
+    const float scale[2] = {1.f / sum[0], 1.f / sum[1]};
+    std::uint16_t* out =
+        op.out + (static_cast<std::size_t>(piece.unit) * 64 + row) * MlaPage::kLatent + 256 * group + 8 * quad;
+#pragma unroll
+    for (int j = 0; j < 32; j += 4) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        *reinterpret_cast<uint4*>(out + 8 * j + r * 8 * MlaPage::kLatent) =
+            gather_columns(&rows.out[4 * j + 2 * r], scale[r], quad);
+    }
+    return;
+  }
+  const Partials partial = partials_of(op, piece.partial, group);
+#pragma unroll
+  for (int j = 0; j < 32; ++j)
+    partial.values[j * 128 + thread] =
+        make_float4(rows.out[4 * j], rows.out[4 * j + 1], rows.out[4 * j + 2], rows.out[4 * j + 3]);
+  if (group == 0 && quad == 0) {
+    partial.stats[row] = make_float2(rows.maximum[0], sum[0]);
+    partial.stats[row + 8] = make_float2(rows.maximum[1], sum[1]);
+  }
+}
+
+// Rows row and row + 8 are the two terms of one head.
+__device__ inline void store(const MlaAttention& op, const Piece& piece, int group, const Rows& rows,
+                             const float (&sum)[2]) {
+  const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
+  const auto together = [&](int j, int e) { return rows.out[4 * j + e] + rows.out[4 * j + 2 + e]; };
+  if (piece.partial < 0) {
+    const int head = thread / 32 * MlaUnits::kTermRows + (thread % 32 >> 2);
+    if (head >= op.units.heads(piece.unit % op.units.of_row())) return;
+    const float scale = 1.f / sum[0];
+    float* out = output_of(op, piece.unit, head) + 256 * group + 2 * quad;
+#pragma unroll
+    for (int j = 0; j < 32; ++j) {
+      out[8 * j] = together(j, 0) * scale;
+      out[8 * j + 1] = together(j, 1) * scale;
+    }
+    return;
+  }
+  const Partials partial = partials_of(op, piece.partial);
+#pragma unroll
+  for (int j = 0; j < 32; j += 2)
+    partial.values[(16 * group + j / 2) * 128 + thread] =
+        make_float4(together(j, 0), together(j, 1), together(j + 1, 0), together(j + 1, 1));
+  if (group == 0 && quad == 0)
+    partial.stats[row] = partial.stats[row + MlaUnits::kTermRows] = make_float2(rows.maximum[0], sum[0]);
+}
+
+template <class Op>
+__device__ inline void end_piece(Shared& s, const Op& op, const Piece& piece, int group, Rows& rows) {
   const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -238,36 +314,12 @@ __device__ inline void end_piece(Shared& s, const MlaDecode& op, const DecodePie
   }
   ptx::sync_threads(1, kMathThreads);
   const float sum[2] = {s.sum[0][row] + s.sum[1][row], s.sum[0][row + 8] + s.sum[1][row + 8]};
-  if (piece.partial < 0) {
-    const float scale[2] = {1.f / sum[0], 1.f / sum[1]};
-    std::uint16_t* out =
-        op.out + (static_cast<std::size_t>(piece.sequence) * MlaPage::kHeads + half * 64 + row) * MlaPage::kLatent +
-        256 * group + 8 * quad;
-#pragma unroll
-    for (int j = 0; j < 32; j += 4) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r)
-        *reinterpret_cast<uint4*>(out + 8 * j + r * 8 * MlaPage::kLatent) =
-            gather_columns(&rows.out[4 * j + 2 * r], scale[r], quad);
-    }
-  } else {
-    const std::size_t head_group = static_cast<std::size_t>(piece.partial) * 2 + half;
-    float4* partial = reinterpret_cast<float4*>(op.work.partials + (head_group * 2 + group) * kDecodePartialFloats);
-#pragma unroll
-    for (int j = 0; j < 32; ++j)
-      partial[j * 128 + thread] =
-          make_float4(rows.out[4 * j], rows.out[4 * j + 1], rows.out[4 * j + 2], rows.out[4 * j + 3]);
-    if (group == 0 && quad == 0) {
-      float2* stats = reinterpret_cast<float2*>(op.work.partial_stats) + head_group * 64 + row;
-      stats[0] = make_float2(rows.maximum[0], sum[0]);
-      stats[8] = make_float2(rows.maximum[1], sum[1]);
-    }
-  }
+  store(op, piece, group, rows, sum);
   ptx::sync_threads(1, kMathThreads);  // sums are read
 }
 
 // What both groups know while they walk a piece.
-struct Walk {
+struct Progress {
   float scale;             // of the scores, for base 2
   int row, quad;           // of this thread
   int uses[2] = {0, 0};    // pages that have gone through either slot
@@ -279,38 +331,42 @@ __device__ inline void read_maximum(const Shared& s, int pair, int slot, int row
   maximum[1] = s.maximum[pair & 1][slot][row + 8];
 }
 
-__device__ inline void write_maximum(Shared& s, int pair, int slot, const Walk& w, const float (&maximum)[2]) {
+__device__ inline void write_maximum(Shared& s, int pair, int slot, const Progress& w, const float (&maximum)[2]) {
   if (w.quad != 0) return;
   s.maximum[pair & 1][slot][w.row] = maximum[0];
   s.maximum[pair & 1][slot][w.row + 8] = maximum[1];
 }
 
-// The first group: scores of the even page, values of both pages' left half. tokens: from the even page on.
-__device__ inline void even_group(Shared& s, const Walk& w, int tokens, Rows& rows) {
+// The first group: scores of the even page, values of both pages' left half. live: of the even page.
+template <int kTerms>
+__device__ inline void even_group(Shared& s, const Progress& w, const Live& live, Rows& rows) {
   const int even = w.uses[0], odd = w.uses[1];
   std::uint32_t p[1][16];
   {
     float c[32], next[2] = {rows.maximum[0], rows.maximum[1]};
     scores<0>(s, even, rows, c);
     if (w.last_pair) arrive_as_warp(&s.q_free);
-    mask_scores(c, 0, tokens);
+    if constexpr (kTerms == 2) add_terms(c);
+    mask_scores(c, live.begin, live.end);
     raise_maximum(c, w.scale, next);
     write_maximum(s, even, 0, w, next);
     arrive_as_warp(&s.maximum_full);
     rows.rescale(next);
-    exponentials(c, w.scale, rows.maximum, p, rows.sum);
+    weights<kTerms>(c, w.scale, rows.maximum, p, rows.sum);
   }
   if (even > 0) ptx::wait(&s.p_free[0], (even - 1) & 1);
   share_probabilities(s.probabilities(0), p[0], w.row, w.quad);
   arrive_as_warp(&s.p_full[0]);
+  clear_values(s.page[0], 0, live);
   issue_values(rows, p[0], ptx::shared_address(s.page[0]));
   finish_values(rows);
   arrive_as_warp(&s.free[0][0]);
-  if (tokens <= MlaPage::kTokens) return;
+  if (live.end <= MlaPage::kTokens) return;
   ptx::wait(&s.p_full[1], odd & 1);
   float next[2];
   read_maximum(s, even, 1, w.row, next);
   rows.rescale(next);
+  clear_values(s.page[1], 0, live.next_page());
   issue_values(rows, ptx::shared_address(s.probabilities(1)), ptx::shared_address(s.page[1]));
   finish_values(rows);
   arrive_as_warp(&s.free[1][1]);
@@ -318,9 +374,10 @@ __device__ inline void even_group(Shared& s, const Walk& w, int tokens, Rows& ro
 }
 
 // The second group: scores of the odd page, values of both pages' right half.
-__device__ inline void odd_group(Shared& s, const Walk& w, int tokens, Rows& rows) {
+template <int kTerms>
+__device__ inline void odd_group(Shared& s, const Progress& w, const Live& live, Rows& rows) {
   const int even = w.uses[0], odd = w.uses[1];
-  const bool has_odd = tokens > MlaPage::kTokens;
+  const bool has_odd = live.end > MlaPage::kTokens;
   float c[32], maximum[2], sum[2] = {0, 0};
   std::uint32_t p[1][16];
   if (has_odd) scores<1>(s, odd, rows, c);
@@ -329,12 +386,14 @@ __device__ inline void odd_group(Shared& s, const Walk& w, int tokens, Rows& row
   read_maximum(s, even, 0, w.row, maximum);
   rows.rescale(maximum);
   ptx::wait(&s.p_full[0], even & 1);
+  clear_values(s.page[0] + 4 * kTile, 1, live);
   issue_values(rows, ptx::shared_address(s.probabilities(0)), ptx::shared_address(s.page[0]) + 4 * kTile);
   if (has_odd) {
-    mask_scores(c, 0, tokens - MlaPage::kTokens);
+    if constexpr (kTerms == 2) add_terms(c);
+    mask_scores(c, live.begin - MlaPage::kTokens, live.end - MlaPage::kTokens);
     raise_maximum(c, w.scale, maximum);
     write_maximum(s, even, 1, w, maximum);
-    exponentials(c, w.scale, maximum, p, sum);
+    weights<kTerms>(c, w.scale, maximum, p, sum);
     if (odd > 0) ptx::wait(&s.p_free[1], (odd - 1) & 1);
     share_probabilities(s.probabilities(1), p[0], w.row, w.quad);
     arrive_as_warp(&s.p_full[1]);
@@ -346,12 +405,13 @@ __device__ inline void odd_group(Shared& s, const Walk& w, int tokens, Rows& row
   rows.rescale(maximum);
   rows.sum[0] += sum[0];
   rows.sum[1] += sum[1];
+  clear_values(s.page[1] + 4 * kTile, 1, live.next_page());
   issue_values(rows, p[0], ptx::shared_address(s.page[1]) + 4 * kTile);
   finish_values(rows);
   arrive_as_warp(&s.free[1][0]);
 }
 
-__device__ inline void begin_piece(Shared& s, int round, const Walk& w, Rows& rows) {
+__device__ inline void begin_piece(Shared& s, int round, const Progress& w, Rows& rows) {
 #pragma unroll
   for (int i = 0; i < 128; ++i) rows.out[i] = 0;
   rows.maximum[0] = rows.maximum[1] = kMinusInfinity;
@@ -366,26 +426,28 @@ __device__ inline void begin_piece(Shared& s, int round, const Walk& w, Rows& ro
   ptx::sync_threads(1, kMathThreads);  // from here on the tile holds probabilities
 }
 
-template <int kGroup>
-__device__ inline void compute(Shared& s, const MlaDecode& op, int half) {
+template <int kGroup, class Op>
+__device__ inline void compute(Shared& s, const Op& op) {
   const int thread = threadIdx.x % 128;
-  Walk w{.scale = op.scale * kLog2E, .row = thread / 32 * 16 + (thread % 32 >> 2), .quad = thread & 3};
+  Progress w{.scale = op.scale * kLog2E, .row = thread / 32 * 16 + (thread % 32 >> 2), .quad = thread & 3};
   Rows rows;
-  DecodePiece piece = piece_of_round(op, 0);
-  for (int round = 0; piece.page_begin < piece.page_end; ++round, piece = piece_of_round(op, round)) {
-    const int end = min(op.lengths[piece.sequence], piece.page_end * MlaPage::kTokens);
+  Walk<Op> walk(op);
+  Piece piece = walk.next();
+  for (int round = 0; piece.has_pages(); ++round, piece = walk.next()) {
+    const int end = min(piece.token_end, piece.page_end * MlaPage::kTokens);
     begin_piece(s, round, w, rows);
     for (int token = piece.page_begin * MlaPage::kTokens; token < end; token += 2 * MlaPage::kTokens) {
-      w.last_pair = end - token <= 2 * MlaPage::kTokens;
+      const Live live{piece.token_begin - token, end - token};
+      w.last_pair = live.end <= 2 * MlaPage::kTokens;
       if constexpr (kGroup == 0)
-        even_group(s, w, end - token, rows);
+        even_group<Op::kTerms>(s, w, live, rows);
       else
-        odd_group(s, w, end - token, rows);
+        odd_group<Op::kTerms>(s, w, live, rows);
       ++w.uses[0];
-      if (end - token > MlaPage::kTokens) ++w.uses[1];
+      if (live.end > MlaPage::kTokens) ++w.uses[1];
     }
     arrive_as_warp(&s.rotated_q_free);
-    end_piece(s, op, piece, kGroup, half, rows);
+    end_piece(s, op, piece, kGroup, rows);
   }
 }
 
@@ -403,22 +465,23 @@ __device__ inline void init_barriers(Shared& s) {
   ptx::publish_barriers();
 }
 
-__global__ void __launch_bounds__(kThreads, 1) decode(const __grid_constant__ MlaDecode op) {
+template <class Op>
+__global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ Op op) {
   Shared& s = ptx::dynamic_shared<Shared>();
   if (threadIdx.x == 0) init_barriers(s);
   __syncthreads();
-  const int group = ptx::warpgroup(), half = static_cast<int>(blockIdx.x) % kHalves;
+  const int group = ptx::warpgroup();
   if (group == 2) {
     ptx::give_registers<24>();
-    if (threadIdx.x / 32 == 8) feed(s, op, half);
+    if (threadIdx.x / 32 == 8) feed(s, op);
   } else {
     ptx::take_registers<240>();
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_start();
     if (group == 0)
-      compute<0>(s, op, half);
+      compute<0>(s, op);
     else
-      compute<1>(s, op, half);
+      compute<1>(s, op);
   }
 }
 

@@ -17,6 +17,8 @@ namespace tandem::cuda {
 
 // Everything points to device memory.
 struct MlaDecode {
+  static constexpr int kTerms = 1;  // of queries and probabilities
+
   std::uint16_t* out;               // bf16 [sequences, 128, 512], in the latent's space
   const std::uint8_t* q_tiles;      // [sequences, MlaPage::kQueryBytes], of mla_prepare.h
   const std::uint8_t* pages;        // block b's page begins at b · page_stride

@@ -72,4 +72,24 @@ __device__ inline void exponentials(const float (&c)[32], float scale, const flo
   }
 }
 
+// Rows row and row + 8 are the two terms of one head: what they give together, in both.
+__device__ inline void add_terms(float (&c)[32]) {
+#pragma unroll
+  for (int i = 0; i < 32; ++i)
+    if ((i & 2) == 0) c[i] = c[i + 2] = c[i] + c[i + 2];
+}
+
+// exponentials of such scores: row gets the leading terms, row + 8 what they leave over; sum grows by whole ones.
+__device__ inline void exponentials_of_terms(const float (&c)[32], float scale, float maximum, std::uint32_t (&p)[16],
+                                             float& sum) {
+#pragma unroll
+  for (int j = 0; j < 8; ++j) {
+    const float a = exp2_fast(fmaf(c[4 * j], scale, -maximum));
+    const float b = exp2_fast(fmaf(c[4 * j + 1], scale, -maximum));
+    sum += a + b;
+    p[2 * j] = packed_bf16(a, b);
+    p[2 * j + 1] = rest_bf16(p[2 * j], a, b);
+  }
+}
+
 }  // namespace tandem::cuda
