@@ -46,7 +46,7 @@ void measure_decode(const Bench& bench, const Problem& problem, std::int32_t seq
                                        bench.options.samples, std::max(4, copies));
   m.bytes = problem.bytes();
   m.flops = problem.flops();
-  m.remark = problem.schedule().to_string();
+  m.remark = problem.remark();
   bench.observer.on_row(m);
 }
 
@@ -85,16 +85,22 @@ void bench_mfa(const Bench& bench) {
 void bench_mla(const Bench& bench) {
   struct Row {
     std::int32_t sequences, tokens;
-    bool deterministic = false;
+    const char* kernel = "mla-decode-bf16";
+    bool deterministic = false, as_rows = false;
   };
-  for (const Row& row :
-       std::vector<Row>{{128, 4096}, {64, 8192}, {256, 2048}, {8, 32768}, {1, 32768}, {128, 4096, true}}) {
+  std::vector<Row> rows{{128, 4096}, {64, 8192}, {256, 2048}, {8, 32768}, {1, 32768}};
+  rows.push_back({128, 4096, "mla-decode-bf16-fixed-splits", true});
+  // What the engine runs: fixed parts, two terms, f32 in and out.
+  for (const auto& [sequences, tokens] : {std::pair{128, 4096}, {64, 1024}, {8, 1024}, {1, 1024}, {1, 32768}})
+    rows.push_back({sequences, tokens, "mla-rows-bf16", false, true});
+  for (const Row& row : rows) {
     KernelMeasurement m;
-    m.kernel = row.deterministic ? "mla-decode-bf16-fixed-splits" : "mla-decode-bf16";
+    m.kernel = row.kernel;
     m.shape = format("{} x {}", row.sequences, row.tokens);
     if (!bench.wants(m.kernel, m.shape)) continue;
     MlaProblemOptions options{.lengths = std::vector<std::int32_t>(static_cast<std::size_t>(row.sequences), row.tokens),
-                              .deterministic = row.deterministic};
+                              .deterministic = row.deterministic,
+                              .as_rows = row.as_rows};
     options.copies = copies_to_rotate(static_cast<double>(row.sequences) * row.tokens * MlaPage::kWidth * 2);
     const MlaProblem problem(options);
     m.flops_per_second_limit = bench.limits.bf16_flops_per_second;

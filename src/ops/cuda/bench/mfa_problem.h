@@ -40,6 +40,7 @@ class MfaProblem {
   std::vector<std::uint16_t> output() const { return out_.download<std::uint16_t>(); }  // bf16
   void poison_output() { out_.fill(0xff); }
   const DecodeSchedule& schedule() const { return work_.schedule(); }
+  std::string remark() const { return schedule().to_string(); }  // for a benchmark's reader
   // f32 attention over the quantised cache of copy 0 with the bf16 queries, in double: [64, 256].
   std::vector<double> expected(std::int32_t sequence) const;
   // ‖output − expected‖ / ‖expected‖ of some sequences together, after run(…, 0). NaN when something is NaN.

@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
+#include "base/format.h"
 #include "base/scalar.h"
+#include "ops/cuda/attention/mla_attention.h"
 #include "ops/cuda/attention/mla_prepare.h"
 #include "ops/cuda/bench/random_fill.h"
 #include "ops/cuda/device.h"
@@ -77,9 +80,10 @@ MlaProblem::MlaProblem(const MlaProblemOptions& options)
   pages_.fill(0);
   table_ = DeviceMemory::of(sequences_.tables);
   lengths_ = DeviceMemory::of(options_.lengths);
-  out_ = DeviceMemory(options_.lengths.size() * kHeads * kLatent * 2);
+  out_ = DeviceMemory(options_.lengths.size() * kHeads * kLatent * (options_.as_rows ? sizeof(float) : 2));
   fill_cache();
   fill_queries();
+  if (options_.as_rows) prepare_rows();
 }
 
 void MlaProblem::fill_cache() {
@@ -103,20 +107,36 @@ void MlaProblem::fill_cache() {
 
 void MlaProblem::fill_queries() {
   const std::size_t rows = options_.lengths.size();
-  DeviceMemory q(rows * kHeads * kWidth * sizeof(float)), page(MlaPage::kBytes), latents(rows * kWidth * sizeof(float));
+  DeviceMemory page(MlaPage::kBytes), latents(rows * kWidth * sizeof(float));
+  q_ = DeviceMemory(rows * kHeads * kWidth * sizeof(float));
   const std::vector<std::int32_t> slots(rows, 0);  // of a page of their own
   latents.fill(0);
-  cuda::run(FillNormal{.out = q.as<float>(),
+  cuda::run(FillNormal{.out = q_.as<float>(),
                        .rows = static_cast<std::int64_t>(rows) * kHeads,
                        .columns = kWidth,
                        .spread = 0,
                        .seed = options_.seed + 7},
             nullptr);
-  std::vector<float> scaled = q.download<float>();
+  std::vector<float> scaled = q_.download<float>();
   for (float& x : scaled) x *= options_.score_deviation;
-  q.upload(std::as_bytes(std::span(scaled)));
+  q_.upload(std::as_bytes(std::span(scaled)));
   q_tiles_ = DeviceMemory(rows * MlaPage::kQueryBytes);
-  append(page.as<std::uint8_t>(), latents, slots, &q, q_tiles_.as<std::uint8_t>());
+  append(page.as<std::uint8_t>(), latents, slots, &q_, q_tiles_.as<std::uint8_t>());
+}
+
+void MlaProblem::prepare_rows() {
+  const std::size_t rows = options_.lengths.size();
+  std::vector<std::int32_t> positions = options_.lengths, numbers(rows);
+  for (std::int32_t& position : positions) --position;
+  std::iota(numbers.begin(), numbers.end(), 0);
+  positions_ = DeviceMemory::of(positions);
+  rows_ = DeviceMemory::of(numbers);
+  const std::size_t units = rows * static_cast<std::size_t>(MlaUnits{kHeads}.of_row());
+  q_tiles_ = DeviceMemory(units * MlaPage::kBytes);
+  if (parts_max() < 2) return;
+  const std::size_t parts = units * static_cast<std::size_t>(parts_max());
+  partials_ = DeviceMemory(parts * kDecodePartialFloats * sizeof(float));
+  partial_stats_ = DeviceMemory(parts * kDecodePartialStatsFloats * sizeof(float));
 }
 
 void MlaProblem::poison_token(std::int32_t sequence, std::int32_t token) {
@@ -126,14 +146,55 @@ void MlaProblem::poison_token(std::int32_t sequence, std::int32_t token) {
          std::vector<std::int32_t>{block * MlaPage::kTokens + token % MlaPage::kTokens});
 }
 
+const std::int32_t* MlaProblem::table(int copy) const {
+  return table_.as<std::int32_t>() + static_cast<std::size_t>(copy % options_.copies) * sequences_.table_size();
+}
+
+std::int32_t MlaProblem::parts_max() const {
+  return (sequences_.blocks_max + MlaAttention::kPartPages - 1) / MlaAttention::kPartPages;
+}
+
+std::string MlaProblem::remark() const {
+  return options_.as_rows ? format("queries into tiles, then parts of {} pages", MlaAttention::kPartPages)
+                          : schedule().to_string();
+}
+
+void MlaProblem::run_rows(Stream stream, int copy) const {
+  const auto rows = static_cast<std::int32_t>(options_.lengths.size());
+  cuda::run(MlaQueries{.units = {kHeads},
+                       .tiles = q_tiles_.as<std::uint8_t>(),
+                       .q = q_.as<float>(),
+                       .q_stride = kHeads * kWidth,
+                       .rows = rows},
+            stream);
+  cuda::run(MlaAttention{.units = {kHeads},
+                         .out = out_.as<float>(),
+                         .out_stride = kHeads * kLatent,
+                         .q_tiles = q_tiles_.as<std::uint8_t>(),
+                         .pages = pages_.as<std::uint8_t>(),
+                         .page_stride = MlaPage::kBytes,
+                         .block_table = table(copy),
+                         .table_stride = sequences_.blocks_max,
+                         .sequences = rows_.as<std::int32_t>(),
+                         .positions = positions_.as<std::int32_t>(),
+                         .rows = rows,
+                         .parts_max = parts_max(),
+                         .window = 0,
+                         .scale = score_scale(),
+                         .blocks = look_at_device().multiprocessors,
+                         .partials = partials_.as<float>(),
+                         .partial_stats = partial_stats_.as<float>()},
+            stream);
+}
+
 void MlaProblem::run(Stream stream, int copy) const {
+  if (options_.as_rows) return run_rows(stream, copy);
   MlaDecode op{};
   op.out = out_.as<std::uint16_t>();
   op.q_tiles = q_tiles_.as<std::uint8_t>();
   op.pages = pages_.as<std::uint8_t>();
   op.page_stride = MlaPage::kBytes;
-  op.block_table =
-      table_.as<std::int32_t>() + static_cast<std::size_t>(copy % options_.copies) * sequences_.table_size();
+  op.block_table = table(copy);
   op.blocks_max = sequences_.blocks_max;
   op.lengths = lengths_.as<std::int32_t>();
   op.scale = score_scale();
@@ -154,22 +215,32 @@ std::vector<float> MlaProblem::latents_of(std::int32_t sequence) const {
   return latents;
 }
 
+// As the kernel had it.
+std::vector<float> MlaProblem::query_of(std::int32_t sequence, int head) const {
+  const auto row = static_cast<std::size_t>(sequence);
+  if (options_.as_rows)
+    return q_.download<float>((row * kHeads + static_cast<std::size_t>(head)) * kWidth * sizeof(float), kWidth);
+  const auto half = q_tiles_.download<std::uint8_t>(
+      row * MlaPage::kQueryBytes + static_cast<std::size_t>(head) / 64 * MlaPage::kBytes, MlaPage::kBytes);
+  std::vector<float> q(kWidth);
+  for (int d = 0; d < kWidth; ++d) q[static_cast<std::size_t>(d)] = value_at(half, head % 64, d);
+  return q;
+}
+
 double MlaProblem::relative_error(const std::vector<std::int32_t>& sequences) const {
-  const std::vector<std::uint16_t> out = output();
+  std::vector<float> out;
+  if (options_.as_rows)
+    out = out_.download<float>();
+  else
+    for (const std::uint16_t bits : output()) out.push_back(bf16_to_f32(bits));
   double error = 0, size = 0;
   for (const std::int32_t sequence : sequences) {
     const std::vector<float> latents = latents_of(sequence);
-    const auto row = static_cast<std::size_t>(sequence);
-    const auto queries = q_tiles_.download<std::uint8_t>(row * MlaPage::kQueryBytes, MlaPage::kQueryBytes);
     for (const int head : kComparedHeads) {
-      const std::vector<std::uint8_t> half(queries.begin() + head / 64 * MlaPage::kBytes,
-                                           queries.begin() + (head / 64 + 1) * MlaPage::kBytes);
-      std::vector<float> q(kWidth);
-      for (int d = 0; d < kWidth; ++d) q[static_cast<std::size_t>(d)] = value_at(half, head % 64, d);
-      const std::vector<double> right = attention(q, latents, score_scale());
-      const std::size_t at = (row * kHeads + static_cast<std::size_t>(head)) * kLatent;
+      const std::vector<double> right = attention(query_of(sequence, head), latents, score_scale());
+      const std::size_t at = (static_cast<std::size_t>(sequence) * kHeads + static_cast<std::size_t>(head)) * kLatent;
       for (std::size_t d = 0; d < right.size(); ++d) {
-        const double x = bf16_to_f32(out[at + d]);
+        const double x = out[at + d];
         error += (x - right[d]) * (x - right[d]);
         size += right[d] * right[d];
       }
@@ -180,8 +251,9 @@ double MlaProblem::relative_error(const std::vector<std::int32_t>& sequences) co
 
 double MlaProblem::bytes() const {
   const auto sequences = static_cast<double>(options_.lengths.size());
-  return static_cast<double>(sequences_.blocks) * MlaPage::kBytes +
-         sequences * (MlaPage::kQueryBytes + kHeads * kLatent * 2);
+  const double row = options_.as_rows ? kHeads * (kWidth + kLatent) * sizeof(float)  // and its tiles, in the L2 cache
+                                      : MlaPage::kQueryBytes + kHeads * kLatent * 2;
+  return static_cast<double>(sequences_.blocks) * MlaPage::kBytes + sequences * row;
 }
 
 double MlaProblem::flops() const {

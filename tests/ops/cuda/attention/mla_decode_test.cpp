@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "base/scalar.h"
+#include "ops/cuda/attention/mla_attention.h"
 #include "ops/cuda/attention/mla_prepare.h"
 #include "ops/cuda/bench/mla_problem.h"
 #include "tests/ops/cuda/gpu_test.h"
@@ -54,9 +55,25 @@ TEST_F(MlaTest, AgreesWithTheReferenceOverTheSameCache) {
   }
 }
 
+// The same by mla_attention.h, over f32 queries and as near as f32 itself.
+TEST_F(MlaTest, RowsInTwoTermsAgreeWithF32) {
+  for (const Case& c : cases()) {
+    MlaProblem problem({.lengths = c.lengths, .score_deviation = c.score_deviation, .mean = c.mean, .as_rows = true});
+    problem.poison_output();
+    problem.run(nullptr, 0);
+    synchronise();
+    const double error = problem.relative_error(c.compared);
+    std::printf("rows, %-34s error %.2e\n", c.name, error);
+    EXPECT_LE(error, 3e-5) << c.name;  // NaN fails as well
+  }
+}
+
 TEST_F(MlaTest, NothingToDoIsDone) {
   run(MlaDecode{}, nullptr);
   run(MlaPrepare{}, nullptr);
+  run(MlaAttention{}, nullptr);
+  run(MlaQueries{}, nullptr);
+  run(MlaAppend{}, nullptr);
   synchronise();
 }
 
