@@ -25,6 +25,7 @@
 #include "ops/kv_cache.h"
 #include "ops/operators.h"
 #include "ops/weight.h"
+#include "tensor/copy_lane.h"
 #include "tensor/tensor.h"
 
 namespace tandem {
@@ -86,6 +87,9 @@ class Backend {
   virtual std::unique_ptr<Draw> begin(const Sample& op, const Tensor& ids);
   // Returns when everything given to run() so far is done.
   virtual void synchronise() {}
+  // Copies between what allocate() gave here and in another backend of the kind, in the order of what both are given.
+  // Used no longer than the backend lives. Null where it has none.
+  virtual std::unique_ptr<CopyLane> make_copy_lane() { return nullptr; }
 };
 
 }  // namespace tandem

@@ -33,6 +33,7 @@ class ForwardingBackend : public Backend {
   }
   void run(const Operator& op) override { inner_->run(op); }
   void synchronise() override { inner_->synchronise(); }
+  std::unique_ptr<CopyLane> make_copy_lane() override { return inner_->make_copy_lane(); }
 
  protected:
   Backend& inner() { return *inner_; }

@@ -11,6 +11,10 @@
 //   kReturn    f32 slot_rows[slot_rows, hidden] (only this F's experts, in order of     F → A
 //              (row, slot); not weighted where experts are cut by width), then f32 partial[rows, hidden] when F holds
 //              slices
+//
+// Where rows go from device to device (Transport::post_send_rows) the arrays above lie in device memory, and the
+// frame's payload is what the host reads of them: ids and weights of a hand-over, nothing of a return. Limits have no
+// bytes in a row then.
 #pragma once
 
 #include <cstddef>

@@ -16,6 +16,15 @@
 //   - a peer that is gone makes its posted operations end as kPeerGone, each exactly once; what is posted to it later
 //   is
 //     refused with kUnavailable or ends the same way
+//
+// Where capabilities().device_rows says so, a message may have rows in the memory of a device behind it, and a receive
+// a place for them (tests/transport/device_rows.h). They go from device to device while the message goes as ever:
+//   - rows are what the work given to the sender's device before post_send_rows has made; work given after the event
+//     may overwrite them
+//   - work given to the receiver's device after the event sees them; that given before post_receive_rows may still use
+//     the place
+//   - nobody waits for a device, events come when the copy has been given to it; rows that are longer than their place
+//     are cut off, and the message is kTruncated
 #pragma once
 
 #include <cstddef>
@@ -35,13 +44,15 @@ struct TransportEvent {
   Kind kind = Kind::kSent;
   PeerRank peer = 0;
   OperationId operation = 0;
-  std::size_t bytes = 0;  // received
+  std::size_t bytes = 0;      // received
+  std::size_t row_bytes = 0;  // the same, of rows on a device
 };
 
 struct TransportCapabilities {
   bool zero_copy = false;  // no copy between the two posted buffers
   std::size_t message_bytes_max = 0;
   std::int32_t sends_max = 0;  // in flight to one peer
+  bool device_rows = false;    // post_send_rows and post_receive_rows are there
 };
 
 class Transport {
@@ -55,6 +66,12 @@ class Transport {
   virtual Status register_region(std::span<std::byte> region) = 0;
   virtual Status post_send(PeerRank to, std::span<const std::byte> message, OperationId operation) = 0;
   virtual Status post_receive(PeerRank from, std::span<std::byte> buffer, OperationId operation) = 0;
+
+  // As above, with rows in device memory, which is not registered; it stays where it is until the transport has gone.
+  virtual Status post_send_rows(PeerRank to, std::span<const std::byte> message, std::span<const std::byte> rows,
+                                OperationId operation);
+  virtual Status post_receive_rows(PeerRank from, std::span<std::byte> buffer, std::span<std::byte> rows,
+                                   OperationId operation);
 
   // Fills events with what happened and returns how many; at once when wait is 0, else after the first event, a wake(),
   // or wait nanoseconds. Spins for a little, then sleeps.

@@ -5,6 +5,7 @@
 //
 // A transport takes part with a class that has a constructor from a number of peers and endpoint(rank), and
 //   INSTANTIATE_TYPED_TEST_SUITE_P(name, TransportConformance, ThatClass);
+// It may have why_not(), the reason why this machine cannot run it, for which its tests are skipped.
 // Nothing here is about one transport: how many receives it takes, whether it copies, when a send counts as sent.
 #pragma once
 
@@ -35,6 +36,11 @@ using testing::UnorderedElementsAre;
 template <class Network>
 class TransportConformance : public testing::Test {
  protected:
+  // Of a network that needs what not every machine has.
+  void SetUp() override {
+    if constexpr (requires { Network::why_not(); })
+      if (const std::string reason = Network::why_not(); !reason.empty()) GTEST_SKIP() << reason;
+  }
   void start(std::int32_t peers) {
     network_ = std::make_unique<Network>(peers);
     for (PeerRank rank = 0; rank < peers; ++rank)

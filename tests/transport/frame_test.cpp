@@ -67,6 +67,17 @@ std::string refusal(std::span<const std::byte> message) {
   return result.error().message();
 }
 
+// Where rows lie on a device a frame brings the choices alone.
+TEST(Frame, of_rows_on_a_device_has_none_in_its_payload) {
+  FrameLimits limits = kLimits;
+  limits.hidden = limits.hand_over_row_bytes = 0;
+  EXPECT_TRUE(check_frame(sealed(header_of(FrameKind::kReturn), 0), limits).is_ok());
+  EXPECT_FALSE(check_frame(sealed(header_of(FrameKind::kReturn), 3 * kRowBytes), limits).is_ok());
+  for (const std::size_t k : {0, 1, 4})
+    EXPECT_TRUE(check_frame(sealed(header_of(FrameKind::kHandOver), 2 * k * 8), limits).is_ok());
+  EXPECT_FALSE(check_frame(sealed(header_of(FrameKind::kHandOver), 12), limits).is_ok());
+}
+
 TEST(Checksum, depends_on_every_bit_the_length_and_the_seed) {
   // Lengths around the words and the lanes; every single flip of every one. Sums of two flips that are the same would
   // be a pair of flips that goes unnoticed.

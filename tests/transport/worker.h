@@ -26,13 +26,14 @@ namespace tandem {
 inline constexpr Nanoseconds kTestWait = 20ll * 1'000'000'000;  // longer than any test should take, then it fails
 
 inline bool operator==(const TransportEvent& a, const TransportEvent& b) {
-  return a.kind == b.kind && a.peer == b.peer && a.operation == b.operation && a.bytes == b.bytes;
+  return a.kind == b.kind && a.peer == b.peer && a.operation == b.operation && a.bytes == b.bytes &&
+         a.row_bytes == b.row_bytes;
 }
 
 inline std::ostream& operator<<(std::ostream& out, const TransportEvent& event) {
   constexpr std::array kNames = {"sent", "received", "truncated", "peer gone"};
   return out << kNames[static_cast<std::size_t>(event.kind)] << " peer " << event.peer << " operation "
-             << event.operation << " bytes " << event.bytes;
+             << event.operation << " bytes " << event.bytes << " row bytes " << event.row_bytes;
 }
 
 class TestWorker {

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "ops/cuda/copy_lane.h"
 #include "ops/cuda/cuda_kv_cache.cuh"
 #include "ops/cuda/cuda_weight.cuh"
 #include "ops/cuda/device.h"
@@ -105,6 +106,7 @@ class CudaBackend final : public Backend {
     enter();
     cuda::need(cudaStreamSynchronize(machine_.stream), "running operators");
   }
+  std::unique_ptr<CopyLane> make_copy_lane() override { return cuda::make_copy_lane(device_, machine_.stream); }
 
  private:
   // First in every call: any thread may load, run, read pages.

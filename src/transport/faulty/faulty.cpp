@@ -71,18 +71,37 @@ Status FaultyTransport::post_receive(PeerRank from, std::span<std::byte> buffer,
   return status;
 }
 
+Status FaultyTransport::post_receive_rows(PeerRank from, std::span<std::byte> buffer, std::span<std::byte> rows,
+                                          OperationId operation) {
+  if (Status status = check_post(from, operation); !status) return status;
+  post_due_copies();
+  Status status = inner_->post_receive_rows(from, buffer, rows, operation);
+  if (status) posted_.push_back({from, operation, false});
+  return status;
+}
+
 Status FaultyTransport::post_send(PeerRank to, std::span<const std::byte> message, OperationId operation) {
+  return post({.to = to, .message = message, .operation = operation});
+}
+
+Status FaultyTransport::post_send_rows(PeerRank to, std::span<const std::byte> message, std::span<const std::byte> rows,
+                                       OperationId operation) {
+  return post({.to = to, .message = message, .operation = operation, .rows = rows});
+}
+
+Status FaultyTransport::post(const Outgoing& out) {
+  const auto& [to, message, operation, rows] = out;
   if (Status status = check_post(to, operation); !status) return status;
   if (Status status = check_send(to, message); !status) return status;
   post_due_copies();
-  if (policy_.applies && !policy_.applies(to, message)) return pass(to, message, operation);
+  if (policy_.applies && !policy_.applies(to, message)) return pass(out);
   if (policy_.fail_after && counts_.messages >= *policy_.fail_after) {
     fail();
     finish(TransportEvent::Kind::kPeerGone, {to, operation, true});
     return Status::ok();
   }
   ++counts_.messages;
-  return post_with_faults(to, message, operation);
+  return post_with_faults(out);
 }
 
 Status FaultyTransport::check_post(PeerRank peer, OperationId operation) const {
@@ -112,13 +131,22 @@ Status FaultyTransport::check_send(PeerRank to, std::span<const std::byte> messa
           format("peer {} has {} sends in flight, limit is {} (sends_max)", to, in_flight, capabilities_.sends_max)};
 }
 
-Status FaultyTransport::pass(PeerRank to, std::span<const std::byte> message, OperationId operation) {
-  Status status = inner_->post_send(to, message, operation);
-  if (status) posted_.push_back({to, operation, true});
+Status FaultyTransport::pass(const Outgoing& out) {
+  Status status = out.rows ? inner_->post_send_rows(out.to, out.message, *out.rows, out.operation)
+                           : inner_->post_send(out.to, out.message, out.operation);
+  if (status) posted_.push_back({out.to, out.operation, true});
   return status;
 }
 
-Status FaultyTransport::post_with_faults(PeerRank to, std::span<const std::byte> message, OperationId operation) {
+// Null where there is no room, or rows that nobody here can read.
+FaultyTransport::Copy* FaultyTransport::copy_of(const Outgoing& out) {
+  if (!out.rows) return make_copy(out.to, out.message);
+  ++counts_.uncopied;
+  return nullptr;
+}
+
+Status FaultyTransport::post_with_faults(const Outgoing& out) {
+  const auto& [to, message, operation, rows] = out;
   // All are drawn for every message, so that one probability does not change what another one hits.
   const bool drop = rng_.uniform() < policy_.drop, delay = rng_.uniform() < policy_.delay;
   const bool duplicate = rng_.uniform() < policy_.duplicate;
@@ -128,7 +156,7 @@ Status FaultyTransport::post_with_faults(PeerRank to, std::span<const std::byte>
     finish(TransportEvent::Kind::kSent, {to, operation, true});
     return Status::ok();
   }
-  Copy* copy = delay || corrupt ? make_copy(to, message) : nullptr;
+  Copy* copy = delay || corrupt ? copy_of(out) : nullptr;
   if (copy) {
     finish(TransportEvent::Kind::kSent, {to, operation, true});
     if (corrupt) flip_a_bit(bytes_of(*copy));
@@ -139,10 +167,10 @@ Status FaultyTransport::post_with_faults(PeerRank to, std::span<const std::byte>
     } else {
       post_copy(*copy);
     }
-  } else if (Status status = pass(to, message, operation); !status) {
+  } else if (Status status = pass(out); !status) {
     return status;
   }
-  if (Copy* second = duplicate ? make_copy(to, message) : nullptr) {
+  if (Copy* second = duplicate ? copy_of(out) : nullptr) {
     ++counts_.duplicated;
     post_copy(*second);
   }

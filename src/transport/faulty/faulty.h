@@ -8,6 +8,8 @@
 // It is a tool for tests and the simulator, made to be repeatable and not to be fast. With an empty policy it is the
 // inner transport, which tests/transport holds it to.
 //
+// A message with rows on a device is dropped, or the last before the end, or goes unharmed: it is not copied.
+//
 // A message that is delayed, repeated or damaged travels as a copy, in memory of our own with named bounds. As far as
 // the caller is told it is sent when copied, like a message that a network card has taken. A dropped message is sent
 // too.
@@ -73,6 +75,10 @@ class FaultyTransport final : public Transport {
   // With room for copies, the copies_max highest operation ids are the transport's own, and refused.
   Status post_send(PeerRank to, std::span<const std::byte> message, OperationId operation) override;
   Status post_receive(PeerRank from, std::span<std::byte> buffer, OperationId operation) override;
+  Status post_send_rows(PeerRank to, std::span<const std::byte> message, std::span<const std::byte> rows,
+                        OperationId operation) override;
+  Status post_receive_rows(PeerRank from, std::span<std::byte> buffer, std::span<std::byte> rows,
+                           OperationId operation) override;
   std::size_t poll(std::span<TransportEvent> events, Nanoseconds wait) override;
   void wake() override;
 
@@ -100,8 +106,17 @@ class FaultyTransport final : public Transport {
 
   Status check_post(PeerRank peer, OperationId operation) const;
   Status check_send(PeerRank to, std::span<const std::byte> message) const;
-  Status pass(PeerRank to, std::span<const std::byte> message, OperationId operation);
-  Status post_with_faults(PeerRank to, std::span<const std::byte> message, OperationId operation);
+  // A message on its way in, with its rows where it has some.
+  struct Outgoing {
+    PeerRank to;
+    std::span<const std::byte> message;
+    OperationId operation;
+    std::optional<std::span<const std::byte>> rows = std::nullopt;
+  };
+  Status post(const Outgoing& out);
+  Status pass(const Outgoing& out);
+  Status post_with_faults(const Outgoing& out);
+  Copy* copy_of(const Outgoing& out);
   void finish(TransportEvent::Kind kind, const Operation& operation);
   void fail();
 

@@ -15,6 +15,7 @@
 #include <span>
 
 #include "base/clock.h"
+#include "tensor/copy_lane.h"
 #include "transport/inproc/ring.h"
 #include "transport/transport.h"
 
@@ -24,6 +25,7 @@ namespace tandem {
 struct Completion {
   TransportEvent event;
   bool of_send = false;
+  CopyPointPtr rows = nullptr;  // the end of their copy, if any are under way
 };
 
 class EventQueue {

@@ -25,11 +25,15 @@ constexpr Nanoseconds kSpinDefault = 20'000;
 struct PostedSend {
   std::span<const std::byte> message;
   OperationId operation = 0;
+  std::span<const std::byte> rows = {};
+  CopyPointPtr ready = nullptr;  // where they are made
 };
 
 struct PostedReceive {
   std::span<std::byte> buffer;
   OperationId operation = 0;
+  std::span<std::byte> rows = {};
+  CopyPointPtr ready = nullptr;  // where their place is free
 };
 
 // One direction between two peers. Invariant: sends or receives is empty, since the second to come completes the first.
@@ -39,6 +43,7 @@ struct Channel {
   Ring<PostedReceive> receives;
   bool sender_gone = false;
   bool receiver_gone = false;
+  CopyPointPtr last_copy = nullptr;  // of rows; it ends after all before it
 };
 
 Nanoseconds spin_time(const InprocConfig& config, std::int32_t peers) {
@@ -70,32 +75,36 @@ class InprocFabric {
   std::int32_t peers() const { return peers_; }
   EventQueue& queue(PeerRank rank) { return *queues_[static_cast<std::size_t>(rank)]; }
 
+  bool has_lanes() const { return !config_.lanes.empty(); }
+  CopyLane& lane(PeerRank rank) { return *config_.lanes[static_cast<std::size_t>(rank)]; }
+
   // False when the peer is gone.
-  bool send(PeerRank from, PeerRank to, const PostedSend& send) {
+  bool send(PeerRank from, PeerRank to, PostedSend send) {
     Channel& channel = between(from, to);
     const std::lock_guard lock(channel.mutex);
     if (channel.receiver_gone) return false;
     if (channel.receives.empty()) {
-      channel.sends.push(send);
+      channel.sends.push(std::move(send));
     } else {
       deliver(from, to, send, channel.receives.pop());
     }
     return true;
   }
 
-  bool receive(PeerRank from, PeerRank to, const PostedReceive& receive) {
+  bool receive(PeerRank from, PeerRank to, PostedReceive receive) {
     Channel& channel = between(from, to);
     const std::lock_guard lock(channel.mutex);
     if (channel.sender_gone) return false;
     if (channel.sends.empty()) {
-      channel.receives.push(receive);
+      channel.receives.push(std::move(receive));
     } else {
       deliver(from, to, channel.sends.pop(), receive);
     }
     return true;
   }
 
-  // Drops what rank has posted and ends what its peers have posted with it.
+  // Drops what rank has posted and ends what its peers have posted with it. Returns when nothing is copied from or to
+  // its memory any more.
   void leave(PeerRank rank) {
     for (PeerRank peer = 0; peer < peers_; ++peer) {
       {
@@ -103,12 +112,14 @@ class InprocFabric {
         const std::lock_guard lock(outgoing.mutex);
         outgoing.sender_gone = true;
         outgoing.sends.clear();
+        end_copies(outgoing);
         while (!outgoing.receives.empty()) end(peer, rank, outgoing.receives.pop().operation, false);
       }
       Channel& incoming = between(peer, rank);
       const std::lock_guard lock(incoming.mutex);
       incoming.receiver_gone = true;
       incoming.receives.clear();
+      end_copies(incoming);
       while (!incoming.sends.empty()) end(peer, rank, incoming.sends.pop().operation, true);
     }
   }
@@ -121,10 +132,21 @@ class InprocFabric {
   void deliver(PeerRank from, PeerRank to, const PostedSend& send, const PostedReceive& receive) {
     const std::size_t bytes = std::min(send.message.size(), receive.buffer.size());
     if (bytes > 0) std::memcpy(receive.buffer.data(), send.message.data(), bytes);
-    const bool whole = bytes == send.message.size();
+    const std::size_t row_bytes = std::min(send.rows.size(), receive.rows.size());
+    CopyPointPtr copied;
+    if (row_bytes > 0) {
+      copied = lane(from).copy(receive.rows.data(), send.rows.data(), row_bytes, *send.ready, *receive.ready);
+      between(from, to).last_copy = copied;
+    }
+    const bool whole = bytes == send.message.size() && row_bytes == send.rows.size();
     const auto kind = whole ? TransportEvent::Kind::kReceived : TransportEvent::Kind::kTruncated;
-    queue(to).push({.event = {kind, from, receive.operation, bytes}, .of_send = false});
-    queue(from).push({.event = {TransportEvent::Kind::kSent, to, send.operation, 0}, .of_send = true});
+    queue(to).push({.event = {kind, from, receive.operation, bytes, row_bytes}, .of_send = false, .rows = copied});
+    queue(from).push({.event = {TransportEvent::Kind::kSent, to, send.operation, 0}, .of_send = true, .rows = copied});
+  }
+
+  // A copy may wait for work of either peer's device, and for no peer.
+  void end_copies(Channel& channel) {
+    if (const CopyPointPtr last = std::move(channel.last_copy)) config_.lanes.front()->wait(*last);
   }
 
   void end(PeerRank owner, PeerRank gone, OperationId operation, bool of_send) {
@@ -150,7 +172,10 @@ class InprocEndpoint final : public Transport {
 
   TransportCapabilities capabilities() const override {
     const InprocConfig& config = fabric_->config();
-    return {.zero_copy = false, .message_bytes_max = config.message_bytes_max, .sends_max = config.sends_max};
+    return {.zero_copy = false,
+            .message_bytes_max = config.message_bytes_max,
+            .sends_max = config.sends_max,
+            .device_rows = fabric_->has_lanes()};
   }
   PeerRank rank() const override { return rank_; }
   std::int32_t peers() const override { return fabric_->peers(); }
@@ -161,26 +186,23 @@ class InprocEndpoint final : public Transport {
   }
 
   Status post_send(PeerRank to, std::span<const std::byte> message, OperationId operation) override {
-    if (Status status = check_post("message", to, message); !status) return status;
-    const std::size_t bytes_max = fabric_->config().message_bytes_max;
-    if (message.size() > bytes_max) {
-      return {ErrorCode::kInvalidArgument, format("message to peer {} has {} bytes, limit is {} (message_bytes_max)",
-                                                  to, message.size(), bytes_max)};
-    }
-    std::int32_t& in_flight = sends_in_flight_[static_cast<std::size_t>(to)];
-    if (Status status = check_room("sends", to, in_flight, fabric_->config().sends_max); !status) return status;
-    if (!fabric_->send(rank_, to, {message, operation})) return gone(to);
-    ++in_flight;
-    return Status::ok();
+    return post(to, PostedSend{.message = message, .operation = operation});
   }
 
   Status post_receive(PeerRank from, std::span<std::byte> buffer, OperationId operation) override {
-    if (Status status = check_post("receive buffer", from, buffer); !status) return status;
-    std::int32_t& in_flight = receives_in_flight_[static_cast<std::size_t>(from)];
-    if (Status status = check_room("receives", from, in_flight, fabric_->config().receives_max); !status) return status;
-    if (!fabric_->receive(from, rank_, {buffer, operation})) return gone(from);
-    ++in_flight;
-    return Status::ok();
+    return post(from, PostedReceive{.buffer = buffer, .operation = operation});
+  }
+
+  Status post_send_rows(PeerRank to, std::span<const std::byte> message, std::span<const std::byte> rows,
+                        OperationId operation) override {
+    if (!fabric_->has_lanes()) return Transport::post_send_rows(to, message, rows, operation);
+    return post(to, PostedSend{.message = message, .operation = operation, .rows = rows, .ready = point()});
+  }
+
+  Status post_receive_rows(PeerRank from, std::span<std::byte> buffer, std::span<std::byte> rows,
+                           OperationId operation) override {
+    if (!fabric_->has_lanes()) return Transport::post_receive_rows(from, buffer, rows, operation);
+    return post(from, PostedReceive{.buffer = buffer, .operation = operation, .rows = rows, .ready = point()});
   }
 
   std::size_t poll(std::span<TransportEvent> events, Nanoseconds wait) override {
@@ -190,6 +212,7 @@ class InprocEndpoint final : public Transport {
       events[i] = taken_[i].event;
       auto& in_flight = taken_[i].of_send ? sends_in_flight_ : receives_in_flight_;
       --in_flight[static_cast<std::size_t>(events[i].peer)];
+      if (const CopyPointPtr copied = std::move(taken_[i].rows)) fabric_->lane(rank_).follow(*copied);
     }
     return count;
   }
@@ -197,6 +220,32 @@ class InprocEndpoint final : public Transport {
   void wake() override { fabric_->queue(rank_).wake(); }
 
  private:
+  CopyPointPtr point() { return fabric_->lane(rank_).point(); }
+
+  Status post(PeerRank to, PostedSend send) {
+    const std::span<const std::byte> message = send.message;
+    if (Status status = check_post("message", to, message); !status) return status;
+    const std::size_t bytes_max = fabric_->config().message_bytes_max;
+    if (message.size() > bytes_max) {
+      return {ErrorCode::kInvalidArgument, format("message to peer {} has {} bytes, limit is {} (message_bytes_max)",
+                                                  to, message.size(), bytes_max)};
+    }
+    std::int32_t& in_flight = sends_in_flight_[static_cast<std::size_t>(to)];
+    if (Status status = check_room("sends", to, in_flight, fabric_->config().sends_max); !status) return status;
+    if (!fabric_->send(rank_, to, std::move(send))) return gone(to);
+    ++in_flight;
+    return Status::ok();
+  }
+
+  Status post(PeerRank from, PostedReceive receive) {
+    if (Status status = check_post("receive buffer", from, receive.buffer); !status) return status;
+    std::int32_t& in_flight = receives_in_flight_[static_cast<std::size_t>(from)];
+    if (Status status = check_room("receives", from, in_flight, fabric_->config().receives_max); !status) return status;
+    if (!fabric_->receive(from, rank_, std::move(receive))) return gone(from);
+    ++in_flight;
+    return Status::ok();
+  }
+
   Status check_post(const char* what, PeerRank peer, std::span<const std::byte> bytes) const {
     if (peer < 0 || peer >= fabric_->peers()) {
       return {ErrorCode::kInvalidArgument, format("{} names peer {}, limit is {} peers", what, peer, fabric_->peers())};
@@ -240,6 +289,7 @@ std::shared_ptr<InprocFabric> make_fabric(std::int32_t peers, const InprocConfig
   at_least_one("peers", peers);
   at_least_one("sends_max", config.sends_max);
   at_least_one("receives_max", config.receives_max);
+  TANDEM_CHECK(config.lanes.empty() || std::ssize(config.lanes) == peers, "a lane for each peer, or none");
   return std::make_shared<InprocFabric>(peers, config);
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "tensor/copy_lane.h"
 #include "transport/transport.h"
 
 namespace tandem {
@@ -26,6 +27,8 @@ struct InprocConfig {
   // How long a waiting poll spins before it sleeps. Unless given: 20 µs, which is more than most hand-overs take, or
   // nothing on a machine with fewer cores than peers, where spinning keeps the peer from running.
   std::optional<Nanoseconds> spin;
+  // By rank: how rows get from each peer's device to another's (transport/nvlink); none: there are no rows.
+  std::vector<std::shared_ptr<CopyLane>> lanes = {};
 };
 
 // The peers and what is under way between them. The endpoints keep that alive; the network object may go before them.
@@ -36,7 +39,7 @@ struct InprocConfig {
 //     destroyed. What was delivered stays delivered; sends still pending are dropped; posts to a gone peer are refused
 //     with kUnavailable.
 //   - A buffer outside of every registered region is refused, as a network card would.
-//   - post and poll allocate nothing, except the message of a refusal.
+//   - post and poll allocate nothing, except the message of a refusal, and points where there are rows.
 class InprocNetwork {
  public:
   // Throws Error{kInvalidArgument} for a config that makes no sense.

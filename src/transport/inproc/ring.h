@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -21,21 +22,23 @@ class Ring {
   bool full() const { return count_ == slots_.size(); }
   std::size_t size() const { return count_; }
 
-  void push(const T& value) {
+  void push(T value) {
     TANDEM_CHECK(!full(), "push into a full ring");
     std::size_t end = first_ + count_;
     if (end >= slots_.size()) end -= slots_.size();
-    slots_[end] = value;
+    slots_[end] = std::move(value);
     ++count_;
   }
   T pop() {
     TANDEM_CHECK(!empty(), "pop from an empty ring");
-    const T value = slots_[first_];
+    T value = std::move(slots_[first_]);
     if (++first_ == slots_.size()) first_ = 0;
     --count_;
     return value;
   }
-  void clear() { first_ = count_ = 0; }
+  void clear() {
+    while (!empty()) (void)pop();
+  }
 
  private:
   std::vector<T> slots_;

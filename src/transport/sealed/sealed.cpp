@@ -31,6 +31,7 @@ void SealedTransport::set_keys(PeerRank peer, const SecretKey& to, const SecretK
 TransportCapabilities SealedTransport::capabilities() const {
   TransportCapabilities inner = inner_->capabilities();
   inner.zero_copy = false;
+  inner.device_rows = false;
   inner.message_bytes_max -= std::min(inner.message_bytes_max, kSealBytes);
   return inner;
 }

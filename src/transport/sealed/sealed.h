@@ -31,7 +31,7 @@ class SealedTransport final : public Transport {
   // Of messages to the peer and from it (link_key); once for each.
   void set_keys(PeerRank peer, const SecretKey& to, const SecretKey& from);
 
-  // A message may have kSealBytes less than the inner transport's.
+  // A message may have kSealBytes less than the inner transport's, and no rows on a device.
   TransportCapabilities capabilities() const override;
   PeerRank rank() const override { return inner_->rank(); }
   std::int32_t peers() const override { return inner_->peers(); }
