@@ -243,6 +243,7 @@ void AttentionWorker::attention(std::int32_t layer, std::int32_t m) {
     parts_.backend->run(QuantiseRows{state.hand_over.codes, state.hand_over.scales, state.hand_over.hidden});
   if (parts_.observer && k > 0) observe_route(layer, state);
   if (local()) return;
+  if (device_rows()) return read_choices(state, m);
   if (!hand_over_in_frame()) {
     state.hand_over = link_->hand_over(m, rows, k);
     const Tensor& first = quantises() ? state.hand_over.scales : state.hand_over.hidden;
@@ -250,6 +251,21 @@ void AttentionWorker::attention(std::int32_t layer, std::int32_t m) {
                          hand_over_bytes(rows, model_.hidden, k, activations));
   }
   parts_.backend->synchronise();
+}
+
+// Rows stay where they are, and are sent while they are still being computed; who is to have them the host has to know.
+void AttentionWorker::read_choices(State& state, std::int32_t m) {
+  HandOver& hand_over = state.hand_over;
+  if (!hand_over.expert_ids) {
+    if (parts_.track) parts_.backend->synchronise();  // it shows how long that takes
+    return;
+  }
+  const HandOver here = link_->choices(m);
+  parts_.backend->copy(here.expert_ids.data, hand_over.expert_ids.data,
+                       choices_bytes(here.expert_ids.rows(), here.expert_ids.shape[1]));
+  parts_.backend->synchronise();
+  hand_over.expert_ids = here.expert_ids;
+  hand_over.expert_weights = here.expert_weights;
 }
 
 void AttentionWorker::hand_over(std::int32_t layer, std::int32_t m) {
@@ -286,7 +302,7 @@ void AttentionWorker::combine(std::int32_t layer, State& state, std::int32_t m) 
                                      .slice_counts = std::span(slice_counts, count)});
   state.residual.has_ffn = true;
   if (local()) return;
-  parts_.backend->synchronise();  // it read the frames
+  if (!device_rows()) parts_.backend->synchronise();  // it read the frames
   link_->release(m);
 }
 
@@ -295,6 +311,7 @@ Tensor AttentionWorker::slots_in_order(State& state, std::int32_t m) {
   if (local()) return state.local_output.slot_rows;
   if (cuts_experts()) return slots_of_parts(state, m);
   if (shares_.size() == 1) return link_->returned(m, 0).slot_rows;
+  if (device_rows()) return slots_on_device(state, m);
   const std::int64_t slots = state.hand_over.expert_ids.shape.elements();
   const std::size_t bytes = static_cast<std::size_t>(model_.hidden) * 4;
   const auto* ids = state.hand_over.expert_ids.as<const std::int32_t>();
@@ -305,6 +322,29 @@ Tensor AttentionWorker::slots_in_order(State& state, std::int32_t m) {
     std::memcpy(state.slot_rows.row<float>(s), link_->returned(m, f).slot_rows.row<float>(next[f]++), bytes);
   }
   return state.slot_rows.slice_rows(0, slots);
+}
+
+// The same without the host, which only says where each row goes. The memory that says it is filled again after
+// read_choices() has waited for the next layer's. 1 · x is x.
+Tensor AttentionWorker::slots_on_device(State& state, std::int32_t m) {
+  const Tensor& expert_ids = state.hand_over.expert_ids;
+  const std::int64_t slots = expert_ids.shape.elements();
+  const auto* ids = expert_ids.as<const std::int32_t>();
+  const Tensor in_order = state.slot_rows.slice_rows(0, slots);
+  std::fill_n(state.weights.as<float>(), slots, 1.0f);
+  std::int64_t first = 0;
+  for (std::size_t f = 0; f < shares_.size(); ++f) {
+    std::int64_t end = first;
+    for (std::int64_t s = 0; s < slots; ++s)
+      if (shares_[f].owns(ids[s])) state.places.as<std::int32_t>()[end++] = static_cast<std::int32_t>(s);
+    if (end == first) continue;
+    parts_.backend->run(ScatterScaledRows{.out = in_order,
+                                          .x = link_->returned(m, static_cast<std::int32_t>(f)).slot_rows,
+                                          .index = state.places.slice_rows(first, end - first),
+                                          .weights = state.weights.slice_rows(first, end - first)});
+    first = end;
+  }
+  return in_order;
 }
 
 // Where experts are cut by width the workers of a group have sent a node of each sum's tree, for the same slots in the

@@ -77,11 +77,14 @@ void AttentionWorker::allocate_states() {
   const std::size_t output = local() ? return_bytes(rows * k, rows, hidden) : 0;
   const std::size_t unquantised = quantises() ? stream : 0;
   const std::size_t slots = local() ? 0 : stream * k;
-  const std::size_t sums = cuts_experts() ? slots : 0, words = cuts_experts() ? aligned(8 * rows * k) : 0;
+  const bool places_slots = cuts_experts() || (device_rows() && shares_.size() > 1);
+  const std::size_t sums = cuts_experts() ? slots : 0, words = places_slots ? aligned(8 * rows * k) : 0;
+  const std::size_t device_slots = device_rows() ? slots : 0;
   const std::size_t logits = static_cast<std::size_t>(rows * model_.vocab) * 4;
   const std::size_t count = parts_.config.micro_batches;
-  memory_ = parts_.backend->allocate(count * (2 * stream + sums + unquantised + aligned(hand_over) + output) + logits);
-  shared_memory_ = parts_.backend->allocate_shared(count * (slots + words));
+  memory_ = parts_.backend->allocate(
+      count * (2 * stream + sums + device_slots + unquantised + aligned(hand_over) + output) + logits);
+  shared_memory_ = parts_.backend->allocate_shared(count * (slots - device_slots + words));
   std::byte* at = memory_.bytes_data();
   const auto carve = [&](std::size_t bytes) {
     const std::span<std::byte> piece(at, bytes);
@@ -100,10 +103,12 @@ void AttentionWorker::allocate_states() {
     state.stream = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
     state.ffn = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
     if (quantises()) state.hidden = Tensor(carve(unquantised).data(), DType::kF32, {rows, hidden});
-    if (slots > 0) state.slot_rows = Tensor(shared_at, DType::kF32, {rows * k, hidden});
-    shared_at += slots;
-    if (sums > 0) {
-      state.sums = Tensor(carve(sums).data(), DType::kF32, {rows * k, hidden});
+    if (slots > 0)
+      state.slot_rows =
+          Tensor(device_slots > 0 ? carve(device_slots).data() : shared_at, DType::kF32, {rows * k, hidden});
+    shared_at += slots - device_slots;
+    if (sums > 0) state.sums = Tensor(carve(sums).data(), DType::kF32, {rows * k, hidden});
+    if (words > 0) {
       state.places = Tensor(shared_at, DType::kI32, {rows * k});
       state.weights = Tensor(shared_at + 4 * rows * k, DType::kF32, {rows * k, 1});
     }

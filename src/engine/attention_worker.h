@@ -150,8 +150,10 @@ class AttentionWorker final : public RequestTaker {
   void execute(const Command& command);
   void embed(State& state);
   void attention(std::int32_t layer, std::int32_t m);
+  void read_choices(State& state, std::int32_t m);
   void combine(std::int32_t layer, State& state, std::int32_t m);
   Tensor slots_in_order(State& state, std::int32_t m);
+  Tensor slots_on_device(State& state, std::int32_t m);
   Tensor slots_of_parts(State& state, std::int32_t m);
   void hand_over(std::int32_t layer, std::int32_t m);
   void local_experts(std::int32_t layer, std::int32_t m);
@@ -175,8 +177,10 @@ class AttentionWorker final : public RequestTaker {
   std::int64_t top_k(std::int32_t layer) const;
   bool local() const { return parts_.config.layout.local(); }
   bool cuts_experts() const { return shares_.front().cuts_experts(); }
-  // A hand-over is computed in its frame, unless it needs none or operators cannot work there.
-  bool hand_over_in_frame() const { return !local() && parts_.backend->host_memory(); }
+  // Rows go to FFN workers from device to device, without the host.
+  bool device_rows() const { return !local() && parts_.transport->capabilities().device_rows; }
+  // A hand-over is computed where it is sent from, unless it is not or operators cannot work there.
+  bool hand_over_in_frame() const { return !local() && (parts_.backend->host_memory() || device_rows()); }
 
   Parts parts_;
   const ModelConfig& model_;

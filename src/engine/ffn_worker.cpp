@@ -39,26 +39,33 @@ FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared
       clock_(clock),
       track_(track),
       share_(ffn_share(index, config.layout.ffn_split(), model_->config().experts)),
-      limits_(config.frame_limits(model_->config())),
+      device_rows_(transport_->capabilities().device_rows),
+      limits_(config.frame_limits(model_->config(), device_rows_)),
       arena_(*backend_, model_->ffn_scratch_bytes(rows_of_all(config))) {
   const ModelConfig& m = model_->config();
-  const std::size_t reply_bytes =
-      aligned(sizeof(FrameHeader) + return_bytes(config.rows_max * m.experts_per_token, config.rows_max, m.hidden));
+  const std::size_t output_bytes = return_bytes(config.rows_max * m.experts_per_token, config.rows_max, m.hidden);
+  const std::size_t hand_over = hand_over_bytes(config.rows_max, m.hidden, m.experts_per_token, config.activations);
+  const std::size_t reply_bytes = aligned(sizeof(FrameHeader) + (device_rows_ ? 0 : output_bytes));
   const std::size_t a_count = config.layout.attention_workers, m_count = config.micro_batches;
   // For each attention worker: the open step's frames, as many of the next step, control words and repeats.
   buffers_each_ = static_cast<std::int32_t>(2 * m_count) + 4;
-  buffer_bytes_ = aligned(
-      sizeof(FrameHeader) +
-      std::max(hand_over_bytes(config.rows_max, m.hidden, m.experts_per_token, config.activations), m_count * 4));
-  memory_ = backend_->allocate_shared(a_count * (buffers_each_ * buffer_bytes_ + (m_count + 1) * reply_bytes) +
-                                      together_bytes(config, m));
+  buffer_bytes_ =
+      aligned(sizeof(FrameHeader) +
+              std::max(device_rows_ ? choices_bytes(config.rows_max, m.experts_per_token) : hand_over, m_count * 4));
+  memory_ = backend_->allocate_shared(
+      a_count * (buffers_each_ * buffer_bytes_ + (m_count + 1) * reply_bytes) +
+      (device_rows_ ? choices_bytes(rows_of_all(config), m.experts_per_token) : together_bytes(config, m)));
   if (!backend_->host_memory()) far_memory_ = backend_->allocate(together_bytes(config, m));
+  rows_bytes_ = aligned(hand_over);
+  if (device_rows_)
+    rows_memory_ = backend_->allocate(a_count * (buffers_each_ * rows_bytes_ + (m_count + 1) * aligned(output_bytes)));
   if (config.activations == Activations::kFp8)
     widened_ = backend_->allocate(static_cast<std::size_t>(rows_of_all(config) * m.hidden) * sizeof(float));
   if (const Status registered = transport_->register_region({memory_.bytes_data(), memory_.bytes()}); !registered)
     throw registered.error();
   buffers_ = memory_.bytes_data();
   std::byte* at = buffers_ + a_count * buffers_each_ * buffer_bytes_;
+  std::byte* device_at = device_rows_ ? rows_memory_.bytes_data() + a_count * buffers_each_ * rows_bytes_ : nullptr;
   peers_.resize(a_count);
   for (Peer& peer : peers_) {
     peer.rows.assign(m_count, 0);
@@ -69,9 +76,13 @@ FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared
     for (Reply& reply : peer.replies) {
       reply.frame = {at, reply_bytes};
       at += reply_bytes;
+      if (!device_rows_) continue;
+      reply.device = {device_at, output_bytes};
+      device_at += aligned(output_bytes);
     }
   }
-  together_ = at;
+  choices_together_ = at;
+  together_ = device_rows_ ? far_memory_.bytes_data() : at;
   for (std::int32_t a = 0; a < static_cast<std::int32_t>(a_count); ++a)
     for (std::int32_t i = 0; i < buffers_each_; ++i) post_receive(a, i);
 }
@@ -104,8 +115,9 @@ void FfnWorker::run() {
     const Nanoseconds begin = clock_.now();
     drain(kIdleWait);
     if (open_) stats_.wait_ns += clock_.now() - begin;
-    if (std::all_of(peers_.begin(), peers_.end(), [](const Peer& p) { return p.gone; })) return;
+    if (std::all_of(peers_.begin(), peers_.end(), [](const Peer& p) { return p.gone; })) break;
   }
+  backend_->synchronise();  // what is still computed uses memory that goes with the worker
 }
 
 // ---- frames in
@@ -114,9 +126,16 @@ std::span<std::byte> FfnWorker::buffer(std::int32_t a, std::int32_t i) {
   return {buffers_ + static_cast<std::size_t>(a * buffers_each_ + i) * buffer_bytes_, buffer_bytes_};
 }
 
+std::span<std::byte> FfnWorker::rows(std::int32_t a, std::int32_t i) {
+  return {rows_memory_.bytes_data() + static_cast<std::size_t>(a * buffers_each_ + i) * rows_bytes_, rows_bytes_};
+}
+
 void FfnWorker::post_receive(std::int32_t a, std::int32_t i) {
   if (peers_[a].gone) return;
-  const Status posted = transport_->post_receive(config_.layout.attention_rank(a), buffer(a, i), a * buffers_each_ + i);
+  const PeerRank rank = config_.layout.attention_rank(a);
+  const OperationId id = a * buffers_each_ + i;
+  const Status posted = device_rows_ ? transport_->post_receive_rows(rank, buffer(a, i), rows(a, i), id)
+                                     : transport_->post_receive(rank, buffer(a, i), id);
   if (!posted) peer_is_gone(a);
 }
 
@@ -136,15 +155,16 @@ void FfnWorker::handle(const TransportEvent& event) {
   const auto a = static_cast<std::int32_t>(event.operation) / buffers_each_;
   const auto i = static_cast<std::int32_t>(event.operation) % buffers_each_;
   if (event.kind == TransportEvent::Kind::kPeerGone) return peer_is_gone(a);
-  accept(a, i, event.kind == TransportEvent::Kind::kReceived ? event.bytes : 0);
+  accept(a, {i, event.kind == TransportEvent::Kind::kReceived ? event.bytes : 0, event.row_bytes});
 }
 
-void FfnWorker::accept(std::int32_t a, std::int32_t i, std::size_t bytes) {
-  const std::span<const std::byte> message = buffer(a, i).first(bytes);
+void FfnWorker::accept(std::int32_t a, const Arrived& arrived) {
+  const std::int32_t i = arrived.buffer;
+  const std::span<const std::byte> message = buffer(a, i).first(arrived.bytes);
   Result<FrameHeader> checked = check_frame(message, limits_);
   if (checked.is_ok() && checked.value().source == config_.layout.attention_rank(a)) {
     const FrameHeader& header = checked.value();
-    if (header.kind == FrameKind::kHandOver) return accept_hand_over(a, i, header);
+    if (header.kind == FrameKind::kHandOver) return accept_hand_over(a, arrived, header);
     if (header.kind == FrameKind::kControl && payload(message).size() == peers_[a].rows.size() * 4) {
       accept_control(a, header, payload(message));
       return post_receive(a, i);
@@ -165,27 +185,37 @@ void FfnWorker::accept_control(std::int32_t a, const FrameHeader& header, std::s
   for (std::int32_t& count : peer.control_rows) count = std::clamp<std::int32_t>(count, 0, limits_.rows_max);
 }
 
-bool FfnWorker::read_hand_over(std::int32_t a, std::int32_t i, const FrameHeader& header, HandOver& hand_over) {
+bool FfnWorker::read_hand_over(std::int32_t a, const Arrived& arrived, const FrameHeader& header, Held& held) {
   const std::int64_t k = top_k(header.layer), hidden = model_->config().hidden;
-  if (header.rows == 0 || header.payload_bytes != hand_over_bytes(header.rows, hidden, k, config_.activations))
-    return false;
-  hand_over = hand_over_in(payload(buffer(a, i)), header.rows, hidden, k, config_.activations);
+  const std::size_t bytes = hand_over_bytes(header.rows, hidden, k, config_.activations);
+  const std::span<std::byte> here = payload(buffer(a, arrived.buffer));
+  if (header.rows == 0 || header.payload_bytes != (device_rows_ ? choices_bytes(header.rows, k) : bytes)) return false;
+  HandOver& hand_over = held.hand_over;
+  if (device_rows_) {
+    if (arrived.row_bytes != bytes) return false;
+    held.on_device = hand_over = hand_over_in(rows(a, arrived.buffer), header.rows, hidden, k, config_.activations);
+    const HandOver choices = choices_in(here, header.rows, k);
+    hand_over.expert_ids = choices.expert_ids;
+    hand_over.expert_weights = choices.expert_weights;
+  } else {
+    hand_over = hand_over_in(here, header.rows, hidden, k, config_.activations);
+  }
   const auto* ids = hand_over.expert_ids.as<const std::int32_t>();
   for (std::int64_t s = 0; s < header.rows * k; ++s)
     if (ids[s] < 0 || ids[s] >= model_->config().experts) return false;
   return true;
 }
 
-void FfnWorker::accept_hand_over(std::int32_t a, std::int32_t i, const FrameHeader& header) {
+void FfnWorker::accept_hand_over(std::int32_t a, const Arrived& arrived, const FrameHeader& header) {
   Peer& peer = peers_[a];
+  const std::int32_t i = arrived.buffer;
   Held held{.buffer = i, .layer = header.layer};
-  if (!read_hand_over(a, i, header, held.hand_over)) {
+  if (!read_hand_over(a, arrived, header, held)) {
     ++stats_.frames_refused;
     return post_receive(a, i);
   }
   if (header.step > step_) {  // the next step, before it is open here; a full list means repeats, which come again
-    if (static_cast<std::int32_t>(peer.early.size()) < config_.micro_batches)
-      return peer.early.push_back({i, sizeof(FrameHeader) + header.payload_bytes});
+    if (static_cast<std::int32_t>(peer.early.size()) < config_.micro_batches) return peer.early.push_back(arrived);
     return post_receive(a, i);
   }
   const std::int32_t m = header.micro_batch;
@@ -246,11 +276,11 @@ void FfnWorker::try_open() {
   });
   open_ = true;
   for (std::int32_t a = 0; a < config_.layout.attention_workers; ++a) {
-    Early early[2 * kWorkersMax];
+    Arrived early[2 * kWorkersMax];
     const std::size_t count = peers_[a].early.size();
     std::copy(peers_[a].early.begin(), peers_[a].early.end(), early);
     peers_[a].early.clear();
-    for (std::size_t i = 0; i < count; ++i) accept(a, early[i].buffer, early[i].bytes);
+    for (std::size_t i = 0; i < count; ++i) accept(a, early[i]);
   }
 }
 
@@ -301,20 +331,35 @@ void FfnWorker::run_experts(std::int32_t layer, std::int32_t m) {
 void FfnWorker::run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step) {
   const std::int64_t rows = held.hand_over.rows(), slots = count_slots(held.hand_over, share_);
   const FfnOutput output = begin_reply(held.layer, reply, rows, slots);
-  weigh_with_one(held.hand_over);
-  run_model(held.layer, held.hand_over, output);
+  weigh_with_one(held.hand_over, held.on_device);
+  run_model(held.layer, device_rows_ ? held.on_device : held.hand_over, output);
   seal_reply(held.layer, m, rows, slots, reply, step);
 }
 
 // A part of an expert's sum is not weighted: who adds the parts up does that, or the bits would not be those of a sum
 // that is weighted as a whole. 1 · x is x.
-void FfnWorker::weigh_with_one(const HandOver& hand_over) const {
+void FfnWorker::weigh_with_one(const HandOver& hand_over, const HandOver& on_device) {
   if (!share_.cuts_experts() || !hand_over.expert_weights) return;
-  std::fill_n(hand_over.expert_weights.as<float>(), hand_over.expert_weights.shape.elements(), 1.0f);
+  const std::int64_t count = hand_over.expert_weights.shape.elements();
+  std::fill_n(hand_over.expert_weights.as<float>(), count, 1.0f);
+  if (!device_rows_) return;
+  backend_->copy(on_device.expert_weights.data, hand_over.expert_weights.data, static_cast<std::size_t>(count) * 4);
+  backend_->synchronise();  // the next message comes to where it is copied from
+}
+
+void FfnWorker::run_model(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output) {
+  if (!device_rows_) return run_on_host_frames(layer, hand_over, output);
+  HandOver in = hand_over;
+  if (config_.activations == Activations::kFp8) {
+    in.hidden = Tensor(widened_.data(), DType::kF32, {in.rows(), model_->config().hidden});
+    backend_->run(WidenRows{in.hidden, in.codes, in.scales});
+  }
+  model_->experts(workspace(), layer, in, output);
+  if (track_) backend_->synchronise();  // it shows how long that takes
 }
 
 // From frame to frame. Where operators have memory of their own, a frame's arrays go there and back in one piece.
-void FfnWorker::run_model(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output) {
+void FfnWorker::run_on_host_frames(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output) {
   const std::int64_t rows = hand_over.rows(), hidden = model_->config().hidden, k = top_k(layer);
   const std::int64_t slots = output.slot_rows.rows(), partials = output.partial ? output.partial.rows() : 0;
   const std::size_t in_bytes = hand_over_bytes(rows, hidden, k, config_.activations);
@@ -343,20 +388,29 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
   for (const std::int32_t a : workers) rows += peers_[a].held[m].hand_over.rows();
   const std::size_t in_bytes = hand_over_bytes(rows, hidden, k, config_.activations);
   const HandOver all = hand_over_in({together_, in_bytes}, rows, hidden, k, config_.activations);
+  HandOver chosen = all;  // as the host reads it
+  if (device_rows_) {
+    const HandOver choices = choices_in({choices_together_, choices_bytes(rows, k)}, rows, k);
+    chosen.expert_ids = choices.expert_ids;
+    chosen.expert_weights = choices.expert_weights;
+  }
   std::int64_t row = 0;
   for (const std::int32_t a : workers) {
-    const HandOver& part = peers_[a].held[m].hand_over;
+    const Held& held = peers_[a].held[m];
+    const std::int64_t part_rows = held.hand_over.rows();
+    const HandOver& part = device_rows_ ? held.on_device : held.hand_over;
     for (const auto array :
-         {&HandOver::hidden, &HandOver::scales, &HandOver::codes, &HandOver::expert_ids, &HandOver::expert_weights}) {
-      const Tensor& from = part.*array;
-      if (!from) continue;
-      const auto elements = static_cast<std::size_t>(from.shape.elements());
-      std::memcpy((all.*array).slice_rows(row, part.rows()).data, from.data, row_bytes(from.dtype, elements));
-    }
-    row += part.rows();
+         {&HandOver::hidden, &HandOver::scales, &HandOver::codes, &HandOver::expert_ids, &HandOver::expert_weights})
+      if (part.*array) move((all.*array).slice_rows(row, part_rows), part.*array);
+    for (const auto array : {&HandOver::expert_ids, &HandOver::expert_weights})
+      if (const Tensor& from = held.hand_over.*array; device_rows_ && from)
+        std::memcpy((chosen.*array).slice_rows(row, part_rows).data, from.data,
+                    static_cast<std::size_t>(from.shape.elements()) * 4);
+    row += part_rows;
   }
-  weigh_with_one(all);
-  const std::int64_t slots = count_slots(all, share_), partials = partial_rows(model_->config(), share_, layer, rows);
+  weigh_with_one(chosen, all);
+  const std::int64_t slots = count_slots(chosen, share_),
+                     partials = partial_rows(model_->config(), share_, layer, rows);
   const FfnOutput output =
       return_in({together_ + aligned(in_bytes), return_bytes(slots, partials, hidden)}, slots, partials, hidden);
   run_model(layer, all, output);
@@ -369,22 +423,31 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
     const std::int64_t part_slots = count_slots(part, share_);
     Reply& reply = peers_[a].replies[m];
     const FfnOutput own = begin_reply(layer, reply, part.rows(), part_slots);
-    std::memcpy(own.slot_rows.data, output.slot_rows.row<float>(slot),
-                static_cast<std::size_t>(part_slots * hidden) * 4);
-    if (own.partial)
-      std::memcpy(own.partial.data, output.partial.row<float>(row), static_cast<std::size_t>(part.rows() * hidden) * 4);
+    move(own.slot_rows, output.slot_rows.slice_rows(slot, part_slots));
+    if (own.partial) move(own.partial, output.partial.slice_rows(row, part.rows()));
     seal_reply(layer, m, part.rows(), part_slots, reply, step_);
     slot += part_slots;
     row += part.rows();
   }
 }
 
+// Dense rows, between frames or on the device.
+void FfnWorker::move(Tensor to, const Tensor& from) {
+  const std::size_t bytes = row_bytes(from.dtype, static_cast<std::size_t>(from.shape.elements()));
+  if (device_rows_)
+    backend_->copy(to.data, from.data, bytes);
+  else if (bytes > 0)
+    std::memcpy(to.data, from.data, bytes);
+}
+
 // ---- frames out
 
 FfnOutput FfnWorker::begin_reply(std::int32_t layer, Reply& reply, std::int64_t rows, std::int64_t slots) {
   const std::int64_t partials = partial_rows(model_->config(), share_, layer, rows), hidden = model_->config().hidden;
-  reply.bytes = sizeof(FrameHeader) + return_bytes(slots, partials, hidden);
-  return return_in(payload(reply.frame), slots, partials, hidden);
+  const std::size_t bytes = return_bytes(slots, partials, hidden);
+  reply.bytes = sizeof(FrameHeader) + (device_rows_ ? 0 : bytes);
+  reply.device_bytes = device_rows_ ? bytes : 0;
+  return return_in(device_rows_ ? reply.device : payload(reply.frame), slots, partials, hidden);
 }
 
 void FfnWorker::seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows, std::int64_t slots, Reply& reply,
@@ -404,8 +467,12 @@ void FfnWorker::seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows
 
 void FfnWorker::post_reply(std::int32_t a, std::int32_t m, Reply& reply) {
   const auto replies = static_cast<std::int32_t>(peers_[a].replies.size());
-  const Status sent = transport_->post_send(config_.layout.attention_rank(a), reply.frame.first(reply.bytes),
-                                            kSendBit | static_cast<std::uint32_t>(a * replies + m));
+  const PeerRank rank = config_.layout.attention_rank(a);
+  const std::span<const std::byte> message = reply.frame.first(reply.bytes);
+  const OperationId id = kSendBit | static_cast<std::uint32_t>(a * replies + m);
+  const Status sent = device_rows_
+                          ? transport_->post_send_rows(rank, message, reply.device.first(reply.device_bytes), id)
+                          : transport_->post_send(rank, message, id);
   if (sent)
     ++reply.sends_in_flight;
   else if (sent.error().code() != ErrorCode::kOutOfResources)

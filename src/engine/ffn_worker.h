@@ -7,6 +7,9 @@
 // A step opens when the control words of all attention workers are here; each (layer, micro-batch) then runs once for
 // all of them together. That is for speed only: a frame that comes too late, or a second time, is answered alone, and
 // when a worker repeats itself because another one is late, nobody is waited for any longer.
+//
+// Where the transport carries rows from device to device, operators work on them where they arrived, and returns are on
+// their way before they are computed: the host reads only who was chosen.
 #pragma once
 
 #include <atomic>
@@ -40,16 +43,17 @@ class FfnWorker {
   struct Held {
     std::int32_t buffer = -1;
     std::int32_t layer = -1;
-    HandOver hand_over;
+    HandOver hand_over;  // ids and weights are the host's
+    HandOver on_device;  // all of it, where rows are on one
     bool present() const { return buffer >= 0; }
   };
-  struct Early {
+  struct Arrived {  // a message
     std::int32_t buffer;
-    std::size_t bytes;
+    std::size_t bytes, row_bytes;
   };
-  struct Reply {  // a return on its way out
-    std::span<std::byte> frame;
-    std::size_t bytes = 0;
+  struct Reply {                         // a return on its way out
+    std::span<std::byte> frame, device;  // the second where rows are on one
+    std::size_t bytes = 0, device_bytes = 0;
     std::int32_t sends_in_flight = 0;
   };
   struct Peer {                      // one attention worker
@@ -58,18 +62,19 @@ class FfnWorker {
     std::vector<std::int32_t> control_rows;
     std::vector<Held> held;      // by micro-batch, for the open step
     std::vector<Reply> replies;  // by micro-batch, and one for answers outside the step
-    std::vector<Early> early;    // frames of a step that is not open yet
+    std::vector<Arrived> early;  // frames of a step that is not open yet
     bool gone = false;
   };
 
   std::span<std::byte> buffer(std::int32_t a, std::int32_t i);
+  std::span<std::byte> rows(std::int32_t a, std::int32_t i);  // on the device, of the same receive
   void post_receive(std::int32_t a, std::int32_t i);
   void drain(Nanoseconds wait);
   void handle(const TransportEvent& event);
-  void accept(std::int32_t a, std::int32_t i, std::size_t bytes);
+  void accept(std::int32_t a, const Arrived& arrived);
   void accept_control(std::int32_t a, const FrameHeader& header, std::span<const std::byte> rows);
-  void accept_hand_over(std::int32_t a, std::int32_t i, const FrameHeader& header);
-  bool read_hand_over(std::int32_t a, std::int32_t i, const FrameHeader& header, HandOver& hand_over);
+  void accept_hand_over(std::int32_t a, const Arrived& arrived, const FrameHeader& header);
+  bool read_hand_over(std::int32_t a, const Arrived& arrived, const FrameHeader& header, Held& held);
   void peer_is_gone(std::int32_t a);
 
   void try_open();
@@ -78,8 +83,10 @@ class FfnWorker {
   void execute(const Command& command);
   void run_experts(std::int32_t layer, std::int32_t m);
   void run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step);
-  void weigh_with_one(const HandOver& hand_over) const;
+  void weigh_with_one(const HandOver& hand_over, const HandOver& on_device);
   void run_model(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output);
+  void run_on_host_frames(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output);
+  void move(Tensor to, const Tensor& from);
   void run_together(std::int32_t layer, std::int32_t m, std::span<const std::int32_t> workers);
   FfnOutput begin_reply(std::int32_t layer, Reply& reply, std::int64_t rows, std::int64_t slots);
   void seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows, std::int64_t slots, Reply& reply,
@@ -97,17 +104,20 @@ class FfnWorker {
   const Clock& clock_;
   TraceTrack* track_;
   FfnShare share_;
+  bool device_rows_;
   FrameLimits limits_;
   WorkerStats stats_;
   std::atomic<bool> stopping_{false};
 
-  Buffer memory_;      // frames, and what is computed together
-  Buffer far_memory_;  // where operators have their own
-  Buffer widened_;     // where activations cross in FP8, rows as experts take them
+  Buffer memory_;       // frames, and what is computed together
+  Buffer far_memory_;   // where operators have their own: what is computed together, or all that is
+  Buffer rows_memory_;  // where rows are on a device, those of frames
+  Buffer widened_;      // where activations cross in FP8, rows as experts take them
   std::byte* buffers_ = nullptr;
-  std::size_t buffer_bytes_ = 0;
+  std::size_t buffer_bytes_ = 0, rows_bytes_ = 0;
   std::int32_t buffers_each_ = 0;
-  std::byte* together_ = nullptr;  // where the rows of several workers are put side by side, and results
+  // Where the rows of several workers are put side by side, and results; and their choices, where rows are on a device.
+  std::byte *together_ = nullptr, *choices_together_ = nullptr;
   Arena arena_;
   std::vector<Peer> peers_;
   Pipeline pipeline_;

@@ -39,6 +39,19 @@ HandOver hand_over_in(std::span<std::byte> payload, std::int64_t rows, std::int6
   return view;
 }
 
+std::size_t choices_bytes(std::int64_t rows, std::int64_t top_k) {
+  return static_cast<std::size_t>(8 * rows * top_k);
+}
+
+HandOver choices_in(std::span<std::byte> payload, std::int64_t rows, std::int64_t top_k) {
+  TANDEM_CHECK(payload.size() >= choices_bytes(rows, top_k), "choices larger than their frame");
+  HandOver view;
+  if (top_k == 0) return view;
+  view.expert_ids = Tensor(payload.data(), DType::kI32, {rows, top_k});
+  view.expert_weights = Tensor(payload.data() + 4 * rows * top_k, DType::kF32, {rows, top_k});
+  return view;
+}
+
 std::int64_t partial_rows(const ModelConfig& model, const FfnShare& share, std::int32_t layer, std::int64_t rows) {
   return share.slice_count > 0 && model.has_shared_ffn(layer) ? rows : 0;
 }

@@ -28,6 +28,10 @@ std::size_t hand_over_bytes(std::int64_t rows, std::int64_t hidden, std::int64_t
 HandOver hand_over_in(std::span<std::byte> payload, std::int64_t rows, std::int64_t hidden, std::int64_t top_k,
                       Activations activations = Activations::kF32);
 
+// What the host reads of a hand-over whose rows lie on a device: in one piece there, too, beginning with the ids.
+std::size_t choices_bytes(std::int64_t rows, std::int64_t top_k);
+HandOver choices_in(std::span<std::byte> payload, std::int64_t rows, std::int64_t top_k);  // ids and weights alone
+
 // Rows of partials that a worker of this share sends back for rows of a layer.
 std::int64_t partial_rows(const ModelConfig& model, const FfnShare& share, std::int32_t layer, std::int64_t rows);
 

@@ -37,17 +37,20 @@ HandOverLink::HandOverLink(Transport& transport, const Clock& clock, Backend& ba
       clock_(clock),
       config_(config),
       model_(model),
-      limits_(config.frame_limits(model)),
+      device_rows_(transport.capabilities().device_rows),
+      limits_(config.frame_limits(model, device_rows_)),
       stats_(stats) {
   const std::int64_t m_count = config.micro_batches, f_count = config.layout.ffn_workers,
                      a_count = config.layout.attention_workers;
-  const std::size_t frame_bytes =
-      aligned(sizeof(FrameHeader) +
-              hand_over_bytes(config.rows_max, model.hidden, model.experts_per_token, config.activations));
+  const std::size_t rows_bytes =
+      hand_over_bytes(config.rows_max, model.hidden, model.experts_per_token, config.activations);
+  const std::size_t output_bytes =
+      return_bytes(config.rows_max * model.experts_per_token, config.rows_max, model.hidden);
+  const std::size_t frame_bytes = aligned(
+      sizeof(FrameHeader) + (device_rows_ ? choices_bytes(config.rows_max, model.experts_per_token) : rows_bytes));
   const std::size_t control_bytes = aligned(sizeof(FrameHeader) + static_cast<std::size_t>(m_count) * 4);
   ffn_buffers_each_ = static_cast<std::int32_t>(m_count) + kSpareReturns;
-  ffn_buffer_bytes_ = aligned(sizeof(FrameHeader) +
-                              return_bytes(config.rows_max * model.experts_per_token, config.rows_max, model.hidden));
+  ffn_buffer_bytes_ = aligned(sizeof(FrameHeader) + (device_rows_ ? 0 : output_bytes));
   peer_buffer_bytes_ = control_bytes;
   memory_ = backend.allocate_shared(m_count * frame_bytes + kControlsMax * control_bytes +
                                     f_count * ffn_buffers_each_ * ffn_buffer_bytes_ +
@@ -70,6 +73,13 @@ HandOverLink::HandOverLink(Transport& transport, const Clock& clock, Backend& ba
   for (Control& control : controls_) control.frame = {carve(control_bytes), control_bytes};
   ffn_buffers_ = carve(f_count * ffn_buffers_each_ * ffn_buffer_bytes_);
   peer_buffers_ = carve(a_count * kPeerBuffersEach * peer_buffer_bytes_);
+  if (device_rows_) {
+    ffn_rows_bytes_ = aligned(output_bytes);
+    device_memory_ = backend.allocate(m_count * aligned(rows_bytes) + f_count * ffn_buffers_each_ * ffn_rows_bytes_);
+    at = device_memory_.bytes_data();
+    for (Flight& flight : flights_) flight.device = {carve(aligned(rows_bytes)), rows_bytes};
+    ffn_rows_ = at;
+  }
   rows_.assign(m_count, 0);
   ffn_gone_.assign(f_count, false);
   heard_steps_.assign(a_count, 0);
@@ -83,14 +93,20 @@ std::span<std::byte> HandOverLink::ffn_buffer(std::int32_t f, std::int32_t i) {
   return {ffn_buffers_ + static_cast<std::size_t>(f * ffn_buffers_each_ + i) * ffn_buffer_bytes_, ffn_buffer_bytes_};
 }
 
+std::span<std::byte> HandOverLink::ffn_rows(std::int32_t f, std::int32_t i) {
+  return {ffn_rows_ + static_cast<std::size_t>(f * ffn_buffers_each_ + i) * ffn_rows_bytes_, ffn_rows_bytes_};
+}
+
 std::span<std::byte> HandOverLink::peer_buffer(std::int32_t a, std::int32_t i) {
   return {peer_buffers_ + static_cast<std::size_t>(a * kPeerBuffersEach + i) * peer_buffer_bytes_, peer_buffer_bytes_};
 }
 
 void HandOverLink::post_ffn_receive(std::int32_t f, std::int32_t i) {
   if (ffn_gone_[f]) return;
-  const Status posted = transport_.post_receive(config_.layout.ffn_rank(f), ffn_buffer(f, i),
-                                                id_of(Operation::kReceiveReturn, f * ffn_buffers_each_ + i));
+  const PeerRank rank = config_.layout.ffn_rank(f);
+  const OperationId id = id_of(Operation::kReceiveReturn, f * ffn_buffers_each_ + i);
+  const Status posted = device_rows_ ? transport_.post_receive_rows(rank, ffn_buffer(f, i), ffn_rows(f, i), id)
+                                     : transport_.post_receive(rank, ffn_buffer(f, i), id);
   if (!posted) ffn_gone_[f] = true;
 }
 
@@ -134,14 +150,21 @@ HandOver HandOverLink::hand_over(std::int32_t m, std::int64_t rows, std::int64_t
                "a hand-over is computed while its frame is still in use");
   flight.rows = rows;
   flight.top_k = top_k;
-  return hand_over_in(payload(flight.frame), rows, model_.hidden, top_k, config_.activations);
+  return hand_over_in(device_rows_ ? flight.device : payload(flight.frame), rows, model_.hidden, top_k,
+                      config_.activations);
+}
+
+HandOver HandOverLink::choices(std::int32_t m) {
+  const Flight& flight = flights_[m];
+  return choices_in(payload(flight.frame), flight.rows, flight.top_k);
 }
 
 void HandOverLink::send(std::int32_t m, std::int32_t layer, std::span<const std::int64_t> slots) {
   Flight& flight = flights_[m];
   flight.layer = layer;
+  flight.device_bytes = hand_over_bytes(flight.rows, model_.hidden, flight.top_k, config_.activations);
   flight.message_bytes =
-      sizeof(FrameHeader) + hand_over_bytes(flight.rows, model_.hidden, flight.top_k, config_.activations);
+      sizeof(FrameHeader) + (device_rows_ ? choices_bytes(flight.rows, flight.top_k) : flight.device_bytes);
   flight.resends = 0;
   flight.under_way = true;
   flight.awaited = static_cast<std::int32_t>(flight.returns.size());
@@ -164,8 +187,12 @@ void HandOverLink::transmit(std::int32_t m) {
   flight.sent_at = clock_.now();
   for (std::int32_t f = 0; f < static_cast<std::int32_t>(flight.returns.size()); ++f) {
     if (!flight.returns[f].awaited) continue;
-    const Status sent = transport_.post_send(config_.layout.ffn_rank(f), flight.frame.first(flight.message_bytes),
-                                             id_of(Operation::kSendHandOver, m));
+    const PeerRank rank = config_.layout.ffn_rank(f);
+    const std::span<const std::byte> message = flight.frame.first(flight.message_bytes);
+    const OperationId id = id_of(Operation::kSendHandOver, m);
+    const Status sent = device_rows_
+                            ? transport_.post_send_rows(rank, message, flight.device.first(flight.device_bytes), id)
+                            : transport_.post_send(rank, message, id);
     if (sent)
       ++flight.sends_in_flight;
     else if (sent.error().code() != ErrorCode::kOutOfResources)  // a full link is tried again by the timer
@@ -215,7 +242,9 @@ void HandOverLink::handle(const TransportEvent& event) {
       return;
     case Operation::kReceiveReturn: {
       const std::int32_t f = index / ffn_buffers_each_, buffer = index % ffn_buffers_each_;
-      if (!gone) return accept_return(f, buffer, event.kind == TransportEvent::Kind::kReceived ? event.bytes : 0);
+      if (!gone)
+        return accept_return(f, buffer, event.kind == TransportEvent::Kind::kReceived ? event.bytes : 0,
+                             event.row_bytes);
       ffn_gone_[f] = true;
       for (std::int32_t m = 0; m < static_cast<std::int32_t>(flights_.size()); ++m)
         if (flights_[m].under_way && flights_[m].returns[f].awaited)
@@ -247,7 +276,7 @@ void HandOverLink::accept_control(std::int32_t a, std::uint64_t step) {
   if (repeated && step <= step_) send_control(/*to_peers=*/false);
 }
 
-void HandOverLink::accept_return(std::int32_t f, std::int32_t buffer, std::size_t bytes) {
+void HandOverLink::accept_return(std::int32_t f, std::int32_t buffer, std::size_t bytes, std::size_t row_bytes) {
   const std::span<std::byte> message = ffn_buffer(f, buffer).first(bytes);
   Result<FrameHeader> checked = check_frame(message, limits_);
   bool fits = checked.is_ok();
@@ -263,10 +292,11 @@ void HandOverLink::accept_return(std::int32_t f, std::int32_t buffer, std::size_
       Return& r = flight.returns[f];
       const FfnShare share = ffn_share(f, config_.layout.ffn_split(), model_.experts);
       const std::int64_t partials = partial_rows(model_, share, h.layer, flight.rows);
+      const std::span<std::byte> output = device_rows_ ? ffn_rows(f, buffer).first(row_bytes) : payload(message);
       fits = h.rows == flight.rows && h.slot_rows == r.slots &&
-             payload(message).size() == return_bytes(r.slots, partials, model_.hidden);
+             output.size() == return_bytes(r.slots, partials, model_.hidden);
       if (fits) {
-        r.output = return_in(payload(message), r.slots, partials, model_.hidden);
+        r.output = return_in(output, r.slots, partials, model_.hidden);
         r.buffer = buffer;
         r.awaited = false;
         --flight.awaited;

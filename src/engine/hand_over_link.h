@@ -8,6 +8,9 @@
 // workers keep no state, so a second answer is the same bits, and whichever comes first is used. Frames that do not fit
 // what is awaited (damaged, doubled, late) are dropped and counted.
 //
+// Where the transport carries rows from device to device, they never come here: frames have the choices alone, and what
+// is computed into and used where it arrived is device memory.
+//
 // Buffers: the hand-over of a micro-batch is computed inside its frame; it is not touched again before every return is
 // here and no send of it is in flight. Returns are used where they arrived, until release().
 #pragma once
@@ -36,6 +39,10 @@ class HandOverLink {
   bool frame_free(std::int32_t m) const { return flight(m).sends_in_flight == 0; }
   // The frame of a micro-batch, as tensors to compute into.
   HandOver hand_over(std::int32_t m, std::int64_t rows, std::int64_t top_k);
+  // Rows, and choices beside them, are in the memory of the backend's device.
+  bool device_rows() const { return device_rows_; }
+  // Then: where the host reads the choices of the micro-batch, to be copied there before send().
+  HandOver choices(std::int32_t m);
   // Sends it to every FFN worker. slots[f] is how many routed rows worker f will return.
   void send(std::int32_t m, std::int32_t layer, std::span<const std::int64_t> slots);
 
@@ -62,9 +69,9 @@ class HandOverLink {
     std::int64_t slots = 0;    // expected routed rows
     bool awaited = false;
   };
-  struct Flight {  // one micro-batch under way
-    std::span<std::byte> frame;
-    std::size_t message_bytes = 0;
+  struct Flight {                        // one micro-batch under way
+    std::span<std::byte> frame, device;  // the second where rows are on one
+    std::size_t message_bytes = 0, device_bytes = 0;
     std::int64_t rows = 0, top_k = 0;
     std::int32_t layer = 0;
     std::vector<Return> returns;  // by FFN worker
@@ -80,6 +87,7 @@ class HandOverLink {
 
   const Flight& flight(std::int32_t m) const { return flights_[m]; }
   std::span<std::byte> ffn_buffer(std::int32_t f, std::int32_t i);
+  std::span<std::byte> ffn_rows(std::int32_t f, std::int32_t i);
   std::span<std::byte> peer_buffer(std::int32_t a, std::int32_t i);
   void post_ffn_receive(std::int32_t f, std::int32_t i);
   void post_peer_receive(std::int32_t a, std::int32_t i);
@@ -88,7 +96,7 @@ class HandOverLink {
   void accept_control(std::int32_t a, std::uint64_t step);
   void transmit(std::int32_t m);
   void handle(const TransportEvent& event);
-  void accept_return(std::int32_t f, std::int32_t buffer, std::size_t bytes);
+  void accept_return(std::int32_t f, std::int32_t buffer, std::size_t bytes, std::size_t row_bytes);
   void give_up(std::int32_t m, Status why);
   void check_timers();
   Nanoseconds until_next_timer(Nanoseconds wait) const;
@@ -97,11 +105,12 @@ class HandOverLink {
   const Clock& clock_;
   WorkerConfig config_;
   ModelConfig model_;
+  bool device_rows_;
   FrameLimits limits_;
   WorkerStats& stats_;
-  Buffer memory_;
-  std::size_t ffn_buffer_bytes_ = 0, peer_buffer_bytes_ = 0;
-  std::byte *ffn_buffers_ = nullptr, *peer_buffers_ = nullptr;
+  Buffer memory_, device_memory_;
+  std::size_t ffn_buffer_bytes_ = 0, ffn_rows_bytes_ = 0, peer_buffer_bytes_ = 0;
+  std::byte *ffn_buffers_ = nullptr, *ffn_rows_ = nullptr, *peer_buffers_ = nullptr;
   std::int32_t ffn_buffers_each_ = 0;
   std::vector<Flight> flights_;
   std::vector<Control> controls_;

@@ -4,11 +4,13 @@
 #include "engine/local_workers.h"
 
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "engine/gpu_places.h"
 #include "engine/worker_parts.h"
 #include "transport/inproc/inproc.h"
+#include "transport/nvlink/nvlink.h"
 
 namespace tandem {
 
@@ -43,9 +45,16 @@ LocalWorkers::~LocalWorkers() {
 
 void LocalWorkers::make_workers(const ModelConfig& model) {
   const Layout& layout = config_.layout;
-  InprocNetwork network(layout.workers());
+  // Rows go from device to device where all workers' backends can do that.
+  std::vector<std::shared_ptr<CopyLane>> lanes;
+  for (PeerRank rank = 0; rank < layout.workers() && !layout.local(); ++rank)
+    if (std::shared_ptr<CopyLane> lane = backends_[rank]->make_copy_lane()) lanes.push_back(std::move(lane));
+  std::optional<NvlinkNetwork> between_devices;
+  InprocNetwork between_threads(layout.workers());
+  if (!layout.local() && std::ssize(lanes) == layout.workers()) between_devices.emplace(std::move(lanes));
   const auto parts = [&](std::int32_t index, PeerRank rank, const std::shared_ptr<const Model>& half) {
-    std::unique_ptr<Transport> transport = network.endpoint(rank);
+    std::unique_ptr<Transport> transport =
+        between_devices ? between_devices->endpoint(rank) : between_threads.endpoint(rank);
     if (config_.wrap_transport && !layout.local()) transport = config_.wrap_transport(std::move(transport), rank);
     return WorkerParts{.worker = worker_config(config_, model),
                        .index = index,

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// All workers of a layout as threads of this process, over the inproc transport; or one worker in the local layout.
+// All workers of a layout as threads of this process, over the inproc transport, or nvlink where their
+// memory is that of GPUs; or one worker in the local layout.
 #pragma once
 
 #include <functional>

@@ -34,7 +34,9 @@ struct WorkerConfig {
     for (std::int32_t f = 0; f < split.workers(); ++f) shares.push_back(ffn_share(f, split, model.experts));
     return shares;
   }
-  FrameLimits frame_limits(const ModelConfig& model) const {
+  // device_rows: of frames whose rows lie in device memory.
+  FrameLimits frame_limits(const ModelConfig& model, bool device_rows = false) const {
+    const auto row_bytes = static_cast<std::int32_t>(hand_over_row_bytes(model.hidden, activations));
     return {.deployment = deployment,
             .epoch = epoch,
             .ranks = layout.workers(),
@@ -42,15 +44,16 @@ struct WorkerConfig {
             .micro_batches = micro_batches,
             .rows_max = static_cast<std::int32_t>(rows_max),
             .slot_rows_max = static_cast<std::int32_t>(rows_max * model.experts_per_token),
-            .hidden = model.hidden,
-            .hand_over_row_bytes = static_cast<std::int32_t>(hand_over_row_bytes(model.hidden, activations))};
+            .hidden = device_rows ? 0 : model.hidden,
+            .hand_over_row_bytes = device_rows ? 0 : row_bytes};
   }
 };
 
 // Written by the worker, read by anybody.
 struct WorkerStats {
   std::atomic<std::int64_t> steps{0}, rows{0};
-  std::atomic<std::int64_t> busy_ns{0}, wait_ns{0};  // computing; waiting for a peer within a step
+  // Computing, or giving a device work that is not waited for; waiting for a peer within a step.
+  std::atomic<std::int64_t> busy_ns{0}, wait_ns{0};
   std::atomic<std::int64_t> resends{0}, frames_refused{0};
 };
 

@@ -15,6 +15,7 @@
 #include "ops/cuda/device.h"
 #include "ops/forwarding.h"
 #include "tests/base/error_of.h"
+#include "tests/engine/late_backend.h"
 #include "tests/engine/recording_engine.h"
 #include "transport/faulty/faulty.h"
 
@@ -418,6 +419,38 @@ TEST_P(BitEqual, OverATransportThatLosesDelaysAndRepeats) {
   }
 }
 
+// Rows that no host sees, in copies that are made when somebody waits for them; then with some that are lost.
+TEST_P(BitEqual, WithRowsFromDeviceToDevice) {
+  const std::vector<Request> requests = some_requests();
+  const std::vector<Recorded> expected = alone(requests);
+  const RealClock clock;
+  for (const char* layout : {"1A1F", "2A1F", "1A3F", "2A2F", "3A2F", "1A1x2F", "2A2x2F"}) {
+    if (GetParam() == std::string_view("step3_text_fp8") && parse_layout(layout).ffn_width > 1) continue;
+    for (const double drop : {0.0, 0.03}) {
+      SCOPED_TRACE(format("{}, {} of messages dropped", layout, drop));
+      EngineConfig config = small_engine(layout, drop > 0 ? 3 : 2);
+      use_late_backends(config);
+      config.resend_after_ms = drop > 0 ? 20 : 10'000;
+      config.resends_max = 100;
+      std::vector<FaultyTransport*> transports;
+      config.wrap_transport = [&](std::unique_ptr<Transport> inner, PeerRank rank) {
+        EXPECT_TRUE(inner->capabilities().device_rows);
+        auto faulty = std::make_unique<FaultyTransport>(std::move(inner), FaultPolicy{.drop = drop}, 50 + rank, clock);
+        transports.push_back(faulty.get());
+        return faulty;
+      };
+      RecordingEngine engine(*checkpoint_, config);
+      expect_same(expected, engine.run(requests));
+      engine.check_integrity();
+      engine.engine().stop();
+      std::uint64_t dropped = 0;
+      for (const FaultyTransport* transport : transports) dropped += transport->counts().dropped;
+      EXPECT_EQ(dropped > 0, drop > 0);
+      if (HasFailure()) return;
+    }
+  }
+}
+
 // Allows about a third of the vocabulary, and another third after every other answer.
 class HashConstraint final : public TokenConstraint {
  public:
@@ -569,14 +602,17 @@ TEST(BitEqualStep3, WithMemoryThatIsNotTheHosts) {
     config.activations = activations;
     const std::vector<Recorded> expected = RecordingEngine(*checkpoint, config).run(requests);
     for (const char* layout : {"local", "1A1F", "3A2F"}) {
-      SCOPED_TRACE(format("{}, activations in {}", layout, name(activations)));
-      config = small_engine(layout, layout[0] == 'l' ? 1 : 2);
-      config.activations = activations;
-      config.wrap_backend = [](std::unique_ptr<Backend> inner) {
-        return std::make_unique<FarBackend>(std::move(inner));
-      };
-      const std::vector<Recorded> found = RecordingEngine(*checkpoint, config).run(requests);
-      for (std::size_t i = 0; i < requests.size(); ++i) expect_same_bits(expected[i], found[i]);
+      for (const bool device_rows : {false, true}) {
+        SCOPED_TRACE(format("{}, activations in {}, rows to devices: {}", layout, name(activations), device_rows));
+        config = small_engine(layout, layout[0] == 'l' ? 1 : 2);
+        config.activations = activations;
+        config.wrap_backend = [](std::unique_ptr<Backend> inner) {
+          return std::make_unique<FarBackend>(std::move(inner));
+        };
+        if (device_rows) use_late_backends(config);
+        const std::vector<Recorded> found = RecordingEngine(*checkpoint, config).run(requests);
+        for (std::size_t i = 0; i < requests.size(); ++i) expect_same_bits(expected[i], found[i]);
+      }
     }
   }
 }

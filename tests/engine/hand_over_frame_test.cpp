@@ -39,6 +39,23 @@ TEST(HandOverFrame, CodesAndTheirFactorsCrossInAQuarterOfTheBytes) {
   EXPECT_EQ(view.codes.dtype, DType::kF8E4M3);
 }
 
+// What the host reads of rows on a device is one piece of them, which begins with the ids.
+TEST(HandOverFrame, ChoicesAloneAreAPieceOfTheWhole) {
+  for (const Activations activations : {Activations::kF32, Activations::kFp8}) {
+    std::vector<std::byte> bytes(hand_over_bytes(3, 200, 2, activations)), alone(choices_bytes(3, 2));
+    EXPECT_EQ(alone.size(), 3u * 2 * 8);
+    const HandOver whole = hand_over_in(bytes, 3, 200, 2, activations), choices = choices_in(alone, 3, 2);
+    EXPECT_FALSE(choices.hidden);
+    EXPECT_EQ(choices.expert_ids.data, alone.data());
+    EXPECT_EQ(choices.expert_ids.shape, whole.expert_ids.shape);
+    EXPECT_EQ(choices.expert_weights.shape, whole.expert_weights.shape);
+    EXPECT_EQ(static_cast<std::byte*>(choices.expert_weights.data) - alone.data(),
+              static_cast<std::byte*>(whole.expert_weights.data) - static_cast<std::byte*>(whole.expert_ids.data));
+  }
+  EXPECT_EQ(choices_bytes(3, 0), 0u);
+  EXPECT_FALSE(choices_in({}, 3, 0).expert_ids);
+}
+
 TEST(HandOverFrame, DenseLayersHaveNoChoices) {
   std::vector<std::byte> bytes(hand_over_bytes(3, 16, 0));
   EXPECT_EQ(bytes.size(), 3u * 16 * 4);

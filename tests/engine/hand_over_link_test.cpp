@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "tests/engine/late_backend.h"
 #include "tests/engine/recording_engine.h"
 #include "transport/faulty/faulty.h"
 
@@ -157,8 +158,19 @@ TEST_P(LostMicroBatch, FailsItsRequestsAndNobodyElses) {
   engine_->check_integrity();
 }
 
-TEST_F(LossyEngine, AnFfnWorkerThatIsGoneFailsWhatNeedsItAtOnce) {
-  EngineConfig config = small_engine("1A2F", 3);  // waits ten seconds before it sends again
+class LostWorker : public LossyEngine, public testing::WithParamInterface<bool> {
+ protected:
+  EngineConfig config(const char* layout, std::int32_t micro_batches) const {
+    EngineConfig config = small_engine(layout, micro_batches);
+    if (GetParam()) use_late_backends(config);
+    return config;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Rows, LostWorker, testing::Bool(),
+                         [](const auto& info) { return std::string(info.param ? "FromDeviceToDevice" : "InFrames"); });
+
+TEST_P(LostWorker, AnFfnWorkerThatIsGoneFailsWhatNeedsItAtOnce) {
+  EngineConfig config = this->config("1A2F", 3);  // waits ten seconds before it sends again
   start(config, config.layout.ffn_rank(1), {.fail_after = 60});
   const std::vector<Request> some = requests(5, 100);
   const Nanoseconds begin = clock_.now();
@@ -176,8 +188,8 @@ TEST_F(LossyEngine, AnFfnWorkerThatIsGoneFailsWhatNeedsItAtOnce) {
   engine_->check_integrity();
 }
 
-TEST_F(LossyEngine, AnAttentionWorkerThatIsGoneTakesOnlyItsOwnRequestsAlong) {
-  start(small_engine("2A1F", 2), 0, {.fail_after = 60});
+TEST_P(LostWorker, AnAttentionWorkerThatIsGoneTakesOnlyItsOwnRequestsAlong) {
+  start(config("2A1F", 2), 0, {.fail_after = 60});
   const std::vector<Request> some = requests(4, 60);  // dealt to the workers in turn
   const Nanoseconds begin = clock_.now();
   const std::vector<RequestId> ids = submit_all(some);
