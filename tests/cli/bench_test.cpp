@@ -79,7 +79,7 @@ TEST(Bench, KernelsSayWhatTheGpuCanDoOrWhatIsMissing) {
   if (result.status == 0) {
     EXPECT_THAT(result.out, HasSubstr("TFLOP/s in FP8"));
   } else {
-    EXPECT_THAT(result.err, testing::ContainsRegex("CUDA|GPU"));
+    EXPECT_THAT(result.err, testing::ContainsRegex("CUDA|GPU|NVIDIA"));
     EXPECT_EQ(result.out, "");
   }
 }
