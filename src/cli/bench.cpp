@@ -21,7 +21,7 @@ namespace tandem {
 
 namespace {
 
-constexpr std::string_view kAhead = "local+ahead";  // stands among layouts for local with --run-ahead
+constexpr std::string_view kWaiting = "local+wait";  // stands among layouts for local with --no-run-ahead
 
 struct Options {
   EngineOptions engine;
@@ -66,12 +66,12 @@ void bench_layout(const Checkpoint& checkpoint, const Options& options, const st
   WorkMeter meter;
   EngineOptions engine_options = options.engine;
   EngineConfig& c = engine_options.config;
-  const bool ahead = layout == kAhead;
-  if (ahead && c.backend != "cuda")
+  const bool waiting = layout == kWaiting;
+  if (waiting && c.backend != "cuda")
     throw Error(ErrorCode::kInvalidArgument,
-                format("{} is for a GPU, not for {} (--device, --layout)", kAhead, c.backend));
-  c.run_ahead |= ahead;
-  engine_options.layout = ahead ? "local" : layout;
+                format("{} is for a GPU, not for {} (--device, --layout)", kWaiting, c.backend));
+  c.run_ahead &= !waiting;
+  engine_options.layout = waiting ? "local" : layout;
   if (layout != "auto") {
     c.layout = parse_layout(engine_options.layout);
     fit_gpus(c);
@@ -84,7 +84,7 @@ void bench_layout(const Checkpoint& checkpoint, const Options& options, const st
   if (c.kv_tokens == 0) c.kv_tokens = batch_max * (context + kBlockTokens);
   meter.connect(c);
   RunningEngine engine(checkpoint, engine_options);
-  const std::string shown = ahead ? layout : to_string(engine->config().layout);
+  const std::string shown = waiting ? layout : to_string(engine->config().layout);
   measure_decode(*engine, random_prompts(engine->model(), 1, options.prompt_tokens, 0), options.new_tokens);  // warm
   for (const std::int64_t batch : options.batches) {
     const Prompts prompts =
@@ -149,7 +149,7 @@ Action declare_bench_model(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   declare_engine_options(app, options->engine);
   app.remove_option(app.get_option("--layout"));
-  app.add_option("--layout", options->layouts, format("layouts to measure; {}: local with --run-ahead", kAhead))
+  app.add_option("--layout", options->layouts, format("layouts to measure; {}: local with --no-run-ahead", kWaiting))
       ->delimiter(',')
       ->capture_default_str();
   app.add_option("--batch", options->batches, "sequences at once")

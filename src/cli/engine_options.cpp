@@ -103,9 +103,8 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
   option("--deployment", o.deployment.file,
          "a deployment file: its workers, which run as processes, compute; their settings are in the file");
   declare_link_options(app, o.deployment, group);
-  app.add_flag("--run-ahead", c.run_ahead,
-               "on a GPU, give it the next decoding step before the tokens of the last are known (layout local; not "
-               "with --check or --trace)")
+  app.add_flag("!--no-run-ahead", c.run_ahead,
+               "on a GPU, in layout local, wait for the tokens of a decoding step before the next is given")
       ->group(group);
   app.add_flag("!--no-prefix-cache", c.prefix_cache, "compute every prompt from its start")->group(group);
   app.add_flag("!--no-vision", c.vision, "load a model that sees pictures without its eyes")->group(group);
@@ -193,7 +192,6 @@ std::string describe(const Engine& engine) {
   text += format("kv        {} tokens of {}{}, {} MiB, prefix cache {}\n", c.kv_tokens, name(c.kv_dtype),
                  c.layout.attention_workers > 1 ? " on each attention worker" : "", engine.kv_bytes() >> 20,
                  c.prefix_cache ? "on" : "off");
-  if (c.run_ahead) text += "ahead     decoding steps are given before the tokens of the last are known\n";
   text += format("limits    context {}, sequences {}, rows per step {}, prefill chunk {}, queue {}\n",
                  c.context_tokens_max, c.sequences_max, c.rows_per_step_max, c.prefill_chunk, c.queue_max);
   return text;

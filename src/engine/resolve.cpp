@@ -128,11 +128,6 @@ EngineConfig resolve_limits(EngineConfig c, const ModelConfig& model) {
                 format("activations in fp8 on cuda sum the whole width of an FFN at once; layout {} cuts it over {} "
                        "workers (--layout, --activations)",
                        to_string(c.layout), c.layout.ffn_workers));
-  if (c.run_ahead && (!c.layout.local() || (c.backend != "cuda" && !c.wrap_backend)))
-    throw Error(ErrorCode::kUnsupported,
-                format("running ahead is for a GPU and the layout local, not for {} on {} (--run-ahead, --layout, "
-                       "--device)",
-                       to_string(c.layout), c.backend));
   if (c.layout.ffn_workers > 8 && model.experts == 0)
     throw Error(
         ErrorCode::kInvalidArgument,

@@ -39,11 +39,11 @@ TEST(Bench, OneLinePerLayoutPhaseAndBatch) {
   EXPECT_EQ(found, rounds);
 }
 
-TEST(Bench, RunningAheadIsMeasuredOnAGpu) {
+TEST(Bench, WaitingForTokensIsMeasuredOnAGpu) {
   const ProgramResult result =
-      run_program({"bench", "model", "--model", "tests/goldens/llama", "--layout", "local+ahead", "--quiet"});
+      run_program({"bench", "model", "--model", "tests/goldens/llama", "--layout", "local+wait", "--quiet"});
   EXPECT_NE(result.status, 0);
-  EXPECT_THAT(result.err, HasSubstr("local+ahead is for a GPU, not for cpu"));
+  EXPECT_THAT(result.err, HasSubstr("local+wait is for a GPU, not for cpu"));
 }
 
 TEST(Bench, LayoutTellsWhatWasTriedAndTaken) {
@@ -79,7 +79,7 @@ TEST(Bench, KernelsSayWhatTheGpuCanDoOrWhatIsMissing) {
   if (result.status == 0) {
     EXPECT_THAT(result.out, HasSubstr("TFLOP/s in FP8"));
   } else {
-    EXPECT_THAT(result.err, testing::ContainsRegex("CUDA|GPU|NVIDIA"));
+    EXPECT_THAT(result.err, testing::ContainsRegex("CUDA|GPU"));
     EXPECT_EQ(result.out, "");
   }
 }

@@ -232,7 +232,6 @@ TEST_P(BitEqual, WhenAGpuReplaysSteps) {
           EXPECT_EQ(found[i].tokens, expected[i].tokens) << name(kv) << ", request " << i << ", ahead " << ahead;
       }
     }
-    config.run_ahead = false;
   }
 }
 

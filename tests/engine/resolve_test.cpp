@@ -57,19 +57,6 @@ TEST(Resolve, Fp8ActivationsNeedFp8Weights) {
   EXPECT_EQ(resolve(given, model, kMiB).activations, Activations::kFp8);
 }
 
-TEST(Resolve, RunningAheadIsForAGpuAndOneWorker) {
-  EngineConfig given;
-  given.run_ahead = true;
-  for (const auto& [backend, layout] : {std::pair{"cpu", "local"}, {"cuda", "1A1F"}}) {
-    given.backend = backend;
-    given.layout = parse_layout(layout);
-    const Error error = error_of([&] { resolve(given, small_model(), kMiB); });
-    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-    for (const char* part : {"--run-ahead", layout, backend})
-      EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
-  }
-}
-
 TEST(Resolve, Fp8ActivationsOnCudaCutNoFfn) {
   EngineConfig given;
   given.backend = "cuda";

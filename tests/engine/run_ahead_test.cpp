@@ -156,7 +156,6 @@ std::vector<Request> some_requests() {
 
 EngineConfig late_engine(Counts& counts, std::uint64_t leaves_out, std::int32_t micro_batches = 1) {
   EngineConfig config = small_engine("local", micro_batches);
-  config.run_ahead = true;
   config.wrap_backend = [&counts, leaves_out](std::unique_ptr<Backend> inner) {
     return std::make_unique<LateBackend>(std::move(inner), counts, leaves_out);
   };
