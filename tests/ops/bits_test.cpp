@@ -13,18 +13,18 @@ namespace {
 
 class BitsTest : public EveryBackendTest {};
 
-// Each row alone, in batches of every size, and in a grouped product.
+// Each row alone, in batches of every size (or every step-th), and in a grouped product.
 template <class Product, class Grouped>
-void expect_rows_without_neighbours(Backend& backend, DType dtype) {
-  constexpr int kRowsMax = 67, kColumns = 50;
+void expect_rows_without_neighbours(Backend& backend, DType dtype, std::int64_t columns, const KSlices& slices,
+                                    int step = 1) {
+  constexpr int kRowsMax = 67;
   CaseBuilder b(backend);
-  const std::int64_t width = 3 * granule_of(dtype);
-  const Weight* weight = b.weight(dtype, kColumns, width);
-  const Tensor x = b.normal(kRowsMax, width), alone = b.zeros(kRowsMax, kColumns),
-               together = b.zeros(kRowsMax, kColumns), grouped = b.zeros(kRowsMax, kColumns);
-  const KSlices slices = eight_slices(dtype, width);
+  const std::int64_t width = slices.bounds[slices.count];
+  const Weight* weight = b.weight(dtype, columns, width);
+  const Tensor x = b.normal(kRowsMax, width), alone = b.zeros(kRowsMax, columns), together = b.zeros(kRowsMax, columns),
+               grouped = b.zeros(kRowsMax, columns);
   for (int r = 0; r < kRowsMax; ++r) backend.run(Product{alone.slice_rows(r, 1), x.slice_rows(r, 1), weight, slices});
-  for (int rows = 1; rows <= kRowsMax; ++rows) {
+  for (int rows = 1; rows <= kRowsMax; rows += step) {
     backend.run(Product{together.slice_rows(0, rows), x.slice_rows(0, rows), weight, slices});
     ASSERT_TRUE(same_bits(values_of(together.slice_rows(0, rows)), values_of(alone.slice_rows(0, rows))))
         << name(dtype) << ", " << rows << " rows";
@@ -36,12 +36,12 @@ void expect_rows_without_neighbours(Backend& backend, DType dtype) {
 
 // The two halves of the width computed by different workers, each with its own part of the weight.
 template <class Product>
-void expect_halves_to_add_up(Backend& backend, DType dtype, std::int64_t width) {
-  constexpr int kRows = 13, kColumns = 40;
+void expect_halves_to_add_up(Backend& backend, DType dtype, std::int64_t width, std::int64_t columns = 40) {
+  constexpr int kRows = 13;
   const std::int64_t granule = granule_of(dtype), middle = width_slice_begin(width, granule, 4);
   CaseBuilder b(backend);
-  const StoredMatrix stored = random_matrix(b.rng(), dtype, kColumns, width);
-  const Tensor x = b.normal(kRows, width), expected = b.zeros(kRows, kColumns), found = b.zeros(kRows, kColumns);
+  const StoredMatrix stored = random_matrix(b.rng(), dtype, columns, width);
+  const Tensor x = b.normal(kRows, width), expected = b.zeros(kRows, columns), found = b.zeros(kRows, columns);
   const auto weight = backend.pack({{stored.part()}, width});
   backend.run(Product{expected, x, weight.get(), width_slices(width, granule, 0, 8)});
 
@@ -54,7 +54,7 @@ void expect_halves_to_add_up(Backend& backend, DType dtype, std::int64_t width) 
     if (dtype == DType::kF8E4M3)
       part.scales.values.erase(part.scales.values.begin(), part.scales.values.begin() + begin / kScaleBlock);
     halves[half] = backend.pack({{part}, count});
-    partials[half] = b.zeros(kRows, kColumns);
+    partials[half] = b.zeros(kRows, columns);
     backend.run(Product{partials[half], x.slice_columns(begin, count), halves[half].get(),
                         width_slices(width, granule, 4 * half, 4)});
   }
@@ -64,11 +64,11 @@ void expect_halves_to_add_up(Backend& backend, DType dtype, std::int64_t width) 
 }
 
 template <class Product>
-void expect_nan_to_stay(Backend& backend, DType dtype) {
+void expect_nan_to_stay(Backend& backend, DType dtype, std::int64_t columns = 40) {
   CaseBuilder b(backend);
   const int k = whole_blocks(dtype, 64);
-  const Weight* weight = b.weight(dtype, 40, k);
-  const Tensor x = b.normal(20, k), clean = b.zeros(20, 40), out = b.zeros(20, 40);
+  const Weight* weight = b.weight(dtype, columns, k);
+  const Tensor x = b.normal(20, k), clean = b.zeros(20, columns), out = b.zeros(20, columns);
   backend.run(Product{clean, x, weight, KSlices::whole(k)});
   x.row<float>(7)[3] = NAN;
   x.row<float>(12)[k - 1] = INFINITY;
@@ -79,27 +79,40 @@ void expect_nan_to_stay(Backend& backend, DType dtype) {
   for (const float value : values_of(out.slice_rows(12, 1))) EXPECT_FALSE(std::isfinite(value)) << name(dtype);
 }
 
+KSlices three_granules(DType dtype) {
+  return eight_slices(dtype, 3 * granule_of(dtype));
+}
+
 TEST_P(BitsTest, ARowOfAProductIsTheSameInEveryBatch) {
   const auto any = backend();
-  for (const DType dtype : kWeightTypes) expect_rows_without_neighbours<MatMul, GroupedMatMul>(*any, dtype);
+  for (const DType dtype : kWeightTypes)
+    expect_rows_without_neighbours<MatMul, GroupedMatMul>(*any, dtype, 50, three_granules(dtype));
+}
+
+TEST_P(BitsTest, SoIsOneOfAWideProductWhoseSumsAreCutInParts) {
+  const auto any = backend();
+  for (const KSlices& slices : {KSlices::whole(2112), eight_slices(DType::kBF16, 768)})
+    expect_rows_without_neighbours<MatMul, GroupedMatMul>(*any, DType::kBF16, 260, slices, 11);
 }
 
 TEST_P(BitsTest, HalvesOfTheWidthAddUpToTheWhole) {
   const auto any = backend();
   for (const DType dtype : kWeightTypes)
     for (const int granules : {3, 11}) expect_halves_to_add_up<MatMul>(*any, dtype, granules * granule_of(dtype));
+  for (const int width : {768, 16500}) expect_halves_to_add_up<MatMul>(*any, DType::kBF16, width, 260);
 }
 
 TEST_P(BitsTest, NaNInARowOfAProductStaysThere) {
   const auto any = backend();
   for (const DType dtype : kWeightTypes) expect_nan_to_stay<MatMul>(*any, dtype);
+  expect_nan_to_stay<MatMul>(*any, DType::kBF16, 260);
 }
 
 TEST_P(BitsTest, SoItIsWithInt8Products) {
   if (!GetParam().cpu) GTEST_SKIP() << "int8 arithmetic is the CPU's";
   const auto cpu = backend();
   for (const DType dtype : kQuantisedTypes) {
-    expect_rows_without_neighbours<Int8MatMul, Int8GroupedMatMul>(*cpu, dtype);
+    expect_rows_without_neighbours<Int8MatMul, Int8GroupedMatMul>(*cpu, dtype, 50, three_granules(dtype));
     for (const int granules : {3, 11}) expect_halves_to_add_up<Int8MatMul>(*cpu, dtype, granules * granule_of(dtype));
     expect_nan_to_stay<Int8MatMul>(*cpu, dtype);
   }
@@ -121,6 +134,9 @@ constexpr CacheKind kCacheKinds[] = {{DType::kBF16},
                                      {DType::kBF16, true, 24},
                                      {DType::kF8E4M3},
                                      {DType::kF8E4M3, true, 24},
+                                     {DType::kBF16, false, 0, 64},
+                                     {DType::kBF16, false, 0, 128},
+                                     {DType::kBF16, false, 70, 128},
                                      {DType::kBF16, false, 0, 256},
                                      {DType::kBF16, false, 70, 256},
                                      {DType::kF8E4M3, false, 0, 256},
@@ -135,20 +151,22 @@ std::vector<CacheKind> cache_kinds(const BackendUnderTest& backend) {
   return kinds;
 }
 
-// One sequence of 150 tokens in the given blocks, asked by any of its rows.
+// One sequence of so many tokens in the given blocks, asked by any of its rows.
 class Sequence {
  public:
   static constexpr std::int32_t kTokens = 150, kHeads = 6;
 
-  Sequence(CaseBuilder& b, const CacheKind& kind, const std::vector<std::int32_t>& blocks)
+  Sequence(CaseBuilder& b, const CacheKind& kind, const std::vector<std::int32_t>& blocks,
+           std::int32_t tokens = kTokens)
       : b_(b),
         kind_(kind),
-        cache_(b.cache({1, kind.kv_heads, kind.dim, kind.v_dim, kind.dtype, 8, kind.v_in_k})),
-        table_(b.ids(blocks, {1, 3})) {
+        tokens_(tokens),
+        cache_(b.cache({1, kind.kv_heads, kind.dim, kind.v_dim, kind.dtype, 20, kind.v_in_k})),
+        table_(b.ids(blocks, {1, static_cast<std::int64_t>(blocks.size())})) {
     Rng rng(7);
-    k_ = b.zeros(kTokens, kind.kv_heads * kind.dim);
-    v_ = b.zeros(kTokens, kind.kv_heads * kind.v_dim);
-    q_ = b.zeros(kTokens, kHeads * kind.dim);
+    k_ = b.zeros(tokens, kind.kv_heads * kind.dim);
+    v_ = b.zeros(tokens, kind.kv_heads * kind.v_dim);
+    q_ = b.zeros(tokens, kHeads * kind.dim);
     for (const Tensor& t : {k_, v_, q_})
       for (std::int64_t i = 0; i < t.shape.elements(); ++i) t.f32()[i] = rng.normal();
   }
@@ -159,7 +177,7 @@ class Sequence {
 
   void append() {
     std::vector<std::int32_t> slots;
-    for (std::int32_t t = 0; t < kTokens; ++t)
+    for (std::int32_t t = 0; t < tokens_; ++t)
       slots.push_back(table_.as<std::int32_t>()[t / kBlockTokens] * kBlockTokens + t % kBlockTokens);
     b_.backend().run(AppendKv{k_, kind_.v_in_k ? Tensor() : v_, b_.ids(slots), &cache_, 0});
   }
@@ -191,6 +209,7 @@ class Sequence {
  private:
   CaseBuilder& b_;
   const CacheKind kind_;
+  const std::int32_t tokens_;
   KvCache& cache_;
   Tensor table_, k_, v_, q_;
 };
@@ -217,6 +236,27 @@ TEST_P(BitsTest, ARowOfAttentionIsTheSameInEveryChunkThreadCountAndPlace) {
         ASSERT_TRUE(same_bits(row_of(chunk, i, kind), row_of(expected, begin + i, kind))) << begin + i;
     }
   }
+}
+
+// So it is over contexts that a GPU cuts into parts, which it adds up in one kernel or in another.
+TEST_P(BitsTest, ARowOfALongContextIsTheSameAloneAndInAChunk) {
+  constexpr std::int32_t kTokens = 1100;
+  const auto any = backend();
+  for (const std::int32_t dim : {64, 128})
+    for (const std::int32_t window : {0, 600}) {
+      const CacheKind kind{DType::kBF16, false, window, dim};
+      CaseBuilder b(*any);
+      std::vector<std::int32_t> blocks(kTokens / kBlockTokens + 1);
+      std::iota(blocks.rbegin(), blocks.rend(), 0);
+      Sequence sequence(b, kind, blocks, kTokens);
+      sequence.append();
+      for (const auto& [begin, count] : {std::pair{500, 30}, {1000, 100}}) {
+        const std::vector<float> chunk = sequence.ask(begin, count);
+        for (const std::int32_t i : {0, 11, 12, count - 1})
+          EXPECT_TRUE(same_bits(sequence.ask(begin + i, 1), row_of(chunk, i, kind)))
+              << dim << " wide, window " << window << ", token " << begin + i;
+      }
+    }
 }
 
 TEST_P(BitsTest, NaNOfLaterTokensAndStaleSlotsReachesNoEarlierRow) {

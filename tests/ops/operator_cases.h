@@ -181,6 +181,43 @@ inline void add_product_cases(std::vector<OperatorCase>& table) {
                    }});
 }
 
+// For a GPU, where weights in bf16 lie in tiles: every number of rows that has a kernel of its own, k in one part and
+// in several, parts that begin in the middle of a tile.
+inline void add_tiled_product_cases(std::vector<OperatorCase>& table) {
+  struct Size {
+    int rows, n, k;
+  };
+  for (const Size s : {Size{1, 256, 64},
+                       {7, 300, 100},
+                       {8, 256, 40},
+                       {9, 257, 2048},
+                       {17, 384, 2200},
+                       {33, 260, 4160},
+                       {64, 640, 576},
+                       {65, 256, 96},
+                       {150, 300, 2050}})
+    table.push_back({format("matmul bf16 in tiles {}x{}x{}", s.rows, s.n, s.k), {}, [=](CaseBuilder& b) {
+                       const Tensor out = b.zeros(s.rows, s.n), x = b.normal(s.rows, s.k, 1, 3);
+                       const Weight* w = b.weight(DType::kBF16, s.n, s.k);
+                       return BuiltCase{{MatMul{out, x, w, KSlices::whole(s.k)}}, {out}};
+                     }});
+  for (const int width : {32, 100, 768, 1000, 17000})
+    table.push_back({format("matmul bf16 in tiles, in eight slices of {}", width), {}, [=](CaseBuilder& b) {
+                       const Tensor out = b.zeros(11, 260), x = b.normal(11, width);
+                       const Weight* w = b.weight(DType::kBF16, 260, width);
+                       return BuiltCase{{MatMul{out, x, w, eight_slices(DType::kBF16, width)}}, {out}};
+                     }});
+  table.push_back({"matmul bf16 in tiles, of stacked parts", {}, [](CaseBuilder& b) {
+                     const Tensor out = b.zeros(5, 200 + 33 + 60), x = b.normal(5, 96);
+                     const Weight* w = b.weight({{DType::kBF16, 200}, {DType::kBF16, 33}, {DType::kBF16, 60}}, 96);
+                     return BuiltCase{{MatMul{out, x, w, KSlices::whole(96)}}, {out}};
+                   }});
+  table.push_back({"embed_rows bf16 in tiles", kExact, [](CaseBuilder& b) {
+                     const Tensor ids = b.random_ids(23, 300), out = b.zeros(23, 200);
+                     return BuiltCase{{EmbedRows{out, b.weight(DType::kBF16, 300, 200), ids}}, {out}};
+                   }});
+}
+
 // Heads of k + rest elements become heads of n + rest.
 inline void add_head_cases(std::vector<OperatorCase>& table) {
   for (const DType dtype : {DType::kBF16, DType::kF32, DType::kQ8_0}) {
@@ -200,16 +237,16 @@ inline void add_head_cases(std::vector<OperatorCase>& table) {
 }
 
 // counts[e] rows go to expert e.
-inline OperatorCase grouped_case(std::string name, DType dtype, std::vector<int> counts) {
+inline OperatorCase grouped_case(std::string name, DType dtype, std::vector<int> counts, int n = 70, int width = 128) {
   return {std::move(name), {}, [=](CaseBuilder& b) {
-            const int k = whole_blocks(dtype, 128);
+            const int k = whole_blocks(dtype, width);
             auto& experts = b.keep(std::vector<const Weight*>());
             std::vector<std::int32_t> offsets{0};
             for (const int count : counts) {
-              experts.push_back(b.weight(dtype, 70, k));
+              experts.push_back(b.weight(dtype, n, k));
               offsets.push_back(offsets.back() + count);
             }
-            const Tensor out = b.zeros(offsets.back(), 70), x = b.normal(offsets.back(), k);
+            const Tensor out = b.zeros(offsets.back(), n), x = b.normal(offsets.back(), k);
             return BuiltCase{{GroupedMatMul{out, x, experts, b.ids(offsets), eight_slices(dtype, k)}}, {out}};
           }};
 }
@@ -297,6 +334,11 @@ inline void add_expert_cases(std::vector<OperatorCase>& table) {
     table.push_back(grouped_case(format("grouped_matmul {}, one chosen by all", name(dtype)), dtype, {0, 40, 0}));
     table.push_back(grouped_case(format("grouped_matmul {}, no rows", name(dtype)), dtype, {0, 0}));
   }
+  for (const std::vector<int>& counts : {std::vector{3, 0, 1, 5}, {1, 20, 7, 0, 16, 17}, {70, 0, 3, 130, 1}})
+    table.push_back(grouped_case(format("grouped_matmul bf16 in tiles, {} rows to the first", counts.front()),
+                                 DType::kBF16, counts, 260, 768));
+  table.push_back(
+      grouped_case("grouped_matmul bf16 in tiles, 300 experts", DType::kBF16, std::vector<int>(300, 1), 256, 64));
   table.push_back({"gather_rows", kExact, [](CaseBuilder& b) {
                      const Tensor out = b.zeros(50, 37), x = b.normal(20, 37, 1, 3);
                      return BuiltCase{{GatherRows{out, x, b.random_ids(50, 20)}}, {out}};
@@ -394,6 +436,15 @@ inline void add_attention_cases(std::vector<OperatorCase>& table) {
   add("mfa, prefill", 1, 3, 256, 256, {150}, 150);
   add("mfa, several parts", 1, 4, 256, 256, {2500, 1024, 1025}, 2);
   add("mfa, a window over two parts", 1, 4, 256, 256, {1100, 30, 64}, 2, 100);
+  add("tiles, decode in several parts", 2, 8, 128, 128, {2500, 1024, 1025, 1}, 1);
+  add("tiles, two tokens of each", 2, 14, 64, 64, {600, 64, 65, 513}, 2);
+  add("tiles, prefill", 2, 8, 128, 128, {150, 130}, 130);
+  add("tiles, prefill in several parts", 1, 3, 64, 64, {1100}, 140);
+  add("tiles, more rows than are listed at once", 1, 1, 64, 64, {600, 600}, 600);
+  add("tiles, 40 heads on one", 1, 40, 128, 128, {70, 513}, 1);
+  add("tiles, 40 heads on one, prefill", 1, 40, 64, 64, {70, 50}, 50);
+  add("tiles, a window over two parts", 1, 4, 128, 128, {1100, 30, 64}, 2, 100);
+  add("tiles, a window, prefill", 2, 4, 64, 64, {700}, 650, 100);
   add("odd sizes", 2, 6, 20, 12, {77}, 5);
   add("wider values than keys", 1, 5, 16, 48, {70}, 3);
   add("window of one", 2, 4, 16, 16, {1, 64, 130}, 70, 1);
@@ -575,6 +626,7 @@ inline std::vector<OperatorCase> operator_cases() {
   std::vector<OperatorCase> table;
   add_row_cases(table);
   add_product_cases(table);
+  add_tiled_product_cases(table);
   add_head_cases(table);
   add_grouping_cases(table);
   add_router_cases(table);

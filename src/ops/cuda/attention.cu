@@ -21,6 +21,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "ops/cuda/attention/tile_attention.h"
 #include "ops/cuda/attention_parts.cuh"
 #include "ops/cuda/cuda_kv_cache.cuh"
 #include "ops/cuda/ptx/e4m3.cuh"
@@ -34,27 +35,9 @@ namespace {
 
 constexpr int kThreadsMax = 512;
 
-struct Attention {
-  Rows<float> out, q;
-  const std::int32_t *sequences, *positions, *block_table;
-  std::int64_t table_stride;
-  std::int32_t heads, group;     // query heads, and those of them that share a key head
-  std::int32_t at_once, chunks;  // heads of a block of threads, and how many of these a group takes
-  std::int32_t window;           // 0: none
-  float scale;
-  float* scratch;  // parts of a row and head after one another, v_dim + 2 floats each; null: merged as they come
-  std::int32_t parts_max;
-};
-
-// What a row sees of its context, and the parts that lie in.
-struct Seen {
-  std::int32_t begin, end;
-
-  __device__ Seen(const Attention& a, std::int32_t row) : end(a.positions[row] + 1) {
-    begin = a.window > 0 && end > a.window ? end - a.window : 0;
-  }
-  __device__ std::int32_t first_part() const { return begin / kPartTokens; }
-  __device__ std::int32_t end_part() const { return (end + kPartTokens - 1) / kPartTokens; }
+// The heads of a block of threads, and how many of these a group takes.
+struct HeadChunks {
+  std::int32_t at_once, chunks;
 };
 
 // The tokens of a page that count.
@@ -400,16 +383,16 @@ __device__ void merge_here(const Shared<T>& s, const Mine<kMine>& mine, std::int
 // Grid: row, key head and chunk of its heads, part (or 1, and the block does all parts).
 template <class Stored, int kMine>
 __global__ void __launch_bounds__(kThreadsMax)
-    attend(const __grid_constant__ Attention a, const __grid_constant__ Pages<Stored> pages) {
+    attend(const __grid_constant__ Attention a, HeadChunks heads_of, const __grid_constant__ Pages<Stored> pages) {
   extern __shared__ __align__(16) unsigned char memory[];
   const auto row = static_cast<std::int32_t>(blockIdx.x);
-  const std::int32_t kv_head = static_cast<std::int32_t>(blockIdx.y) / a.chunks;
-  const std::int32_t in_group = static_cast<std::int32_t>(blockIdx.y) % a.chunks * a.at_once;
-  const std::int32_t first_head = kv_head * a.group + in_group, heads = min(a.at_once, a.group - in_group);
+  const std::int32_t kv_head = static_cast<std::int32_t>(blockIdx.y) / heads_of.chunks;
+  const std::int32_t in_group = static_cast<std::int32_t>(blockIdx.y) % heads_of.chunks * heads_of.at_once;
+  const std::int32_t first_head = kv_head * a.group + in_group, heads = min(heads_of.at_once, a.group - in_group);
   const Seen seen(a, row);
   const auto part = static_cast<std::int32_t>(blockIdx.z);
   if (a.scratch && (part < seen.first_part() || part >= seen.end_part())) return;
-  const Shared<typename InShared<Stored>::Type> s(memory, pages, a.at_once);
+  const Shared<typename InShared<Stored>::Type> s(memory, pages, heads_of.at_once);
   const Mine<kMine> mine(pages.v_dim);
   fetch_queries(a, s, row, first_head, heads, pages.k_dim);
 
@@ -459,32 +442,28 @@ __global__ void merge_parts(const __grid_constant__ Attention a, std::int32_t v_
 }
 
 template <class T, int kMine>
-void launch(const Machine& machine, const Attention& a, const PagedAttention& op) {
+void launch(const Machine& machine, const Attention& a, HeadChunks heads, const PagedAttention& op) {
   const Pages<T> pages = pages_of<T>(op.cache, op.layer);
   const std::int64_t rows = op.q.rows();
   const KvSpec& spec = op.cache->spec();
-  const std::size_t bytes = attention_shared_bytes(spec, a.at_once);
+  const std::size_t bytes = attention_shared_bytes(spec, heads.at_once);
   // All there is, not what this launch needs: the limit is the kernel's, and other workers launch it at the same time.
   need(cudaFuncSetAttribute(attend<T, kMine>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                             static_cast<int>(kSharedBytesMax)),
        "asking for shared memory");
-  const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(pages.kv_heads * a.chunks),
+  const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(pages.kv_heads * heads.chunks),
                   static_cast<unsigned>(a.scratch ? a.parts_max : 1));
-  attend<T, kMine><<<grid, attention_threads(pages.v_dim, a.at_once), bytes, machine.stream>>>(a, pages);
+  attend<T, kMine><<<grid, attention_threads(pages.v_dim, heads.at_once), bytes, machine.stream>>>(a, heads, pages);
   need(cudaGetLastError(), "starting paged_attention");
-  if (!a.scratch) return;
-  merge_parts<<<dim3(static_cast<unsigned>(rows), static_cast<unsigned>(a.heads)), 128, 0, machine.stream>>>(
-      a, pages.v_dim);
-  need(cudaGetLastError(), "starting the merge of paged_attention");
 }
 
 // Few outputs per thread where few heads share a key head: fewer registers.
 template <class T>
-void launch_fitting(const Machine& machine, const Attention& a, const PagedAttention& op) {
-  const int outputs = attention_outputs_per_thread(op.cache->spec().v_dim, a.at_once);
-  if (outputs <= 4) return launch<T, 4>(machine, a, op);
-  if (outputs <= 16) return launch<T, 16>(machine, a, op);
-  launch<T, 32>(machine, a, op);
+void launch_fitting(const Machine& machine, const Attention& a, HeadChunks heads, const PagedAttention& op) {
+  const int outputs = attention_outputs_per_thread(op.cache->spec().v_dim, heads.at_once);
+  if (outputs <= 4) return launch<T, 4>(machine, a, heads, op);
+  if (outputs <= 16) return launch<T, 16>(machine, a, heads, op);
+  launch<T, 32>(machine, a, heads, op);
 }
 
 }  // namespace
@@ -503,30 +482,39 @@ void run(Machine& machine, const PagedAttention& op) {
               .table_stride = op.block_table.row_stride,
               .heads = op.heads,
               .group = op.heads / spec.kv_heads,
-              .at_once = attention_heads_at_once(spec, op.heads / spec.kv_heads),
-              .chunks = 0,
               .window = op.window,
               .scale = op.scale,
               .scratch = nullptr,
               .parts_max = static_cast<std::int32_t>(
                   divide_up<std::int64_t>(op.block_table.shape[1] * kBlockTokens, kPartTokens))};
-  a.chunks = divide_up(a.group, a.at_once);
+  const bool in_tiles = has_tiles(spec);
+  const TileShape tiles = tile_shape(rows, op.block_table.shape[0], a.group);
+  HeadChunks heads{.at_once = attention_heads_at_once(spec, a.group), .chunks = 0};
+  heads.chunks = divide_up(a.group, heads.at_once);
   const AttentionShape shape{.rows = rows,
                              .heads = op.heads,
-                             .blocks_per_row = static_cast<std::int64_t>(spec.kv_heads) * a.chunks,
+                             .blocks = spec.kv_heads * (in_tiles ? tiles.tiles * tiles.chunks : rows * heads.chunks),
                              .v_dim = spec.v_dim,
                              .parts_max = a.parts_max,
                              .context_tokens = op.context_tokens};
   if (parts_apart(shape, machine.multiprocessors, machine.scratch_floats()))
     a.scratch = static_cast<float*>(machine.scratch.data());
-  switch (spec.dtype) {
-    case DType::kF32:
-      return launch_fitting<float>(machine, a, op);
-    case DType::kBF16:
-      return launch_fitting<__nv_bfloat16>(machine, a, op);
-    default:
-      return launch_fitting<std::uint8_t>(machine, a, op);
-  }
+  if (in_tiles)
+    attend_tiles(a, pages_of<__nv_bfloat16>(op.cache, op.layer), rows, tiles,
+                 tiles.listed ? reinterpret_cast<RowTile*>(
+                                    machine.workspace(static_cast<std::size_t>(tiles.tiles) * sizeof(RowTile)))
+                              : nullptr,
+                 machine.stream);
+  else if (spec.dtype == DType::kF32)
+    launch_fitting<float>(machine, a, heads, op);
+  else if (spec.dtype == DType::kBF16)
+    launch_fitting<__nv_bfloat16>(machine, a, heads, op);
+  else
+    launch_fitting<std::uint8_t>(machine, a, heads, op);
+  if (!a.scratch) return;
+  merge_parts<<<dim3(static_cast<unsigned>(rows), static_cast<unsigned>(a.heads)), 128, 0, machine.stream>>>(
+      a, spec.v_dim);
+  need(cudaGetLastError(), "starting the merge of paged_attention");
 }
 
 }  // namespace tandem::cuda

@@ -18,8 +18,26 @@ std::int32_t output_tiles(std::int32_t v_dim, std::int32_t heads) {
 bool parts_apart(const AttentionShape& s, std::int64_t multiprocessors, std::size_t scratch_floats) {
   constexpr std::int64_t kBlocksPerMultiprocessor = 2;
   if (s.parts_max == 1 || s.context_tokens <= s.rows * kPartTokens) return false;
-  if (s.rows * s.blocks_per_row >= kBlocksPerMultiprocessor * multiprocessors) return false;
+  if (s.blocks >= kBlocksPerMultiprocessor * multiprocessors) return false;
   return static_cast<std::size_t>(s.rows * s.heads * s.parts_max * (s.v_dim + 2)) <= scratch_floats;
+}
+
+bool has_tiles(const KvSpec& spec) {
+  return spec.dtype == DType::kBF16 && !spec.v_in_k && spec.k_dim == spec.v_dim &&
+         (spec.k_dim == 64 || spec.k_dim == 128);
+}
+
+TileShape tile_shape(std::int64_t rows, std::int64_t sequences, std::int32_t group) {
+  constexpr std::int32_t kFew = 16, kMany = 64;
+  constexpr std::int64_t kEnough = 32;  // queries beyond one row of each sequence that make use of tiles of many
+  TileShape shape{};
+  shape.listed = (rows - sequences) * std::min(group, kFew) >= kEnough;
+  shape.queries = shape.listed ? kMany : kFew;
+  shape.heads = std::min(group, shape.queries);
+  shape.chunks = (group + shape.heads - 1) / shape.heads;
+  shape.rows = shape.listed ? shape.queries / shape.heads : 1;
+  shape.tiles = shape.listed ? std::min(rows, rows / shape.rows + sequences) : rows;
+  return shape;
 }
 
 std::size_t attention_shared_bytes(const KvSpec& spec, std::int32_t heads) {

@@ -15,7 +15,7 @@ inline constexpr std::int32_t kPartTokens = 512;
 
 struct AttentionShape {
   std::int64_t rows, heads;
-  std::int64_t blocks_per_row;  // of threads, when parts are not apart
+  std::int64_t blocks;  // of threads, when parts are not apart
   std::int64_t v_dim;
   std::int64_t parts_max;       // of the longest context that the block table has room for
   std::int64_t context_tokens;  // of all rows together
@@ -24,6 +24,20 @@ struct AttentionShape {
 // Whether each part gets a block of threads of its own: worth it when rows alone leave multiprocessors idle and
 // contexts have several parts; possible when the parts fit into so many floats.
 bool parts_apart(const AttentionShape& shape, std::int64_t multiprocessors, std::size_t scratch_floats);
+
+// How queries, which are rows times heads, are cut into tiles by attention/tile_attention.
+struct TileShape {
+  std::int32_t queries;  // of a tile, at most: 16 or 64
+  std::int32_t heads;    // of a tile, that share a key head
+  std::int32_t chunks;   // tiles for all heads that do
+  std::int32_t rows;     // of a tile, at most
+  std::int64_t tiles;    // of rows, at most
+  bool listed;           // tiles are found on the device; else each row is one
+};
+// For rows of so many sequences, whose group heads share a key head.
+TileShape tile_shape(std::int64_t rows, std::int64_t sequences, std::int32_t group);
+// Whether a cache's pages are read in tiles: bf16 keys and values of 64 or of 128.
+bool has_tiles(const KvSpec& spec);
 
 // Shared memory of a block of threads that works for so many heads: a page of K and V, queries and probabilities. Rows
 // are rounded up to fours and padded.

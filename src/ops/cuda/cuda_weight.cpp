@@ -54,7 +54,8 @@ std::int64_t step_bytes(Store store) {
     case Store::kQ4_1:
       return kStep / 2;
     case Store::kF8Tiles:
-      break;  // has no rows
+    case Store::kBf16Tiles:
+      break;  // have no rows
   }
   return 0;
 }
@@ -138,6 +139,33 @@ Packed pack_tiles(const WeightSource& source) {
   return p;
 }
 
+// Whatever n is: a share of a weight has the order of sums of the whole.
+bool fills_bf16_tiles(const WeightSource& source) {
+  return source.k > 0 &&
+         std::ranges::all_of(source.parts, [](const WeightPart& part) { return part.dtype == DType::kBF16; });
+}
+
+Packed pack_bf16_tiles(const WeightSource& source) {
+  Packed p;
+  p.store = Store::kBf16Tiles;
+  p.columns = source.n();
+  p.row_bytes = Bf16Tile::tiles(p.columns) * Bf16Tile::kWeightBytes;
+  p.scales_per_row = 0;
+  p.data.resize(static_cast<std::size_t>(Bf16Tile::depths(source.k) * p.row_bytes));
+  std::int64_t column = 0;
+  for (const WeightPart& part : source.parts)
+    for (std::int64_t row = 0; row < part.rows; ++row, ++column) {
+      const std::byte* from = part.row(part.source_row(row));
+      std::byte* tile = p.data.data() + column / Bf16Tile::kWeightRows * Bf16Tile::kWeightBytes;
+      const auto in_tile = static_cast<int>(column % Bf16Tile::kWeightRows);
+      for (std::int64_t k = 0; k < source.k; k += 8)
+        std::memcpy(tile + k / Bf16Tile::kDepth * p.row_bytes +
+                        Bf16Tile::offset(in_tile, static_cast<int>(k % Bf16Tile::kDepth)),
+                    from + 2 * k, static_cast<std::size_t>(2 * std::min<std::int64_t>(8, source.k - k)));
+    }
+  return p;
+}
+
 template <class T>
 const T* upload(const std::vector<T>& values, std::vector<Buffer>& memory) {
   if (values.empty()) return nullptr;
@@ -180,6 +208,8 @@ std::unique_ptr<CudaWeight> CudaWeight::pack(const WeightSource& source) {
   };
   if (fills_tiles(source)) {
     add(pack_tiles(source));
+  } else if (fills_bf16_tiles(source)) {
+    add(pack_bf16_tiles(source));
   } else {
     for (const WeightPart& part : source.parts) {
       check(part, source.k);
@@ -194,6 +224,7 @@ CudaWeight::CudaWeight(std::int64_t n, std::int64_t k, std::size_t bytes, std::v
     : Weight(n, k, bytes), memory_(std::move(memory)), image_memory_(allocate_device(sizeof image)) {
   need(cudaMemcpy(image_memory_.data(), &image, sizeof image, cudaMemcpyHostToDevice), "copying a weight");
   for (int s = 0; s < image.segments; ++s) columns_.push_back(image.segment[s].columns);
+  if (image.segments == 1 && image.segment[0].store == Store::kBf16Tiles) bf16_tiles_ = image.segment[0].data;
   if (image.segments != 1 || image.segment[0].store != Store::kF8Tiles) return;
   tiles_ = reinterpret_cast<const std::uint8_t*>(image.segment[0].data);
   tile_scales_ = static_cast<const float*>(image.segment[0].scales);

@@ -139,6 +139,17 @@ struct Eight<Store::kF8Tiles> {
   }
 };
 
+template <>
+struct Eight<Store::kBf16Tiles> : Eight<Store::kBF16> {
+  __device__ void load(const Segment& s, std::int32_t column, std::int32_t step, int part) {
+    constexpr int kSteps = Bf16Tile::kDepth / kStep;
+    const std::byte* tile = s.data + step / kSteps * s.row_bytes +
+                            static_cast<std::int64_t>(column / Bf16Tile::kWeightRows) * Bf16Tile::kWeightBytes;
+    const int k = step % kSteps * kStep + part * kLaneValues;
+    bits = __ldg(reinterpret_cast<const uint4*>(tile + Bf16Tile::offset(column % Bf16Tile::kWeightRows, k)));
+  }
+};
+
 // Calls f with the segment's store as a constant.
 template <class F>
 __device__ void with_store(Store store, const F& f) {
@@ -157,6 +168,8 @@ __device__ void with_store(Store store, const F& f) {
       return f(std::integral_constant<Store, Store::kQ4_1>());
     case Store::kF8Tiles:
       return f(std::integral_constant<Store, Store::kF8Tiles>());
+    case Store::kBf16Tiles:
+      return f(std::integral_constant<Store, Store::kBf16Tiles>());
   }
 }
 

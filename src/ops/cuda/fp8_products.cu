@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "ops/cuda/cuda_weight.cuh"
 #include "ops/cuda/gemm/fp8_quantise.h"
+#include "ops/cuda/pieces.cuh"
 
 namespace tandem::cuda {
 
@@ -16,26 +17,6 @@ namespace {
 
 constexpr int kExpertsMax = 512;
 constexpr int kThreads = 256;
-
-// Hands out an operator's workspace piece by piece.
-class Pieces {
- public:
-  static constexpr std::size_t kAlignment = 256;
-  template <class T>
-  static std::size_t bytes(std::int64_t count) {
-    return divide_up(static_cast<std::size_t>(count) * sizeof(T), kAlignment) * kAlignment;
-  }
-  explicit Pieces(std::byte* memory) : at_(memory) {}
-  template <class T>
-  T* take(std::int64_t count) {
-    T* piece = reinterpret_cast<T*>(at_);
-    at_ += bytes<T>(count);
-    return piece;
-  }
-
- private:
-  std::byte* at_;
-};
 
 // ---- who has which rows
 
@@ -180,7 +161,7 @@ void run(Machine& machine, const Fp8Experts& op) {
   gemm.rows_max = static_cast<std::int32_t>(op.x.rows());
   gemm.n = static_cast<std::int32_t>(2 * width);
   gemm.k = static_cast<std::int32_t>(hidden);
-  gemm.weights = machine.table_of(op.gate_up);
+  gemm.weights = machine.fp8_table_of(op.gate_up);
   gemm.row_tiles = plan.row_tiles;
   gemm.row_tile_count = plan.row_tile_count;
   gemm.fixed_order = true;
@@ -191,7 +172,7 @@ void run(Machine& machine, const Fp8Experts& op) {
   gemm.x_scales = activated_scales;
   gemm.n = static_cast<std::int32_t>(hidden);
   gemm.k = static_cast<std::int32_t>(width);
-  gemm.weights = machine.table_of(op.down);
+  gemm.weights = machine.fp8_table_of(op.down);
   gemm.hidden = nullptr;
   gemm.hidden_scales = nullptr;
   gemm.out_f32 = y;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "ops/cuda/bf16_products.cuh"
 #include "ops/cuda/product.cuh"
 
 namespace tandem::cuda {
@@ -25,6 +26,7 @@ void run(Machine& machine, const GroupedMatMul& op) {
   const auto experts = static_cast<std::int64_t>(op.experts.size());
   if (op.x.rows() == 0 || experts == 0) return;
   TANDEM_CHECK(experts <= kExpertsMax, "more experts of one layer on one GPU than a launch can name");
+  if (multiply_bf16(machine, op)) return;
   ProductArguments<kExpertsMax> arguments{.out = rows_of(op.out),
                                           .x = rows_of(op.x),
                                           .rows = static_cast<std::int32_t>(op.x.rows()),

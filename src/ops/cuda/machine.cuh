@@ -41,14 +41,16 @@ struct Machine {
   // Memory for the operator under way. It grows to the largest need; what was given before stays where it is, since
   // recorded steps use it.
   std::byte* workspace(std::size_t bytes);
-  // In device memory, where the FP8 tiles of these weights are. Made when they are first asked for.
-  const Fp8Weight* table_of(std::span<const Weight* const> weights);
+  // In device memory, where the FP8 or the bf16 tiles of these weights are. Made when they are first asked for.
+  const Fp8Weight* fp8_table_of(std::span<const Weight* const> weights);
+  const std::byte* const* bf16_table_of(std::span<const Weight* const> weights);
 
  private:
   struct Table {
-    std::vector<Fp8Weight> places;
+    std::vector<std::byte> contents;
     Buffer memory;
   };
+  const void* table(const Weight* first, std::span<const std::byte> contents);
   std::vector<Buffer> workspaces_;
   std::map<const Weight*, Table> tables_;  // by their first
 };

@@ -1,12 +1,13 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include "ops/cuda/bf16_products.cuh"
 #include "ops/cuda/product.cuh"
 
 namespace tandem::cuda {
 
 void run(Machine& machine, const MatMul& op) {
-  if (op.x.rows() == 0) return;
+  if (op.x.rows() == 0 || multiply_bf16(machine, op)) return;
   const CudaWeight& weight = of(op.weight);
   const ProductArguments<1> arguments{.out = rows_of(op.out),
                                       .x = rows_of(op.x),

@@ -53,17 +53,28 @@ std::byte* Machine::workspace(std::size_t bytes) {
   return workspaces_.back().bytes_data();
 }
 
-const Fp8Weight* Machine::table_of(std::span<const Weight* const> weights) {
-  Table& table = tables_[weights.front()];
-  const auto is_of = [](const Fp8Weight& place, const Weight* weight) { return place.tiles == of(weight).tiles(); };
-  if (!std::ranges::equal(table.places, weights, is_of)) {
-    table.places.clear();
-    for (const Weight* weight : weights) table.places.push_back({of(weight).tiles(), of(weight).tile_scales()});
-    table.memory = allocate_device(table.places.size() * sizeof(Fp8Weight));
-    need(cudaMemcpy(table.memory.data(), table.places.data(), table.memory.bytes(), cudaMemcpyHostToDevice),
+const void* Machine::table(const Weight* first, std::span<const std::byte> contents) {
+  Table& table = tables_[first];
+  if (!std::ranges::equal(table.contents, contents)) {
+    table.contents.assign(contents.begin(), contents.end());
+    table.memory = allocate_device(contents.size());
+    need(cudaMemcpyAsync(table.memory.data(), contents.data(), contents.size(), cudaMemcpyHostToDevice, stream),
          "copying the places of experts");
+    need(cudaStreamSynchronize(stream), "copying the places of experts");
   }
-  return static_cast<const Fp8Weight*>(table.memory.data());
+  return table.memory.data();
+}
+
+const Fp8Weight* Machine::fp8_table_of(std::span<const Weight* const> weights) {
+  std::vector<Fp8Weight> places;
+  for (const Weight* weight : weights) places.push_back({of(weight).tiles(), of(weight).tile_scales()});
+  return static_cast<const Fp8Weight*>(table(weights.front(), std::as_bytes(std::span(places))));
+}
+
+const std::byte* const* Machine::bf16_table_of(std::span<const Weight* const> weights) {
+  std::vector<const std::byte*> places;
+  for (const Weight* weight : weights) places.push_back(of(weight).bf16_tiles());
+  return static_cast<const std::byte* const*>(table(weights.front(), std::as_bytes(std::span(places))));
 }
 
 }  // namespace tandem::cuda

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Products: out[rows, n] = x[rows, k] · weight[n, k]ᵀ with f32 arithmetic on the tensor cores.
+// Products: out[rows, n] = x[rows, k] · weight[n, k]ᵀ with f32 arithmetic on the tensor cores, for weights of every
+// store. Those of bf16 in tiles have a faster one (bf16_products.cuh), except for heads (ProjectHeads).
 //
 // An f32 is the sum of three bf16 numbers, exactly, when each takes the leading eight bits of what is left; a weight is
 // one to three of them by its type. Products of two bf16 numbers are exact in f32, so x · w is the sum of the products
@@ -59,7 +60,7 @@ __device__ void split(const float (&v)[8], std::uint32_t (&terms)[kTerms][4]) {
 
 template <Store store>
 __device__ void terms_of(const Eight<store>& eight, std::uint32_t (&terms)[Eight<store>::kTerms][4]) {
-  if constexpr (store == Store::kBF16) {
+  if constexpr (store == Store::kBF16 || store == Store::kBf16Tiles) {
     terms[0][0] = eight.bits.x, terms[0][1] = eight.bits.y, terms[0][2] = eight.bits.z, terms[0][3] = eight.bits.w;
   } else {
     float v[8];

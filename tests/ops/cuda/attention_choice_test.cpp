@@ -12,7 +12,7 @@ constexpr std::int64_t kMultiprocessors = 132;
 constexpr std::size_t kPlenty = std::size_t{1} << 40;
 
 AttentionShape one_long_row() {
-  return {.rows = 1, .heads = 64, .blocks_per_row = 2, .v_dim = 256, .parts_max = 64, .context_tokens = 32768};
+  return {.rows = 1, .heads = 64, .blocks = 2, .v_dim = 256, .parts_max = 64, .context_tokens = 32768};
 }
 
 TEST(AttentionChoice, OneLongContextIsSpreadOverTheGpu) {
@@ -22,6 +22,7 @@ TEST(AttentionChoice, OneLongContextIsSpreadOverTheGpu) {
 TEST(AttentionChoice, ManyRowsKeepTheGpuBusyByThemselves) {
   AttentionShape shape = one_long_row();
   shape.rows = 132;
+  shape.blocks *= shape.rows;
   shape.context_tokens *= shape.rows;
   EXPECT_FALSE(parts_apart(shape, kMultiprocessors, kPlenty));
 }
@@ -38,6 +39,27 @@ TEST(AttentionChoice, PartsApartMustFit) {
   const std::size_t floats = 64 * 64 * 258;
   EXPECT_TRUE(parts_apart(one_long_row(), kMultiprocessors, floats));
   EXPECT_FALSE(parts_apart(one_long_row(), kMultiprocessors, floats - 1));
+}
+
+TEST(AttentionChoice, TilesHaveAllRowsAndHeads) {
+  for (const std::int64_t rows : {1, 7, 64, 300})
+    for (const std::int64_t sequences : {1, 2, 64})
+      for (const std::int32_t group : {1, 3, 4, 7, 16, 40, 100}) {
+        if (rows < sequences) continue;
+        const TileShape shape = tile_shape(rows, sequences, group);
+        EXPECT_GE(shape.heads * shape.chunks, group);
+        EXPECT_GE(shape.rows, 1);
+        EXPECT_LE(shape.rows * shape.heads, shape.queries);
+        // At worst all sequences but one have one row.
+        EXPECT_GE(shape.tiles, sequences - 1 + (rows - sequences + shape.rows) / shape.rows);
+      }
+}
+
+TEST(AttentionChoice, RowsOfManySequencesAreTilesThemselves) {
+  EXPECT_FALSE(tile_shape(64, 64, 4).listed);
+  EXPECT_FALSE(tile_shape(64, 60, 4).listed);
+  EXPECT_TRUE(tile_shape(64, 1, 4).listed);
+  EXPECT_TRUE(tile_shape(300 + 64, 301, 1).listed);  // a prompt beside many that decode
 }
 
 TEST(AttentionChoice, EveryColumnOfEveryHeadHasAThread) {
