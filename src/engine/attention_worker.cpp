@@ -190,6 +190,7 @@ void AttentionWorker::run() {
     }
   }
   end_everything();
+  parts_.backend->come_to_rest();  // a step that was left in its middle uses memory that goes with the worker
 }
 
 // What is still here when the worker stops ends as cancelled; what comes later is refused by submit.

@@ -117,7 +117,7 @@ void FfnWorker::run() {
     if (open_) stats_.wait_ns += clock_.now() - begin;
     if (std::all_of(peers_.begin(), peers_.end(), [](const Peer& p) { return p.gone; })) break;
   }
-  backend_->synchronise();  // what is still computed uses memory that goes with the worker
+  backend_->come_to_rest();  // what is still computed uses memory that goes with the worker
 }
 
 // ---- frames in

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "base/error.h"
+
 namespace tandem {
 
 namespace {
@@ -25,6 +27,14 @@ std::unique_ptr<Draw> Backend::begin(const Sample& op, const Tensor& ids) {
   copy(ids.data, drawn.data(), drawn.size() * sizeof(std::int32_t));
   synchronise();
   return std::make_unique<DrawnAtOnce>();
+}
+
+void Backend::come_to_rest() noexcept {
+  try {
+    synchronise();
+  } catch (const Error&) {
+    return;
+  }
 }
 
 }  // namespace tandem

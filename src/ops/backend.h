@@ -87,8 +87,11 @@ class Backend {
   virtual std::unique_ptr<Draw> begin(const Sample& op, const Tensor& ids);
   // Returns when everything given to run() so far is done.
   virtual void synchronise() {}
+  // As synchronise(), before memory goes: a device that fails does nothing more, so that is an end, too.
+  void come_to_rest() noexcept;
   // Copies between what allocate() gave here and in another backend of the kind, in the order of what both are given.
-  // Used no longer than the backend lives. Null where it has none.
+  // Points are made and followed no longer than the backend lives; the lane itself may go later. Null where it has
+  // none.
   virtual std::unique_ptr<CopyLane> make_copy_lane() { return nullptr; }
 };
 

@@ -177,6 +177,41 @@ TEST(Transport, rows_are_refused_where_there_are_none) {
             ErrorCode::kUnsupported);
 }
 
+// Of a device that has failed: nothing ends.
+class FailedLane final : public CopyLane {
+ public:
+  explicit FailedLane(std::shared_ptr<LateStream> stream) : lane_(std::move(stream)) {}
+  void reach(const CopyLane&) override {}
+  CopyPointPtr point() override { return lane_.point(); }
+  CopyPointPtr copy(void* to, const void* from, std::size_t bytes, const CopyPoint& from_ready,
+                    const CopyPoint& to_ready) override {
+    return lane_.copy(to, from, bytes, from_ready, to_ready);
+  }
+  void follow(const CopyPoint& point) override { lane_.follow(point); }
+  void wait(const CopyPoint&) override {
+    ++waits;
+    throw Error(ErrorCode::kInternal, "the device has failed");
+  }
+  int waits = 0;
+
+ private:
+  LateLane lane_;
+};
+
+TEST(Transport, an_endpoint_whose_device_has_failed_goes_without_its_copies) {
+  const auto lane = std::make_shared<FailedLane>(std::make_shared<LateStream>());
+  NvlinkNetwork network({lane, lane});
+  TestWorker sender(network.endpoint(0));
+  std::vector<std::byte> rows(128);
+  {
+    TestWorker receiver(network.endpoint(1));
+    ASSERT_TRUE(receiver.transport().post_receive_rows(0, receiver.slot(0, 4), std::span(rows).last(64), 0));
+    ASSERT_TRUE(sender.transport().post_send_rows(1, sender.slot(0, 4), std::span(rows).first(64), 0));
+  }
+  EXPECT_EQ(lane->waits, 1);
+  EXPECT_EQ(sender.transport().post_send(1, sender.slot(0, 4), 1).error().code(), ErrorCode::kUnavailable);
+}
+
 // Faults of messages with rows: those that need no copy of what nobody here can read.
 class NvlinkFaults : public testing::Test {
  protected:

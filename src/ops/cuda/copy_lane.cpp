@@ -35,10 +35,12 @@ cudaEvent_t event_of(const CopyPoint& point) {
   return static_cast<const EventPoint&>(point).event();
 }
 
+// Threads stay on the device that they worked on here: one that has never chosen would go back to GPU 0, and choosing
+// a GPU takes some of its memory.
 class StreamLane final : public CopyLane {
  public:
   StreamLane(int device, cudaStream_t stream) : device_(device), stream_(stream) {
-    const OnDevice on(device_);
+    use_device(device_);
     need(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "creating a stream for copies");
   }
   ~StreamLane() override {
@@ -55,19 +57,19 @@ class StreamLane final : public CopyLane {
     }
   }
   CopyPointPtr point() override {
-    const OnDevice on(device_);
+    use_device(device_);
     return std::make_shared<EventPoint>(stream_);
   }
   CopyPointPtr copy(void* to, const void* from, std::size_t bytes, const CopyPoint& from_ready,
                     const CopyPoint& to_ready) override {
-    const OnDevice on(device_);
+    use_device(device_);
     for (const CopyPoint* ready : {&from_ready, &to_ready})
       need(cudaStreamWaitEvent(copies_, event_of(*ready), 0), "ordering a copy");
     if (bytes > 0) need(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, copies_), "copying to a peer");
     return std::make_shared<EventPoint>(copies_);
   }
   void follow(const CopyPoint& point) override {
-    const OnDevice on(device_);
+    use_device(device_);
     need(cudaStreamWaitEvent(stream_, event_of(point), 0), "following a copy");
   }
   void wait(const CopyPoint& point) override { need(cudaEventSynchronize(event_of(point)), "waiting for a copy"); }

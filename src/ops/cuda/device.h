@@ -27,6 +27,8 @@ struct DeviceFacts {
 inline constexpr int kDriverVersionMin = 13000;
 
 DeviceFacts look_at_device();  // at the one that this thread works on
+// The thread works on the device from now on. It does not go back: one that has never chosen would go to GPU 0, and
+// choosing a GPU takes some of its memory.
 DeviceFacts look_at_device(int device);
 
 // Why the backend cannot run there, as a sentence with what is needed and what was found; empty when it can.

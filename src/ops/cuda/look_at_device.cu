@@ -50,10 +50,7 @@ DeviceFacts look_at_device() {
 DeviceFacts look_at_device(int device) {
   DeviceFacts facts;
   facts.device = device;
-  int before = 0;
-  if (!look_at_machine(facts) || device >= facts.devices || !answered(cudaGetDevice(&before), facts)) return facts;
-  if (answered(cudaSetDevice(device), facts)) look_closer(facts);
-  answered(cudaSetDevice(before), facts);
+  if (look_at_machine(facts) && device < facts.devices && answered(cudaSetDevice(device), facts)) look_closer(facts);
   return facts;
 }
 

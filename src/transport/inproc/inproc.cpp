@@ -144,9 +144,15 @@ class InprocFabric {
     queue(from).push({.event = {TransportEvent::Kind::kSent, to, send.operation, 0}, .of_send = true, .rows = copied});
   }
 
-  // A copy may wait for work of either peer's device, and for no peer.
+  // A copy may wait for work of either peer's device, and for no peer. A device that has failed copies no more.
   void end_copies(Channel& channel) {
-    if (const CopyPointPtr last = std::move(channel.last_copy)) config_.lanes.front()->wait(*last);
+    const CopyPointPtr last = std::move(channel.last_copy);
+    if (!last) return;
+    try {
+      config_.lanes.front()->wait(*last);
+    } catch (const Error&) {
+      return;
+    }
   }
 
   void end(PeerRank owner, PeerRank gone, OperationId operation, bool of_send) {

@@ -3,7 +3,8 @@
 
 // The transport between workers of one process whose operators work in the memory of GPUs, of one or of several. What
 // is for the host, headers, choices of experts, control words, goes as in inproc. Rows go from device memory to device
-// memory by the copy engines, over NVLink where GPUs have it, and never through the host's memory.
+// memory by the copy engines, over NVLink where GPUs have it; CUDA takes them through the host where they have no way
+// to each other.
 //
 // What orders them are points in the workers' streams (tensor/copy_lane.h). A copy is given when both ends are posted,
 // by whichever of the two comes second, behind what makes the rows and behind what still reads their place. Events do

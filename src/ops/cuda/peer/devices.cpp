@@ -34,9 +34,16 @@ int device_count() {
 
 namespace {
 
+void need_reach(cudaError_t answer, int from, int to) {
+  if (answer == cudaSuccess) return;
+  (void)cudaGetLastError();  // told here, not by the next call
+  throw Error(ErrorCode::kUnavailable,
+              format("GPU {} cannot reach the memory of GPU {}: {}", from, to, cudaGetErrorString(answer)));
+}
+
 void let_reach(int from, int to) {
   int can = 0;
-  TANDEM_CUDA_CHECK(cudaDeviceCanAccessPeer(&can, from, to));
+  need_reach(cudaDeviceCanAccessPeer(&can, from, to), from, to);
   if (can == 0)
     throw Error(ErrorCode::kUnavailable, format("GPU {} cannot reach the memory of GPU {} (no NVLink or PCIe peer "
                                                 "access between them)",
@@ -46,7 +53,7 @@ void let_reach(int from, int to) {
   if (enabled == cudaErrorPeerAccessAlreadyEnabled)
     (void)cudaGetLastError();
   else
-    TANDEM_CUDA_CHECK(enabled);
+    need_reach(enabled, from, to);
 }
 
 }  // namespace

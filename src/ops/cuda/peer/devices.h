@@ -25,7 +25,8 @@ class OnDevice {
 int device_count();
 
 // Each may read and write the other's memory from now on. The same device twice is nothing to do. Throws
-// Error{kUnavailable} where one is not there, and naming both where the machine has no way between them.
+// Error{kUnavailable} where one is not there, and naming both where the machine has no way between them or does not
+// open it.
 void connect_devices(int a, int b);
 
 void synchronise_device();  // until everything on the thread's device has ended
