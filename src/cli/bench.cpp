@@ -102,7 +102,7 @@ MachineLimits measure_limits(const EngineOptions& options) {
   MachineLimits limits{};
   std::string who, arithmetic;
   if (config.backend == "cuda") {
-    const cuda::GpuLimits gpu = cuda::measure_gpu_limits();
+    const cuda::GpuLimits gpu = cuda::measure_gpu_limits(gpu_of(config, 0));
     limits = {.read_bytes_per_second = gpu.read_bytes_per_second, .flops_per_second = gpu.bf16_flops_per_second};
     who = gpu.gpu + " can";
     arithmetic = " in bf16";

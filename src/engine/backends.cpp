@@ -10,7 +10,6 @@
 #include "engine/machine.h"
 #include "ops/cpu/cpu_backend.h"
 #include "ops/cuda/cuda_backend.h"
-#include "ops/cuda/device.h"
 #include "ops/reference/reference_backend.h"
 
 namespace tandem {
@@ -24,11 +23,17 @@ std::unique_ptr<Backend> make_backend(const std::string& name, const std::string
               format("backend is \"{}\", there are: cpu, cuda, reference (--device)", name));
 }
 
-std::int64_t backend_memory_bytes(const std::string& name, std::int32_t gpu) {
+std::optional<std::int64_t> backend_memory_bytes(const std::string& name, std::int32_t gpu) {
+  if (name == "cuda") return gpu_memory_bytes(cuda::look_at_device(gpu));
+  const std::int64_t available = available_memory_bytes();
+  return available > 0 ? std::optional(available) : std::nullopt;
+}
+
+std::optional<std::int64_t> gpu_memory_bytes(const cuda::DeviceFacts& facts) {
   // What the kernels themselves, their scratch and the activations of a step take is not asked for one by one.
   constexpr std::int64_t kReserve = std::int64_t{2} << 30;
-  if (name != "cuda") return available_memory_bytes();
-  return std::max(static_cast<std::int64_t>(cuda::look_at_device(gpu).bytes_free) - kReserve, std::int64_t{0});
+  if (facts.bytes_total == 0) return std::nullopt;
+  return std::max(static_cast<std::int64_t>(facts.bytes_free) - kReserve, std::int64_t{0});
 }
 
 }  // namespace tandem

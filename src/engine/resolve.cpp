@@ -36,10 +36,11 @@ struct Memory {
 };
 
 Memory memory_of(const EngineConfig& c, const MemoryUse& use) {
-  const std::int64_t available = backend_memory_bytes(c.backend, use.gpu);
+  const std::optional<std::int64_t> known = backend_memory_bytes(c.backend, use.gpu);
+  const std::int64_t available = known.value_or(0);
   const Memory memory{.name = c.backend == "cuda" ? format("GPU {}", use.gpu) : "the machine",
                       .room = available - use.weight_bytes,
-                      .known = available > 0,
+                      .known = known.has_value(),
                       .attention_workers = use.attention_workers};
   if (memory.known && memory.room <= 0)
     throw Error(ErrorCode::kOutOfResources, format("the weights take {}, {} has {}", mebibytes(use.weight_bytes),

@@ -21,5 +21,13 @@ TEST(Backends, AnUnknownNameIsAnErrorThatListsTheKnownOnes) {
     EXPECT_NE(error.message().find(part), std::string::npos) << error.message();
 }
 
+// A GPU that is nearly full is one whose memory is known.
+TEST(Backends, OfAGpuTwoGibibytesAreLeftForWhatIsNotCounted) {
+  constexpr std::size_t kGiB = std::size_t{1} << 30;
+  EXPECT_EQ(gpu_memory_bytes({}), std::nullopt);
+  EXPECT_EQ(gpu_memory_bytes({.bytes_free = 1 * kGiB, .bytes_total = 80 * kGiB}), 0);
+  EXPECT_EQ(gpu_memory_bytes({.bytes_free = 5 * kGiB, .bytes_total = 80 * kGiB}), 3 * kGiB);
+}
+
 }  // namespace
 }  // namespace tandem

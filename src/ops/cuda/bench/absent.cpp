@@ -14,6 +14,10 @@ GpuLimits measure_gpu_limits() {
   throw Error(ErrorCode::kUnavailable, why_unusable(look_at_device()));
 }
 
+GpuLimits measure_gpu_limits(int device) {
+  throw Error(ErrorCode::kUnavailable, why_unusable(look_at_device(device)));
+}
+
 GpuState read_gpu_state() {
   return {};
 }

@@ -76,6 +76,12 @@ double products_per_second(const std::uint8_t* random, float* sink) {
 
 }  // namespace
 
+GpuLimits measure_gpu_limits(int device) {
+  if (const std::string missing = why_unusable(look_at_device(device)); !missing.empty())
+    throw Error(ErrorCode::kUnavailable, missing);
+  return measure_gpu_limits();
+}
+
 GpuLimits measure_gpu_limits() {
   if (const std::string missing = why_unusable(look_at_device()); !missing.empty())
     throw Error(ErrorCode::kUnavailable, missing);

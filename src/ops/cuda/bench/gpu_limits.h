@@ -17,6 +17,7 @@ struct GpuLimits {
 };
 
 // Throws kUnavailable when there is no usable GPU, or none was built for.
-GpuLimits measure_gpu_limits();
+GpuLimits measure_gpu_limits();            // of the one that this thread works on
+GpuLimits measure_gpu_limits(int device);  // which the thread works on from now on
 
 }  // namespace tandem::cuda
