@@ -309,9 +309,8 @@ void AttentionWorker::combine(std::int32_t layer, State& state, std::int32_t m) 
 // One worker's slot rows are in order already; those of several are merged by who owns each slot's expert.
 Tensor AttentionWorker::slots_in_order(State& state, std::int32_t m) {
   if (local()) return state.local_output.slot_rows;
-  if (cuts_experts()) return slots_of_parts(state, m);
   if (shares_.size() == 1) return link_->returned(m, 0).slot_rows;
-  if (device_rows()) return slots_on_device(state, m);
+  if (cuts_experts() || device_rows()) return slots_by_place(state, m);
   const std::int64_t slots = state.hand_over.expert_ids.shape.elements();
   const std::size_t bytes = static_cast<std::size_t>(model_.hidden) * 4;
   const auto* ids = state.hand_over.expert_ids.as<const std::int32_t>();
@@ -324,33 +323,10 @@ Tensor AttentionWorker::slots_in_order(State& state, std::int32_t m) {
   return state.slot_rows.slice_rows(0, slots);
 }
 
-// The same without the host, which only says where each row goes. The memory that says it is filled again after
-// read_choices() has waited for the next layer's. 1 · x is x.
-Tensor AttentionWorker::slots_on_device(State& state, std::int32_t m) {
-  const Tensor& expert_ids = state.hand_over.expert_ids;
-  const std::int64_t slots = expert_ids.shape.elements();
-  const auto* ids = expert_ids.as<const std::int32_t>();
-  const Tensor in_order = state.slot_rows.slice_rows(0, slots);
-  std::fill_n(state.weights.as<float>(), slots, 1.0f);
-  std::int64_t first = 0;
-  for (std::size_t f = 0; f < shares_.size(); ++f) {
-    std::int64_t end = first;
-    for (std::int64_t s = 0; s < slots; ++s)
-      if (shares_[f].owns(ids[s])) state.places.as<std::int32_t>()[end++] = static_cast<std::int32_t>(s);
-    if (end == first) continue;
-    parts_.backend->run(ScatterScaledRows{.out = in_order,
-                                          .x = link_->returned(m, static_cast<std::int32_t>(f)).slot_rows,
-                                          .index = state.places.slice_rows(first, end - first),
-                                          .weights = state.weights.slice_rows(first, end - first)});
-    first = end;
-  }
-  return in_order;
-}
-
-// Where experts are cut by width the workers of a group have sent a node of each sum's tree, for the same slots in the
-// same order. What is left of the tree is added here, then weighted as an FFN worker that holds whole experts does,
-// each row to its place.
-Tensor AttentionWorker::slots_of_parts(State& state, std::int32_t m) {
+// The same where the host only says where each row goes: it has no rows, or they come in parts. The memory that says it
+// is filled again after attention() has waited for the next layer's choices. Rows that come whole are weighted already;
+// 1 · x is x.
+Tensor AttentionWorker::slots_by_place(State& state, std::int32_t m) {
   const Tensor& expert_ids = state.hand_over.expert_ids;
   const std::int64_t slots = expert_ids.shape.elements();
   const auto* ids = expert_ids.as<const std::int32_t>();
@@ -362,29 +338,38 @@ Tensor AttentionWorker::slots_of_parts(State& state, std::int32_t m) {
     std::int64_t end = first;
     for (std::int64_t s = 0; s < slots; ++s) {
       if (!shares_[f].owns(ids[s])) continue;
-      state.places.as<std::int32_t>()[end] = static_cast<std::int32_t>(s);
-      state.weights.as<float>()[end++] = weights[s];
+      if (cuts_experts()) state.weights.as<float>()[end] = weights[s];
+      state.places.as<std::int32_t>()[end++] = static_cast<std::int32_t>(s);
     }
     if (end == first) continue;
-    Tensor partials[KSlices::kCountMax];
-    std::int32_t slice_counts[KSlices::kCountMax];
-    for (std::size_t part = 0; part < width; ++part) {
-      partials[part] = link_->returned(m, static_cast<std::int32_t>(f + part)).slot_rows;
-      slice_counts[part] = shares_[f + part].width_count;
-    }
-    const Tensor sums = state.sums.slice_rows(first, end - first);
-    parts_.backend->run(CombineExperts{.out = sums,
-                                       .slot_rows = {},
-                                       .top_k = 0,
-                                       .partials = std::span(partials, width),
-                                       .slice_counts = std::span(slice_counts, width)});
     parts_.backend->run(ScatterScaledRows{.out = in_order,
-                                          .x = sums,
+                                          .x = cuts_experts()
+                                                   ? sum_of_parts(m, f, state.sums.slice_rows(first, end - first))
+                                                   : link_->returned(m, static_cast<std::int32_t>(f)).slot_rows,
                                           .index = state.places.slice_rows(first, end - first),
                                           .weights = state.weights.slice_rows(first, end - first)});
     first = end;
   }
   return in_order;
+}
+
+// Where experts are cut by width the workers of a group, of which f is the first, have sent a node of each sum's tree,
+// for the same slots in the same order. What is left of the tree is added here, and is then weighted as an FFN worker
+// that holds whole experts does.
+Tensor AttentionWorker::sum_of_parts(std::int32_t m, std::size_t f, const Tensor& sums) {
+  const auto width = static_cast<std::size_t>(parts_.config.layout.ffn_width);
+  Tensor partials[KSlices::kCountMax];
+  std::int32_t slice_counts[KSlices::kCountMax];
+  for (std::size_t part = 0; part < width; ++part) {
+    partials[part] = link_->returned(m, static_cast<std::int32_t>(f + part)).slot_rows;
+    slice_counts[part] = shares_[f + part].width_count;
+  }
+  parts_.backend->run(CombineExperts{.out = sums,
+                                     .slot_rows = {},
+                                     .top_k = 0,
+                                     .partials = std::span(partials, width),
+                                     .slice_counts = std::span(slice_counts, width)});
+  return sums;
 }
 
 void AttentionWorker::head(std::int32_t m) {

@@ -76,8 +76,8 @@ void AttentionWorker::allocate_states() {
   const std::size_t hand_over = hand_over_in_frame() ? 0 : hand_over_bytes(rows, hidden, k, parts_.config.activations);
   const std::size_t output = local() ? return_bytes(rows * k, rows, hidden) : 0;
   const std::size_t unquantised = quantises() ? stream : 0;
-  const std::size_t slots = local() ? 0 : stream * k;
-  const bool places_slots = cuts_experts() || (device_rows() && shares_.size() > 1);
+  const std::size_t slots = shares_.size() == 1 ? 0 : stream * k;  // those of one worker come in order
+  const bool places_slots = slots > 0 && (cuts_experts() || device_rows());
   const std::size_t sums = cuts_experts() ? slots : 0, words = places_slots ? aligned(8 * rows * k) : 0;
   const std::size_t device_slots = device_rows() ? slots : 0;
   const std::size_t logits = static_cast<std::size_t>(rows * model_.vocab) * 4;
@@ -111,6 +111,7 @@ void AttentionWorker::allocate_states() {
     if (words > 0) {
       state.places = Tensor(shared_at, DType::kI32, {rows * k});
       state.weights = Tensor(shared_at + 4 * rows * k, DType::kF32, {rows * k, 1});
+      std::fill_n(state.weights.as<float>(), rows * k, 1.0f);
     }
     shared_at += words;
     state.hand_over_memory = carve(aligned(hand_over));

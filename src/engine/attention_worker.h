@@ -104,7 +104,8 @@ class AttentionWorker final : public RequestTaker {
     std::unique_ptr<StepInputs> inputs;
     const MicroBatch* plan = nullptr;
     Tensor stream, ffn, slot_rows, hidden;  // at their largest; hidden: where it does not cross itself
-    Tensor sums, places, weights;           // of slots whose experts are cut by width, by group of workers
+    Tensor sums;                            // of slots whose experts are cut by width, by group of workers
+    Tensor places, weights;                 // of slots by worker, or by group: where each goes, and with what weight
     std::span<std::byte> hand_over_memory;  // where it is computed when not in its frame
     std::span<std::byte> local_return;      // local layout: what would be a frame
     Residual residual;
@@ -153,8 +154,8 @@ class AttentionWorker final : public RequestTaker {
   void read_choices(State& state, std::int32_t m);
   void combine(std::int32_t layer, State& state, std::int32_t m);
   Tensor slots_in_order(State& state, std::int32_t m);
-  Tensor slots_on_device(State& state, std::int32_t m);
-  Tensor slots_of_parts(State& state, std::int32_t m);
+  Tensor slots_by_place(State& state, std::int32_t m);
+  Tensor sum_of_parts(std::int32_t m, std::size_t f, const Tensor& sums);
   void hand_over(std::int32_t layer, std::int32_t m);
   void local_experts(std::int32_t layer, std::int32_t m);
   void head(std::int32_t m);

@@ -55,10 +55,12 @@ FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared
   memory_ = backend_->allocate_shared(
       a_count * (buffers_each_ * buffer_bytes_ + (m_count + 1) * reply_bytes) +
       (device_rows_ ? choices_bytes(rows_of_all(config), m.experts_per_token) : together_bytes(config, m)));
-  if (!backend_->host_memory()) far_memory_ = backend_->allocate(together_bytes(config, m));
+  if (!backend_->host_memory() && !(device_rows_ && a_count == 1))  // nothing is put together for one
+    far_memory_ = backend_->allocate(together_bytes(config, m));
   rows_bytes_ = aligned(hand_over);
   if (device_rows_)
     rows_memory_ = backend_->allocate(a_count * (buffers_each_ * rows_bytes_ + (m_count + 1) * aligned(output_bytes)));
+  if (device_rows_ && share_.cuts_experts()) allocate_ones();
   if (config.activations == Activations::kFp8)
     widened_ = backend_->allocate(static_cast<std::size_t>(rows_of_all(config) * m.hidden) * sizeof(float));
   if (const Status registered = transport_->register_region({memory_.bytes_data(), memory_.bytes()}); !registered)
@@ -85,6 +87,13 @@ FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared
   together_ = device_rows_ ? far_memory_.bytes_data() : at;
   for (std::int32_t a = 0; a < static_cast<std::int32_t>(a_count); ++a)
     for (std::int32_t i = 0; i < buffers_each_; ++i) post_receive(a, i);
+}
+
+void FfnWorker::allocate_ones() {
+  const std::vector<float> ones(static_cast<std::size_t>(rows_of_all(config_) * model_->config().experts_per_token), 1);
+  ones_ = backend_->allocate(ones.size() * sizeof(float));
+  backend_->copy(ones_.data(), ones.data(), ones_.bytes());
+  backend_->synchronise();
 }
 
 // The transport goes first: it holds buffers of this worker's memory.
@@ -331,20 +340,20 @@ void FfnWorker::run_experts(std::int32_t layer, std::int32_t m) {
 void FfnWorker::run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step) {
   const std::int64_t rows = held.hand_over.rows(), slots = count_slots(held.hand_over, share_);
   const FfnOutput output = begin_reply(held.layer, reply, rows, slots);
-  weigh_with_one(held.hand_over, held.on_device);
-  run_model(held.layer, device_rows_ ? held.on_device : held.hand_over, output);
+  run_model(held.layer, weighed(device_rows_ ? held.on_device : held.hand_over), output);
   seal_reply(held.layer, m, rows, slots, reply, step);
 }
 
 // A part of an expert's sum is not weighted: who adds the parts up does that, or the bits would not be those of a sum
 // that is weighted as a whole. 1 · x is x.
-void FfnWorker::weigh_with_one(const HandOver& hand_over, const HandOver& on_device) {
-  if (!share_.cuts_experts() || !hand_over.expert_weights) return;
-  const std::int64_t count = hand_over.expert_weights.shape.elements();
-  std::fill_n(hand_over.expert_weights.as<float>(), count, 1.0f);
-  if (!device_rows_) return;
-  backend_->copy(on_device.expert_weights.data, hand_over.expert_weights.data, static_cast<std::size_t>(count) * 4);
-  backend_->synchronise();  // the next message comes to where it is copied from
+HandOver FfnWorker::weighed(HandOver hand_over) const {
+  if (!share_.cuts_experts() || !hand_over.expert_weights) return hand_over;
+  const Shape shape = hand_over.expert_weights.shape;
+  if (device_rows_)
+    hand_over.expert_weights = Tensor(ones_.data(), DType::kF32, shape);
+  else
+    std::fill_n(hand_over.expert_weights.as<float>(), shape.elements(), 1.0f);
+  return hand_over;
 }
 
 void FfnWorker::run_model(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output) {
@@ -389,11 +398,7 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
   const std::size_t in_bytes = hand_over_bytes(rows, hidden, k, config_.activations);
   const HandOver all = hand_over_in({together_, in_bytes}, rows, hidden, k, config_.activations);
   HandOver chosen = all;  // as the host reads it
-  if (device_rows_) {
-    const HandOver choices = choices_in({choices_together_, choices_bytes(rows, k)}, rows, k);
-    chosen.expert_ids = choices.expert_ids;
-    chosen.expert_weights = choices.expert_weights;
-  }
+  if (device_rows_) chosen.expert_ids = choices_in({choices_together_, choices_bytes(rows, k)}, rows, k).expert_ids;
   std::int64_t row = 0;
   for (const std::int32_t a : workers) {
     const Held& held = peers_[a].held[m];
@@ -402,18 +407,16 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
     for (const auto array :
          {&HandOver::hidden, &HandOver::scales, &HandOver::codes, &HandOver::expert_ids, &HandOver::expert_weights})
       if (part.*array) move((all.*array).slice_rows(row, part_rows), part.*array);
-    for (const auto array : {&HandOver::expert_ids, &HandOver::expert_weights})
-      if (const Tensor& from = held.hand_over.*array; device_rows_ && from)
-        std::memcpy((chosen.*array).slice_rows(row, part_rows).data, from.data,
-                    static_cast<std::size_t>(from.shape.elements()) * 4);
+    if (const Tensor& from = held.hand_over.expert_ids; device_rows_ && from)
+      std::memcpy(chosen.expert_ids.slice_rows(row, part_rows).data, from.data,
+                  static_cast<std::size_t>(from.shape.elements()) * 4);
     row += part_rows;
   }
-  weigh_with_one(chosen, all);
   const std::int64_t slots = count_slots(chosen, share_),
                      partials = partial_rows(model_->config(), share_, layer, rows);
   const FfnOutput output =
       return_in({together_ + aligned(in_bytes), return_bytes(slots, partials, hidden)}, slots, partials, hidden);
-  run_model(layer, all, output);
+  run_model(layer, weighed(all), output);
 
   // Results are in order of rows, so each worker's are one piece.
   std::int64_t slot = 0;

@@ -66,6 +66,7 @@ class FfnWorker {
     bool gone = false;
   };
 
+  void allocate_ones();
   std::span<std::byte> buffer(std::int32_t a, std::int32_t i);
   std::span<std::byte> rows(std::int32_t a, std::int32_t i);  // on the device, of the same receive
   void post_receive(std::int32_t a, std::int32_t i);
@@ -83,7 +84,7 @@ class FfnWorker {
   void execute(const Command& command);
   void run_experts(std::int32_t layer, std::int32_t m);
   void run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step);
-  void weigh_with_one(const HandOver& hand_over, const HandOver& on_device);
+  HandOver weighed(HandOver hand_over) const;
   void run_model(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output);
   void run_on_host_frames(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output);
   void move(Tensor to, const Tensor& from);
@@ -112,6 +113,7 @@ class FfnWorker {
   Buffer memory_;       // frames, and what is computed together
   Buffer far_memory_;   // where operators have their own: what is computed together, or all that is
   Buffer rows_memory_;  // where rows are on a device, those of frames
+  Buffer ones_;         // where they are and experts are cut by width: the weights of all slots
   Buffer widened_;      // where activations cross in FP8, rows as experts take them
   std::byte* buffers_ = nullptr;
   std::size_t buffer_bytes_ = 0, rows_bytes_ = 0;

@@ -39,9 +39,8 @@ class HandOverLink {
   bool frame_free(std::int32_t m) const { return flight(m).sends_in_flight == 0; }
   // The frame of a micro-batch, as tensors to compute into.
   HandOver hand_over(std::int32_t m, std::int64_t rows, std::int64_t top_k);
-  // Rows, and choices beside them, are in the memory of the backend's device.
-  bool device_rows() const { return device_rows_; }
-  // Then: where the host reads the choices of the micro-batch, to be copied there before send().
+  // Where rows, and choices beside them, are in the memory of the backend's device: where the host reads the choices of
+  // the micro-batch, to be copied there before send().
   HandOver choices(std::int32_t m);
   // Sends it to every FFN worker. slots[f] is how many routed rows worker f will return.
   void send(std::int32_t m, std::int32_t layer, std::span<const std::int64_t> slots);
