@@ -51,7 +51,8 @@ void LocalWorkers::make_workers(const ModelConfig& model) {
     if (std::shared_ptr<CopyLane> lane = backends_[rank]->make_copy_lane()) lanes.push_back(std::move(lane));
   std::optional<NvlinkNetwork> between_devices;
   InprocNetwork between_threads(layout.workers());
-  if (!layout.local() && std::ssize(lanes) == layout.workers()) between_devices.emplace(std::move(lanes));
+  if (!layout.local() && std::ssize(lanes) == layout.workers())
+    between_devices.emplace(std::move(lanes), InprocConfig{}, layout.attention_workers);
   const auto parts = [&](std::int32_t index, PeerRank rank, const std::shared_ptr<const Model>& half) {
     std::unique_ptr<Transport> transport =
         between_devices ? between_devices->endpoint(rank) : between_threads.endpoint(rank);

@@ -52,7 +52,9 @@ struct WorkerConfig {
 // Written by the worker, read by anybody.
 struct WorkerStats {
   std::atomic<std::int64_t> steps{0}, rows{0};
-  // Computing, or giving a device work that is not waited for; waiting for a peer within a step.
+  // Computing, or giving a device work and waiting for it; waiting for a peer within a step. Where rows go from device
+  // to device, devices wait for each other: what an attention worker's waits is in the former, what an FFN worker's
+  // computes, in the latter.
   std::atomic<std::int64_t> busy_ns{0}, wait_ns{0};
   std::atomic<std::int64_t> resends{0}, frames_refused{0};
 };

@@ -177,6 +177,29 @@ TEST(Transport, rows_are_refused_where_there_are_none) {
             ErrorCode::kUnsupported);
 }
 
+// Knows which others it was to reach.
+class ReachingLane final : public CopyLane {
+ public:
+  void reach(const CopyLane& other) override { reached.push_back(&other); }
+  CopyPointPtr point() override { return nullptr; }
+  CopyPointPtr copy(void*, const void*, std::size_t, const CopyPoint&, const CopyPoint&) override { return nullptr; }
+  void follow(const CopyPoint&) override {}
+  void wait(const CopyPoint&) override {}
+  std::vector<const CopyLane*> reached;
+};
+
+TEST(Transport, ways_are_opened_between_those_that_send_each_other_rows) {
+  const auto make = [] { return std::make_shared<ReachingLane>(); };
+  const std::vector<std::shared_ptr<ReachingLane>> some = {make(), make(), make()}, all = {make(), make(), make()};
+  const NvlinkNetwork two_sides({some.begin(), some.end()}, {}, 2), one({all.begin(), all.end()});
+  EXPECT_THAT(some[0]->reached, ElementsAre(some[2].get()));
+  EXPECT_THAT(some[1]->reached, ElementsAre(some[2].get()));
+  EXPECT_THAT(some[2]->reached, IsEmpty());
+  EXPECT_THAT(all[0]->reached, ElementsAre(all[1].get(), all[2].get()));
+  EXPECT_THAT(all[1]->reached, ElementsAre(all[2].get()));
+  EXPECT_THAT(all[2]->reached, IsEmpty());
+}
+
 // Of a device that has failed: nothing ends.
 class FailedLane final : public CopyLane {
  public:

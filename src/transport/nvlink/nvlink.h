@@ -27,8 +27,9 @@ namespace tandem {
 class NvlinkNetwork {
  public:
   // lanes[rank] is of the stream that rank's operators run on; the last endpoint takes them along. config.lanes is left
-  // empty.
-  explicit NvlinkNetwork(std::vector<std::shared_ptr<CopyLane>> lanes, InprocConfig config = {});
+  // empty. side: rows go only between the ranks below it and the others, and ways are opened for them alone; 0: between
+  // all.
+  explicit NvlinkNetwork(std::vector<std::shared_ptr<CopyLane>> lanes, InprocConfig config = {}, PeerRank side = 0);
 
   // As InprocNetwork::endpoint, and destroyed before the stream of its lane.
   std::unique_ptr<Transport> endpoint(PeerRank rank) { return network_.endpoint(rank); }
