@@ -21,7 +21,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "ops/cuda/attention/tile_attention.h"
+#include "ops/cuda/attention/tile_attention.cuh"
 #include "ops/cuda/attention_parts.cuh"
 #include "ops/cuda/cuda_kv_cache.cuh"
 #include "ops/cuda/ptx/e4m3.cuh"

@@ -13,7 +13,7 @@
 // Bound by the tensor cores where a tile is full of rows; by memory where rows are alone.
 #include <cuda_bf16.h>
 
-#include "ops/cuda/attention/tile_attention.h"
+#include "ops/cuda/attention/tile_attention.cuh"
 #include "ops/cuda/ptx/async_copy.cuh"
 #include "ops/cuda/ptx/block.cuh"
 #include "ops/cuda/ptx/mma.cuh"
