@@ -102,6 +102,7 @@ if(TANDEM_SANITIZE MATCHES "address")  # which looks for one of its own version 
   if(tandem_symbolizer)
     list(APPEND tandem_test_environment ASAN_SYMBOLIZER_PATH=${tandem_symbolizer})
   endif()
+  list(APPEND tandem_test_environment LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/leaks.txt:print_suppressions=0)
 endif()
 
 # tandem_test(kv SOURCES block_pool_test.cpp … DEPS kv [LABELS slow]): the executable kv_test, one ctest entry.
