@@ -5,16 +5,13 @@
 // memory.
 #include <algorithm>
 
-#include "base/check.h"
 #include "ops/cuda/attention/mfa_attention.h"
-#include "ops/cuda/cuda_kv_cache.cuh"
+#include "ops/cuda/row_attention.cuh"
 
 namespace tandem::cuda {
 
 namespace {
 
-constexpr std::int64_t kPartsMax = 2048;          // of a launch's rows, 65 KiB each
-constexpr std::int32_t kPartsOfRowMax = 400;      // that the merge has room for
 constexpr std::int64_t kRowsOfLaunchMax = 16384;  // whose units are a grid's y
 
 std::int64_t rounded(std::int64_t bytes) {
@@ -27,12 +24,10 @@ void attend_mfa_pages(Machine& machine, const PagedAttention& op) {
   const CudaKvCache& cache = of(op.cache);
   const MfaUnits units{op.cache->spec().kv_heads, op.heads / op.cache->spec().kv_heads};
   const std::int64_t rows = op.q.rows(), of_row = units.of_row();
-  const auto parts_max =
-      static_cast<std::int32_t>(divide_up<std::int64_t>(op.block_table.shape[1], MfaAttention::kPartPages));
-  TANDEM_CHECK(parts_max <= kPartsOfRowMax, "contexts of over 400 Ki tokens");
-  const std::int64_t at_once =
-      std::min({rows, std::max<std::int64_t>(1, (parts_max > 1 ? kPartsMax : kRowsOfLaunchMax) / (of_row * parts_max)),
-                kRowsOfLaunchMax / of_row});
+  const std::int32_t parts_max = parts_of_row<MfaAttention>(op);
+  const std::int64_t at_once = std::min(
+      {rows, std::max<std::int64_t>(1, (parts_max > 1 ? kPartsOfLaunchMax : kRowsOfLaunchMax) / (of_row * parts_max)),
+       kRowsOfLaunchMax / of_row});
   const std::int64_t tile_bytes = 2 * mfa_query_term_bytes(*cache.mfa());
   const std::int64_t tiles = rounded(rows * of_row * tile_bytes);
   const std::int64_t scales = rounded(rows * of_row * MfaUnits::kHeads * static_cast<std::int64_t>(sizeof(float)));
@@ -49,26 +44,12 @@ void attend_mfa_pages(Machine& machine, const PagedAttention& op) {
   run(queries, machine.stream);
   float* partials = reinterpret_cast<float*>(memory + tiles + scales);
   for (std::int64_t first = 0; first < rows; first += at_once) {
-    run(MfaAttention{.cache = *cache.mfa(),
-                     .units = units,
-                     .out = op.out.as<float>() + first * op.out.row_stride,
-                     .out_stride = op.out.row_stride,
-                     .q_tiles = queries.tiles + first * of_row * tile_bytes,
-                     .q_scales = queries.scales + first * of_row * MfaUnits::kHeads,
-                     .pages = reinterpret_cast<const std::uint8_t*>(cache.layer(op.layer)),
-                     .page_stride = static_cast<std::int64_t>(cache.block_bytes()),
-                     .block_table = op.block_table.as<const std::int32_t>(),
-                     .table_stride = op.block_table.row_stride,
-                     .sequences = op.sequences.as<const std::int32_t>() + first,
-                     .positions = op.positions.as<const std::int32_t>() + first,
-                     .rows = static_cast<std::int32_t>(std::min(at_once, rows - first)),
-                     .parts_max = parts_max,
-                     .window = op.window,
-                     .scale = op.scale,
-                     .blocks = machine.multiprocessors,
-                     .partials = partials,
-                     .partial_stats = partials + parts * static_cast<std::int64_t>(kDecodePartialFloats)},
-        machine.stream);
+    MfaAttention attention{.cache = *cache.mfa(),
+                           .units = units,
+                           .q_tiles = queries.tiles + first * of_row * tile_bytes,
+                           .q_scales = queries.scales + first * of_row * MfaUnits::kHeads};
+    set_rows(attention, machine, op, first, std::min(at_once, rows - first), partials, parts);
+    run(attention, machine.stream);
   }
 }
 

@@ -47,17 +47,6 @@ struct ProductArguments {
 
 // ---- terms
 
-template <int kTerms>
-__device__ void split(const float (&v)[8], std::uint32_t (&terms)[kTerms][4]) {
-#pragma unroll
-  for (int pair = 0; pair < 4; ++pair) {
-    std::uint32_t of_pair[kTerms];
-    split_pair(v[2 * pair], v[2 * pair + 1], of_pair);
-#pragma unroll
-    for (int i = 0; i < kTerms; ++i) terms[i][pair] = of_pair[i];
-  }
-}
-
 template <Store store>
 __device__ void terms_of(const Eight<store>& eight, std::uint32_t (&terms)[Eight<store>::kTerms][4]) {
   if constexpr (store == Store::kBF16 || store == Store::kBf16Tiles) {

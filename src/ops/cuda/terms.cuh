@@ -20,4 +20,16 @@ __device__ void split_pair(float low, float high, std::uint32_t (&terms)[kTerms]
   }
 }
 
+// Eight values, term by term.
+template <int kTerms>
+__device__ void split(const float (&v)[8], std::uint32_t (&terms)[kTerms][4]) {
+#pragma unroll
+  for (int pair = 0; pair < 4; ++pair) {
+    std::uint32_t of_pair[kTerms];
+    split_pair(v[2 * pair], v[2 * pair + 1], of_pair);
+#pragma unroll
+    for (int i = 0; i < kTerms; ++i) terms[i][pair] = of_pair[i];
+  }
+}
+
 }  // namespace tandem::cuda

@@ -255,8 +255,7 @@ __device__ inline void add_page(ptx::Descriptor q, std::uint8_t* page, std::uint
   ptx::wgmma_wait<1>();
   promote<2>(even, factor, rows);
   ptx::wgmma_wait<0>();
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) ptx::arrive(page_free);  // this warp has read all it wanted
+  ptx::arrive_as_warp(page_free);  // it has read all it wanted
   promote<3>(odd, factor, rows);
 }
 
@@ -349,8 +348,7 @@ __device__ void end_piece(Shared& s, const Op& op, const Piece& piece, int group
     exchange<1, 3>(rows, scale[0], scale[1], second, first, target, row, quad);
   }
   ptx::fence_async_proxy();
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) ptx::arrive(&s.q_free[buffer]);
+  ptx::arrive_as_warp(&s.q_free[buffer]);
 }
 
 template <class Op>

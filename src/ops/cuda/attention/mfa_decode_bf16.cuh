@@ -120,12 +120,6 @@ __device__ inline void clear_values(std::uint8_t* values, int group, int begin, 
   ptx::sync_threads(2 + group, 128);
 }
 
-// The warp has read what it wanted.
-__device__ inline void give_back(std::uint64_t* free) {
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) ptx::arrive(free);
-}
-
 template <int kTerms>
 __device__ void add_page(Shared<kTerms>& s, ptx::Descriptor q, Ring<Shared<kTerms>::kHalves>& ring, int group,
                          float scale, int begin, int end, Rows& rows) {
@@ -145,7 +139,7 @@ __device__ void add_page(Shared<kTerms>& s, ptx::Descriptor q, Ring<Shared<kTerm
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
   ptx::pin(c);
-  give_back(&s.free[ring.stage]);
+  ptx::arrive_as_warp(&s.free[ring.stage]);
   ring.step();
   std::uint32_t p[kTerms][16];
   softmax<kTerms>(c, scale, begin, end, rows, p);
@@ -162,7 +156,7 @@ __device__ void add_page(Shared<kTerms>& s, ptx::Descriptor q, Ring<Shared<kTerm
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
   ptx::pin(rows.out);
-  give_back(&s.free[ring.stage]);
+  ptx::arrive_as_warp(&s.free[ring.stage]);
   ring.step();
 }
 

@@ -106,12 +106,6 @@ __device__ inline void feed(Shared& s, const Op& op) {
   }
 }
 
-// After what this warp did with shared memory.
-__device__ inline void arrive_as_warp(std::uint64_t* barrier) {
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) ptx::arrive(barrier);
-}
-
 // One math warpgroup's state. Thread: heads row and row + 8, columns 256 group + 8 j + 2 quad and the next.
 struct Rows {
   float out[128];
@@ -345,22 +339,22 @@ __device__ inline void even_group(Shared& s, const Progress& w, const Live& live
   {
     float c[32], next[2] = {rows.maximum[0], rows.maximum[1]};
     scores<0>(s, even, rows, c);
-    if (w.last_pair) arrive_as_warp(&s.q_free);
+    if (w.last_pair) ptx::arrive_as_warp(&s.q_free);
     if constexpr (kTerms == 2) add_terms(c);
     mask_scores(c, live.begin, live.end);
     raise_maximum(c, w.scale, next);
     write_maximum(s, even, 0, w, next);
-    arrive_as_warp(&s.maximum_full);
+    ptx::arrive_as_warp(&s.maximum_full);
     rows.rescale(next);
     weights<kTerms>(c, w.scale, rows.maximum, p, rows.sum);
   }
   if (even > 0) ptx::wait(&s.p_free[0], (even - 1) & 1);
   share_probabilities(s.probabilities(0), p[0], w.row, w.quad);
-  arrive_as_warp(&s.p_full[0]);
+  ptx::arrive_as_warp(&s.p_full[0]);
   clear_values(s.page[0], 0, live);
   issue_values(rows, p[0], ptx::shared_address(s.page[0]));
   finish_values(rows);
-  arrive_as_warp(&s.free[0][0]);
+  ptx::arrive_as_warp(&s.free[0][0]);
   if (live.end <= MlaPage::kTokens) return;
   ptx::wait(&s.p_full[1], odd & 1);
   float next[2];
@@ -369,8 +363,8 @@ __device__ inline void even_group(Shared& s, const Progress& w, const Live& live
   clear_values(s.page[1], 0, live.next_page());
   issue_values(rows, ptx::shared_address(s.probabilities(1)), ptx::shared_address(s.page[1]));
   finish_values(rows);
-  arrive_as_warp(&s.free[1][1]);
-  arrive_as_warp(&s.p_free[1]);
+  ptx::arrive_as_warp(&s.free[1][1]);
+  ptx::arrive_as_warp(&s.p_free[1]);
 }
 
 // The second group: scores of the odd page, values of both pages' right half.
@@ -381,7 +375,7 @@ __device__ inline void odd_group(Shared& s, const Progress& w, const Live& live,
   float c[32], maximum[2], sum[2] = {0, 0};
   std::uint32_t p[1][16];
   if (has_odd) scores<1>(s, odd, rows, c);
-  if (w.last_pair) arrive_as_warp(&s.q_free);
+  if (w.last_pair) ptx::arrive_as_warp(&s.q_free);
   ptx::wait(&s.maximum_full, even & 1);
   read_maximum(s, even, 0, w.row, maximum);
   rows.rescale(maximum);
@@ -396,11 +390,11 @@ __device__ inline void odd_group(Shared& s, const Progress& w, const Live& live,
     weights<kTerms>(c, w.scale, maximum, p, sum);
     if (odd > 0) ptx::wait(&s.p_free[1], (odd - 1) & 1);
     share_probabilities(s.probabilities(1), p[0], w.row, w.quad);
-    arrive_as_warp(&s.p_full[1]);
+    ptx::arrive_as_warp(&s.p_full[1]);
   }
   finish_values(rows);
-  arrive_as_warp(&s.free[0][1]);
-  arrive_as_warp(&s.p_free[0]);
+  ptx::arrive_as_warp(&s.free[0][1]);
+  ptx::arrive_as_warp(&s.p_free[0]);
   if (!has_odd) return;
   rows.rescale(maximum);
   rows.sum[0] += sum[0];
@@ -408,7 +402,7 @@ __device__ inline void odd_group(Shared& s, const Progress& w, const Live& live,
   clear_values(s.page[1] + 4 * kTile, 1, live.next_page());
   issue_values(rows, p[0], ptx::shared_address(s.page[1]) + 4 * kTile);
   finish_values(rows);
-  arrive_as_warp(&s.free[1][0]);
+  ptx::arrive_as_warp(&s.free[1][0]);
 }
 
 __device__ inline void begin_piece(Shared& s, int round, const Progress& w, Rows& rows) {
@@ -446,7 +440,7 @@ __device__ inline void compute(Shared& s, const Op& op) {
       ++w.uses[0];
       if (live.end > MlaPage::kTokens) ++w.uses[1];
     }
-    arrive_as_warp(&s.rotated_q_free);
+    ptx::arrive_as_warp(&s.rotated_q_free);
     end_piece(s, op, piece, kGroup, rows);
   }
 }

@@ -11,8 +11,7 @@
 //
 // Products on the tensor cores: keys and values are bf16, queries and probabilities two bf16 terms each (16 bits).
 // Bound by the tensor cores where a tile is full of rows; by memory where rows are alone.
-#include <cuda_bf16.h>
-
+#include "ops/cuda/attention/online_softmax.cuh"
 #include "ops/cuda/attention/tile_attention.cuh"
 #include "ops/cuda/ptx/async_copy.cuh"
 #include "ops/cuda/ptx/block.cuh"
@@ -63,12 +62,8 @@ struct TileShared {
 
 // v as two bf16 terms, two values to a register.
 __device__ inline void cut(float low, float high, std::uint32_t (&terms)[kTerms]) {
-  const auto pair = [](float a, float b) {
-    const __nv_bfloat162 rounded = __floats2bfloat162_rn(a, b);
-    return *reinterpret_cast<const std::uint32_t*>(&rounded);
-  };
-  terms[0] = pair(low, high);
-  terms[1] = pair(low - __uint_as_float(terms[0] << 16), high - __uint_as_float(terms[0] & 0xffff0000u));
+  terms[0] = packed_bf16(low, high);
+  terms[1] = rest_bf16(terms[0], low, high);
 }
 
 // NaN if either is.

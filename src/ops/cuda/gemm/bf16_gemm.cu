@@ -44,16 +44,15 @@ __device__ inline void split_rows(const SplitTerms& op) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) v[i] = row < op.rows && k + i < op.k ? from[i] : 0.0f;
   }
-  std::uint32_t terms[4][Bf16Tile::kTerms];
-#pragma unroll
-  for (int pair = 0; pair < 4; ++pair) split_pair(v[2 * pair], v[2 * pair + 1], terms[pair]);
+  std::uint32_t terms[Bf16Tile::kTerms][4];
+  split(v, terms);
   const std::size_t atom = static_cast<std::size_t>(depth) * atoms + row / Bf16Tile::kAtomRows;
   std::byte* to = op.atoms + atom * Bf16Tile::kTerms * Bf16Tile::kAtomBytes +
                   Bf16Tile::offset(row % Bf16Tile::kAtomRows, k % Bf16Tile::kDepth);
 #pragma unroll
   for (int term = 0; term < Bf16Tile::kTerms; ++term)
     *reinterpret_cast<uint4*>(to + term * Bf16Tile::kAtomBytes) =
-        make_uint4(terms[0][term], terms[1][term], terms[2][term], terms[3][term]);
+        make_uint4(terms[term][0], terms[term][1], terms[term][2], terms[term][3]);
 }
 
 // The tiles of rows of one expert after those of another; a block, in which a thread has two experts.

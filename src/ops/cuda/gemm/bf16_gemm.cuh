@@ -15,6 +15,7 @@
 
 #include "ops/cuda/gemm/bf16_gemm.h"
 #include "ops/cuda/gemm/bf16_tile.h"
+#include "ops/cuda/gemm/ring.cuh"
 #include "ops/cuda/ptx/block.cuh"
 #include "ops/cuda/ptx/bulk_copy.cuh"
 #include "ops/cuda/ptx/cluster.cuh"
@@ -124,12 +125,6 @@ __device__ inline void feed(Shared<V>& s, const Bf16Gemm& op, const Work& w) {
   }
 }
 
-// A warp has read a stage.
-__device__ inline void release(std::uint64_t* barrier) {
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) ptx::arrive(barrier);
-}
-
 // Walks the units of k that a block has, in order: a stage is let go when its last unit has been multiplied.
 template <class V>
 struct RingReader {
@@ -160,14 +155,14 @@ struct RingReader {
       issue(unit, unit > begin, c);
       if (unit > begin) {
         ptx::wgmma_wait<1>();
-        if (ends_stage(unit - 1)) release(&s.free[before]);
+        if (ends_stage(unit - 1)) ptx::arrive_as_warp(&s.free[before]);
       }
       before = at.stage;
       if (ends_stage(unit)) at.advance();
     }
     ptx::wgmma_wait<0>();
     ptx::pin(c);
-    if (ends_stage(end - 1)) release(&s.free[before]);
+    if (ends_stage(end - 1)) ptx::arrive_as_warp(&s.free[before]);
   }
 };
 
@@ -274,18 +269,6 @@ __device__ inline void compute(Shared<V>& s, const Bf16Gemm& op, const Work& w, 
                make_float4(total[4 * atom], total[4 * atom + 1], total[4 * atom + 2], total[4 * atom + 3]));
 }
 
-template <class V>
-__device__ inline void init_ring(Shared<V>& s) {
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < V::kStages; ++i) {
-      ptx::init_barrier(&s.full[i], 1);
-      ptx::init_barrier(&s.free[i], kMathThreads / 32);
-    }
-    ptx::publish_barriers();
-  }
-  __syncthreads();
-}
-
 struct Launch {
   Bf16Gemm op;
   int split;
@@ -295,7 +278,7 @@ template <class V>
 __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_constant__ Launch launch) {
   // Blocks of a cluster find each other's sums at the same place: dynamic memory begins alike in all of them.
   Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
-  init_ring(s);
+  init_ring(s.full, s.free, kMathThreads / 32);
   const Bf16Gemm& op = launch.op;
   const Work w = work_of_block<V>(op, launch.split);
   if (w.rows.expert < 0) return;  // and so do all blocks of the cluster

@@ -21,6 +21,7 @@
 
 #include "ops/cuda/gemm/fp8_gemm.h"
 #include "ops/cuda/gemm/fp8_tile.h"
+#include "ops/cuda/gemm/ring.cuh"
 #include "ops/cuda/ptx/block.cuh"
 #include "ops/cuda/ptx/bulk_copy.cuh"
 #include "ops/cuda/ptx/cluster.cuh"
@@ -166,12 +167,6 @@ __device__ inline const float* weight_scales_of(const Fp8Gemm& op, const Work& w
   return w.weight_scales + static_cast<std::size_t>(w.column_block) * (op.k / Fp8Tile::kDepth);
 }
 
-// A warp has read a stage.
-__device__ inline void release(std::uint64_t* barrier) {
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) ptx::arrive(barrier);
-}
-
 // The groups' turns at the tensor cores. Without another active group nobody waits.
 struct Turns {
   int group;
@@ -231,7 +226,7 @@ __device__ inline void multiply_wide(Shared<V>& s, const Fp8Gemm& op, const Work
       turns.pass();
       ptx::wgmma_wait<0>();
       ptx::pin(t);
-      if (b == 1) release(&s.free[stage]);
+      if (b == 1) ptx::arrive_as_warp(&s.free[stage]);
       promote(t, x_scale[0] * scale[b], x_scale[1] * scale[b], out + 64 * b);
     }
   }
@@ -258,7 +253,7 @@ struct Narrow {
     const float x_scale[2] = {s.x_scales[stage][group][row], s.x_scales[stage][group][row + 8]};
     ptx::wgmma_wait<kInFlight>();
     ptx::pin(t);
-    release(&s.free[stage]);
+    ptx::arrive_as_warp(&s.free[stage]);
     promote(t, x_scale[0] * scale, x_scale[1] * scale, out);
   }
 };
@@ -292,7 +287,7 @@ template <class V>
 __device__ inline void pass_stages(Shared<V>& s, const Work& w, int step) {
   for (int i = step; i < step + w.k_end - w.k_begin; ++i) {
     ptx::wait(&s.full[i % V::kStages], i / V::kStages & 1);
-    release(&s.free[i % V::kStages]);
+    ptx::arrive_as_warp(&s.free[i % V::kStages]);
   }
 }
 
@@ -425,24 +420,11 @@ __device__ inline void compute(Shared<V>& s, const Fp8Gemm& op, const Work& w, i
     store_tile<V>(op, w, rows, group, out);
 }
 
-// Barriers for full and free stages.
-template <class V>
-__device__ inline void init_ring(Shared<V>& s) {
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < V::kStages; ++i) {
-      ptx::init_barrier(&s.full[i], 1);
-      ptx::init_barrier(&s.free[i], 8);  // math warps
-    }
-    ptx::publish_barriers();
-  }
-  __syncthreads();
-}
-
 template <class V>
 __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_constant__ Fp8Gemm op) {
   // Blocks of a cluster find each other's sums at the same place: dynamic memory begins alike in all of them.
   Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
-  init_ring(s);
+  init_ring(s.full, s.free, 8);  // math warps
   const Work w = work_of_block<V>(op);
   if (w.expert < 0) return;  // and so do all blocks of the cluster
   const int group = ptx::warpgroup();

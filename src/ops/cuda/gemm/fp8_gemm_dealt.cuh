@@ -149,7 +149,7 @@ __device__ inline void compute_dealt(Shared<V>& s, const Fp8Gemm& op, int group)
 template <class V>
 __global__ void __launch_bounds__(kThreads, 1) multiply_dealt_kernel(const __grid_constant__ Fp8Gemm op) {
   Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
-  init_ring(s);
+  init_ring(s.full, s.free, 8);  // math warps
   ptx::wait_for_previous_kernel();
   const int group = ptx::warpgroup();
   if (group == kRowBlocks) {
