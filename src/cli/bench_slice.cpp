@@ -11,6 +11,7 @@
 #include "base/format.h"
 #include "cli/command.h"
 #include "ops/cuda/bench/gpu_limits.h"
+#include "slice/hand_over_time.h"
 #include "slice/slice_report.h"
 #include "slice/slice_timeline.h"
 
@@ -26,7 +27,7 @@ struct Options {
   bool width_is_cut = false;
   std::int32_t expert_parallel_micro_batches = 2;
   std::string trace;
-  bool json = false;
+  bool hand_over = false, json = false;
 };
 
 constexpr std::int32_t kTraceSteps = 24, kTimelineSteps = 3;
@@ -76,10 +77,16 @@ SliceReport measure(const Options& options, const cuda::GpuLimits& limits) {
     print(report, options);
     return report;
   }
-  const SliceReport best =
-      best_slice(slice, options.tpot_ms * 1e3, limits, [&](const SliceReport& report) { print(report, options); });
+  const SliceReport best = best_slice(slice, options.tpot_ms * 1e3, limits, [](const SliceReport& tried) {
+    std::fputs(format("{}, {} x {}: {:.2f} ms\n", tried.options.deployment.to_string(), tried.options.micro_batches,
+                      tried.options.rows, tried.together.median * 1e-3)
+                   .c_str(),
+               stderr);
+  });
   if (best.options.rows == 0)
     std::fputs(format("{}: no batch keeps {} ms\n", slice.deployment.to_string(), options.tpot_ms).c_str(), stderr);
+  else
+    print(best, options);
   return best;
 }
 
@@ -92,7 +99,15 @@ void compare(const std::vector<SliceReport>& reports) {
         std::fputs(comparison_text(r, baseline).c_str(), stdout);
 }
 
+int run_hand_over(const Options& options) {
+  const HandOverReport report =
+      measure_hand_overs({.first_gpu = options.slice.attention_gpu, .second_gpu = options.slice.ffn_gpu});
+  std::fputs((options.json ? hand_over_json(report) : hand_over_text(report)).c_str(), stdout);
+  return 0;
+}
+
 int run_slice(Options options) {
+  if (options.hand_over) return run_hand_over(options);
   SliceOptions& slice = options.slice;
   slice.zipf_exponent = exponent_of(options.routing);
   check_trace(options);
@@ -141,7 +156,7 @@ Action declare_bench_slice(CLI::App& app) {
       ->check(CLI::Range(64, 65536))
       ->capture_default_str();
   app.add_option("--rows", slice.rows, "sequences of a micro-batch on an attention GPU; else the most within --tpot-ms")
-      ->check(CLI::Range(1, 1024));
+      ->check(CLI::Range(1, SliceOptions::kRowsMax));
   app.add_option("--tpot-ms", options->tpot_ms, "time per token to keep")
       ->check(CLI::Range(1., 10000.))
       ->capture_default_str();
@@ -153,6 +168,16 @@ Action declare_bench_slice(CLI::App& app) {
       ->check(CLI::Range(6, 61))
       ->capture_default_str();
   app.add_option("--steps", slice.steps, "measured")->check(CLI::Range(1, 1000000))->capture_default_str();
+  app.add_option("--warm-up-seconds", slice.warm_up_seconds,
+                 "at most, before the steps that are measured; less where step times have settled")
+      ->check(CLI::Range(0., 600.))
+      ->capture_default_str();
+  app.add_flag("!--no-alone", slice.alone, "leaves out each side with nobody to wait for, and with it bubbles");
+  app.add_option("--flags-by", slice.flags, "who waits for a hand-over on the GPU that gets it")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, cuda::FlagsBy>{
+          {"threads", cuda::FlagsBy::kThreads}, {"front-ends", cuda::FlagsBy::kFrontEnds}}));
+  app.add_flag("--hand-over", options->hand_over,
+               "only what a hand-over of 4 bytes to 3.5 MiB takes in a graph, one way, by stores and by a copy engine");
   app.add_option("--gpu-a", slice.attention_gpu, "the attention GPU")->check(CLI::Range(0, 15))->capture_default_str();
   app.add_option("--gpu-f", slice.ffn_gpu, "the FFN GPU")->check(CLI::Range(0, 15))->capture_default_str();
   app.add_option("--sides", slice.sides, "both, or one of them where there is one GPU")

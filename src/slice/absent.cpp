@@ -4,12 +4,17 @@
 // A slice in a program that was built without CUDA.
 #include "base/error.h"
 #include "ops/cuda/device.h"
+#include "slice/hand_over_time.h"
 #include "slice/slice.h"
 #include "slice/stage_bench.h"
 
 namespace tandem {
 
 SliceReport measure_slice(const SliceOptions&, const cuda::GpuLimits&) {
+  throw Error(ErrorCode::kUnavailable, cuda::why_unusable(cuda::look_at_device()));
+}
+
+HandOverReport measure_hand_overs(const HandOverOptions&) {
   throw Error(ErrorCode::kUnavailable, cuda::why_unusable(cuda::look_at_device()));
 }
 

@@ -39,24 +39,45 @@ std::size_t size(std::int64_t n) {
 
 }  // namespace
 
-std::int64_t AttentionSide::bytes_needed(const AttentionSideOptions& o) {
+std::int64_t AttentionSide::weight_bytes(const AttentionSideOptions& o) {
+  return o.model.layers * kProductsPerLayer + std::int64_t{SliceModel::kVocabPadded} * kHidden * 3;
+}
+
+std::int64_t AttentionSide::row_bytes(const AttentionSideOptions& o) {
   const std::int64_t pages = std::int64_t{o.model.layers} * o.micro_batches * o.rows * cuda::pages_of(o.context);
   const std::int64_t rows = std::int64_t{o.rows} * o.micro_batches;
-  return pages * cuda::MfaPage::kBytes + o.model.layers * kProductsPerLayer +
-         std::int64_t{SliceModel::kVocabPadded} * kHidden * 3 +
-         rows * (std::int64_t{SliceModel::kVocabPadded} * 4 + kHidden * 24 + kUp * 6);
+  return pages * cuda::MfaPage::kBytes + rows * (std::int64_t{SliceModel::kVocabPadded} * 4 + kHidden * 24 + kUp * 6);
 }
 
 AttentionSide::AttentionSide(const AttentionSideOptions& options)
-    : options_(options),
-      layout_{.rows = options.rows},
-      pages_of_sequence_(cuda::pages_of(options.context)),
-      pages_of_layer_(std::int64_t{options.micro_batches} * options.rows * pages_of_sequence_) {
-  need_room("attention", format("{} x {} sequences of {} tokens", options.micro_batches, options.rows, options.context),
-            bytes_needed(options));
+    : options_(options), pages_of_sequence_(cuda::pages_of(options.context)) {
+  need_room(options.rows, weight_bytes(options));
   make_weights();
+  make_rows();
+}
+
+void AttentionSide::need_room(std::int32_t rows, std::int64_t weight_bytes) const {
+  AttentionSideOptions wanted = options_;
+  wanted.rows = rows;
+  tandem::need_room("attention",
+                    format("{} x {} sequences of {} tokens", wanted.micro_batches, wanted.rows, wanted.context),
+                    weight_bytes + row_bytes(wanted));
+}
+
+void AttentionSide::resize(std::int32_t rows, std::int32_t return_blocks) {
+  batches_.clear();
+  pages_ = DeviceMemory();
+  need_room(rows, 0);
+  options_.rows = rows;
+  options_.return_blocks = return_blocks;
+  make_rows();
+}
+
+void AttentionSide::make_rows() {
+  layout_ = {.rows = options_.rows};
+  pages_of_layer_ = std::int64_t{options_.micro_batches} * options_.rows * pages_of_sequence_;
   make_cache();
-  for (std::int32_t m = 0; m < options.micro_batches; ++m) make_batch(m);
+  for (std::int32_t m = 0; m < options_.micro_batches; ++m) make_batch(m);
   cuda::synchronise();
 }
 

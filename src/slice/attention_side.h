@@ -31,7 +31,12 @@ class AttentionSide {
   // On the thread's device. Throws Error{kOutOfResources} with the bytes needed and free.
   explicit AttentionSide(const AttentionSideOptions& options);
 
-  static std::int64_t bytes_needed(const AttentionSideOptions& options);
+  // Other rows, with the same weights. Throws as the constructor, then it has none.
+  void resize(std::int32_t rows, std::int32_t return_blocks);
+
+  static std::int64_t bytes_needed(const AttentionSideOptions& options) {
+    return weight_bytes(options) + row_bytes(options);
+  }
 
   // Each begins with the return of the layer before; layer 0 with that of the last step's last layer, its head and its
   // tokens.
@@ -87,14 +92,18 @@ class AttentionSide {
   std::byte* target(std::int32_t m) const {
     return batch(m).target != nullptr ? batch(m).target : batch(m).hand_over.as<std::byte>();
   }
+  static std::int64_t weight_bytes(const AttentionSideOptions& options);
+  static std::int64_t row_bytes(const AttentionSideOptions& options);
+  void need_room(std::int32_t rows, std::int64_t weight_bytes) const;
   void make_weights();
+  void make_rows();
   void make_cache();
   void make_batch(std::int32_t m);
 
   AttentionSideOptions options_;
   HandOverLayout layout_;
   std::int32_t pages_of_sequence_;
-  std::int64_t pages_of_layer_;
+  std::int64_t pages_of_layer_ = 0;
   std::vector<Layer> layers_;
   std::vector<MicroBatch> batches_;
   cuda::DeviceMemory embedding_, head_, head_scales_, gain_, inv_freq_, pages_;

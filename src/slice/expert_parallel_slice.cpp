@@ -15,30 +15,49 @@ using cuda::DeviceMemory;
 using cuda::OnDevice;
 using cuda::Stream;
 
-ExpertParallelSlice::ExpertParallelSlice(const SliceOptions& options)
-    : options_(options), load_(load_of(options.deployment, options.rows)) {
-  const bool has_peer = options.sides == SliceSides::kBoth;
-  if (has_peer) cuda::connect_devices(options.attention_gpu, options.ffn_gpu);
-  {
-    const OnDevice on(has_peer ? options.ffn_gpu : options.attention_gpu);
-    give_exchange_memory();
-  }
+ExpertParallelSlice::ExpertParallelSlice(const SliceOptions& options) : options_(options) {
+  if (options.sides == SliceSides::kBoth) cuda::connect_devices(options.attention_gpu, options.ffn_gpu);
   const OnDevice on(options.attention_gpu);
-  const AttentionSideOptions attention{
-      .model = options.model, .rows = options.rows, .micro_batches = options.micro_batches, .context = options.context};
-  const FfnSideOptions ffn{.model = options.model,
-                           .deployment = options.deployment,
-                           .rows = options.rows,
-                           .micro_batches = options.micro_batches,
-                           .zipf_exponent = options.zipf_exponent};
-  gigabytes_ = 1e-9 * static_cast<double>(AttentionSide::bytes_needed(attention) + FfnSide::bytes_needed(ffn));
-  attention_ = std::make_unique<AttentionSide>(attention);
-  ffn_ = std::make_unique<FfnSide>(ffn);
-  ffn_->exchange_with(
-      {.out = out_.as<std::byte>(), .rows_in = rows_in_.as<std::byte>(), .results_in = results_in_.as<std::byte>()});
   link_free_at_ = zeros(sizeof(std::uint64_t));
   lanes_.resize(static_cast<std::size_t>(options.micro_batches));
-  for (std::int32_t m = 0; m < options.micro_batches; ++m) record(m);
+  give_rows();
+}
+
+void ExpertParallelSlice::take(const SliceOptions& options) {
+  const bool other_rows = options.rows != options_.rows;
+  options_ = options;
+  if (other_rows) give_rows();
+}
+
+// Attention and experts that are there keep their weights.
+void ExpertParallelSlice::give_rows() {
+  load_ = load_of(options_.deployment, options_.rows);
+  {
+    const OnDevice on(options_.sides == SliceSides::kBoth ? options_.ffn_gpu : options_.attention_gpu);
+    give_exchange_memory();
+  }
+  const OnDevice on(options_.attention_gpu);
+  const AttentionSideOptions attention{.model = options_.model,
+                                       .rows = options_.rows,
+                                       .micro_batches = options_.micro_batches,
+                                       .context = options_.context};
+  const FfnSideOptions ffn{.model = options_.model,
+                           .deployment = options_.deployment,
+                           .rows = options_.rows,
+                           .micro_batches = options_.micro_batches,
+                           .zipf_exponent = options_.zipf_exponent};
+  gigabytes_ = 1e-9 * static_cast<double>(AttentionSide::bytes_needed(attention) + FfnSide::bytes_needed(ffn));
+  if (attention_)
+    attention_->resize(options_.rows, attention.return_blocks);
+  else
+    attention_ = std::make_unique<AttentionSide>(attention);
+  if (ffn_)
+    ffn_->resize(options_.rows);
+  else
+    ffn_ = std::make_unique<FfnSide>(ffn);
+  ffn_->exchange_with(
+      {.out = out_.as<std::byte>(), .rows_in = rows_in_.as<std::byte>(), .results_in = results_in_.as<std::byte>()});
+  for (std::int32_t m = 0; m < options_.micro_batches; ++m) record(m);
 }
 
 void ExpertParallelSlice::give_exchange_memory() {
@@ -85,17 +104,23 @@ StepTimes ExpertParallelSlice::measure(int steps) {
   attention_->restart();
   ffn_->restart();
   cuda::synchronise_device();
-  const int warm_up = warm_up_steps(steps);
+  MeasuredSteps measured(steps, options_.warm_up_seconds);
   cuda::StepClock clock;
-  for (int step = 0; step < steps + warm_up; ++step) {
+  std::size_t told = 0;  // of the marks that have been passed
+  const auto tell = [&](std::size_t mark) {
+    clock.wait_for(mark);
+    while (told < mark) measured.add(clock.microseconds_before(++told));
+  };
+  // A step has a time where another one came before it.
+  for (std::size_t step = 0; step == 0 || measured.wants_more_than(step - 1); ++step) {
     for (const Lane& lane : lanes_) lane.step.launch(lane.work.get());
     clock.mark(lanes_.back().work.get());
-    if (clock.marks() > kStepsAhead) clock.wait_for(clock.marks() - 1 - kStepsAhead);
+    if (step >= kStepsAhead) tell(step - kStepsAhead);
   }
+  tell(clock.marks() - 1);
   cuda::synchronise_device();
   attention_->check_tokens();
-  const std::vector<double> times = clock.microseconds();
-  return step_times({times.begin() + warm_up - 1, times.end()});
+  return measured.times();
 }
 
 }  // namespace tandem

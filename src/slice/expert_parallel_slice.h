@@ -24,6 +24,8 @@ class ExpertParallelSlice {
  public:
   // Throws as measure_slice does.
   explicit ExpertParallelSlice(const SliceOptions& options);
+  // The same deployment's, with other rows or steps. Where it throws, for memory, it can be asked for others.
+  void take(const SliceOptions& options);
 
   StepTimes measure(int steps);
   std::uint32_t mismatches() const { return attention_->mismatches() + ffn_->mismatches(); }
@@ -35,6 +37,7 @@ class ExpertParallelSlice {
     cuda::WorkStream work, down;
     cuda::RecordedWork step;
   };
+  void give_rows();
   void give_exchange_memory();
   void record(std::int32_t m);
   void hold_link(std::int64_t bytes, cuda::Stream stream) const;

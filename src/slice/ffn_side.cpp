@@ -43,29 +43,46 @@ std::int32_t row_stride_of(const SliceLoad& load, std::int32_t expert_rows_max) 
 
 }  // namespace
 
-std::int64_t FfnSide::bytes_needed(const FfnSideOptions& o) {
+std::int64_t FfnSide::weight_bytes(const FfnSideOptions& o) {
   const SliceLoad load = load_of(o.deployment, o.rows);
   const std::int64_t dense = o.model.dense_layers(), routed = o.model.layers - dense;
-  const std::int64_t rows = std::int64_t{load.experts + 1} * row_stride_of(load, 2 * load.expert_rows_mean);
-  return routed * (load.experts + 1) * expert_bytes(load) + dense * dense_bytes(load) +
-         o.micro_batches *
-             (rows * (kHidden * 6 + SliceModel::kDenseWidth / load.width_parts * 2) +
-              std::int64_t{load.rail_blocks} * load.rows * kHidden * 3 + load.exchanged_rows * kHidden * 2 +
-              std::int64_t{load.tokens} * SliceModel::kTopK * 4 * o.model.layers);
+  return routed * (load.experts + 1) * expert_bytes(load) + dense * dense_bytes(load);
 }
 
-FfnSide::FfnSide(const FfnSideOptions& options)
-    : options_(options), load_(load_of(options.deployment, options.rows)), layout_{.rows = options.rows} {
+std::int64_t FfnSide::row_bytes(const FfnSideOptions& o) {
+  const SliceLoad load = load_of(o.deployment, o.rows);
+  const std::int64_t rows = std::int64_t{load.experts + 1} * row_stride_of(load, 2 * load.expert_rows_mean);
+  return o.micro_batches *
+         (rows * (kHidden * 6 + SliceModel::kDenseWidth / load.width_parts * 2) +
+          std::int64_t{load.rail_blocks} * load.rows * kHidden * 3 + load.exchanged_rows * kHidden * 2 +
+          std::int64_t{load.tokens} * SliceModel::kTopK * 4 * o.model.layers);
+}
+
+FfnSide::FfnSide(const FfnSideOptions& options) : options_(options), load_(load_of(options.deployment, options.rows)) {
   need_room("FFN", format("{} experts of {} layers", load_.experts + 1, options.model.layers), bytes_needed(options));
+  make_weights();
+  make_rows();
+}
+
+void FfnSide::resize(std::int32_t rows) {
+  batches_.clear();
+  options_.rows = rows;
+  load_ = load_of(options_.deployment, rows);
+  need_room("FFN", format("{} tokens", load_.tokens), row_bytes(options_));
+  make_rows();
+}
+
+void FfnSide::make_rows() {
+  layout_ = {.rows = options_.rows};
   draw_routing();
   row_stride_ = row_stride_of(load_, expert_rows_max_);
-  make_weights();
-  for (std::int32_t m = 0; m < options.micro_batches; ++m) make_batch(m);
+  for (std::int32_t m = 0; m < options_.micro_batches; ++m) make_batch(m);
   tables_.clear();
   cuda::synchronise();
 }
 
 void FfnSide::draw_routing() {
+  expert_rows_max_ = 0;
   for (std::int32_t m = 0; m < options_.micro_batches; ++m) {
     std::vector<RoutingTable>& of_batch = tables_.emplace_back();
     for (std::int32_t l = 0; l < options_.model.layers; ++l) {

@@ -43,7 +43,10 @@ class FfnSide {
   // On the thread's device. Throws Error{kOutOfResources} with the bytes needed and free.
   explicit FfnSide(const FfnSideOptions& options);
 
-  static std::int64_t bytes_needed(const FfnSideOptions& options);
+  // Other rows, with the same weights. Throws as the constructor, then it has none.
+  void resize(std::int32_t rows);
+
+  static std::int64_t bytes_needed(const FfnSideOptions& options) { return weight_bytes(options) + row_bytes(options); }
 
   // A layer in three parts, so that one micro-batch's rows can be brought together and added up while another's are
   // multiplied: what the server's GPUs send each other, both directions at once, is in the first and last. Two products
@@ -107,7 +110,10 @@ class FfnSide {
   void exchange_results(std::int32_t layer, std::int32_t m, cuda::Stream stream) const;
   cuda::ExpertShare share(std::int32_t layer, std::int32_t m) const;
   cuda::ExpertTokens tokens(std::int32_t layer) const;
+  static std::int64_t weight_bytes(const FfnSideOptions& options);
+  static std::int64_t row_bytes(const FfnSideOptions& options);
   void make_weights();
+  void make_rows();
   void draw_routing();
   void make_batch(std::int32_t m);
   void fill_rail(const MicroBatch& b) const;

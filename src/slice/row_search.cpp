@@ -7,19 +7,20 @@
 
 namespace tandem {
 
-std::int32_t most_rows(std::int32_t first, double step_us_max,
+std::int32_t most_rows(const RowGrid& grid, double step_us_max,
                        const std::function<std::optional<double>(std::int32_t)>& step_us_of) {
   constexpr std::int32_t kNoLimit = 1 << 20;
+  const std::int32_t step = grid.step;
   std::int32_t fits = 0, too_many = kNoLimit;
-  std::int32_t rows = std::max(first / kRowStep * kRowStep, kRowStep);
+  std::int32_t rows = std::max(grid.first / step * step, step);
   for (int tries = 0; tries < kRowTriesMax; ++tries) {
     const std::optional<double> us = step_us_of(rows);
     const bool keeps = us && *us <= step_us_max;
     (keeps ? fits : too_many) = rows;
     const double wanted = us ? rows * step_us_max / *us : (fits + too_many) / 2.;
-    if (fits + kRowStep > too_many - kRowStep) break;
-    rows = std::clamp(static_cast<std::int32_t>(std::min(wanted, double{kNoLimit})) / kRowStep * kRowStep,
-                      fits + kRowStep, too_many - kRowStep);
+    if (fits + step > too_many - step) break;
+    rows = std::clamp(static_cast<std::int32_t>(std::min(wanted, double{kNoLimit})) / step * step, fits + step,
+                      too_many - step);
   }
   return fits;
 }

@@ -10,12 +10,16 @@
 
 namespace tandem {
 
-inline constexpr std::int32_t kRowStep = 8, kRowTriesMax = 6;
+inline constexpr std::int32_t kRowTriesMax = 6;
 
-// The most rows, a multiple of kRowStep, that were measured to take at most step_us_max; 0: none was. Begins at first,
+struct RowGrid {
+  std::int32_t first = 0, step = 8;
+};
+
+// The most rows, a multiple of the step, that were measured to take at most step_us_max; 0: none was. Begins at first,
 // goes where the last time points if it grew with the rows (it grows by less), and ends when there is nothing left
 // between what fits and what does not, or after kRowTriesMax. step_us_of: microseconds of a step; none: it has no room.
-std::int32_t most_rows(std::int32_t first, double step_us_max,
+std::int32_t most_rows(const RowGrid& grid, double step_us_max,
                        const std::function<std::optional<double>(std::int32_t)>& step_us_of);
 
 }  // namespace tandem

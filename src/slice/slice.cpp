@@ -4,6 +4,7 @@
 #include "slice/slice.h"
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 
 #include "base/error.h"
@@ -20,7 +21,11 @@ namespace {
 
 using cuda::OnDevice;
 
-constexpr int kAloneStepsMax = 60;
+constexpr int kAloneStepsMax = 40;
+constexpr double kAloneWarmUpSeconds = 2;
+// Of what a search tries.
+constexpr int kTrySteps = 20;
+constexpr double kTrySeconds = 1.5;
 
 // Of both GPUs.
 std::int64_t free_bytes(const SliceOptions& options) {
@@ -32,8 +37,7 @@ std::int64_t free_bytes(const SliceOptions& options) {
   return bytes;
 }
 
-SliceReport measure_expert_parallel(const SliceOptions& options) {
-  ExpertParallelSlice slice(options);
+SliceReport measure(ExpertParallelSlice& slice, const SliceOptions& options, const cuda::GpuLimits&) {
   SliceReport report{.options = options, .load = load_of(options.deployment, options.rows)};
   report.attention.gigabytes = slice.gigabytes();
   const std::uint32_t before = slice.mismatches();
@@ -43,57 +47,113 @@ SliceReport measure_expert_parallel(const SliceOptions& options) {
   return report;
 }
 
-}  // namespace
+SliceReport measure(SliceGpus& slice, const SliceOptions& options, const cuda::GpuLimits& limits) {
+  SliceReport report{.options = options, .load = load_of(options.deployment, options.rows)};
+  report.attention = slice.attention_report(limits);
+  report.ffn = slice.ffn_report(limits);
+  const bool both = options.sides == SliceSides::kBoth;
+  const std::uint32_t before = slice.mismatches();
+  const std::int64_t free = both ? free_bytes(options) : 0;
+  report.together = slice.measure(options.sides, {.steps = options.steps, .warm_up_seconds = options.warm_up_seconds});
+  if (both) {
+    report.memory_growth = free - free_bytes(options);
+    report.mismatches = slice.mismatches() - before;
+  }
+  if (options.trace_steps > 0) report.trace = slice.trace(options.sides);
+  if (options.sides == SliceSides::kAttention) report.attention.alone = report.together;
+  if (options.sides == SliceSides::kFfn) report.ffn.alone = report.together;
+  if (both && options.alone) {
+    // On GPUs that come from work.
+    const SliceRun alone{.steps = std::min(options.steps, kAloneStepsMax),
+                         .warm_up_seconds = std::min(options.warm_up_seconds, kAloneWarmUpSeconds)};
+    report.attention.alone = slice.measure(SliceSides::kAttention, alone);
+    report.ffn.alone = slice.measure(SliceSides::kFfn, alone);
+  }
+  report.expert_rows_max = slice.expert_rows_max();
+  return report;
+}
 
-SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& limits) {
+// One deployment, whose weights stay while its rows change.
+template <class Gpus>
+class Slice {
+ public:
+  SliceReport measured(const SliceOptions& options, const cuda::GpuLimits& limits) {
+    if (gpus_)
+      gpus_->take(options);
+    else
+      gpus_ = std::make_unique<Gpus>(options);
+    return measure(*gpus_, options, limits);
+  }
+
+ private:
+  std::unique_ptr<Gpus> gpus_;
+};
+
+void check(const SliceOptions& options) {
   if (const std::string missing = cuda::why_unusable(cuda::look_at_device()); !missing.empty())
     throw Error(ErrorCode::kUnavailable, missing);
   if (options.sides == SliceSides::kBoth && options.attention_gpu == options.ffn_gpu)
     throw Error(
         ErrorCode::kInvalidArgument,
         format("GPU {} for both sides at once: a slice takes two, or one side at a time", options.attention_gpu));
-  if (!options.deployment.disaggregated()) return measure_expert_parallel(options);
-  SliceGpus slice(options);
-  SliceReport report{.options = options, .load = load_of(options.deployment, options.rows)};
-  report.attention = slice.attention_report(limits);
-  report.ffn = slice.ffn_report(limits);
-  const int alone = options.sides == SliceSides::kBoth ? std::min(options.steps, kAloneStepsMax) : options.steps;
-  if (options.sides != SliceSides::kFfn)
-    report.together = report.attention.alone = slice.measure(SliceSides::kAttention, alone);
-  if (options.sides != SliceSides::kAttention)
-    report.together = report.ffn.alone = slice.measure(SliceSides::kFfn, alone);
-  if (options.sides == SliceSides::kBoth) {
-    const std::uint32_t before = slice.mismatches();
-    const std::int64_t free = free_bytes(options);
-    report.together = slice.measure(SliceSides::kBoth, options.steps);
-    report.memory_growth = free - free_bytes(options);
-    report.mismatches = slice.mismatches() - before;
-  }
-  if (options.trace_steps > 0) report.trace = slice.trace(options.sides);
-  report.expert_rows_max = slice.expert_rows_max();
-  return report;
 }
 
-SliceReport best_slice(const SliceOptions& options, double tpot_us, const cuda::GpuLimits& limits,
-                       const std::function<void(const SliceReport&)>& on_try) {
-  SliceReport best;
+// As many tokens of context to begin with as three micro-batches of 128 sequences of 4,096 have (two where nobody waits
+// for another side), in steps of a sixteenth.
+RowGrid grid_of(const SliceOptions& options) {
+  const std::int32_t micro_batches = options.deployment.disaggregated() ? 3 : 2;
+  const std::int64_t first = std::int64_t{128} * 4096 * micro_batches / options.context / options.micro_batches;
+  return {.first = static_cast<std::int32_t>(std::min<std::int64_t>(first, SliceOptions::kRowsMax)),
+          .step = static_cast<std::int32_t>(std::clamp<std::int64_t>(first / 16, 1, 8))};
+}
+
+// Tries are short: on a clock that has not come down for long they take a little less than they will. So the most rows
+// that keep the time in them are measured as they were asked for, and fewer until they keep it then, too.
+template <class Gpus>
+SliceReport best_of(const SliceOptions& options, double tpot_us, const cuda::GpuLimits& limits,
+                    const std::function<void(const SliceReport&)>& on_try) {
+  Slice<Gpus> slice;
+  SliceOptions tried = options;
+  tried.alone = false;
+  tried.trace_steps = 0;
+  tried.steps = std::min(options.steps, kTrySteps);
+  tried.warm_up_seconds = std::min(options.warm_up_seconds, kTrySeconds);
   const auto step_us = [&](std::int32_t rows) -> std::optional<double> {
-    SliceOptions tried = options;
+    if (rows > SliceOptions::kRowsMax) return std::nullopt;
     tried.rows = rows;
     try {
-      SliceReport report = measure_slice(tried, limits);
+      const SliceReport report = slice.measured(tried, limits);
       on_try(report);
-      const double us = report.together.median;
-      if (us <= tpot_us && rows > best.options.rows) best = std::move(report);
-      return us;
+      return report.together.median;
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kOutOfResources) throw;
       return std::nullopt;
     }
   };
-  // As many tokens of context to begin with as 128 sequences of 4,096 have.
-  (void)most_rows(128 * 4096 / options.context, tpot_us, step_us);
-  return best;
+  SliceOptions chosen = options;
+  const RowGrid grid = grid_of(options);
+  chosen.rows = most_rows(grid, tpot_us, step_us);
+  for (; chosen.rows > 0; chosen.rows -= grid.step) {
+    SliceReport report = slice.measured(chosen, limits);
+    if (report.together.median <= tpot_us) return report;
+    on_try(report);
+  }
+  return {};
+}
+
+}  // namespace
+
+SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& limits) {
+  check(options);
+  return options.deployment.disaggregated() ? Slice<SliceGpus>().measured(options, limits)
+                                            : Slice<ExpertParallelSlice>().measured(options, limits);
+}
+
+SliceReport best_slice(const SliceOptions& options, double tpot_us, const cuda::GpuLimits& limits,
+                       const std::function<void(const SliceReport&)>& on_try) {
+  check(options);
+  return options.deployment.disaggregated() ? best_of<SliceGpus>(options, tpot_us, limits, on_try)
+                                            : best_of<ExpertParallelSlice>(options, tpot_us, limits, on_try);
 }
 
 }  // namespace tandem

@@ -17,9 +17,10 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <vector>
 
 #include "ops/cuda/bench/gpu_limits.h"
+#include "ops/cuda/peer/stream_flag.h"
+#include "slice/measured_steps.h"
 #include "slice/slice_shape.h"
 #include "slice/slice_trace.h"
 
@@ -42,10 +43,14 @@ struct SliceOptions {
   SliceModel model;
   SliceDeployment deployment;
   std::int32_t rows = 0;  // of a micro-batch
+  static constexpr std::int32_t kRowsMax = 1024;
   std::int32_t micro_batches = 3, context = 4096;
   SliceSides sides = SliceSides::kBoth;
   std::int32_t attention_gpu = 0, ffn_gpu = 1;
-  std::int32_t steps = 60;       // of both sides together, measured after some others; a side alone has 60 at most
+  std::int32_t steps = 60;      // of both sides together, measured after a warm-up; a side alone has 40 at most
+  double warm_up_seconds = 10;  // at most (measured_steps.h); of a side alone, which comes after, 2
+  bool alone = true;            // each side is measured by itself, too, where both are together
+  cuda::FlagsBy flags = cuda::FlagsBy::kFrontEnds;
   double zipf_exponent = 0;      // of how experts are chosen; 0: uniform
   std::int32_t trace_steps = 0;  // further steps with stamps in them (slice_trace.h); at least 2; 0: none
   AddedLink link;                // of both sides together; of ep16 and ep24 for what goes to other servers
@@ -58,20 +63,6 @@ struct SliceOptions {
   }
 };
 
-// Time from one step to the next, of a micro-batch, over all of them.
-struct StepTimes {
-  double median = 0, p99 = 0;  // microseconds
-  std::vector<double> all;
-
-  // Median of the last tenth over that of the first, where there are 100 steps and more; else 1.
-  double drift() const;
-};
-
-StepTimes step_times(std::vector<double> all);
-
-// Before those that are measured: the clocks come down to what the power limit allows.
-inline constexpr int kWarmUpStepsMin = 6, kWarmUpStepsMax = 100;
-int warm_up_steps(int steps);
 inline constexpr int kStepsAhead = 8;  // that are launched before one of them has ended
 
 struct SideReport {
@@ -95,6 +86,7 @@ struct SliceReport {
   double stage_of(const SideReport& side) const;  // microseconds of a layer and micro-batch, alone
   // 1 - busy / elapsed of the slower side.
   double bubbles() const;
+  bool sides_alone() const { return options.sides != SliceSides::kBoth || options.alone; }
 };
 
 // A deployment without sides takes the attention GPU, and the other one's memory for what is exchanged; of trace_steps
@@ -105,8 +97,8 @@ struct SliceReport {
 // Error{kOutOfResources} (memory), each with the numbers.
 SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& limits);
 
-// The most rows a micro-batch (row_search.h) whose median step stays within tpot_us, whatever options.rows says; none:
-// a report without rows. Every try is told.
+// At the most rows a micro-batch (row_search.h) whose median step stays within tpot_us, whatever options.rows says;
+// none: a report without rows. Every try is told: a few steps together.
 SliceReport best_slice(const SliceOptions& options, double tpot_us, const cuda::GpuLimits& limits,
                        const std::function<void(const SliceReport&)>& on_try);
 

@@ -76,28 +76,51 @@ void fill_times(SliceTrace& trace, const std::vector<std::uint64_t>& attention, 
 
 }  // namespace
 
-SliceGpus::SliceGpus(const SliceOptions& options)
-    : options_(options), load_(load_of(options.deployment, options.rows)) {
+SliceGpus::SliceGpus(const SliceOptions& options) : options_(options) {
   if (options.sides == SliceSides::kBoth) cuda::connect_devices(options.attention_gpu, options.ffn_gpu);
   if (options.sides != SliceSides::kFfn) {
     const OnDevice on(options.attention_gpu);
-    attention_ = std::make_unique<AttentionSide>(attention_options());
     a_ = std::make_unique<AttentionLanes>();
     make_flags(*a_);
     a_->lanes.resize(static_cast<std::size_t>(options.micro_batches));
     a_->to_ffn_free_at = zeros(8);
     a_->to_attention_free_at = zeros(8);
   }
-  if (options.sides == SliceSides::kAttention) return;
+  if (options.sides != SliceSides::kAttention) {
+    const OnDevice on(options.ffn_gpu);
+    f_ = std::make_unique<FfnLanes>();
+    make_flags(*f_);
+  }
+  give_rows();
+}
+
+void SliceGpus::take(const SliceOptions& options) {
+  const bool other_rows = options.rows != options_.rows;
+  options_ = options;
+  if (other_rows) give_rows();
+}
+
+// Sides that are there keep their weights.
+void SliceGpus::give_rows() {
+  load_ = load_of(options_.deployment, options_.rows);
+  if (a_) {
+    const OnDevice on(options_.attention_gpu);
+    if (attention_)
+      attention_->resize(options_.rows, load_.own_blocks);
+    else
+      attention_ = std::make_unique<AttentionSide>(attention_options());
+  }
+  if (!f_) return;
   {
-    const OnDevice on(options.sides == SliceSides::kBoth ? options.attention_gpu : options.ffn_gpu);
+    const OnDevice on(options_.sides == SliceSides::kBoth ? options_.attention_gpu : options_.ffn_gpu);
     give_exchange_memory();
   }
-  const OnDevice on(options.ffn_gpu);
-  ffn_ = std::make_unique<FfnSide>(ffn_options());
-  f_ = std::make_unique<FfnLanes>();
+  const OnDevice on(options_.ffn_gpu);
+  if (ffn_)
+    ffn_->resize(options_.rows);
+  else
+    ffn_ = std::make_unique<FfnSide>(ffn_options());
   f_->elsewhere = DeviceMemory(for_other_servers_.bytes());
-  make_flags(*f_);
   ffn_->exchange_with({.out = exchange_out_.as<std::byte>(),
                        .rows_in = exchange_rows_.as<std::byte>(),
                        .results_in = exchange_results_.as<std::byte>(),
@@ -193,14 +216,14 @@ void SliceGpus::record_attention(std::int32_t m, bool alone) {
   const std::uint32_t* step = attention_->step(m);
   lane.step = cuda::RecordedWork(work, [&] {
     for (std::int32_t layer = 0; layer < options_.model.layers; ++layer) {
-      cuda::wait_and_lower_flag(a_->flag(m), work);
+      cuda::wait_and_lower_flag(a_->flag(m), options_.flags, work);
       if (!alone) hold_link(a_->to_attention_free_at, layout.return_block_bytes(), work);
       a_->stamps.stamp(
           {.layer = layer, .micro_batch = m, .point = kReturned, .step = step, .ahead = layer == 0 ? 1u : 0u}, work);
       attention_->run_layer(layer, m, work);
       a_->stamps.stamp({.layer = layer, .micro_batch = m, .point = kHandedOver, .step = step}, work);
       if (!alone) hold_link(a_->to_ffn_free_at, layout.bytes(), work);
-      cuda::raise_flag(alone ? a_->flag(m) : f_->flag(m), work);
+      cuda::raise_flag(alone ? a_->flag(m) : f_->flag(m), options_.flags, work);
     }
   });
 }
@@ -231,7 +254,7 @@ void SliceGpus::record_ffn_layer(std::int32_t layer, std::int32_t m, bool alone)
   const auto stamp = [&](FfnPoint point, Stream stream) {
     f_->stamps.stamp({.layer = layer, .micro_batch = m, .point = point, .step = ffn_->step(m)}, stream);
   };
-  cuda::wait_and_lower_flag(f_->flag(m), in);
+  cuda::wait_and_lower_flag(f_->flag(m), options_.flags, in);
   stamp(kSeen, in);
   ffn_->gather(layer, m, in);
   stamp(kGathered, in);
@@ -246,7 +269,7 @@ void SliceGpus::record_ffn_layer(std::int32_t layer, std::int32_t m, bool alone)
   stamp(kMultiplied, out);
   ffn_->combine(layer, m, out);
   stamp(kSent, out);
-  cuda::raise_flag(alone ? f_->flag(m) : a_->flag(m), out);
+  cuda::raise_flag(alone ? f_->flag(m) : a_->flag(m), options_.flags, out);
 }
 
 // A side that waits for ever is a bug or a lost GPU: told, not endured.
@@ -278,12 +301,18 @@ void SliceGpus::free_waiters(const cuda::StepClock& clock) const {
   }
 }
 
-// Microseconds from each step to the next.
-std::vector<double> SliceGpus::run_steps(SliceSides sides, int steps) {
+// As many as are wanted after a warm-up. How many it were in all.
+int SliceGpus::run_steps(SliceSides sides, MeasuredSteps& steps) {
   const bool has_attention = sides != SliceSides::kFfn;
   const OnDevice on(has_attention ? options_.attention_gpu : options_.ffn_gpu);
   cuda::StepClock clock;
-  for (std::size_t step = 0; step < static_cast<std::size_t>(steps); ++step) {
+  std::size_t told = 0;  // of the marks that have been passed
+  const auto tell = [&](std::size_t mark) {
+    wait_for(clock, mark);
+    while (told < mark) steps.add(clock.microseconds_before(++told));
+  };
+  // A step has a time where another one came before it.
+  for (std::size_t step = 0; step == 0 || steps.wants_more_than(step - 1); ++step) {
     if (sides != SliceSides::kAttention) {
       const OnDevice there(options_.ffn_gpu);
       f_->step.launch(f_->up.get());
@@ -292,34 +321,35 @@ std::vector<double> SliceGpus::run_steps(SliceSides sides, int steps) {
       for (const AttentionLanes::Lane& lane : a_->lanes) lane.step.launch(lane.work.get());
     // Micro-batches are in step, so the last one's times are everybody's.
     clock.mark(has_attention ? a_->lanes.back().work.get() : f_->up.get());
-    if (step >= kStepsAhead) wait_for(clock, step - kStepsAhead);
+    if (step >= kStepsAhead) tell(step - kStepsAhead);
   }
-  wait_for(clock, clock.marks() - 1);
+  tell(clock.marks() - 1);
   cuda::synchronise_device();
   if (sides == SliceSides::kBoth) {
     const OnDevice there(options_.ffn_gpu);
     cuda::synchronise_device();
   }
   if (has_attention) attention_->check_tokens();
-  return clock.microseconds();
+  return static_cast<int>(clock.marks());
 }
 
-StepTimes SliceGpus::measure(SliceSides sides, int steps) {
+StepTimes SliceGpus::measure(SliceSides sides, const SliceRun& run) {
   restart(sides, 0);
-  const int warm_up = warm_up_steps(steps);
-  const std::vector<double> times = run_steps(sides, steps + warm_up);
-  return step_times({times.begin() + warm_up - 1, times.end()});
+  MeasuredSteps measured(run.steps, run.warm_up_seconds);
+  (void)run_steps(sides, measured);
+  return measured.times();
 }
 
 SliceTrace SliceGpus::trace(SliceSides sides) {
-  const std::int32_t kept = options_.trace_steps, steps = kept + kWarmUpStepsMin;
+  const std::int32_t kept = options_.trace_steps;
   restart(sides, kept);
   const auto offset = [&] {
     return sides == SliceSides::kBoth ? cuda::measure_clock_offset(options_.attention_gpu, options_.ffn_gpu)
                                       : cuda::ClockOffset{};
   };
   const cuda::ClockOffset before = offset();
-  const std::vector<double> step_us = run_steps(sides, steps);
+  MeasuredSteps measured(kept, options_.warm_up_seconds);
+  const int steps = run_steps(sides, measured);
   const cuda::ClockOffset after = offset();
   SliceTrace trace{.steps = kept,
                    .layers = options_.model.layers,
@@ -327,7 +357,7 @@ SliceTrace SliceGpus::trace(SliceSides sides) {
                    .attention = sides != SliceSides::kFfn,
                    .ffn = sides != SliceSides::kAttention,
                    .clock_error_us = 1e-3 * static_cast<double>(std::max(before.error_ns, after.error_ns)),
-                   .step_us = step_times({step_us.end() - (kept - 1), step_us.end()}).median};
+                   .step_us = measured.times().median};
   fill_times(trace, trace.attention ? a_->stamps.download() : std::vector<std::uint64_t>(),
              trace.ffn ? f_->stamps.download() : std::vector<std::uint64_t>(),
              {.first_step = steps - kept, .before = before, .after = after});

@@ -21,13 +21,19 @@
 
 namespace tandem {
 
+struct SliceRun {
+  int steps = 0;
+  double warm_up_seconds = 0;
+};
+
 class SliceGpus {
  public:
   // Throws as measure_slice does.
   explicit SliceGpus(const SliceOptions& options);
+  // The same deployment's, with other rows or steps. Where it throws, for memory, it can be asked for others.
+  void take(const SliceOptions& options);
 
-  // Steps that are measured, after some others.
-  StepTimes measure(SliceSides sides, int steps);
+  StepTimes measure(SliceSides sides, const SliceRun& run);
   // The same with stamps (options.trace_steps), of the last steps.
   SliceTrace trace(SliceSides sides);
   std::uint32_t mismatches() const;
@@ -67,6 +73,7 @@ class SliceGpus {
   AttentionSideOptions attention_options() const;
   FfnSideOptions ffn_options() const;
   void make_flags(Lanes& lanes) const;
+  void give_rows();
   void give_exchange_memory();
   void restart(SliceSides sides, std::int32_t trace_steps);
   void make_stamps(std::int32_t trace_steps);
@@ -74,7 +81,7 @@ class SliceGpus {
   void record_ffn(bool alone);
   void record_ffn_layer(std::int32_t layer, std::int32_t m, bool alone) const;
   void hold_link(const cuda::DeviceMemory& free_at, std::size_t bytes, cuda::Stream stream) const;
-  std::vector<double> run_steps(SliceSides sides, int steps);
+  int run_steps(SliceSides sides, MeasuredSteps& steps);
   void wait_for(const cuda::StepClock& clock, std::size_t mark) const;
   void free_waiters(const cuda::StepClock& clock) const;
 

@@ -9,6 +9,7 @@
 #include "base/format.h"
 #include "base/json.h"
 #include "slice/hand_over_layout.h"
+#include "slice/hand_over_time.h"
 
 namespace tandem {
 
@@ -28,26 +29,6 @@ double SliceReport::bubbles() const {
   return 1 - std::max(attention.alone.median, ffn.alone.median) / together.median;
 }
 
-StepTimes step_times(std::vector<double> all) {
-  const Quantiles q = quantiles_of(all);
-  return {.median = q.p50, .p99 = q.p99, .all = std::move(all)};
-}
-
-int warm_up_steps(int steps) {
-  return std::clamp(steps / 3, kWarmUpStepsMin, kWarmUpStepsMax);
-}
-
-double StepTimes::drift() const {
-  if (all.size() < 100) return 1;
-  const auto median_of = [](std::vector<double> times) {
-    const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-    std::nth_element(times.begin(), middle, times.end());
-    return *middle;
-  };
-  const auto tenth = static_cast<std::ptrdiff_t>(all.size() / 10);
-  return median_of({all.end() - tenth, all.end()}) / median_of({all.begin(), all.begin() + tenth});
-}
-
 namespace {
 
 std::string side_text(const char* name, const SliceReport& r, const SideReport& side) {
@@ -62,6 +43,16 @@ OrderedJson side_json(const SliceReport& r, const SideReport& side) {
           {"step_us", side.alone.median},
           {"step_p99_us", side.alone.p99},
           {"gigabytes", side.gigabytes}};
+}
+
+std::string warm_up_text(const WarmUp& warm_up) {
+  if (warm_up.steps == 0) return "";
+  return format("  measured after {} steps in {:.1f} s, when step times had {}settled\n", warm_up.steps,
+                warm_up.seconds, warm_up.settled ? "" : "not ");
+}
+
+OrderedJson warm_up_json(const WarmUp& warm_up) {
+  return {{"steps", warm_up.steps}, {"seconds", warm_up.seconds}, {"settled", warm_up.settled}};
 }
 
 std::string stage_text(const char* name, const Quantiles& q, double floor) {
@@ -137,6 +128,7 @@ std::string expert_parallel_text(const SliceReport& r) {
       o.deployment.to_string(), o.context, o.micro_batches, o.rows, r.load.expert_rows_mean, r.load.experts,
       r.expert_rows_max, r.load.shared_rows, r.together.median * 1e-3, r.together.p99 * 1e-3,
       r.tokens_per_second_per_gpu(), o.deployment.gpus(), r.attention.gigabytes);
+  text += warm_up_text(r.together.warm_up);
   if (o.link.added()) text += format("  added to links: {}\n", link_name(o.link));
   if (r.mismatches > 0) text += format("  {} hand-overs were not the expected ones\n", r.mismatches);
   return text;
@@ -177,14 +169,15 @@ std::string slice_text(const SliceReport& r) {
       "has {}; {} rows of the shared one\n",
       o.deployment.to_string(), o.deployment.experts_text(), o.context, o.micro_batches, o.rows,
       r.load.expert_rows_mean, r.load.experts, r.expert_rows_max, r.load.shared_rows * r.load.rail_blocks);
-  if (o.sides != SliceSides::kFfn) text += side_text("attention", r, r.attention);
-  if (o.sides != SliceSides::kAttention) text += side_text("ffn", r, r.ffn);
+  if (r.sides_alone() && o.sides != SliceSides::kFfn) text += side_text("attention", r, r.attention);
+  if (r.sides_alone() && o.sides != SliceSides::kAttention) text += side_text("ffn", r, r.ffn);
   if (o.sides == SliceSides::kBoth)
     text += format(
-        "  together   {:.2f} ms a step, p99 {:.2f}, bubbles {:.1f} %: {:.0f} tokens/s of an attention GPU, {:.0f} "
-        "tokens/s/GPU of {}\n",
-        r.together.median * 1e-3, r.together.p99 * 1e-3, 100 * r.bubbles(), r.tokens_per_second_of_attention_gpu(),
+        "  together   {:.2f} ms a step, p99 {:.2f}{}: {:.0f} tokens/s of an attention GPU, {:.0f} tokens/s/GPU of {}\n",
+        r.together.median * 1e-3, r.together.p99 * 1e-3,
+        r.sides_alone() ? format(", bubbles {:.1f} %", 100 * r.bubbles()) : "", r.tokens_per_second_of_attention_gpu(),
         r.tokens_per_second_per_gpu(), o.deployment.gpus());
+  text += warm_up_text(r.together.warm_up);
   if (r.together.all.size() >= 100)
     text += format("  {} steps: the last tenth took {:.3f} of the first's time, the GPUs' memory grew by {} bytes\n",
                    r.together.all.size(), r.together.drift(), r.memory_growth);
@@ -206,17 +199,22 @@ std::string slice_json(const SliceReport& r) {
                    {"expert_rows_max", r.expert_rows_max}};
   if (o.deployment.disaggregated()) {
     json["experts"] = o.deployment.experts_text();
-    json["attention"] = side_json(r, r.attention);
-    json["ffn"] = side_json(r, r.ffn);
-    json["bubbles"] = r.bubbles();
+    if (r.sides_alone()) {
+      json["attention"] = side_json(r, r.attention);
+      json["ffn"] = side_json(r, r.ffn);
+      json["bubbles"] = r.bubbles();
+    }
     json["tokens_per_second_of_attention_gpu"] = r.tokens_per_second_of_attention_gpu();
     json["memory_growth"] = r.memory_growth;
   } else {
     json["gigabytes"] = r.attention.gigabytes;
   }
+  if (o.deployment.disaggregated()) json["flags_by"] = to_string(o.flags);
   json["step_us"] = r.together.median;
   json["step_p99_us"] = r.together.p99;
   json["drift"] = r.together.drift();
+  json["warm_up"] = warm_up_json(r.together.warm_up);
+  json["steps_us"] = r.together.all;
   json["tokens_per_second_per_gpu"] = r.tokens_per_second_per_gpu();
   json["mismatches"] = r.mismatches;
   if (o.link.added()) json["link"] = {{"latency_us", o.link.latency_us}, {"gbps", o.link.gbps}};

@@ -19,6 +19,7 @@
 #include "slice/attention_side.h"
 #include "slice/ffn_side.h"
 #include "slice/side_memory.h"
+#include "slice/slice.h"
 
 namespace tandem {
 
@@ -148,8 +149,8 @@ class WarmGpu {
 // A flag is raised and waited for: what stands between the layers of either side.
 SideOperator flag_operator(const cuda::DeviceMemory& word) {
   return {"flag", [at = word.as<std::uint32_t>()](Stream stream) {
-            cuda::raise_flag(at, stream);
-            cuda::wait_and_lower_flag(at, stream);
+            cuda::raise_flag(at, SliceOptions{}.flags, stream);
+            cuda::wait_and_lower_flag(at, SliceOptions{}.flags, stream);
           }};
 }
 

@@ -67,6 +67,27 @@ TEST(SliceReport, ALongRunTellsWhetherItDrifts) {
   EXPECT_DOUBLE_EQ(Json::parse(slice_json(r)).at("drift").get<double>(), 1.02);
 }
 
+TEST(SliceReport, TellsWhatWentBeforeTheStepsMeasured) {
+  SliceReport r = report();
+  EXPECT_THAT(slice_text(r), Not(HasSubstr("measured after")));
+  r.together.warm_up = {.steps = 70, .seconds = 3.25, .settled = true};
+  EXPECT_THAT(slice_text(r), HasSubstr("measured after 70 steps in 3.2 s, when step times had settled"));
+  r.together.warm_up.settled = false;
+  EXPECT_THAT(slice_text(r), HasSubstr("when step times had not settled"));
+  const Json json = Json::parse(slice_json(r));
+  EXPECT_EQ(json.at("warm_up").at("steps").get<int>(), 70);
+  EXPECT_FALSE(json.at("warm_up").at("settled").get<bool>());
+}
+
+TEST(SliceReport, WithoutSidesAloneHasNoBubbles) {
+  SliceReport r = report();
+  r.options.alone = false;
+  EXPECT_THAT(slice_text(r), HasSubstr("50.00 ms a step, p99 51.00: 12000 tokens/s"));
+  EXPECT_THAT(slice_text(r), Not(HasSubstr("floor")));
+  EXPECT_FALSE(Json::parse(slice_json(r)).contains("bubbles"));
+  EXPECT_DOUBLE_EQ(Json::parse(slice_json(r)).at("step_us").get<double>(), 50'000);
+}
+
 TEST(SliceReport, OfOneSideHasNoWordOfTheOther) {
   SliceReport r = report();
   r.options.sides = SliceSides::kFfn;

@@ -22,6 +22,7 @@ SliceOptions small(SliceSides sides) {
   options.sides = sides;
   options.ffn_gpu = sides == SliceSides::kBoth ? 1 : 0;
   options.steps = 8;
+  options.warm_up_seconds = .02;
   return options;
 }
 
@@ -166,6 +167,47 @@ TEST_F(SliceOnTheGpu, ExpertsBesideAttentionGetWhatIsTheirs) {
       EXPECT_GT(report.together.median, 0);
       EXPECT_GT(report.attention.gigabytes, 0);
     }
+}
+
+// Of slices whose rows change while their weights stay, on one GPU as on two.
+TEST_F(SliceOnTheGpu, TheBestBatchKeepsTheTime) {
+  const bool two = cuda::look_at_device().devices > 1;
+  for (const char* deployment : {"2A2F", "ep16"}) {
+    SliceOptions options = small(two ? SliceSides::kBoth : SliceSides::kAttention);
+    options.deployment = SliceDeployment::parse(deployment);
+    options.context = 4096;
+    options.rows = 64;
+    options.alone = false;
+    options.warm_up_seconds = .2;
+    const double tpot_us = 1.25 * measure_slice(options, kLimits).together.median;
+    std::vector<std::int32_t> tried;
+    const SliceReport best = best_slice(options, tpot_us, kLimits, [&](const SliceReport& report) {
+      EXPECT_EQ(report.mismatches, 0u) << deployment << ", " << report.options.rows;
+      tried.push_back(report.options.rows);
+    });
+    EXPECT_EQ(tried.front() % 8, 0) << deployment;
+    EXPECT_GE(best.options.rows, 40) << testing::PrintToString(tried);
+    EXPECT_LT(best.options.rows, 128) << testing::PrintToString(tried);
+    EXPECT_LE(best.together.median, tpot_us) << deployment;
+    EXPECT_EQ(best.mismatches, 0u) << deployment;
+    EXPECT_EQ(best.together.all.size(), 8u) << deployment;
+  }
+}
+
+// Either way of waiting, and what one of them leaves out.
+TEST_F(SliceOnTheGpu, HandOversAreWaitedForByThreadsOrFrontEnds) {
+  if (cuda::look_at_device().devices < 2) GTEST_SKIP() << "there is one GPU";
+  for (const cuda::FlagsBy flags : {cuda::FlagsBy::kThreads, cuda::FlagsBy::kFrontEnds}) {
+    SliceOptions options = small(SliceSides::kBoth);
+    options.flags = flags;
+    options.alone = false;
+    options.steps = 40;
+    const SliceReport report = measure_slice(options, kLimits);
+    EXPECT_EQ(report.mismatches, 0u);
+    EXPECT_GT(report.together.median, 0);
+    EXPECT_EQ(report.ffn.alone.median, 0);
+    EXPECT_FALSE(report.sides_alone());
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Deployments, SliceOnTheGpu, testing::Values("2A2F", "3A2F", "1A3F", "4A1F"));

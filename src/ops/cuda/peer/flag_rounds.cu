@@ -4,6 +4,7 @@
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/peer/flag_rounds.h"
 #include "ops/cuda/ptx/global_time.cuh"
+#include "ops/cuda/ptx/system_word.cuh"
 
 namespace tandem::cuda {
 
@@ -11,16 +12,12 @@ namespace {
 
 constexpr std::uint64_t kPatienceNs = 2'000'000'000;
 
-__device__ inline void raise(std::uint32_t* flag, std::uint32_t value) {
-  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
-}
-
 // False: nobody raised it.
 __device__ inline bool wait_for(const std::uint32_t* flag, std::uint32_t value) {
   const std::uint64_t until = ptx::global_time() + kPatienceNs;
   std::uint32_t found = 0;
   do {
-    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(found) : "l"(flag) : "memory");
+    found = ptx::load_acquire(flag);
   } while (found != value && ptx::global_time() < until);
   return found == value;
 }
@@ -28,7 +25,7 @@ __device__ inline bool wait_for(const std::uint32_t* flag, std::uint32_t value) 
 __global__ void send(FlagPlayer p) {
   for (std::uint32_t round = 0; round < p.rounds; ++round) {
     const std::uint64_t sent = ptx::global_time();
-    raise(p.other, round + 1);
+    ptx::store_release(p.other, round + 1);
     if (!wait_for(p.own, round + 1)) return;
     p.times[2 * round] = sent;
     p.times[2 * round + 1] = ptx::global_time();
@@ -39,7 +36,7 @@ __global__ void answer(FlagPlayer p) {
   for (std::uint32_t round = 0; round < p.rounds; ++round) {
     if (!wait_for(p.own, round + 1)) return;
     p.times[round] = ptx::global_time();
-    raise(p.other, round + 1);
+    ptx::store_release(p.other, round + 1);
   }
 }
 

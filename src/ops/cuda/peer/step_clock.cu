@@ -37,12 +37,15 @@ void StepClock::mark(Stream stream) {
 
 std::vector<double> StepClock::microseconds() const {
   std::vector<double> times;
-  for (std::size_t i = 1; i < events_.size(); ++i) {
-    float milliseconds = 0;
-    TANDEM_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, events_[i - 1], events_[i]));
-    times.push_back(1e3 * milliseconds);
-  }
+  for (std::size_t i = 1; i < events_.size(); ++i) times.push_back(microseconds_before(i));
   return times;
+}
+
+double StepClock::microseconds_before(std::size_t mark) const {
+  TANDEM_CHECK(mark > 0 && mark < events_.size(), "no mark before this one");
+  float milliseconds = 0;
+  TANDEM_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, events_[mark - 1], events_[mark]));
+  return 1e3 * milliseconds;
 }
 
 void StepClock::wait_for(std::size_t mark) const {

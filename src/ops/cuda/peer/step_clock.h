@@ -25,6 +25,8 @@ class StepClock {
   void mark(Stream stream);
   // Between each mark and the next. All must have been passed.
   std::vector<double> microseconds() const;
+  // From the mark before to this one, which has been passed; not of the first.
+  double microseconds_before(std::size_t mark) const;
   std::size_t marks() const { return events_.size(); }
   void wait_for(std::size_t mark) const;  // until it has been passed
   bool has_passed(std::size_t mark) const;

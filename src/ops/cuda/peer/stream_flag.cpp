@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/peer/thread_flag.h"
 
 namespace tandem::cuda {
 
@@ -46,12 +47,14 @@ void enqueue(CUstreamBatchMemOpParams* ops, unsigned count, Stream stream) {
 
 }  // namespace
 
-void raise_flag(std::uint32_t* flag, Stream stream) {
+void raise_flag(std::uint32_t* flag, FlagsBy by, Stream stream) {
+  if (by == FlagsBy::kThreads) return run(RaiseFlag{flag}, stream);
   CUstreamBatchMemOpParams op = write(flag, 1);
   enqueue(&op, 1, stream);
 }
 
-void wait_and_lower_flag(std::uint32_t* flag, Stream stream) {
+void wait_and_lower_flag(std::uint32_t* flag, FlagsBy by, Stream stream) {
+  if (by == FlagsBy::kThreads) return run(AwaitFlag{flag}, stream);
   CUstreamBatchMemOpParams ops[2]{};
   ops[0].waitValue.operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
   ops[0].waitValue.address = reinterpret_cast<CUdeviceptr>(flag);

@@ -24,8 +24,10 @@ class StreamFlagTest : public GpuTest {
   int other() const { return device_count() > 1 ? 1 : 0; }
 };
 
+class StreamFlagByTest : public StreamFlagTest, public testing::WithParamInterface<FlagsBy> {};
+
 // Two sides throw a number at each other; each adds one. Recorded once, launched three times, the waiting side first.
-TEST_F(StreamFlagTest, TwoRecordedSidesTakeTurns) {
+TEST_P(StreamFlagByTest, TwoRecordedSidesTakeTurns) {
   constexpr int kTurns = 50, kLaunches = 3;
   connect_devices(0, other());
   DeviceMemory here(4), here_flag(4), there, there_flag;
@@ -40,10 +42,10 @@ TEST_F(StreamFlagTest, TwoRecordedSidesTakeTurns) {
   WorkStream theirs;
   const RecordedWork answer(theirs.get(), [&] {
     for (int turn = 0; turn < kTurns; ++turn) {
-      wait_and_lower_flag(there_flag.as<std::uint32_t>(), theirs.get());
+      wait_and_lower_flag(there_flag.as<std::uint32_t>(), GetParam(), theirs.get());
       count_step(there.as<std::uint32_t>(), theirs.get());
       copy_between_devices(here.as<std::uint32_t>(), there.as<std::uint32_t>(), 4, theirs.get());
-      raise_flag(here_flag.as<std::uint32_t>(), theirs.get());
+      raise_flag(here_flag.as<std::uint32_t>(), GetParam(), theirs.get());
     }
   });
   RecordedWork ask;
@@ -53,8 +55,8 @@ TEST_F(StreamFlagTest, TwoRecordedSidesTakeTurns) {
       for (int turn = 0; turn < kTurns; ++turn) {
         count_step(here.as<std::uint32_t>(), mine.get());
         copy_between_devices(there.as<std::uint32_t>(), here.as<std::uint32_t>(), 4, mine.get());
-        raise_flag(there_flag.as<std::uint32_t>(), mine.get());
-        wait_and_lower_flag(here_flag.as<std::uint32_t>(), mine.get());
+        raise_flag(there_flag.as<std::uint32_t>(), GetParam(), mine.get());
+        wait_and_lower_flag(here_flag.as<std::uint32_t>(), GetParam(), mine.get());
       }
     });
   }
@@ -69,6 +71,9 @@ TEST_F(StreamFlagTest, TwoRecordedSidesTakeTurns) {
   EXPECT_EQ(here.download<std::uint32_t>()[0], 2u * kTurns * kLaunches);
   EXPECT_EQ(here_flag.download<std::uint32_t>()[0], 0u);
 }
+
+INSTANTIATE_TEST_SUITE_P(Kinds, StreamFlagByTest, testing::Values(FlagsBy::kThreads, FlagsBy::kFrontEnds),
+                         [](const auto& info) { return info.param == FlagsBy::kThreads ? "Threads" : "FrontEnds"; });
 
 TEST_F(StreamFlagTest, AClockTellsTheTimeBetweenItsMarks) {
   const WorkStream stream(WorkStream::Priority::kUrgent);
