@@ -173,7 +173,8 @@ Action declare_bench_slice(CLI::App& app) {
       ->check(CLI::Range(0., 600.))
       ->capture_default_str();
   app.add_flag("!--no-alone", slice.alone, "leaves out each side with nobody to wait for, and with it bubbles");
-  app.add_option("--flags-by", slice.flags, "who waits for a hand-over on the GPU that gets it")
+  app.add_option("--flags-by", slice.flags,
+                 "who raises the flag of a hand-over and waits for it: streams' front ends, or threads that spin")
       ->transform(CLI::CheckedTransformer(std::map<std::string, cuda::FlagsBy>{
           {"threads", cuda::FlagsBy::kThreads}, {"front-ends", cuda::FlagsBy::kFrontEnds}}));
   app.add_flag("--hand-over", options->hand_over,
@@ -185,8 +186,8 @@ Action declare_bench_slice(CLI::App& app) {
           {"both", SliceSides::kBoth}, {"attention", SliceSides::kAttention}, {"ffn", SliceSides::kFfn}}));
   app.add_option(
       "--trace", options->trace,
-      "writes a timeline of the last steps that were measured for chrome://tracing or Perfetto (say --rows: a search "
-      "measures what it does not choose, too); the report has the stages' times");
+      "writes a timeline of the last steps that were measured for chrome://tracing or Perfetto; the report has the "
+      "stages' times");
   app.add_option("--trace-steps", slice.trace_steps,
                  format("further steps with stamps, for the report's stages; {} with --trace", kTraceSteps))
       ->check(CLI::Range(2, 1000));

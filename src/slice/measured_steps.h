@@ -39,6 +39,7 @@ class MeasuredSteps {
 
   // Of the steps in turn; the warm-up may end with this one.
   void add(double step_us);
+  bool warm() const { return warm_; }
   // Whether one more has to be run than are on their way or done. The last one is not measured: it ends in less
   // company.
   bool wants_more_than(std::size_t steps) const;

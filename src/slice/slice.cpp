@@ -10,7 +10,6 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "ops/cuda/device.h"
-#include "ops/cuda/peer/devices.h"
 #include "slice/expert_parallel_slice.h"
 #include "slice/row_search.h"
 #include "slice/slice_gpus.h"
@@ -19,23 +18,11 @@ namespace tandem {
 
 namespace {
 
-using cuda::OnDevice;
-
 constexpr int kAloneStepsMax = 40;
 constexpr double kAloneWarmUpSeconds = 2;
 // Of what a search tries.
 constexpr int kTrySteps = 20;
 constexpr double kTrySeconds = 1.5;
-
-// Of both GPUs.
-std::int64_t free_bytes(const SliceOptions& options) {
-  std::int64_t bytes = 0;
-  for (const std::int32_t gpu : {options.attention_gpu, options.ffn_gpu}) {
-    const OnDevice on(gpu);
-    bytes += static_cast<std::int64_t>(cuda::look_at_device().bytes_free);
-  }
-  return bytes;
-}
 
 SliceReport measure(ExpertParallelSlice& slice, const SliceOptions& options, const cuda::GpuLimits&) {
   SliceReport report{.options = options, .load = load_of(options.deployment, options.rows)};
@@ -53,10 +40,9 @@ SliceReport measure(SliceGpus& slice, const SliceOptions& options, const cuda::G
   report.ffn = slice.ffn_report(limits);
   const bool both = options.sides == SliceSides::kBoth;
   const std::uint32_t before = slice.mismatches();
-  const std::int64_t free = both ? free_bytes(options) : 0;
   report.together = slice.measure(options.sides, {.steps = options.steps, .warm_up_seconds = options.warm_up_seconds});
   if (both) {
-    report.memory_growth = free - free_bytes(options);
+    report.memory_growth = slice.memory_growth();
     report.mismatches = slice.mismatches() - before;
   }
   if (options.trace_steps > 0) report.trace = slice.trace(options.sides);

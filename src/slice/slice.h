@@ -78,7 +78,7 @@ struct SliceReport {
   StepTimes together;            // of one side alone where only that was measured
   std::uint32_t mismatches = 0;  // hand-overs that were not the expected one
   std::int32_t expert_rows_max = 0;
-  std::int64_t memory_growth = 0;  // bytes of both GPUs, from before the steps together to after them
+  std::int64_t memory_growth = 0;  // bytes of both GPUs, while the steps together were measured
   SliceTrace trace;                // without steps where none was asked for
 
   double tokens_per_second_of_attention_gpu() const;

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "ops/cuda/device.h"
 #include "ops/cuda/peer/clock_offset.h"
 #include "ops/cuda/peer/held_stream.h"
 #include "ops/cuda/peer/stream_flag.h"
@@ -301,12 +302,24 @@ void SliceGpus::free_waiters(const cuda::StepClock& clock) const {
   }
 }
 
+std::int64_t SliceGpus::free_bytes() const {
+  std::int64_t bytes = 0;
+  const auto add = [&](int gpu) {
+    const OnDevice on(gpu);
+    bytes += static_cast<std::int64_t>(cuda::look_at_device().bytes_free);
+  };
+  if (a_) add(options_.attention_gpu);
+  if (f_) add(options_.ffn_gpu);
+  return bytes;
+}
+
 // As many as are wanted after a warm-up. How many it were in all.
 int SliceGpus::run_steps(SliceSides sides, MeasuredSteps& steps) {
   const bool has_attention = sides != SliceSides::kFfn;
   const OnDevice on(has_attention ? options_.attention_gpu : options_.ffn_gpu);
   cuda::StepClock clock;
-  std::size_t told = 0;  // of the marks that have been passed
+  std::int64_t free = 0;  // before the first that is measured
+  std::size_t told = 0;   // of the marks that have been passed
   const auto tell = [&](std::size_t mark) {
     wait_for(clock, mark);
     while (told < mark) steps.add(clock.microseconds_before(++told));
@@ -322,6 +335,7 @@ int SliceGpus::run_steps(SliceSides sides, MeasuredSteps& steps) {
     // Micro-batches are in step, so the last one's times are everybody's.
     clock.mark(has_attention ? a_->lanes.back().work.get() : f_->up.get());
     if (step >= kStepsAhead) tell(step - kStepsAhead);
+    if (free == 0 && steps.warm()) free = free_bytes();
   }
   tell(clock.marks() - 1);
   cuda::synchronise_device();
@@ -329,6 +343,7 @@ int SliceGpus::run_steps(SliceSides sides, MeasuredSteps& steps) {
     const OnDevice there(options_.ffn_gpu);
     cuda::synchronise_device();
   }
+  memory_growth_ = free - free_bytes();
   if (has_attention) attention_->check_tokens();
   return static_cast<int>(clock.marks());
 }

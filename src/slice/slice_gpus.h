@@ -37,6 +37,7 @@ class SliceGpus {
   // The same with stamps (options.trace_steps), of the last steps.
   SliceTrace trace(SliceSides sides);
   std::uint32_t mismatches() const;
+  std::int64_t memory_growth() const { return memory_growth_; }  // bytes of both GPUs, during the last steps measured
   std::int32_t expert_rows_max() const { return ffn_ ? ffn_->expert_rows_max() : 0; }
   SideReport attention_report(const cuda::GpuLimits& limits) const;
   SideReport ffn_report(const cuda::GpuLimits& limits) const;
@@ -82,11 +83,13 @@ class SliceGpus {
   void record_ffn_layer(std::int32_t layer, std::int32_t m, bool alone) const;
   void hold_link(const cuda::DeviceMemory& free_at, std::size_t bytes, cuda::Stream stream) const;
   int run_steps(SliceSides sides, MeasuredSteps& steps);
+  std::int64_t free_bytes() const;
   void wait_for(const cuda::StepClock& clock, std::size_t mark) const;
   void free_waiters(const cuda::StepClock& clock) const;
 
   SliceOptions options_;
   SliceLoad load_;
+  std::int64_t memory_growth_ = 0;
   std::unique_ptr<AttentionSide> attention_;
   std::unique_ptr<FfnSide> ffn_;
   std::unique_ptr<AttentionLanes> a_;
