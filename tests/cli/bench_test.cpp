@@ -153,7 +153,9 @@ TEST(Bench, ASliceSaysWhichOptionsDoNotGoTogether) {
       {{"--trace", "no/such/folder/trace.json"}, "cannot write the timeline to no/such/folder/trace.json"},
       {{"--experts", "ep3tp8"}, "--experts"},
       {{"--layout", "ep8"}, "--layout"},
-      {{"--trace-steps", "1"}, "--trace-steps"}};
+      {{"--trace-steps", "1"}, "--trace-steps"},
+      {{"--warm-up-seconds", "-1"}, "--warm-up-seconds"},
+      {{"--flags-by", "nobody"}, "--flags-by"}};
   for (const auto& [arguments, message] : cases) {
     std::vector<std::string> all{"bench", "slice"};
     all.insert(all.end(), arguments.begin(), arguments.end());
@@ -161,6 +163,25 @@ TEST(Bench, ASliceSaysWhichOptionsDoNotGoTogether) {
     EXPECT_GT(result.status, 0) << message;
     EXPECT_THAT(result.err, HasSubstr(message));
   }
+}
+
+// Where there are two GPUs, every kind of hand-over with its size; else the reason.
+TEST(Bench, HandOversBetweenGpusAreALineEach) {
+  const ProgramResult result = run_program({"bench", "slice", "--hand-over", "--json"});
+  if (result.status != 0) {
+    EXPECT_THAT(result.err, testing::ContainsRegex("CUDA|GPU"));
+    return;
+  }
+  std::set<std::string> kinds;
+  std::istringstream lines(result.out);
+  for (std::string text; std::getline(lines, text);) {
+    const Json line = parse_json(text, "output");
+    kinds.insert(line["rows_by"].get<std::string>() + ", " + line["flags_by"].get<std::string>() + ", " +
+                 std::to_string(line["hand_over_bytes"].get<std::int64_t>()));
+    EXPECT_GT(line["one_way_us"], 0);
+  }
+  EXPECT_EQ(kinds.size(), 16u);
+  EXPECT_EQ(kinds.count("stores, threads, 1048576"), 1u);
 }
 
 }  // namespace
