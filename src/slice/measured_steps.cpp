@@ -46,19 +46,19 @@ void MeasuredSteps::add(double step_us) {
   if (warm_) return;
   ++warm_up_.steps;
   warm_up_.seconds += 1e-6 * step_us;
-  tenth_.push_back(step_us);
-  tenth_us_ += step_us;
-  if (tenth_us_ >= warm_up_us_max_ / 10 && tenth_.size() >= kStepsOfTenthMin) end_tenth();
-  warm_ = warm_up_.settled || 1e6 * warm_up_.seconds >= warm_up_us_max_;
+  second_.push_back(step_us);
+  second_us_ += step_us;
+  if (second_us_ >= std::min(1e6, warm_up_us_max_ / 3)) end_second();
 }
 
-void MeasuredSteps::end_tenth() {
-  medians_.push_back(median_of(std::move(tenth_)));
-  tenth_.clear();
-  tenth_us_ = 0;
+void MeasuredSteps::end_second() {
+  medians_.push_back(median_of(std::move(second_)));
+  second_.clear();
+  second_us_ = 0;
   const std::size_t n = medians_.size();
   warm_up_.settled =
       n >= 3 && are_close(medians_[n - 1], medians_[n - 2]) && are_close(medians_[n - 2], medians_[n - 3]);
+  warm_ = warm_up_.settled || 1e6 * warm_up_.seconds >= warm_up_us_max_;
 }
 
 bool MeasuredSteps::wants_more_than(std::size_t steps) const {

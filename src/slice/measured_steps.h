@@ -30,12 +30,12 @@ StepTimes step_times(std::vector<double> all);
 
 class MeasuredSteps {
  public:
-  // The warm-up's time is cut into tenths, of at least kStepsOfTenthMin steps. It is over when the median step of each
-  // of the last two was within kSettled of the one before, or the time is; with no time the first steps are measured.
+  // The warm-up is cut into seconds, or into thirds of its time where that is less. It is over when the median step of
+  // each of the last two was within kSettled of the one before, or the time is; with no time the first steps are
+  // measured. A GPU at its power limit swings by some per cent around its clock about once a second.
   MeasuredSteps(int steps, double warm_up_seconds_max);
 
   static constexpr double kSettled = 0.01;
-  static constexpr int kStepsOfTenthMin = 2;
 
   // Of the steps in turn; the warm-up may end with this one.
   void add(double step_us);
@@ -47,14 +47,14 @@ class MeasuredSteps {
   StepTimes times() const;
 
  private:
-  void end_tenth();
+  void end_second();
 
   std::size_t steps_;
   double warm_up_us_max_;
   WarmUp warm_up_;
   bool warm_ = false;
-  std::vector<double> all_, tenth_, medians_;
-  double tenth_us_ = 0;
+  std::vector<double> all_, second_, medians_;
+  double second_us_ = 0;
 };
 
 }  // namespace tandem
