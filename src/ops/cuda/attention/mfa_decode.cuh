@@ -227,23 +227,22 @@ __device__ inline void promote(float (&t)[32], const float (&factor)[2], Rows& r
   for (int i = 0; i < 32; ++i) rows.out[32 * kChunk + i] = fmaf(t[i], factor[(i >> 1) & 1], rows.out[32 * kChunk + i]);
 }
 
-__device__ inline void add_page(ptx::Descriptor q, std::uint8_t* page, std::uint64_t* page_free, int group,
-                                const float (&q_scale)[2], int begin, int end, Rows& rows) {
-  const int quad = threadIdx.x & 3;
+// Adds a page whose scores are on their way into c. Those of the group's next page are begun as soon as the last of
+// this one's products are: begin_next does it, unless there is none.
+template <class BeginNext>
+__device__ inline void add_page(float (&c)[32], std::uint8_t* page, std::uint64_t* page_free, int group,
+                                const float (&q_scale)[2], int begin, int end, Rows& rows,
+                                const BeginNext& begin_next) {
   std::uint32_t high[8], low[8];
   float factor[2];
-  {
-    float c[32];
-    issue_scores(c, q, ptx::descriptor(ptx::shared_address(page), 1024, ptx::Swizzle::k128));
-    ptx::wgmma_wait<0>();
-    ptx::pin(c);
-    softmax(c, q_scale, reinterpret_cast<const float*>(page + MfaPage::kScalesAt), begin, end, quad, rows, high, low,
-            factor);
-  }
+  ptx::wgmma_wait<0>();
+  ptx::pin(c);
+  softmax(c, q_scale, reinterpret_cast<const float*>(page + MfaPage::kScalesAt), begin, end, threadIdx.x & 3, rows,
+          high, low, factor);
   if (begin > 0 || end < MfaPage::kTokens) clear_values(page, begin, end, 2 + group);
   const ptx::Descriptor v = ptx::descriptor(ptx::shared_address(page) + MfaPage::kKeyBytes, 512, ptx::Swizzle::k64);
   constexpr int kChunkBytes = 64 * 64;
-  float even[32], odd[32];
+  float(&even)[32] = c, odd[32];
   issue_output(even, high, low, v);
   issue_output(odd, high, low, v + kChunkBytes);
   ptx::wgmma_wait<1>();
@@ -254,7 +253,7 @@ __device__ inline void add_page(ptx::Descriptor q, std::uint8_t* page, std::uint
   issue_output(odd, high, low, v + 3 * kChunkBytes);
   ptx::wgmma_wait<1>();
   promote<2>(even, factor, rows);
-  ptx::wgmma_wait<0>();
+  begin_next();
   ptx::arrive_as_warp(page_free);  // it has read all it wanted
   promote<3>(odd, factor, rows);
 }
@@ -366,17 +365,35 @@ __device__ void compute(Shared& s, const Op& op, int group) {
     const ptx::Descriptor q = ptx::descriptor(ptx::shared_address(s.q[buffer]), 1024, ptx::Swizzle::k128);
     rows.clear();
     ptx::wait(&s.q_full[buffer], round / 2 & 1);
-    const int end = piece.page_begin + padded_pages(piece);
-    for (int page = piece.page_begin + group; page < end; page += kMathGroups, position += kMathGroups) {
-      const int stage = position % kStages, first = page * MfaPage::kTokens;
-      ptx::wait(&s.page_full[stage], position / kStages & 1);
-      if (page < piece.page_end) {
-        add_page(q, s.page[stage], &s.page_free[stage], group, q_scale, piece.token_begin - first,
-                 piece.token_end - first, rows);
-      } else if (threadIdx.x % 32 == 0) {
-        ptx::arrive(&s.page_free[stage]);
-      }
+    // Of this group; a piece takes an even number of ring positions, the last may be empty.
+    const int count = padded_pages(piece) / kMathGroups, own = count - (group == 1 && piece.count() % 2 == 1 ? 1 : 0);
+    float c[32];
+    const auto begin_scores = [&](int i) {
+      const int at = position + kMathGroups * i, stage = at % kStages;
+      ptx::wait(&s.page_full[stage], at / kStages & 1);
+      issue_scores(c, q, ptx::descriptor(ptx::shared_address(s.page[stage]), 1024, ptx::Swizzle::k128));
+    };
+    const auto add = [&](int i, const auto& begin_next) {
+      const int stage = (position + kMathGroups * i) % kStages;
+      const int first = (piece.page_begin + group + kMathGroups * i) * MfaPage::kTokens;
+      add_page(c, s.page[stage], &s.page_free[stage], group, q_scale, piece.token_begin - first,
+               piece.token_end - first, rows, begin_next);
+    };
+    if (own > 0) {
+      begin_scores(0);
+      for (int i = 0; i + 1 < own; ++i)
+        add(i, [&] {
+          begin_scores(i + 1);
+          ptx::wgmma_wait<1>();
+        });
+      add(own - 1, [] { ptx::wgmma_wait<0>(); });
     }
+    if (own < count) {
+      const int at = position + kMathGroups * own;
+      ptx::wait(&s.page_full[at % kStages], at / kStages & 1);
+      if (threadIdx.x % 32 == 0) ptx::arrive(&s.page_free[at % kStages]);
+    }
+    position += kMathGroups * count;
     end_piece(s, op, piece, group, buffer, rows);
   }
 }
