@@ -7,8 +7,9 @@
 // 128-deep stages with plain copies of whole tiles. A stage's products are summed inside the tensor core (about 14
 // bits) for 128 of k only, then scaled and added in f32. K runs in order, so bits do not depend on the number of rows.
 //
-// The two groups take turns: one multiplies while the other adds up its last products, else both would do the same at
-// the same time and the tensor cores idle in between.
+// While a group adds up products, its next ones are on their way, from one stage to the next as well: the tensor cores
+// always have some to do. With 256 columns that takes nearly all registers, so what else a block knows is looked up
+// again when its sums are done.
 //
 // With kSplit > 1 the blocks of a cluster take parts of k and add up in rank order through each other's shared memory.
 // Sharing a weight tile or rows inside a cluster by multicast copies was tried and was slower by a fifth to a third.
@@ -22,6 +23,7 @@
 #include "ops/cuda/gemm/fp8_gemm.h"
 #include "ops/cuda/gemm/fp8_tile.h"
 #include "ops/cuda/gemm/ring.cuh"
+#include "ops/cuda/ptx/async_copy.cuh"
 #include "ops/cuda/ptx/block.cuh"
 #include "ops/cuda/ptx/bulk_copy.cuh"
 #include "ops/cuda/ptx/cluster.cuh"
@@ -33,7 +35,6 @@
 namespace tandem::cuda::fp8_gemm {
 
 inline constexpr int kThreads = 384;
-inline constexpr int kPassAfter = 1;  // of four products the turn passes, so that the other group's come in time
 inline constexpr int kRowBlocks = 2;  // of 64 rows, a math warpgroup each
 
 template <int kColumnBlocks_, int kSplit_, bool kSwiGlu_>
@@ -42,6 +43,7 @@ struct Variant {
   static constexpr int kSplit = kSplit_;                // blocks of a cluster
   static constexpr bool kSwiGlu = kSwiGlu_;
   static constexpr int kStages = kColumnBlocks == 2 ? 4 : 6;
+  static constexpr int kFeederRegisters = kColumnBlocks == 2 ? 24 : 40, kMathRegisters = kColumnBlocks == 2 ? 240 : 232;
   static_assert(!kSwiGlu || (kColumnBlocks == 2 && kSplit == 1), "gate and up of the same columns meet in one block");
 };
 
@@ -79,11 +81,11 @@ __device__ inline void set_weight(const Fp8Gemm& op, Work& w) {
 }
 
 template <class V>
-__device__ inline Work work_of_block(const Fp8Gemm& op) {
+__device__ inline Work work_of_block(const Fp8Gemm& op, int block) {
   const int k_tiles = op.k / Fp8Tile::kDepth, row_tiles = op.row_tiles ? 1 : (op.rows_max + 127) / 128;
-  const int tile = static_cast<int>(blockIdx.x) / V::kSplit, column_tile = tile / row_tiles;
+  const int tile = block / V::kSplit, column_tile = tile / row_tiles;
   Work w;
-  w.rank = static_cast<int>(blockIdx.x) % V::kSplit;
+  w.rank = block % V::kSplit;
   set_columns<V>(op, column_tile, w);
   w.row_tile = tile % row_tiles;
   w.expert = static_cast<int>(blockIdx.y);
@@ -167,68 +169,100 @@ __device__ inline const float* weight_scales_of(const Fp8Gemm& op, const Work& w
   return w.weight_scales + static_cast<std::size_t>(w.column_block) * (op.k / Fp8Tile::kDepth);
 }
 
-// The groups' turns at the tensor cores. Without another active group nobody waits.
-struct Turns {
+// Scaled, and added in f32.
+template <int kCount>
+__device__ inline void promote(const float (&t)[kCount], float factor0, float factor1, float* out) {
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) out[j] = fmaf(t[j], (j >> 1) & 1 ? factor1 : factor0, out[j]);
+}
+
+// The 64 rows of a group and 128 of k, as the tensor core takes its first operand from registers: 4 of them for 32 of
+// k.
+__device__ inline void load_rows(const std::uint8_t* tile, std::uint32_t (&a)[4][4]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int row = static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane % 16;
+  const std::uint32_t base = ptx::shared_address(tile);
+#pragma unroll
+  for (int step = 0; step < 4; ++step)
+    ptx::load_matrices(a[step], base + static_cast<std::uint32_t>(Fp8Tile::offset(row, 32 * step + lane / 16 * 16)));
+}
+
+// 64 rows x 256 columns, 64 columns at a time; accumulators as in ptx/wgmma.cuh. Rows come from registers, or so few
+// columns would read them from shared memory too often.
+template <class V>
+struct Wide {
+  Shared<V>& s;
   int group;
-  bool shared;
-  __device__ void wait() const {
-    if (shared) ptx::sync_threads(kFirst + group, 256);
+  float (&out)[128];
+
+  template <int kChunk>
+  __device__ void begin(int stage, const std::uint32_t (&rows)[4][4], float (&t)[32]) const {
+    const ptx::Descriptor weight =
+        ptx::descriptor(ptx::shared_address(s.weight[stage][kChunk / 2]), 1024, ptx::Swizzle::k128) +
+        kChunk % 2 * 64 * Fp8Tile::kDepth;
+    ptx::pin(t);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 4; ++step) ptx::wgmma_e4m3_n64(t, rows[step], weight + 32 * step, step > 0);
+    ptx::wgmma_commit();
   }
-  __device__ void pass() const {
-    if (shared) ptx::arrive_threads(kFirst + 1 - group, 256);
+  template <int kChunk>
+  __device__ void add(float (&t)[32], float factor0, float factor1) const {
+    ptx::pin(t);
+    promote(t, factor0, factor1, out + 32 * kChunk);
   }
-  static constexpr int kFirst = 2;  // hardware barriers
 };
 
-// The products of one stage and one block of 128 columns, on their way into t.
-template <class V>
-__device__ inline void issue(Shared<V>& s, int stage, int group, int column_block, float (&t)[64]) {
-  const ptx::Descriptor x = ptx::descriptor(ptx::shared_address(s.x[stage][group]), 1024, ptx::Swizzle::k128);
-  const ptx::Descriptor weight =
-      ptx::descriptor(ptx::shared_address(s.weight[stage][column_block]), 1024, ptx::Swizzle::k128);
-  ptx::pin(t);
-  ptx::wgmma_fence();
-#pragma unroll
-  for (int step = 0; step < 4; ++step) {
-    ptx::wgmma_e4m3_n128(t, x + 32 * step, weight + 32 * step, step > 0);
-    if (V::kColumnBlocks > 1 && step == kPassAfter) ptx::wgmma_commit();
-  }
-  ptx::wgmma_commit();
-}
-
-// Scaled, and added in f32.
-__device__ inline void promote(const float (&t)[64], float factor0, float factor1, float* out) {
-#pragma unroll
-  for (int j = 0; j < 64; ++j) out[j] = fmaf(t[j], (j >> 1) & 1 ? factor1 : factor0, out[j]);
-}
-
-// 64 rows x 256 columns; accumulators as in ptx/wgmma.cuh, column block after column block. The groups take turns.
 template <class V>
 __device__ inline void multiply_wide(Shared<V>& s, const Fp8Gemm& op, const Work& w, int step, int group,
-                                     const Turns& turns, float (&out)[128]) {
+                                     float (&out)[128]) {
   const int row = row_of_thread();
-  const float* weight_scales = weight_scales_of(op, w);
-  const int second = (w.second_column_block - w.column_block) * (op.k / Fp8Tile::kDepth);
-  float next[2] = {weight_scales[w.k_begin], weight_scales[second + w.k_begin]};
-  for (int k = w.k_begin, i = step; k < w.k_end; ++k, ++i) {
-    const int stage = i % V::kStages;
-    const float scale[2] = {next[0], next[1]};
-#pragma unroll
-    for (int b = 0; b < 2; ++b) next[b] = weight_scales[b * second + min(k + 1, w.k_end - 1)];
-    ptx::wait(&s.full[stage], i / V::kStages & 1);
-    const float x_scale[2] = {s.x_scales[stage][group][row], s.x_scales[stage][group][row + 8]};
-#pragma unroll
-    for (int b = 0; b < 2; ++b) {
-      float t[64];
-      turns.wait();
-      issue<V>(s, stage, group, b, t);
-      ptx::wgmma_wait<1>();
-      turns.pass();
-      ptx::wgmma_wait<0>();
-      ptx::pin(t);
-      if (b == 1) ptx::arrive_as_warp(&s.free[stage]);
-      promote(t, x_scale[0] * scale[b], x_scale[1] * scale[b], out + 64 * b);
+  const float* scales = weight_scales_of(op, w) + w.k_begin;
+  const int second = (w.second_column_block - w.column_block) * (op.k / Fp8Tile::kDepth), count = w.k_end - w.k_begin;
+  const Wide<V> wide{s, group, out};
+  std::uint32_t even[4][4], odd[4][4];  // rows, in turns: products that are on their way still read theirs
+  float t0[32], t1[32];
+  // Tile i of k, whose first two products are on their way; begins those of the next, if there is one.
+  const auto multiply = [&](int i, const std::uint32_t(&rows)[4][4], std::uint32_t(&next_rows)[4][4], bool is_last) {
+    const int stage = (step + i) % V::kStages, next = (step + i + 1) % V::kStages;
+    const float x0 = s.x_scales[stage][group][row], x1 = s.x_scales[stage][group][row + 8];
+    const float scale0 = scales[i], scale1 = scales[second + i];
+    ptx::wgmma_wait<1>();
+    wide.template add<0>(t0, x0 * scale0, x1 * scale0);
+    wide.template begin<2>(stage, rows, t0);
+    ptx::wgmma_wait<1>();
+    wide.template add<1>(t1, x0 * scale0, x1 * scale0);
+    wide.template begin<3>(stage, rows, t1);
+    if (!is_last) {
+      ptx::wait(&s.full[next], (step + i + 1) / V::kStages & 1);
+      load_rows(s.x[next][group], next_rows);
     }
+    ptx::wgmma_wait<1>();
+    wide.template add<2>(t0, x0 * scale1, x1 * scale1);
+    if (!is_last) {
+      wide.template begin<0>(next, next_rows, t0);
+      ptx::wgmma_wait<1>();
+    } else {
+      ptx::wgmma_wait<0>();
+    }
+    ptx::arrive_as_warp(&s.free[stage]);
+    wide.template add<3>(t1, x0 * scale1, x1 * scale1);
+    if (!is_last) wide.template begin<1>(next, next_rows, t1);
+  };
+  ptx::wait(&s.full[step % V::kStages], step / V::kStages & 1);
+  load_rows(s.x[step % V::kStages][group], even);
+  wide.template begin<0>(step % V::kStages, even, t0);
+  wide.template begin<1>(step % V::kStages, even, t1);
+  int i = 0;
+  for (; i + 2 < count; i += 2) {
+    multiply(i, even, odd, false);
+    multiply(i + 1, odd, even, false);
+  }
+  if (i + 1 < count) {
+    multiply(i, even, odd, false);
+    multiply(i + 1, odd, even, true);
+  } else {
+    multiply(i, even, odd, true);
   }
 }
 
@@ -242,8 +276,15 @@ struct Narrow {
   float (&out)[64];
 
   __device__ void begin(int i, float (&t)[64]) const {
-    ptx::wait(&s.full[(step + i) % V::kStages], (step + i) / V::kStages & 1);
-    issue<V>(s, (step + i) % V::kStages, group, 0, t);
+    const int stage = (step + i) % V::kStages;
+    ptx::wait(&s.full[stage], (step + i) / V::kStages & 1);
+    const ptx::Descriptor x = ptx::descriptor(ptx::shared_address(s.x[stage][group]), 1024, ptx::Swizzle::k128);
+    const ptx::Descriptor weight = ptx::descriptor(ptx::shared_address(s.weight[stage][0]), 1024, ptx::Swizzle::k128);
+    ptx::pin(t);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) ptx::wgmma_e4m3_n128(t, x + 32 * k, weight + 32 * k, k > 0);
+    ptx::wgmma_commit();
   }
   // kInFlight: products begun after those of stage i.
   template <int kInFlight>
@@ -292,7 +333,7 @@ __device__ inline void pass_stages(Shared<V>& s, const Work& w, int step) {
 }
 
 __device__ inline float silu(float x) {
-  return x / (1.f + __expf(-x));
+  return __fdividef(x, 1.f + __expf(-x));
 }
 
 // silu(gate) · up, quantised by row and 128 columns, into the tile that the next product reads.
@@ -383,10 +424,7 @@ __device__ inline void multiply_tile(Shared<V>& s, const Fp8Gemm& op, const Work
   if (group >= rows.blocks()) {
     pass_stages(s, w, step);
   } else if constexpr (V::kColumnBlocks == 2) {
-    const Turns turns{.group = group, .shared = rows.blocks() == kRowBlocks};
-    if (group == 1) turns.pass();  // the first turn is the other's
-    multiply_wide<V>(s, op, w, step, group, turns, out);
-    if (group == 0) turns.wait();  // takes the last turn that was passed
+    multiply_wide<V>(s, op, w, step, group, out);
   } else {
     multiply_narrow<V>(s, op, w, step, group, out);
   }
@@ -405,6 +443,23 @@ __device__ inline void store_tile(const Fp8Gemm& op, const Work& w, const RowRan
   }
 }
 
+// x, of which the compiler knows nothing: what is found from it again is not kept in registers beside the sums.
+__device__ inline int anew(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
+template <class V>
+__device__ inline void store_block(Shared<V>& s, const Fp8Gemm& op, int group,
+                                   const float (&out)[64 * V::kColumnBlocks]) {
+  const Work w = work_of_block<V>(op, anew(static_cast<int>(blockIdx.x)));
+  const RowRange rows = rows_of_block(op, w);
+  if constexpr (V::kSplit > 1)
+    store_sum_of_cluster<V>(s, op, w, rows, group, out);
+  else
+    store_tile<V>(op, w, rows, group, out);
+}
+
 template <class V>
 __device__ inline void compute(Shared<V>& s, const Fp8Gemm& op, const Work& w, int group) {
   const RowRange rows = rows_of_block(op, w);
@@ -414,10 +469,7 @@ __device__ inline void compute(Shared<V>& s, const Fp8Gemm& op, const Work& w, i
   }
   float out[64 * V::kColumnBlocks];
   multiply_tile<V>(s, op, w, rows, 0, group, out);
-  if constexpr (V::kSplit > 1)
-    store_sum_of_cluster<V>(s, op, w, rows, group, out);
-  else
-    store_tile<V>(op, w, rows, group, out);
+  store_block<V>(s, op, group, out);
 }
 
 template <class V>
@@ -425,18 +477,18 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_cons
   // Blocks of a cluster find each other's sums at the same place: dynamic memory begins alike in all of them.
   Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
   init_ring(s.full, s.free, 8);  // math warps
-  const Work w = work_of_block<V>(op);
+  const Work w = work_of_block<V>(op, static_cast<int>(blockIdx.x));
   if (w.expert < 0) return;  // and so do all blocks of the cluster
   const int group = ptx::warpgroup();
   if (group == kRowBlocks) {
-    ptx::give_registers<40>();
+    ptx::give_registers<V::kFeederRegisters>();
     if (threadIdx.x == 128 * kRowBlocks) feed<V>(s, op, w);
     if constexpr (V::kSplit > 1) {
       __syncwarp();
       ptx::sync_cluster();
     }
   } else {
-    ptx::take_registers<232>();
+    ptx::take_registers<V::kMathRegisters>();
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_start();
     compute<V>(s, op, w, group);

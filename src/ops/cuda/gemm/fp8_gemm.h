@@ -47,7 +47,8 @@ struct Fp8Gemm {
   // The order of sums depends on n and k alone: a row has the same bits beside any others.
   bool fixed_order = false;
 
-  // With rows_usual, where the order of sums is free: lets tiles be dealt out when it is known how many there are.
+  // With rows_usual, where the order of sums is free and experts are few: lets tiles be dealt out when it is known how
+  // many there are.
   // Zeros before the first use, and nobody else's meanwhile. null: none.
   std::byte* scratch = nullptr;
   static constexpr std::size_t kScratchBytes = std::size_t{1024} + std::size_t{100} * 128 * 1024;
@@ -62,6 +63,7 @@ struct Fp8Gemm {
 };
 
 inline constexpr int kGemmMultiprocessors = 132;
+inline constexpr int kDealtExpertsMax = 64;
 
 // How the product is cut; chosen by shape on the host.
 struct Fp8GemmPlan {

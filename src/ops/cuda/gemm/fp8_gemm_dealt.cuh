@@ -19,8 +19,13 @@ inline constexpr int kPartsMax = 4;
 // than multiprocessors.
 inline constexpr std::size_t kCounterBytes = 1024;
 
-struct Deal {
+// How tiles are dealt, found once by each block, and rows of the experts: what a block does next is looked up here
+// again and again, as the registers are the sums'.
+struct Dealt {
   int rounds, rest, parts;  // whole rounds; tiles left over and what each of them is cut into
+  std::int32_t begin[kDealtExpertsMax], count[kDealtExpertsMax];
+
+  __device__ int row_tiles(int expert) const { return (count[expert] + 127) / 128; }
 };
 
 template <class V>
@@ -28,66 +33,74 @@ __device__ inline int column_tiles(const Fp8Gemm& op) {
   return op.n / Fp8Tile::kWeightRows / V::kColumnBlocks;
 }
 
-__device__ inline int row_tiles_of(const Fp8Gemm& op, int expert) {
-  return ((op.row_begin ? op.row_count[expert] : op.rows_max) + 127) / 128;
+// All threads of the block.
+template <class V>
+__device__ inline void deal(const Fp8Gemm& op, Dealt& d) {
+  for (int e = static_cast<int>(threadIdx.x); e < op.experts; e += kThreads) {
+    d.begin[e] = op.row_begin ? op.row_begin[e] : 0;
+    d.count[e] = op.row_begin ? op.row_count[e] : op.rows_max;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    int tiles = 0;
+    for (int e = 0; e < op.experts; ++e) tiles += d.row_tiles(e);
+    tiles *= column_tiles<V>(op);
+    const int blocks = static_cast<int>(gridDim.x);
+    d.rounds = tiles / blocks;
+    d.rest = tiles % blocks;
+    d.parts = d.rest > 0 ? min(min(kPartsMax, blocks / d.rest), op.k / Fp8Tile::kDepth) : 1;
+  }
+  __syncthreads();
 }
 
-template <class V>
-__device__ inline Deal deal(const Fp8Gemm& op) {
-  int tiles = 0;
-  for (int e = 0; e < op.experts; ++e) tiles += row_tiles_of(op, e);
-  tiles *= column_tiles<V>(op);
-  const int blocks = static_cast<int>(gridDim.x);
-  Deal d{tiles / blocks, tiles % blocks, 1};
-  if (d.rest > 0) d.parts = min(min(kPartsMax, blocks / d.rest), op.k / Fp8Tile::kDepth);
-  return d;
+// What a block does in a round; one before the first is for a part of a left-over tile.
+struct Turn {
+  Work work;
+  RowRange rows;
+  int left, part, parts;  // of a left-over tile: which, and its part of k
+};
+
+__device__ inline int first_round(const Dealt& d) {
+  return static_cast<int>(blockIdx.x) < d.rest * d.parts ? -1 : 0;
 }
 
 // Neighbouring blocks have the same columns and other rows of an expert, as in the kernel for few tiles.
 template <class V>
-__device__ inline Work work_of_tile(const Fp8Gemm& op, int tile, int part, int parts) {
-  int expert = 0, row_tiles = row_tiles_of(op, 0);
+__device__ inline Turn turn_of_round(const Fp8Gemm& op, const Dealt& d, int round) {
+  const int block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
+  const bool whole = round >= 0;
+  Turn t{.left = whole ? 0 : block % d.rest, .part = whole ? 0 : block / d.rest, .parts = whole ? 1 : d.parts};
+  int tile = whole ? round * blocks + block : d.rounds * blocks + t.left;
+  Work& w = t.work;
+  w.expert = 0;
+  int row_tiles = d.row_tiles(0);
   while (tile >= row_tiles * column_tiles<V>(op)) {
     tile -= row_tiles * column_tiles<V>(op);
-    row_tiles = row_tiles_of(op, ++expert);
+    row_tiles = d.row_tiles(++w.expert);
   }
   const int k_tiles = op.k / Fp8Tile::kDepth;
-  Work w;
-  w.expert = expert;
   w.rank = 0;
   set_columns<V>(op, tile / row_tiles, w);
   w.row_tile = tile % row_tiles;
-  w.k_begin = k_tiles * part / parts;
-  w.k_end = k_tiles * (part + 1) / parts;
+  w.k_begin = k_tiles * t.part / t.parts;
+  w.k_end = k_tiles * (t.part + 1) / t.parts;
   set_weight(op, w);
-  return w;
-}
-
-// What this block does, one after the other: a part of a left-over tile, if there is one for it, then its rounds.
-template <class V, class Do>
-__device__ inline void for_own_tiles(const Fp8Gemm& op, const Do& what) {
-  const Deal d = deal<V>(op);
-  const int block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
-  for (int round = block < d.rest * d.parts ? -1 : 0; round < d.rounds; ++round) {
-    const bool whole = round >= 0;
-    const int left = whole ? 0 : block % d.rest, part = whole ? 0 : block / d.rest;
-    what(work_of_tile<V>(op, (whole ? round * blocks + block : d.rounds * blocks + left), part, whole ? 1 : d.parts),
-         left, part, whole ? 1 : d.parts);
-  }
+  t.rows = {d.begin[w.expert] + w.row_tile * 128, min(d.count[w.expert] - w.row_tile * 128, 128)};
+  return t;
 }
 
 template <class V>
-__device__ inline void feed_dealt(Shared<V>& s, const Fp8Gemm& op) {
+__device__ inline void feed_dealt(Shared<V>& s, const Fp8Gemm& op, const Dealt& d) {
   int step = 0;
-  for_own_tiles<V>(op, [&](const Work& w, int, int, int) {
-    const RowRange rows = rows_of_block(op, w);
-    for (int k = w.k_begin; k < w.k_end; ++k, ++step) {
+  for (int round = first_round(d); round < d.rounds; ++round) {
+    const Turn t = turn_of_round<V>(op, d, round);
+    for (int k = t.work.k_begin; k < t.work.k_end; ++k, ++step) {
       const int stage = step % V::kStages;
       if (step >= V::kStages) ptx::wait(&s.free[stage], (step / V::kStages - 1) & 1);
-      feed_weight<V>(s, op, w, k, stage);
-      feed_x<V>(s, op, rows.first, rows.blocks(), k, stage);
+      feed_weight<V>(s, op, t.work, k, stage);
+      feed_x<V>(s, op, t.rows.first, t.rows.blocks(), k, stage);
     }
-  });
+  }
 }
 
 // Where part (from 1) of a left-over tile lies.
@@ -133,32 +146,40 @@ __device__ inline void add_parts(const Fp8Gemm& op, int left, int parts, float (
 }
 
 template <class V>
-__device__ inline void compute_dealt(Shared<V>& s, const Fp8Gemm& op, int group) {
+__device__ inline void end_turn(const Fp8Gemm& op, const Turn& t, int group, float (&out)[64 * V::kColumnBlocks]) {
+  if (t.part > 0) return give_part<V>(op, t.left, t.part, t.parts, out);
+  if (t.parts > 1) add_parts<V>(op, t.left, t.parts, out);
+  store_tile<V>(op, t.work, t.rows, group, out);
+}
+
+template <class V>
+__device__ inline void compute_dealt(Shared<V>& s, const Fp8Gemm& op, const Dealt& d, int group) {
   int step = 0;
-  for_own_tiles<V>(op, [&](const Work& w, int left, int part, int parts) {
-    const RowRange rows = rows_of_block(op, w);
+  for (int round = first_round(d); round < d.rounds; ++round) {
     float out[64 * V::kColumnBlocks];
-    multiply_tile<V>(s, op, w, rows, step, group, out);
-    step += w.k_end - w.k_begin;
-    if (part > 0) return give_part<V>(op, left, part, parts, out);
-    if (parts > 1) add_parts<V>(op, left, parts, out);
-    store_tile<V>(op, w, rows, group, out);
-  });
+    const Turn now = turn_of_round<V>(op, d, round);
+    multiply_tile<V>(s, op, now.work, now.rows, step, group, out);
+    const Turn t = turn_of_round<V>(op, d, anew(round));
+    step += t.work.k_end - t.work.k_begin;
+    end_turn<V>(op, t, group, out);
+  }
 }
 
 template <class V>
 __global__ void __launch_bounds__(kThreads, 1) multiply_dealt_kernel(const __grid_constant__ Fp8Gemm op) {
+  __shared__ Dealt dealt;
   Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
   init_ring(s.full, s.free, 8);  // math warps
   ptx::wait_for_previous_kernel();
+  deal<V>(op, dealt);
   const int group = ptx::warpgroup();
   if (group == kRowBlocks) {
-    ptx::give_registers<40>();
-    if (threadIdx.x == 128 * kRowBlocks) feed_dealt<V>(s, op);
+    ptx::give_registers<V::kFeederRegisters>();
+    if (threadIdx.x == 128 * kRowBlocks) feed_dealt<V>(s, op, dealt);
   } else {
-    ptx::take_registers<232>();
+    ptx::take_registers<V::kMathRegisters>();
     ptx::let_next_kernel_start();
-    compute_dealt<V>(s, op, group);
+    compute_dealt<V>(s, op, dealt, group);
   }
 }
 

@@ -33,7 +33,8 @@ Fp8GemmPlan plan_of(const Fp8Gemm& op) {
   const bool swiglu = op.hidden != nullptr;
   if (!op.fixed_order) {
     Fp8GemmPlan plan = plan_fp8_gemm(op.experts, op.rows_max, op.n, op.k, swiglu);
-    plan.dealt = op.scratch != nullptr && op.rows_usual > 0 && plan.split == 1 && op.row_tiles == nullptr;
+    plan.dealt = op.scratch != nullptr && op.rows_usual > 0 && plan.split == 1 && op.row_tiles == nullptr &&
+                 op.experts <= kDealtExpertsMax;
     return plan;
   }
   // As for one tile of rows, however many there are.
