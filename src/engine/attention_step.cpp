@@ -253,10 +253,11 @@ void AttentionWorker::attention(std::int32_t layer, std::int32_t m) {
   parts_.backend->synchronise();
 }
 
-// Rows stay where they are, and are sent while they are still being computed; who is to have them the host has to know.
+// Rows stay where they are, and are sent while they are still being computed. Where several workers are to have them,
+// the host has to know who.
 void AttentionWorker::read_choices(State& state, std::int32_t m) {
   HandOver& hand_over = state.hand_over;
-  if (!hand_over.expert_ids) {
+  if (!hand_over.expert_ids || !parts_.config.shares_slots()) {
     if (parts_.track) parts_.backend->synchronise();  // it shows how long that takes
     return;
   }
@@ -270,7 +271,9 @@ void AttentionWorker::read_choices(State& state, std::int32_t m) {
 
 void AttentionWorker::hand_over(std::int32_t layer, std::int32_t m) {
   std::int64_t slots[kWorkersMax];
-  for (std::size_t f = 0; f < shares_.size(); ++f) slots[f] = count_slots(states_[m].hand_over, shares_[f]);
+  const HandOver& all = states_[m].hand_over;
+  for (std::size_t f = 0; f < shares_.size(); ++f)
+    slots[f] = parts_.config.shares_slots() ? count_slots(all, shares_[f]) : all.slots();
   link_->send(m, layer, std::span(slots, shares_.size()));
 }
 

@@ -198,21 +198,28 @@ bool FfnWorker::read_hand_over(std::int32_t a, const Arrived& arrived, const Fra
   const std::int64_t k = top_k(header.layer), hidden = model_->config().hidden;
   const std::size_t bytes = hand_over_bytes(header.rows, hidden, k, config_.activations);
   const std::span<std::byte> here = payload(buffer(a, arrived.buffer));
-  if (header.rows == 0 || header.payload_bytes != (device_rows_ ? choices_bytes(header.rows, k) : bytes)) return false;
+  const std::size_t in_frame = !device_rows_ ? bytes : config_.shares_slots() ? choices_bytes(header.rows, k) : 0;
+  if (header.rows == 0 || header.payload_bytes != in_frame) return false;
   HandOver& hand_over = held.hand_over;
-  if (device_rows_) {
+  if (!device_rows_) {
+    hand_over = hand_over_in(here, header.rows, hidden, k, config_.activations);
+  } else {
     if (arrived.row_bytes != bytes) return false;
     held.on_device = hand_over = hand_over_in(rows(a, arrived.buffer), header.rows, hidden, k, config_.activations);
+    if (!config_.shares_slots()) return true;  // its choices are the router's own, which no host has seen
     const HandOver choices = choices_in(here, header.rows, k);
     hand_over.expert_ids = choices.expert_ids;
     hand_over.expert_weights = choices.expert_weights;
-  } else {
-    hand_over = hand_over_in(here, header.rows, hidden, k, config_.activations);
   }
   const auto* ids = hand_over.expert_ids.as<const std::int32_t>();
   for (std::int64_t s = 0; s < header.rows * k; ++s)
     if (ids[s] < 0 || ids[s] >= model_->config().experts) return false;
   return true;
+}
+
+// How many of its slots are this worker's: all, where it is the only one.
+std::int64_t FfnWorker::slots_of(const HandOver& hand_over) const {
+  return config_.shares_slots() ? count_slots(hand_over, share_) : hand_over.slots();
 }
 
 void FfnWorker::accept_hand_over(std::int32_t a, const Arrived& arrived, const FrameHeader& header) {
@@ -338,7 +345,7 @@ void FfnWorker::run_experts(std::int32_t layer, std::int32_t m) {
 }
 
 void FfnWorker::run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step) {
-  const std::int64_t rows = held.hand_over.rows(), slots = count_slots(held.hand_over, share_);
+  const std::int64_t rows = held.hand_over.rows(), slots = slots_of(held.hand_over);
   const FfnOutput output = begin_reply(held.layer, reply, rows, slots);
   run_model(held.layer, weighed(device_rows_ ? held.on_device : held.hand_over), output);
   seal_reply(held.layer, m, rows, slots, reply, step);
@@ -398,7 +405,8 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
   const std::size_t in_bytes = hand_over_bytes(rows, hidden, k, config_.activations);
   const HandOver all = hand_over_in({together_, in_bytes}, rows, hidden, k, config_.activations);
   HandOver chosen = all;  // as the host reads it
-  if (device_rows_) chosen.expert_ids = choices_in({choices_together_, choices_bytes(rows, k)}, rows, k).expert_ids;
+  const bool counts = device_rows_ && config_.shares_slots();
+  if (counts) chosen.expert_ids = choices_in({choices_together_, choices_bytes(rows, k)}, rows, k).expert_ids;
   std::int64_t row = 0;
   for (const std::int32_t a : workers) {
     const Held& held = peers_[a].held[m];
@@ -407,13 +415,12 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
     for (const auto array :
          {&HandOver::hidden, &HandOver::scales, &HandOver::codes, &HandOver::expert_ids, &HandOver::expert_weights})
       if (part.*array) move((all.*array).slice_rows(row, part_rows), part.*array);
-    if (const Tensor& from = held.hand_over.expert_ids; device_rows_ && from)
+    if (const Tensor& from = held.hand_over.expert_ids; counts && from)
       std::memcpy(chosen.expert_ids.slice_rows(row, part_rows).data, from.data,
                   static_cast<std::size_t>(from.shape.elements()) * 4);
     row += part_rows;
   }
-  const std::int64_t slots = count_slots(chosen, share_),
-                     partials = partial_rows(model_->config(), share_, layer, rows);
+  const std::int64_t slots = slots_of(chosen), partials = partial_rows(model_->config(), share_, layer, rows);
   const FfnOutput output =
       return_in({together_ + aligned(in_bytes), return_bytes(slots, partials, hidden)}, slots, partials, hidden);
   run_model(layer, weighed(all), output);
@@ -423,7 +430,7 @@ void FfnWorker::run_together(std::int32_t layer, std::int32_t m, std::span<const
   row = 0;
   for (const std::int32_t a : workers) {
     const HandOver& part = peers_[a].held[m].hand_over;
-    const std::int64_t part_slots = count_slots(part, share_);
+    const std::int64_t part_slots = slots_of(part);
     Reply& reply = peers_[a].replies[m];
     const FfnOutput own = begin_reply(layer, reply, part.rows(), part_slots);
     move(own.slot_rows, output.slot_rows.slice_rows(slot, part_slots));

@@ -9,7 +9,7 @@
 // when a worker repeats itself because another one is late, nobody is waited for any longer.
 //
 // Where the transport carries rows from device to device, operators work on them where they arrived, and returns are on
-// their way before they are computed: the host reads only who was chosen.
+// their way before they are computed: the host reads only who was chosen, and an only FFN worker's not even that.
 #pragma once
 
 #include <atomic>
@@ -43,7 +43,7 @@ class FfnWorker {
   struct Held {
     std::int32_t buffer = -1;
     std::int32_t layer = -1;
-    HandOver hand_over;  // ids and weights are the host's
+    HandOver hand_over;  // ids and weights are the host's, where hosts have to know them
     HandOver on_device;  // all of it, where rows are on one
     bool present() const { return buffer >= 0; }
   };
@@ -76,6 +76,7 @@ class FfnWorker {
   void accept_control(std::int32_t a, const FrameHeader& header, std::span<const std::byte> rows);
   void accept_hand_over(std::int32_t a, const Arrived& arrived, const FrameHeader& header);
   bool read_hand_over(std::int32_t a, const Arrived& arrived, const FrameHeader& header, Held& held);
+  std::int64_t slots_of(const HandOver& hand_over) const;
   void peer_is_gone(std::int32_t a);
 
   void try_open();

@@ -163,8 +163,9 @@ void HandOverLink::send(std::int32_t m, std::int32_t layer, std::span<const std:
   Flight& flight = flights_[m];
   flight.layer = layer;
   flight.device_bytes = hand_over_bytes(flight.rows, model_.hidden, flight.top_k, config_.activations);
-  flight.message_bytes =
-      sizeof(FrameHeader) + (device_rows_ ? choices_bytes(flight.rows, flight.top_k) : flight.device_bytes);
+  flight.message_bytes = sizeof(FrameHeader) + (!device_rows_            ? flight.device_bytes
+                                                : config_.shares_slots() ? choices_bytes(flight.rows, flight.top_k)
+                                                                         : 0);
   flight.resends = 0;
   flight.under_way = true;
   flight.awaited = static_cast<std::int32_t>(flight.returns.size());

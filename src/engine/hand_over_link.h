@@ -8,8 +8,8 @@
 // workers keep no state, so a second answer is the same bits, and whichever comes first is used. Frames that do not fit
 // what is awaited (damaged, doubled, late) are dropped and counted.
 //
-// Where the transport carries rows from device to device, they never come here: frames have the choices alone, and what
-// is computed into and used where it arrived is device memory.
+// Where the transport carries rows from device to device, they never come here: frames have the choices alone, and not
+// even those for an only FFN worker; what is computed into and used where it arrived is device memory.
 //
 // Buffers: the hand-over of a micro-batch is computed inside its frame; it is not touched again before every return is
 // here and no send of it is in flight. Returns are used where they arrived, until release().
@@ -39,8 +39,8 @@ class HandOverLink {
   bool frame_free(std::int32_t m) const { return flight(m).sends_in_flight == 0; }
   // The frame of a micro-batch, as tensors to compute into.
   HandOver hand_over(std::int32_t m, std::int64_t rows, std::int64_t top_k);
-  // Where rows, and choices beside them, are in the memory of the backend's device: where the host reads the choices of
-  // the micro-batch, to be copied there before send().
+  // Where rows, and choices beside them, are in the memory of the backend's device: where hosts read the choices of the
+  // micro-batch, to be copied there before send() when several FFN workers share slots out.
   HandOver choices(std::int32_t m);
   // Sends it to every FFN worker. slots[f] is how many routed rows worker f will return.
   void send(std::int32_t m, std::int32_t layer, std::span<const std::int64_t> slots);

@@ -34,6 +34,8 @@ struct WorkerConfig {
     for (std::int32_t f = 0; f < split.workers(); ++f) shares.push_back(ffn_share(f, split, model.experts));
     return shares;
   }
+  // Whether hosts have to know who was chosen, to tell who returns how many rows: one FFN worker returns all.
+  bool shares_slots() const { return layout.ffn_workers > 1; }
   // device_rows: of frames whose rows lie in device memory.
   FrameLimits frame_limits(const ModelConfig& model, bool device_rows = false) const {
     const auto row_bytes = static_cast<std::int32_t>(hand_over_row_bytes(model.hidden, activations));

@@ -58,6 +58,7 @@ struct HandOver {
   Tensor scales;  // [rows, groups]
 
   std::int64_t rows() const { return hidden ? hidden.rows() : codes.rows(); }
+  std::int64_t slots() const { return expert_ids ? expert_ids.shape.elements() : 0; }
 };
 
 // What crosses back from one FFN worker.
