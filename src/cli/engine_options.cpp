@@ -104,7 +104,7 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
          "a deployment file: its workers, which run as processes, compute; their settings are in the file");
   declare_link_options(app, o.deployment, group);
   app.add_flag("!--no-run-ahead", c.run_ahead,
-               "on a GPU, in layout local, wait for the tokens of a decoding step before the next is given")
+               "on a GPU, wait for the tokens of a decoding step before the next is given")
       ->group(group);
   app.add_flag("!--no-prefix-cache", c.prefix_cache, "compute every prompt from its start")->group(group);
   app.add_flag("!--no-vision", c.vision, "load a model that sees pictures without its eyes")->group(group);
@@ -187,6 +187,8 @@ std::string describe(const Engine& engine) {
   text += format("layout    {}, {} micro-batch{}, {} per worker\n", to_string(c.layout), c.micro_batches,
                  c.micro_batches == 1 ? "" : "es", engine.describe_backend());
   if (c.backend == "cuda" && !engine.workers().formation()) text += format("gpus      {}\n", describe_gpus(c));
+  if (const std::string how = engine.workers().describe_hand_overs(); !how.empty())
+    text += format("hand-over {}\n", how);
   if (m.block_fp8) text += format("fp8       weights in blocks of 128, activations {}\n", name(c.activations));
   if (c.activations == Activations::kInt8) text += "int8      inputs of quantised weights rounded in blocks of 32\n";
   text += format("kv        {} tokens of {}{}, {} MiB, prefix cache {}\n", c.kv_tokens, name(c.kv_dtype),

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "base/format.h"
 #include "engine/attention_worker.h"
 #include "model/layer_pieces.h"
 
@@ -14,14 +15,13 @@ namespace tandem {
 
 namespace {
 constexpr Nanoseconds kWaitMax = 100'000'000;  // then the loop looks around once
-}
+constexpr Nanoseconds kPreparationMax = 10'000'000'000;
+}  // namespace
 
 void AttentionWorker::run_step(Batch batch) {
   open_step(batch);
-  if (repeats_) {
-    run_repeating(batch);
-    draw_all(batch.micro_batches, logits_.slice_rows(0, batch.rows()));
-  } else {
+  if (!repeats_ || !run_repeating(batch)) {
+    start_walk(batch);
     while (!walk_.done()) {
       if (stopping_) return scheduler_.abandon();  // others stop too and open no step: an answer may never come
       if (!advance()) wait_for_news();
@@ -36,35 +36,113 @@ void AttentionWorker::open_step(const Batch& batch) {
   step_ = std::max(step_ + 1, link_ ? link_->opened_by_peers() : 0);
   for (const BlockId block : batch.fresh.blocks) parts_.backend->zero_block(*cache_, block);
   for (const BlockId block : batch.fresh.window_blocks) parts_.backend->zero_block(*window_cache_, block);
-  start_walk(batch);
+  fill(batch);
+  repeats_ = is_repeating(batch) && (local() || is_prepared(batch));
 }
 
 // Gives the step to the backend, and those after it as long as it can be told what they are before the tokens of the
-// one before are known. Every one but the last is committed; that one, which batch is then, is left to be drawn from.
+// one before are known. Every one but the last is committed; that one, which batch is then, has been drawn from, or,
+// where this is false, goes on as other steps do.
 //
 //   backend  … forward n          | draw n | forward n+1             | draw n+1 | …
 //   host       plan n+1, give all |   wait | commit n, plan n+2, give all | wait | …
-void AttentionWorker::run_repeating(Batch& batch) {
-  const auto give = [this](const Batch& step) {
-    parts_.backend->replay(step_key(step), [this] {
-      while (advance()) continue;
-    });
-  };
-  give(batch);
+bool AttentionWorker::run_repeating(Batch& batch) {
+  std::uint64_t epoch = give(batch);
   while (std::optional<Batch> next = plan_ahead(batch)) {
-    const Tensor logits = logits_.slice_rows(0, batch.rows());
-    const std::unique_ptr<Draw> draw = parts_.backend->begin(draw_together(batch.micro_batches, logits),
-                                                             Tensor(drawn_ids_.data(), DType::kI32, {batch.rows()}));
+    std::unique_ptr<Draw> draw = begin_draw(batch);
     open_step(*next);
-    TANDEM_CHECK(repeats_, "a step that was planned ahead");
-    take_drawn_ids(batch, *next);
-    give(*next);
-    take_drawn(batch.micro_batches, draw->finish());
+    std::uint64_t next_epoch = give_behind(batch, *next);
+    std::vector<std::size_t> left_out = draw->finish();
+    if (stalled(epoch) && redo(batch)) {
+      draw = begin_draw(batch);
+      fill(*next);
+      next_epoch = give_behind(batch, *next);
+      left_out = draw->finish();
+    }
+    const bool given_up = !failed_.empty();
+    if (!given_up) take_drawn(batch.micro_batches, left_out);
     commit(batch);
     publish_events();
     scheduler_.settle(*next);
     batch = std::move(*next);
+    if (given_up) return keep_nothing(batch), true;
+    if (!repeats_) return fill(batch), false;
+    epoch = next_epoch;
   }
+  const Tensor logits = logits_.slice_rows(0, batch.rows());
+  await_launch();
+  draw_all(batch.micro_batches, logits);
+  if (!stalled(epoch)) return true;
+  results_.clear();
+  if (redo(batch)) draw_all(batch.micro_batches, logits);
+  return true;
+}
+
+// The epoch that it is given as, where an FFN worker takes part.
+std::uint64_t AttentionWorker::give(const Batch& step) {
+  const std::vector<std::int64_t> key = step_key(step);
+  if (local()) {
+    parts_.backend->replay(key, [&] { record(step); });
+    return 0;
+  }
+  const std::uint64_t epoch = parts_.seam->start(rows_by_micro_batch(step));
+  parts_.seam->attention_flags().begin(epoch);
+  parts_.backend->launch(key);
+  return epoch;
+}
+
+// The step after batch, which is being drawn from, where it can be given like that.
+std::uint64_t AttentionWorker::give_behind(const Batch& batch, const Batch& next) {
+  TANDEM_CHECK(repeats_ || !local(), "a step that was planned ahead");
+  if (!repeats_) return 0;
+  take_drawn_ids(batch, next);
+  return give(next);
+}
+
+void AttentionWorker::record(const Batch& batch) {
+  start_walk(batch);
+  while (advance()) continue;
+}
+
+std::unique_ptr<Draw> AttentionWorker::begin_draw(const Batch& batch) {
+  const std::int64_t rows = batch.rows();
+  await_launch();
+  return parts_.backend->begin(draw_together(batch.micro_batches, logits_.slice_rows(0, rows)),
+                               Tensor(drawn_ids_.data(), DType::kI32, {rows}));
+}
+
+// Drawing may take memory.
+void AttentionWorker::await_launch() {
+  if (parts_.seam) parts_.seam->await_launch(parts_.config.resend_after);
+}
+
+bool AttentionWorker::stalled(std::uint64_t epoch) const {
+  return epoch > 0 && parts_.seam->attention_flags().poisoned(epoch);
+}
+
+// Gives a step again in which somebody stalled, when all that was given has ended. False: it went wrong too often, and
+// its requests fail.
+bool AttentionWorker::redo(const Batch& batch) {
+  for (std::int32_t i = 0; i < parts_.config.resends_max && !stopping_; ++i) {
+    ++stats_.resends;
+    parts_.backend->synchronise();
+    fill(batch);
+    const std::uint64_t epoch = give(batch);
+    parts_.backend->synchronise();
+    if (!stalled(epoch)) return true;
+  }
+  failure_ = Status(ErrorCode::kUnavailable,
+                    format("the FFN worker did not do its part of a step within {} ms, given {} times",
+                           parts_.config.resend_after / 1'000'000, parts_.config.resends_max + 1));
+  for (const MicroBatch& micro_batch : batch.micro_batches)
+    for (const SequenceRows& sequence : micro_batch.sequences) failed_.push_back(sequence.request);
+  return false;
+}
+
+// Of a step that ran ahead of one that was given up.
+void AttentionWorker::keep_nothing(const Batch& batch) {
+  for (const MicroBatch& micro_batch : batch.micro_batches)
+    for (const SequenceRows& s : micro_batch.sequences) results_.push_back({s.request, 0, {}});
 }
 
 std::optional<Batch> AttentionWorker::plan_ahead(const Batch& batch) {
@@ -104,7 +182,8 @@ bool AttentionWorker::advance() {
 
 // A step that comes again and again: every sequence decodes one token, all in this process, and nobody looks inside.
 bool AttentionWorker::is_repeating(const Batch& batch) const {
-  if (!local() || parts_.observer || parts_.track || batch.rows() > logits_.rows()) return false;
+  if (!local() && !parts_.seam) return false;
+  if (parts_.observer || parts_.track || batch.rows() > logits_.rows()) return false;
   for (std::size_t m = 0; m < batch.micro_batches.size(); ++m) {
     const Tensor& embedded = states_[m].inputs->rows().embedded;
     if (embedded && embedded.rows() > 0) return false;
@@ -112,6 +191,32 @@ bool AttentionWorker::is_repeating(const Batch& batch) const {
       if (s.rows() != 1 || s.logits_rows() != 1 || !s.samples) return false;
   }
   return true;
+}
+
+// Whether a repeating step can be given to both sides without frames. The first of its kind goes in frames.
+bool AttentionWorker::is_prepared(const Batch& batch) {
+  constexpr std::size_t kKeysMax = 4096;
+  const std::vector<std::int64_t> key = step_key(batch);
+  if (seen_keys_.size() >= kKeysMax) seen_keys_.clear();
+  if (seen_keys_.insert(key).second) return false;
+  for (std::size_t m = 0; m < batch.micro_batches.size(); ++m)
+    if (!link_->frame_free(static_cast<std::int32_t>(m))) return false;
+  repeats_ = true;
+  const bool is_new = parts_.backend->prepare(key, [&] { record(batch); });
+  const Nanoseconds limit = std::max(kPreparationMax, parts_.config.resend_after);
+  return !is_new || parts_.seam->prepare(rows_by_micro_batch(batch), limit) || leave_seam();
+}
+
+// The FFN worker has ended, or is not itself: frames have timers, and say why.
+bool AttentionWorker::leave_seam() {
+  parts_.seam.reset();
+  return false;
+}
+
+std::vector<std::int64_t> AttentionWorker::rows_by_micro_batch(const Batch& batch) const {
+  std::vector<std::int64_t> rows(states_.size(), 0);
+  for (std::size_t m = 0; m < batch.micro_batches.size(); ++m) rows[m] = batch.micro_batches[m].rows();
+  return rows;
 }
 
 // What decides which operators a repeating step runs and how they are best launched; memory is the same in every step.
@@ -129,6 +234,15 @@ std::vector<std::int64_t> AttentionWorker::step_key(const Batch& batch) const {
   return key;
 }
 
+// Every micro-batch's inputs.
+void AttentionWorker::fill(const Batch& batch) {
+  for (std::size_t m = 0; m < states_.size(); ++m) {
+    State& state = states_[m];
+    state.plan = m < batch.micro_batches.size() ? &batch.micro_batches[m] : nullptr;
+    if (state.plan) state.inputs->fill(*state.plan);
+  }
+}
+
 void AttentionWorker::start_walk(const Batch& batch) {
   const auto count = static_cast<std::int32_t>(batch.micro_batches.size());
   std::vector<std::int32_t> rows(states_.size(), 0);
@@ -136,15 +250,13 @@ void AttentionWorker::start_walk(const Batch& batch) {
   StepShape shape{model_.layers, parts_.config.micro_batches, 1, local() ? 1 : parts_.config.layout.ffn_workers, {}};
   for (std::int32_t m = 0; m < parts_.config.micro_batches; ++m) {
     State& state = states_[m];
-    state.plan = m < count ? &batch.micro_batches[m] : nullptr;
     shape.occupied.push_back(state.plan != nullptr);
     if (!state.plan) continue;
-    const RowBatch& inputs = state.inputs->fill(*state.plan);
+    const RowBatch& inputs = state.inputs->rows();
     rows[m] = static_cast<std::int32_t>(inputs.rows());
     state.residual = {state.stream.slice_rows(0, inputs.rows()), state.ffn.slice_rows(0, inputs.rows()), false};
     state.failed = false;
   }
-  repeats_ = is_repeating(batch);
   std::int64_t logits = 0;
   for (std::int32_t m = 0; m < count; ++m) {
     const std::int64_t mine = states_[m].inputs->rows().logit_rows.shape[0];
@@ -152,10 +264,11 @@ void AttentionWorker::start_walk(const Batch& batch) {
     if (repeats_) logits += mine;  // all are drawn from at the end, else each as soon as it is there
   }
   walk_.start(pipeline_.graph(shape), [&](const Command& c) {
-    return local() || (c.kind != CommandKind::kExperts && c.kind != CommandKind::kReturn);
+    return local() || repeats_ || (c.kind != CommandKind::kExperts && c.kind != CommandKind::kReturn);
   });
-  if (link_) link_->open(step_, rows);
-  for (std::int32_t m = 0; link_ && m < count; ++m)
+  if (!link_ || repeats_) return;
+  link_->open(step_, rows);
+  for (std::int32_t m = 0; m < count; ++m)
     if (!link_->frame_free(m)) fail(m);
 }
 
@@ -200,13 +313,16 @@ void AttentionWorker::execute(const Command& command) {
       attention(layer, m);
       break;
     case CommandKind::kHandOver:
-      if (!local() && command.ffn == 0) hand_over(layer, m);  // one frame, sent to all
+      if (by_flags())
+        parts_.seam->attention_flags().raise(parts_.seam->flag(layer, m));
+      else if (!local() && command.ffn == 0)
+        hand_over(layer, m);  // one frame, sent to all
       break;
     case CommandKind::kExperts:
-      local_experts(layer, m);
+      if (local()) local_experts(layer, m);
       break;
     case CommandKind::kReturn:
-      break;  // local: the result lies where it was computed
+      break;  // the result lies, or will lie, where it is computed
     case CommandKind::kHead:
       head(m);
       if (!repeats_) sample(*state.plan, state.logits);
@@ -242,7 +358,7 @@ void AttentionWorker::attention(std::int32_t layer, std::int32_t m) {
   if (quantises())
     parts_.backend->run(QuantiseRows{state.hand_over.codes, state.hand_over.scales, state.hand_over.hidden});
   if (parts_.observer && k > 0) observe_route(layer, state);
-  if (local()) return;
+  if (local() || by_flags()) return;
   if (device_rows()) return read_choices(state, m);
   if (!hand_over_in_frame()) {
     state.hand_over = link_->hand_over(m, rows, k);
@@ -289,11 +405,13 @@ void AttentionWorker::local_experts(std::int32_t layer, std::int32_t m) {
 
 // Adds up what the FFN workers sent back, in slot order and over the fixed tree.
 void AttentionWorker::combine(std::int32_t layer, State& state, std::int32_t m) {
+  if (by_flags()) await_return(layer, state, m);
   Tensor partials[kWorkersMax];
   std::int32_t slice_counts[kWorkersMax];
   std::size_t count = 0;
   for (std::size_t f = 0; f < shares_.size(); ++f) {
-    const FfnOutput& output = local() ? state.local_output : link_->returned(m, static_cast<std::int32_t>(f));
+    const FfnOutput& output =
+        local() || by_flags() ? state.local_output : link_->returned(m, static_cast<std::int32_t>(f));
     if (!output.partial) continue;
     partials[count] = output.partial;
     slice_counts[count++] = shares_[f].slice_count;
@@ -304,14 +422,22 @@ void AttentionWorker::combine(std::int32_t layer, State& state, std::int32_t m) 
                                      .partials = std::span(partials, count),
                                      .slice_counts = std::span(slice_counts, count)});
   state.residual.has_ffn = true;
-  if (local()) return;
+  if (local() || by_flags()) return;
   if (!device_rows()) parts_.backend->synchronise();  // it read the frames
   link_->release(m);
 }
 
+// Work that follows finds the return of the only FFN worker, in the memory where it is computed.
+void AttentionWorker::await_return(std::int32_t layer, State& state, std::int32_t m) {
+  const std::int64_t rows = state.inputs->rows().rows();
+  parts_.seam->attention_flags().wait(parts_.seam->flag(layer, m));
+  state.local_output = return_in(parts_.seam->returns[static_cast<std::size_t>(m)], rows * top_k(layer),
+                                 partial_rows(model_, shares_.front(), layer, rows), model_.hidden);
+}
+
 // One worker's slot rows are in order already; those of several are merged by who owns each slot's expert.
 Tensor AttentionWorker::slots_in_order(State& state, std::int32_t m) {
-  if (local()) return state.local_output.slot_rows;
+  if (local() || by_flags()) return state.local_output.slot_rows;
   if (shares_.size() == 1) return link_->returned(m, 0).slot_rows;
   if (cuts_experts() || device_rows()) return slots_by_place(state, m);
   const std::int64_t slots = state.hand_over.expert_ids.shape.elements();

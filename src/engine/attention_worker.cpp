@@ -45,6 +45,8 @@ AttentionWorker::AttentionWorker(Parts parts)
   if (!local())
     link_ = std::make_unique<HandOverLink>(*parts_.transport, *parts_.clock, *parts_.backend, parts_.config, model_,
                                            stats_);
+  for (std::int32_t m = 0; parts_.seam && m < parts_.config.micro_batches; ++m)
+    parts_.seam->hand_overs.push_back(link_->place(m));
 }
 
 Scheduler AttentionWorker::make_scheduler(Parts& parts) {

@@ -5,9 +5,10 @@
 // inbox, lets the scheduler plan a step, walks the step's commands, commits, and sends the news to each request's
 // queue.
 //
-// In the local layout it is the FFN worker too: the same walk, with the hand-over a view instead of a frame. There,
-// over a backend that computes beside the host, plain decoding can run ahead: step n+1 is given before the host has
-// heard the tokens of step n, which it takes from where they were drawn.
+// In the local layout it is the FFN worker too: the same walk, with the hand-over a view instead of a frame. There, and
+// where it hands over to its only FFN worker by flags (device_seam.h), plain decoding over a backend that computes
+// beside the host can run ahead: step n+1 is given before the host has heard the tokens of step n, which it takes from
+// where they were drawn.
 #pragma once
 
 #include <atomic>
@@ -21,6 +22,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/device_seam.h"
 #include "engine/event_stream.h"
 #include "engine/hand_over_link.h"
 #include "engine/observer.h"
@@ -52,12 +54,13 @@ class AttentionWorker final : public RequestTaker {
     KvSpec kv;
     KvSpec window_kv;  // of windowed layers; no layers where the model has none
     bool prefix_cache = true;
-    bool run_ahead = false;           // where the backend runs behind, in the local layout
+    bool run_ahead = false;           // where the backend runs behind, and steps repeat themselves
     std::optional<KeptKv> kept = {};  // of the same model, kv and backend; not in the local layout (Backend::replay)
     std::int32_t index = 0;
     std::shared_ptr<const Model> model;
     std::unique_ptr<Backend> backend;
     std::unique_ptr<Transport> transport;  // in the local layout only to be woken by
+    std::shared_ptr<DeviceSeam> seam;      // with the only FFN worker, where there is one
     const Clock* clock = nullptr;
     TraceTrack* track = nullptr;
     Observer* observer = nullptr;
@@ -110,7 +113,7 @@ class AttentionWorker final : public RequestTaker {
     std::span<std::byte> local_return;      // local layout: what would be a frame
     Residual residual;
     HandOver hand_over;
-    FfnOutput local_output;
+    FfnOutput local_output;  // also of an FFN worker that works on the same memory
     Tensor logits;           // of this step's rows
     std::int32_t layer = 0;  // of the hand-over
     bool failed = false;
@@ -134,17 +137,30 @@ class AttentionWorker final : public RequestTaker {
   void end_everything();
   void run_step(Batch batch);
   void open_step(const Batch& batch);
-  void run_repeating(Batch& batch);
+  bool run_repeating(Batch& batch);
+  std::uint64_t give(const Batch& step);
+  std::uint64_t give_behind(const Batch& batch, const Batch& next);
+  void record(const Batch& batch);
+  std::unique_ptr<Draw> begin_draw(const Batch& batch);
+  void await_launch();
+  bool stalled(std::uint64_t epoch) const;
+  bool redo(const Batch& batch);
+  void keep_nothing(const Batch& batch);
   std::optional<Batch> plan_ahead(const Batch& batch);
   void take_drawn_ids(const Batch& before, const Batch& batch);
   // Inputs have two places only where the host fills another memory than operators read.
   bool runs_ahead() const {
-    return parts_.run_ahead && local() && parts_.backend->runs_behind() && !parts_.backend->host_memory();
+    return parts_.run_ahead && (local() || parts_.seam) && parts_.backend->runs_behind() &&
+           !parts_.backend->host_memory();
   }
   bool inbox_waits() const;
+  void fill(const Batch& batch);
   void start_walk(const Batch& batch);
   bool advance();
   bool is_repeating(const Batch& batch) const;
+  bool is_prepared(const Batch& batch);
+  bool leave_seam();
+  std::vector<std::int64_t> rows_by_micro_batch(const Batch& batch) const;
   std::vector<std::int64_t> step_key(const Batch& batch) const;
   void wait_for_news();
   void fail(std::int32_t m);
@@ -153,6 +169,7 @@ class AttentionWorker final : public RequestTaker {
   void attention(std::int32_t layer, std::int32_t m);
   void read_choices(State& state, std::int32_t m);
   void combine(std::int32_t layer, State& state, std::int32_t m);
+  void await_return(std::int32_t layer, State& state, std::int32_t m);
   Tensor slots_in_order(State& state, std::int32_t m);
   Tensor slots_by_place(State& state, std::int32_t m);
   Tensor sum_of_parts(std::int32_t m, std::size_t f, const Tensor& sums);
@@ -178,6 +195,8 @@ class AttentionWorker final : public RequestTaker {
   std::int64_t top_k(std::int32_t layer) const;
   bool local() const { return parts_.config.layout.local(); }
   bool cuts_experts() const { return shares_.front().cuts_experts(); }
+  // The step under way is handed over by flags alone.
+  bool by_flags() const { return repeats_ && !local(); }
   // Rows go to FFN workers from device to device, without the host.
   bool device_rows() const { return !local() && parts_.transport->capabilities().device_rows; }
   // A hand-over is computed where it is sent from, unless it is not or operators cannot work there.
@@ -198,7 +217,8 @@ class AttentionWorker final : public RequestTaker {
   std::unique_ptr<HandOverLink> link_;  // none in the local layout
   Pipeline pipeline_;
   Walk walk_;
-  bool repeats_ = false;  // the step under way, see Backend::replay
+  bool repeats_ = false;  // the step under way, see Backend::replay and prepare
+  std::set<std::vector<std::int64_t>> seen_keys_;
   std::uint64_t step_ = 0;
   std::vector<SequenceResult> results_;
   std::vector<SampleRow> draw_rows_;

@@ -39,7 +39,7 @@ struct EngineConfig {
   std::int64_t prefill_chunk = 0;               // --prefill-chunk
   std::int64_t queue_max = 1024;                // --queue-max
   bool prefix_cache = true;                     // --no-prefix-cache
-  bool run_ahead = true;                        // --no-run-ahead: in layout local, over a backend that runs behind
+  bool run_ahead = true;                        // --no-run-ahead: of decoding steps, over a backend that runs behind
   bool checked = false;                         // --check: validate every operator before it runs
   std::int64_t resend_after_ms = 10'000;        // --resend-after-ms
   std::int32_t resends_max = 3;                 // --resends-max

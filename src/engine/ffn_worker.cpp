@@ -30,7 +30,7 @@ std::size_t together_bytes(const WorkerConfig& config, const ModelConfig& model)
 
 FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared_ptr<const Model> model,
                      std::unique_ptr<Backend> backend, std::unique_ptr<Transport> transport, const Clock& clock,
-                     TraceTrack* track)
+                     TraceTrack* track, std::shared_ptr<DeviceSeam> seam)
     : config_(config),
       index_(index),
       model_(std::move(model)),
@@ -38,6 +38,7 @@ FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared
       transport_(std::move(transport)),
       clock_(clock),
       track_(track),
+      seam_(std::move(seam)),
       share_(ffn_share(index, config.layout.ffn_split(), model_->config().experts)),
       device_rows_(transport_->capabilities().device_rows),
       limits_(config.frame_limits(model_->config(), device_rows_)),
@@ -87,6 +88,15 @@ FfnWorker::FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared
   together_ = device_rows_ ? far_memory_.bytes_data() : at;
   for (std::int32_t a = 0; a < static_cast<std::int32_t>(a_count); ++a)
     for (std::int32_t i = 0; i < buffers_each_; ++i) post_receive(a, i);
+  if (seam_) join_seam();
+}
+
+void FfnWorker::join_seam() {
+  TANDEM_CHECK(device_rows_ && peers_.size() == 1 && !config_.shares_slots(), "a seam is of two workers alone");
+  for (std::int32_t m = 0; m < config_.micro_batches; ++m) seam_->returns.push_back(peers_[0].replies[m].device);
+  if (!seam_->same_memory())
+    seam_memory_ = backend_->allocate(static_cast<std::size_t>(config_.micro_batches) * rows_bytes_);
+  seam_->on_order([this] { transport_->wake(); });
 }
 
 void FfnWorker::allocate_ones() {
@@ -108,6 +118,7 @@ void FfnWorker::stop() {
 
 void FfnWorker::run() {
   while (!stopping_) {
+    if (seam_) take_orders();
     if (!open_) try_open();
     if (open_) {
       while (const std::optional<Command> command = walk_.next()) {
@@ -126,6 +137,7 @@ void FfnWorker::run() {
     if (open_) stats_.wait_ns += clock_.now() - begin;
     if (std::all_of(peers_.begin(), peers_.end(), [](const Peer& p) { return p.gone; })) break;
   }
+  if (seam_) seam_->end();
   backend_->come_to_rest();  // what is still computed uses memory that goes with the worker
 }
 
@@ -262,6 +274,61 @@ void FfnWorker::peer_is_gone(std::int32_t a) {
   peer.gone = true;
   if (!open_) return;
   for (std::int32_t m = 0; m < config_.micro_batches; ++m) stop_waiting(a, -1, m);
+}
+
+// ---- steps by flags
+
+void FfnWorker::take_orders() {
+  if (!order_) order_ = seam_->next();
+  if (order_ && open_) {  // its sender has left the step that is open, which ends with what there is
+    for (std::int32_t m = 0; m < config_.micro_batches; ++m) stop_waiting(0, -1, m);
+    return;
+  }
+  for (; order_; order_ = seam_->next()) carry_out(*order_);
+}
+
+void FfnWorker::carry_out(const DeviceSeam::Order& order) {
+  const Nanoseconds begin = clock_.now();
+  if (order.epoch == 0) {
+    backend_->prepare(order.rows, [&] { record_step(order.rows); });
+  } else {
+    seam_->ffn_flags().begin(order.epoch);
+    backend_->launch(order.rows);
+    ++stats_.steps;
+    for (const std::int64_t rows : order.rows) stats_.rows += rows * model_->config().layers;
+  }
+  seam_->done();
+  stats_.busy_ns += clock_.now() - begin;
+}
+
+// This worker's commands, in the order in which it prefers them.
+void FfnWorker::record_step(std::span<const std::int64_t> rows) {
+  StepShape shape{model_->config().layers, config_.micro_batches, 1, 1, {}};
+  for (const std::int64_t count : rows) shape.occupied.push_back(count > 0);
+  Walk walk;
+  walk.start(pipeline_.graph(shape), [](const Command&) { return true; });
+  while (const std::optional<Command> command = walk.next()) {
+    if (command->kind == CommandKind::kExperts)
+      experts_by_flags(command->layer, command->micro_batch, rows[static_cast<std::size_t>(command->micro_batch)]);
+    walk.complete(command->id);
+  }
+}
+
+void FfnWorker::experts_by_flags(std::int32_t layer, std::int32_t m, std::int64_t rows) {
+  const std::int64_t hidden = model_->config().hidden;
+  const std::size_t bytes = hand_over_bytes(rows, hidden, top_k(layer), config_.activations);
+  std::span<std::byte> at = seam_->hand_overs[static_cast<std::size_t>(m)];
+  seam_->ffn_flags().wait(seam_->flag(layer, m));
+  if (!seam_->same_memory()) {
+    std::byte* here = seam_memory_.bytes_data() + static_cast<std::size_t>(m) * rows_bytes_;
+    backend_->copy(here, at.data(), bytes);
+    at = {here, bytes};
+  }
+  const HandOver in = hand_over_in(at, rows, hidden, top_k(layer), config_.activations);
+  run_model(layer, in,
+            return_in(seam_->returns[static_cast<std::size_t>(m)], in.slots(),
+                      partial_rows(model_->config(), share_, layer, rows), hidden));
+  seam_->ffn_flags().raise(seam_->flag(layer, m));
 }
 
 // ---- the step

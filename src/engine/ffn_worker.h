@@ -9,14 +9,17 @@
 // when a worker repeats itself because another one is late, nobody is waited for any longer.
 //
 // Where the transport carries rows from device to device, operators work on them where they arrived, and returns are on
-// their way before they are computed: the host reads only who was chosen, and an only FFN worker's not even that.
+// their way before they are computed: the host reads only who was chosen, and an only FFN worker's not even that. Steps
+// that such a one has been ordered by its attention worker are recorded and launched as a whole (device_seam.h).
 #pragma once
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "engine/device_seam.h"
 #include "engine/hand_over_frame.h"
 #include "engine/pipeline.h"
 #include "engine/trace.h"
@@ -29,7 +32,7 @@ class FfnWorker {
  public:
   FfnWorker(const WorkerConfig& config, std::int32_t index, std::shared_ptr<const Model> model,
             std::unique_ptr<Backend> backend, std::unique_ptr<Transport> transport, const Clock& clock,
-            TraceTrack* track);
+            TraceTrack* track, std::shared_ptr<DeviceSeam> seam = nullptr);
   ~FfnWorker();
 
   // The worker's thread: serves until stop() is called or every attention worker is gone.
@@ -67,6 +70,7 @@ class FfnWorker {
   };
 
   void allocate_ones();
+  void join_seam();
   std::span<std::byte> buffer(std::int32_t a, std::int32_t i);
   std::span<std::byte> rows(std::int32_t a, std::int32_t i);  // on the device, of the same receive
   void post_receive(std::int32_t a, std::int32_t i);
@@ -79,6 +83,10 @@ class FfnWorker {
   std::int64_t slots_of(const HandOver& hand_over) const;
   void peer_is_gone(std::int32_t a);
 
+  void take_orders();
+  void carry_out(const DeviceSeam::Order& order);
+  void record_step(std::span<const std::int64_t> rows);
+  void experts_by_flags(std::int32_t layer, std::int32_t m, std::int64_t rows);
   void try_open();
   // Nobody waits any longer for hand-overs of worker a in the open step (layer < 0: in all layers).
   void stop_waiting(std::int32_t a, std::int32_t layer, std::int32_t m);
@@ -105,6 +113,8 @@ class FfnWorker {
   std::unique_ptr<Transport> transport_;
   const Clock& clock_;
   TraceTrack* track_;
+  std::shared_ptr<DeviceSeam> seam_;  // with the only attention worker, where there is one
+  std::optional<DeviceSeam::Order> order_;
   FfnShare share_;
   bool device_rows_;
   FrameLimits limits_;
@@ -114,6 +124,7 @@ class FfnWorker {
   Buffer memory_;       // frames, and what is computed together
   Buffer far_memory_;   // where operators have their own: what is computed together, or all that is
   Buffer rows_memory_;  // where rows are on a device, those of frames
+  Buffer seam_memory_;  // hand-overs by flags that another device has made, by micro-batch
   Buffer ones_;         // where they are and experts are cut by width: the weights of all slots
   Buffer widened_;      // where activations cross in FP8, rows as experts take them
   std::byte* buffers_ = nullptr;

@@ -39,6 +39,8 @@ class HandOverLink {
   bool frame_free(std::int32_t m) const { return flight(m).sends_in_flight == 0; }
   // The frame of a micro-batch, as tensors to compute into.
   HandOver hand_over(std::int32_t m, std::int64_t rows, std::int64_t top_k);
+  // Where hand_over() is, in the memory of the backend's device.
+  std::span<std::byte> place(std::int32_t m) const { return flight(m).device; }
   // Where rows, and choices beside them, are in the memory of the backend's device: where hosts read the choices of the
   // micro-batch, to be copied there before send() when several FFN workers share slots out.
   HandOver choices(std::int32_t m);

@@ -53,6 +53,16 @@ void LocalWorkers::make_workers(const ModelConfig& model) {
   InprocNetwork between_threads(layout.workers());
   if (!layout.local() && std::ssize(lanes) == layout.workers())
     between_devices.emplace(std::move(lanes), InprocConfig{}, layout.attention_workers);
+  // And without hosts where there are two of them.
+  std::shared_ptr<DeviceSeam> seam;
+  const bool two = layout.workers() == 2;
+  if (between_devices && two)
+    seam = DeviceSeam::make(*backends_[layout.attention_rank(0)], *backends_[layout.ffn_rank(0)], model.layers,
+                            config_.micro_batches, worker_config(config_, model).resend_after);
+  if (between_devices)
+    hand_overs_ = seam  ? "decoding steps by flags, one launch for each side; others in frames"
+                  : two ? "in frames: the two workers' devices have no flags for each other"
+                        : "in frames: there are several workers of a kind";
   const auto parts = [&](std::int32_t index, PeerRank rank, const std::shared_ptr<const Model>& half) {
     std::unique_ptr<Transport> transport =
         between_devices ? between_devices->endpoint(rank) : between_threads.endpoint(rank);
@@ -62,7 +72,8 @@ void LocalWorkers::make_workers(const ModelConfig& model) {
                        .model = half,
                        .backend = std::move(backends_[rank]),
                        .transport = std::move(transport),
-                       .clock = clock_.get()};
+                       .clock = clock_.get(),
+                       .seam = seam};
   };
   for (std::int32_t a = 0; a < layout.attention_workers; ++a)
     attention_.push_back(make_attention_worker(config_, parts(a, layout.attention_rank(a), attention_models_[a])));

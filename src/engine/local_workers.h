@@ -39,6 +39,7 @@ class LocalWorkers final : public Workers {
   std::vector<const WorkerStats*> ffn_stats() const override;
   std::int64_t weight_bytes() const override { return weight_bytes_; }
   std::string describe_backend() const override { return backend_description_; }
+  std::string describe_hand_overs() const override { return hand_overs_; }
   void stop() override;
 
   const std::vector<std::unique_ptr<AttentionWorker>>& attention() const { return attention_; }
@@ -48,7 +49,7 @@ class LocalWorkers final : public Workers {
   void make_workers(const ModelConfig& model);
 
   const EngineConfig& config_;
-  std::string backend_description_;
+  std::string backend_description_, hand_overs_;
   std::int64_t weight_bytes_ = 0;
   std::unique_ptr<Clock> clock_;
   std::vector<std::unique_ptr<Backend>> backends_;                           // by rank, until the workers take them

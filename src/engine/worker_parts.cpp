@@ -78,6 +78,7 @@ std::unique_ptr<AttentionWorker> make_attention_worker(const EngineConfig& confi
   parts.model = std::move(from.model);
   parts.backend = std::move(from.backend);
   parts.transport = std::move(from.transport);
+  parts.seam = std::move(from.seam);
   parts.clock = from.clock;
   parts.track = make_track(config, config.layout.local() ? "A and F" : format("A{}", from.index));
   parts.observer = config.observer;
@@ -87,7 +88,7 @@ std::unique_ptr<AttentionWorker> make_attention_worker(const EngineConfig& confi
 std::unique_ptr<FfnWorker> make_ffn_worker(const EngineConfig& config, WorkerParts from) {
   return std::make_unique<FfnWorker>(from.worker, from.index, std::move(from.model), std::move(from.backend),
                                      std::move(from.transport), *from.clock,
-                                     make_track(config, format("F{}", from.index)));
+                                     make_track(config, format("F{}", from.index)), std::move(from.seam));
 }
 
 }  // namespace tandem

@@ -27,7 +27,8 @@ struct WorkerParts {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Transport> transport;
   const Clock* clock = nullptr;
-  std::optional<KeptKv> kept = {};  // attention workers
+  std::optional<KeptKv> kept = {};        // attention workers
+  std::shared_ptr<DeviceSeam> seam = {};  // both sides the same one
 };
 
 std::unique_ptr<AttentionWorker> make_attention_worker(const EngineConfig& config, WorkerParts parts);

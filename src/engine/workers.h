@@ -47,6 +47,8 @@ class Workers {
   virtual std::vector<const WorkerStats*> ffn_stats() const = 0;
   virtual std::int64_t weight_bytes() const = 0;
   virtual std::string describe_backend() const = 0;
+  // How decoding steps go between workers of GPUs; empty where it goes without saying.
+  virtual std::string describe_hand_overs() const { return {}; }
   // Nothing where they are threads of this process.
   virtual std::optional<Formation> formation() const { return std::nullopt; }
   // Waits until nothing runs any more; what had not ended ends as cancelled.

@@ -29,6 +29,14 @@ std::unique_ptr<Draw> Backend::begin(const Sample& op, const Tensor& ids) {
   return std::make_unique<DrawnAtOnce>();
 }
 
+bool Backend::prepare(std::span<const std::int64_t>, const std::function<void()>&) {
+  throw Error(ErrorCode::kUnsupported, describe() + " records no steps");
+}
+
+void Backend::launch(std::span<const std::int64_t>) {
+  throw Error(ErrorCode::kUnsupported, describe() + " records no steps");
+}
+
 void Backend::come_to_rest() noexcept {
   try {
     synchronise();

@@ -7,7 +7,8 @@
 // host_memory() says so, and moves data with copy() elsewhere. What both need in place comes from allocate_shared().
 //
 // Steps that repeat themselves are given by replay(), which a device turns into one launch. Where it computes beside
-// the host (runs_behind), the next step can be given before the host has heard what this one drew (begin).
+// the host (runs_behind), the next step can be given before the host has heard what this one drew (begin). A step whose
+// halves two backends compute is recorded by each before either runs (prepare, launch), with flags between the two.
 //
 // One backend object belongs to one worker thread (it may have a team of its own behind it). Weights are immutable and
 // may be shared between backends of the same kind. Nothing is allocated inside run(). Decorators wrap a backend:
@@ -22,10 +23,12 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "ops/kv_cache.h"
 #include "ops/operators.h"
 #include "ops/weight.h"
 #include "tensor/copy_lane.h"
+#include "tensor/step_flags.h"
 #include "tensor/tensor.h"
 
 namespace tandem {
@@ -78,6 +81,19 @@ class Backend {
   // at once without asking record again.
   virtual void replay([[maybe_unused]] std::span<const std::int64_t> key, const std::function<void()>& record) {
     record();
+  }
+  // A step whose work waits for another backend's, by flags of make_step_flags(), is prepared first and then launched
+  // as often as it comes, since what is allocated or loaded on the way may wait for all that a device does. prepare()
+  // records what record gives to this backend and to the flags, and runs none of it; the same operators have been run
+  // before. False where the key, which promises what it does in replay(), is prepared already; those that were used
+  // longest ago may go when others come. Only where make_step_flags() gives some.
+  virtual bool prepare(std::span<const std::int64_t> key, const std::function<void()>& record);
+  virtual void launch(std::span<const std::int64_t> key);
+  // This side's flags of such steps, count of them each way, for whoever waits no longer than patience. Used no longer
+  // than the backend lives; the object itself may go later. Null where it has none.
+  virtual std::unique_ptr<StepFlags> make_step_flags([[maybe_unused]] std::int32_t count,
+                                                     [[maybe_unused]] Nanoseconds patience) {
+    return nullptr;
   }
   // Whether operators are computed while the host goes on.
   virtual bool runs_behind() const { return false; }

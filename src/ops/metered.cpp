@@ -20,7 +20,7 @@ class MeteredBackend final : public ForwardingBackend {
   void run(const Operator& op) override {
     const Work done = work(op);
     step_ += done;
-    sink_(done);
+    if (!recording_) sink_(done);
     ForwardingBackend::run(op);
   }
 
@@ -44,9 +44,26 @@ class MeteredBackend final : public ForwardingBackend {
       sink_(of_step);
   }
 
+  bool prepare(std::span<const std::int64_t> key, const std::function<void()>& record) override {
+    recording_ = true;
+    step_ = {};
+    const bool is_new = inner().prepare(key, record);
+    recording_ = false;
+    if (is_new) steps_[std::vector(key.begin(), key.end())] = step_;
+    return is_new;
+  }
+  void launch(std::span<const std::int64_t> key) override {
+    sink_(steps_.at(std::vector(key.begin(), key.end())));
+    inner().launch(key);
+  }
+  std::unique_ptr<StepFlags> make_step_flags(std::int32_t count, Nanoseconds patience) override {
+    return inner().make_step_flags(count, patience);
+  }
+
  private:
   WorkSink sink_;
-  Work step_;  // since it began
+  Work step_;               // since it began
+  bool recording_ = false;  // a step that does not run now
   std::map<std::vector<std::int64_t>, Work> steps_;
 };
 

@@ -17,6 +17,12 @@ class AskingOnce final : public ForwardingBackend {
   void replay(std::span<const std::int64_t> key, const std::function<void()>& record) override {
     if (known_.emplace(key.begin(), key.end()).second) record();
   }
+  bool prepare(std::span<const std::int64_t> key, const std::function<void()>& record) override {
+    const bool is_new = known_.emplace(key.begin(), key.end()).second;
+    if (is_new) record();
+    return is_new;
+  }
+  void launch(std::span<const std::int64_t>) override {}
 
  private:
   std::set<std::vector<std::int64_t>> known_;
@@ -45,6 +51,13 @@ TEST(MeteredBackend, AddsUpWhatRunsAndWhatIsReplayed) {
   EXPECT_EQ(total.flops, 6 * kFlops) << "what was recorded under this key";
   metered->replay(other, twice);
   EXPECT_EQ(total.flops, 7 * kFlops);
+  const std::int64_t prepared[] = {3};
+  EXPECT_TRUE(metered->prepare(prepared, twice));
+  EXPECT_FALSE(metered->prepare(prepared, twice));
+  EXPECT_EQ(total.flops, 7 * kFlops) << "it has not run";
+  metered->launch(prepared);
+  metered->launch(prepared);
+  EXPECT_EQ(total.flops, 11 * kFlops);
 }
 
 // A draw that is begun counts as one that is run, and goes to whoever can run on behind it.

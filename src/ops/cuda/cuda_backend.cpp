@@ -10,6 +10,7 @@
 #include "ops/cuda/cuda_weight.cuh"
 #include "ops/cuda/device.h"
 #include "ops/cuda/machine.cuh"
+#include "ops/cuda/step_flags.h"
 #include "ops/cuda/step_graphs.h"
 #include "ops/page_format.h"
 
@@ -96,6 +97,17 @@ class CudaBackend final : public Backend {
   void replay(std::span<const std::int64_t> key, const std::function<void()>& record) override {
     enter();
     graphs_.replay(machine_.stream, key, record);
+  }
+  bool prepare(std::span<const std::int64_t> key, const std::function<void()>& record) override {
+    enter();
+    return graphs_.prepare(machine_.stream, key, record);
+  }
+  void launch(std::span<const std::int64_t> key) override {
+    enter();
+    graphs_.launch(machine_.stream, key);
+  }
+  std::unique_ptr<StepFlags> make_step_flags(std::int32_t count, Nanoseconds patience) override {
+    return cuda::make_step_flags(device_, machine_.stream, count, patience);
   }
   bool runs_behind() const override { return true; }
   std::unique_ptr<Draw> begin(const Sample& op, const Tensor& ids) override {

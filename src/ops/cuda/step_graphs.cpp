@@ -61,6 +61,24 @@ void StepGraphs::replay(Stream stream, std::span<const std::int64_t> key, const 
   need(cudaGraphLaunch(step.graph, stream), "starting a recorded step");
 }
 
+bool StepGraphs::prepare(Stream stream, std::span<const std::int64_t> key, const std::function<void()>& record) {
+  Step& step = steps_[std::vector(key.begin(), key.end())];
+  step.used = ++uses_;
+  if (step.graph) return false;
+  make_room();
+  Recording recording(stream);
+  record();
+  step.graph = recording.finish();
+  need(cudaGraphUpload(step.graph, stream), "preparing a recorded step");
+  return true;
+}
+
+void StepGraphs::launch(Stream stream, std::span<const std::int64_t> key) {
+  Step& step = steps_.at(std::vector(key.begin(), key.end()));
+  step.used = ++uses_;
+  need(cudaGraphLaunch(step.graph, stream), "starting a recorded step");
+}
+
 // The newest, which is not to go, has been used last.
 void StepGraphs::make_room() {
   if (steps_.size() <= kGraphsMax) return;

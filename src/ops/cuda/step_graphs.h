@@ -32,6 +32,9 @@ class StepGraphs {
 
   // What Backend::replay promises. record launches on stream and allocates, copies to the host and waits for nothing.
   void replay(Stream stream, std::span<const std::int64_t> key, const std::function<void()>& record);
+  // And what Backend::prepare and Backend::launch promise. Such a step is recorded at once, and ready to go.
+  bool prepare(Stream stream, std::span<const std::int64_t> key, const std::function<void()>& record);
+  void launch(Stream stream, std::span<const std::int64_t> key);
 
  private:
   struct Step {
