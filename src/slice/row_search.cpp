@@ -16,8 +16,9 @@ std::int32_t most_rows(const RowGrid& grid, double step_us_max,
   for (int tries = 0; tries < kRowTriesMax; ++tries) {
     const std::optional<double> us = step_us_of(rows);
     const bool keeps = us && *us <= step_us_max;
+    double wanted = us ? rows * step_us_max / *us : (fits + rows) / 2.;
+    if (keeps && fits > 0 && too_many == kNoLimit) wanted = std::max(wanted, rows + 2. * (rows - fits));
     (keeps ? fits : too_many) = rows;
-    const double wanted = us ? rows * step_us_max / *us : (fits + too_many) / 2.;
     if (fits + step > too_many - step) break;
     rows = std::clamp(static_cast<std::int32_t>(std::min(wanted, double{kNoLimit})) / step * step, fits + step,
                       too_many - step);

@@ -44,6 +44,16 @@ TEST(RowSearch, WhereRowsAreFewItCountsThemSinglyThere) {
   EXPECT_EQ(most_rows(grid, 50'000, [](std::int32_t rows) -> Time { return 2'300. * rows; }), 21);
 }
 
+// As tiles of products do: 42 ms up to 17 rows, 49 up to 25, then 60.
+TEST(RowSearch, GoesOverAStairWhoseStepsAreFlat) {
+  const RowGrid grid{.first = 16, .step = 1};
+  EXPECT_EQ(most_rows(grid, 50'000,
+                      [](std::int32_t rows) -> Time { return rows <= 17   ? 42'000
+                                                             : rows <= 25 ? 49'000
+                                                                          : 60'000; }),
+            25);
+}
+
 TEST(RowSearch, TriesNothingTwice) {
   const Search search(128, 50'000, [](std::int32_t rows) -> Time { return 49'000 + 9. * rows; });
   for (std::size_t i = 0; i < search.tried.size(); ++i)

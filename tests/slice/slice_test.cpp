@@ -185,7 +185,7 @@ TEST_F(SliceOnTheGpu, TheBestBatchKeepsTheTime) {
       EXPECT_EQ(report.mismatches, 0u) << deployment << ", " << report.options.rows;
       tried.push_back(report.options.rows);
     });
-    EXPECT_EQ(tried.front() % 8, 0) << deployment;
+    EXPECT_GE(tried.size(), 2u) << deployment;
     EXPECT_GE(best.options.rows, 40) << testing::PrintToString(tried);
     EXPECT_LT(best.options.rows, 128) << testing::PrintToString(tried);
     EXPECT_LE(best.together.median, tpot_us) << deployment;
