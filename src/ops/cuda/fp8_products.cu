@@ -9,13 +9,14 @@
 #include "base/check.h"
 #include "ops/cuda/cuda_weight.cuh"
 #include "ops/cuda/gemm/fp8_quantise.h"
+#include "ops/cuda/launch.cuh"
 #include "ops/cuda/pieces.cuh"
+#include "ops/cuda/reduce.cuh"
 
 namespace tandem::cuda {
 
 namespace {
 
-constexpr int kExpertsMax = 512;
 constexpr int kThreads = 256;
 
 // ---- who has which rows
@@ -30,30 +31,21 @@ struct RowPlan {
 
 // One block; thread e has expert e.
 __global__ void __launch_bounds__(kExpertsMax) plan_rows(const RowPlan p) {
-  __shared__ std::int32_t rows_through[kExpertsMax], tiles_through[kExpertsMax];
+  __shared__ std::int32_t warps[kExpertsMax / 32];
   const auto e = static_cast<std::int32_t>(threadIdx.x);
   const bool is_expert = e < p.experts;
   const std::int32_t first = is_expert ? p.offsets[e] : 0, count = is_expert ? p.offsets[e + 1] - first : 0;
   const std::int32_t rows = (count + Fp8Tile::kRows - 1) / Fp8Tile::kRows * Fp8Tile::kRows, tiles = (count + 127) / 128;
-  rows_through[e] = rows;
-  tiles_through[e] = tiles;
-  __syncthreads();
-  for (int step = 1; step < kExpertsMax; step *= 2) {
-    const std::int32_t r = e >= step ? rows_through[e - step] : 0, t = e >= step ? tiles_through[e - step] : 0;
-    __syncthreads();
-    rows_through[e] += r;
-    tiles_through[e] += t;
-    __syncthreads();
-  }
-  const std::int32_t begin = rows_through[e] - rows, first_tile = tiles_through[e] - tiles;
+  std::int32_t all_rows = 0, all_tiles = 0;
+  const std::int32_t begin = block_scan_sum(rows, warps, all_rows) - rows;
+  const std::int32_t first_tile = block_scan_sum(tiles, warps, all_tiles) - tiles;
   if (is_expert) {
     p.row_begin[e] = begin;
     p.row_count[e] = count;
     for (std::int32_t t = 0; t < tiles; ++t) p.row_tiles[first_tile + t] = {e, t};
     for (std::int32_t i = 0; i < count; ++i) p.tile_rows[first + i] = begin + i;
   }
-  for (std::int32_t t = tiles_through[kExpertsMax - 1] + e; t < p.row_tile_count; t += kExpertsMax)
-    p.row_tiles[t] = {-1, 0};
+  for (std::int32_t t = all_tiles + e; t < p.row_tile_count; t += kExpertsMax) p.row_tiles[t] = {-1, 0};
 }
 
 // out[outputs[i]] = weights[i] · y[tile_rows[i]]; a block has a slot.

@@ -5,13 +5,12 @@
 
 #include "base/check.h"
 #include "ops/cuda/bf16_products.cuh"
+#include "ops/cuda/launch.cuh"
 #include "ops/cuda/product.cuh"
 
 namespace tandem::cuda {
 
 namespace {
-
-constexpr int kExpertsMax = 512;  // their addresses travel with the launch
 
 // What a head has beyond the k elements that are projected.
 __global__ void pass_rest(Rows<float> out, Rows<float> x, std::int32_t k, std::int32_t n, std::int32_t rest,

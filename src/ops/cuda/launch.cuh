@@ -17,28 +17,61 @@
 
 namespace tandem::cuda {
 
-// May start while the kernel before it in the stream still runs: the kernel calls ptx::wait_for_previous_kernel()
-// before it touches memory. Blocks come in clusters of so many along x.
+inline constexpr int kExpertsMax = 512;  // of a layer on one GPU, that a launch can name
+
+// A kernel that may start while the one before it in the stream still runs: it calls ptx::wait_for_previous_kernel()
+// before it touches memory.
+class DependentLaunch {
+ public:
+  DependentLaunch(dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream) {
+    config_.gridDim = grid;
+    config_.blockDim = dim3(static_cast<unsigned>(threads));
+    config_.dynamicSmemBytes = shared_bytes;
+    config_.stream = stream;
+    config_.attrs = attributes_;
+    next(cudaLaunchAttributeProgrammaticStreamSerialization).programmaticStreamSerializationAllowed = 1;
+  }
+  DependentLaunch(const DependentLaunch&) = delete;  // config_ points to attributes_
+  DependentLaunch& operator=(const DependentLaunch&) = delete;
+
+  // Blocks come in clusters of so many along x.
+  void set_cluster(int blocks) {
+    if (blocks == 1) return;
+    auto& cluster = next(cudaLaunchAttributeClusterDimension).clusterDim;
+    cluster.x = static_cast<unsigned>(blocks);
+    cluster.y = cluster.z = 1;
+  }
+  // Where multiprocessors become free, blocks of this kernel come before those of others.
+  void set_urgent() {
+    int least = 0, greatest = 0;
+    TANDEM_CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+    next(cudaLaunchAttributePriority).priority = greatest;
+  }
+  template <class Op>
+  void run(void (*kernel)(Op), const Op& op) {
+    TANDEM_CUDA_CHECK(cudaLaunchKernelEx(&config_, kernel, op));
+  }
+
+ private:
+  cudaLaunchAttributeValue& next(cudaLaunchAttributeID id) {
+    cudaLaunchAttribute& attribute = attributes_[config_.numAttrs++];
+    attribute.id = id;
+    return attribute.val;
+  }
+
+  cudaLaunchAttribute attributes_[2]{};
+  cudaLaunchConfig_t config_{};
+};
+
 template <class Op>
 void launch_dependent(void (*kernel)(Op), dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
                       const Op& op, int cluster = 1) {
   if (shared_bytes > 48 * 1024)
     TANDEM_CUDA_CHECK(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
-  cudaLaunchAttribute attributes[2];
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = static_cast<unsigned>(cluster);
-  attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = dim3(static_cast<unsigned>(threads));
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = cluster > 1 ? 2 : 1;
-  TANDEM_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, op));
+  DependentLaunch launch(grid, threads, shared_bytes, stream);
+  launch.set_cluster(cluster);
+  launch.run(kernel, op);
 }
 
 }  // namespace tandem::cuda

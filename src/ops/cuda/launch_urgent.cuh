@@ -9,28 +9,16 @@
 
 namespace tandem::cuda {
 
-// As launch_dependent, and where multiprocessors become free, blocks of this kernel come before those of others. Shared
-// memory is cut as the products want it, which cannot be changed while they run.
+// As launch_dependent, before other kernels' blocks. Shared memory is cut as the products want it, which cannot be
+// changed while they run.
 template <class Op>
 void launch_urgent(void (*kernel)(Op), dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
                    const Op& op) {
   TANDEM_CUDA_CHECK(
       cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
-  int least = 0, greatest = 0;
-  TANDEM_CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
-  cudaLaunchAttribute attributes[2];
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributePriority;
-  attributes[1].val.priority = greatest;
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = dim3(static_cast<unsigned>(threads));
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = 2;
-  TANDEM_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, op));
+  DependentLaunch launch(grid, threads, shared_bytes, stream);
+  launch.set_urgent();
+  launch.run(kernel, op);
 }
 
 }  // namespace tandem::cuda

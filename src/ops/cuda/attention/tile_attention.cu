@@ -16,6 +16,7 @@
 #include "ops/cuda/ptx/async_copy.cuh"
 #include "ops/cuda/ptx/block.cuh"
 #include "ops/cuda/ptx/mma.cuh"
+#include "ops/cuda/reduce.cuh"
 
 namespace tandem::cuda {
 
@@ -487,45 +488,29 @@ __global__ void __launch_bounds__(kThreads, kTogether ? 3 : 2) attend_tile(const
 
 constexpr int kListThreads = 1024;
 
-// Of each thread, what those before it and its own value combine to. All threads of the block.
-template <class Combine>
-__device__ std::int32_t scan(std::int32_t value, std::int32_t (&warps)[kListThreads / 32], const Combine& combine) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const std::int32_t before = __shfl_up_sync(~0u, value, step);
-    if (lane >= step) value = combine(before, value);
-  }
-  __syncthreads();  // what was there has been read
-  if (lane == 31) warps[warp] = value;
-  __syncthreads();
-  for (int w = 0; w < warp; ++w) value = combine(value, warps[w]);
-  return value;
-}
-
 // Neighbouring rows of one sequence, so many at once.
 __global__ void __launch_bounds__(kListThreads)
     list_tiles(const std::int32_t* sequences, std::int32_t rows, std::int32_t tile_rows, RowTile* tiles,
                std::int32_t tile_count) {
-  __shared__ std::int32_t warps[kListThreads / 32], last[2];
+  __shared__ std::int32_t warps[kListThreads / 32], last;
   std::int32_t run = 0, listed = 0;  // where the run of rows of the last row began; tiles so far
   for (std::int32_t base = 0; base < rows; base += kListThreads) {
     const std::int32_t row = base + static_cast<std::int32_t>(threadIdx.x);
     const auto begins = [&](std::int32_t r) { return r == 0 || sequences[r] != sequences[r - 1]; };
     const bool is_row = row < rows;
-    const std::int32_t began = max(
-        run, scan(is_row && begins(row) ? row : 0, warps, [](std::int32_t a, std::int32_t b) { return max(a, b); }));
+    const std::int32_t began = max(run, block_scan(is_row && begins(row) ? row : 0, warps,
+                                                   [](std::int32_t a, std::int32_t b) { return max(a, b); }));
     const bool is_first = is_row && (row - began) % tile_rows == 0;
-    const std::int32_t index =
-        listed + scan(is_first ? 1 : 0, warps, [](std::int32_t a, std::int32_t b) { return a + b; });
+    std::int32_t total = 0;
+    const std::int32_t index = listed + block_scan_sum(is_first ? 1 : 0, warps, total);
     if (is_first) {
       std::int32_t count = 1;
       while (count < tile_rows && row + count < rows && !begins(row + count)) ++count;
       if (index <= tile_count) tiles[index - 1] = {row, count};
     }
-    if (threadIdx.x == kListThreads - 1) last[0] = began, last[1] = index;
+    if (threadIdx.x == kListThreads - 1) last = began;
     __syncthreads();
-    run = last[0], listed = last[1];
+    run = last, listed += total;
   }
   for (std::int32_t t = listed + static_cast<std::int32_t>(threadIdx.x); t < tile_count; t += kListThreads)
     tiles[t] = {0, 0};

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "ops/cuda/gemm/bf16_gemm.cuh"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/reduce.cuh"
 #include "ops/cuda/terms.cuh"
 
 namespace tandem::cuda {
@@ -25,7 +26,6 @@ void launch(const Bf16Gemm& op, Stream stream) {
 // ---- cutting into terms
 
 constexpr int kSplitThreads = 256;
-constexpr int kExpertsMax = 512;
 
 // A thread has eight of k of one row: 16 bytes of each term.
 __device__ inline void split_rows(const SplitTerms& op) {
@@ -55,45 +55,29 @@ __device__ inline void split_rows(const SplitTerms& op) {
         make_uint4(terms[term][0], terms[term][1], terms[term][2], terms[term][3]);
 }
 
-// The tiles of rows of one expert after those of another; a block, in which a thread has two experts.
+// The tiles of rows of one expert after those of another; a block, in which a thread has neighbouring experts.
 __device__ inline void list_row_tiles(const SplitTerms& op) {
-  __shared__ std::int32_t through[kExpertsMax];
-  const auto tiles_of = [&](int e) {
-    if (e >= op.experts) return 0;
-    const std::int32_t begin = op.offsets[e], end = op.offsets[e + 1];
-    if (begin == end) return 0;
-    return (end - begin / Bf16Tile::kAtomRows * Bf16Tile::kAtomRows + op.tile_rows - 1) / op.tile_rows;
-  };
+  __shared__ std::int32_t warps[kSplitThreads / 32];
   constexpr int kMine = kExpertsMax / kSplitThreads;
-  std::int32_t mine[kMine];
+  std::int32_t mine[kMine], sum = 0, total = 0;
 #pragma unroll
   for (int i = 0; i < kMine; ++i) {
-    const int e = static_cast<int>(threadIdx.x) + i * kSplitThreads;
-    through[e] = mine[i] = tiles_of(e);
+    const int e = static_cast<int>(threadIdx.x) * kMine + i;
+    const std::int32_t begin = e < op.experts ? op.offsets[e] : 0, end = e < op.experts ? op.offsets[e + 1] : 0;
+    const std::int32_t of_atom = begin / Bf16Tile::kAtomRows * Bf16Tile::kAtomRows;
+    mine[i] = begin == end ? 0 : (end - of_atom + op.tile_rows - 1) / op.tile_rows;
+    sum += mine[i];
   }
-  __syncthreads();
-  for (int step = 1; step < kExpertsMax; step *= 2) {
-    std::int32_t before[kMine];
-#pragma unroll
-    for (int i = 0; i < kMine; ++i) {
-      const int e = static_cast<int>(threadIdx.x) + i * kSplitThreads;
-      before[i] = e >= step ? through[e - step] : 0;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < kMine; ++i) through[threadIdx.x + i * kSplitThreads] += before[i];
-    __syncthreads();
-  }
+  std::int32_t at = block_scan_sum(sum, warps, total) - sum;
 #pragma unroll
   for (int i = 0; i < kMine; ++i) {
-    const int e = static_cast<int>(threadIdx.x) + i * kSplitThreads;
+    const int e = static_cast<int>(threadIdx.x) * kMine + i;
     if (mine[i] == 0) continue;
     const std::int32_t begin = op.offsets[e], end = op.offsets[e + 1], atom = begin / Bf16Tile::kAtomRows;
     for (std::int32_t t = 0; t < mine[i]; ++t)
-      op.row_tiles[through[e] - mine[i] + t] = {e, atom + t * op.tile_rows / Bf16Tile::kAtomRows, begin, end};
+      op.row_tiles[at++] = {e, atom + t * op.tile_rows / Bf16Tile::kAtomRows, begin, end};
   }
-  for (std::int32_t t = through[kExpertsMax - 1] + static_cast<int>(threadIdx.x); t < op.row_tile_count;
-       t += kSplitThreads)
+  for (std::int32_t t = total + static_cast<int>(threadIdx.x); t < op.row_tile_count; t += kSplitThreads)
     op.row_tiles[t] = {-1, 0, 0, 0};
 }
 
