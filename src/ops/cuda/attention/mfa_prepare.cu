@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Eight blocks a row: each warp of a block takes a query head, and a ninth of the first block the key and the value. A
-// lane holds dims 4 lane … 4 lane + 3 and the same 128 on, so that a pair of the rotary embedding is in one lane. Bound
-// by launch and latency at decode sizes; reads and writes each byte once.
+// Four blocks a row: each warp of a block takes two query heads, and a ninth of the first block the key and the value.
+// A lane holds dims 4 lane … 4 lane + 3 and the same 128 on, so that a pair of the rotary embedding is in one lane.
+// Bound by launch and latency at decode sizes; reads and writes each byte once.
 #include <cuda_bf16.h>
 
 #include "ops/cuda/attention/mfa_lane.cuh"
@@ -16,7 +16,8 @@ namespace tandem::cuda {
 
 namespace {
 
-constexpr int kQueryWarps = 8, kBlocksOfRow = 8;
+constexpr int kQueryWarps = 8, kBlocksOfRow = 4;
+constexpr int kHeadsOfWarp = MfaPage::kHeads / kQueryWarps / kBlocksOfRow;
 constexpr int kPrepareThreads = 32 * (kQueryWarps + 1);
 
 struct Rotation {
@@ -50,13 +51,17 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant
     if (op.q == nullptr) return;
     const T* q = static_cast<const T*>(op.q) + row * op.q_stride;
     std::uint8_t* tiles = op.q_tiles + static_cast<std::size_t>(row) * 2 * MfaPage::kQueryTileBytes;
-    for (int head = part * kQueryWarps + warp; head < MfaPage::kHeads; head += kBlocksOfRow * kQueryWarps) {
-      Lane lane = load(q + head * MfaPage::kDim);
-      rotate(lane, turn);
+    const int first = (part * kQueryWarps + warp) * kHeadsOfWarp;
+    Lane lanes[kHeadsOfWarp];
+#pragma unroll
+    for (int i = 0; i < kHeadsOfWarp; ++i) lanes[i] = load(q + (first + i) * MfaPage::kDim);
+#pragma unroll
+    for (int i = 0; i < kHeadsOfWarp; ++i) {
+      rotate(lanes[i], turn);
       if (op.cache == MfaCache::kBf16)
-        store_key_bf16(tiles, head, lane);
+        store_key_bf16(tiles, first + i, lanes[i]);
       else
-        store_query(tiles, op.q_scales + row * MfaPage::kHeads, head, lane);
+        store_query(tiles, op.q_scales + row * MfaPage::kHeads, first + i, lanes[i]);
     }
     return;
   }
