@@ -306,11 +306,6 @@ concept Fp8Operator = std::same_as<Op, Fp8MatMul> || std::same_as<Op, Fp8Experts
 template <class Op>
 concept Int8Operator = std::same_as<Op, Int8MatMul> || std::same_as<Op, Int8GroupedMatMul>;
 
-// What only vision towers run; the cuda backend refuses it by name.
-template <class Op>
-concept VisionOperator = std::same_as<Op, AddRows> || std::same_as<Op, AddLayerNorm> || std::same_as<Op, QuickGelu> ||
-                         std::same_as<Op, Im2Col> || std::same_as<Op, FullAttention>;
-
 // Checks shapes, types and ranges; a violation is a bug of the caller and stops the program. Ranges are those of values
 // in index tensors, which can be looked at only in host memory.
 enum class Ranges { kChecked, kOutOfReach };

@@ -135,8 +135,7 @@ class EveryBackendTest : public testing::TestWithParam<BackendUnderTest> {
   // Of what the backend runs.
   static std::vector<OperatorCase> cases() {
     std::vector<OperatorCase> all = operator_cases();
-    std::erase_if(all,
-                  [](const OperatorCase& c) { return GetParam().cpu ? c.fp8 || c.long_context : c.vision || c.int8; });
+    std::erase_if(all, [](const OperatorCase& c) { return GetParam().cpu ? c.fp8 || c.long_context : c.int8; });
     return all;
   }
   // threads are for cpu.

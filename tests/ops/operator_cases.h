@@ -34,7 +34,6 @@ struct OperatorCase {
   std::string name;
   Tolerance tolerance;
   std::function<BuiltCase(CaseBuilder&)> build;
-  bool vision = false;        // of vision towers, which run on the CPU
   bool fp8 = false;           // FP8 arithmetic or an FP8 cache, which the CPU has not
   bool int8 = false;          // int8 arithmetic, which only the CPU has
   bool long_context = false;  // too much for a quick test of every CPU variant: a GPU's
@@ -422,7 +421,7 @@ inline void add_attention_cases(std::vector<OperatorCase>& table) {
       const bool is_fp8 = dtype == DType::kF8E4M3, in_terms = is_fp8 && k_dim == 256 && v_dim == 256;
       table.push_back({format("paged_attention {}, {}", what, name(dtype)),
                        in_terms ? Tolerance{5e-2, 7e-3} : Tolerance{},
-                       [c](CaseBuilder& b) { return build_attention(b, c); }, false, is_fp8});
+                       [c](CaseBuilder& b) { return build_attention(b, c); }, is_fp8});
     }
   };
   add("one token", 3, 9, 64, 64, {1}, 1);
@@ -480,8 +479,7 @@ inline void add_attention_cases(std::vector<OperatorCase>& table) {
   add_mla(1, {200}, 200, 24);
 }
 
-inline void add_vision_cases(std::vector<OperatorCase>& all) {
-  std::vector<OperatorCase> table;
+inline void add_vision_cases(std::vector<OperatorCase>& table) {
   for (const auto& [rows, columns] : {std::pair{0, 64}, {1, 48}, {5, 21}, {67, 96}, {40, 1792}}) {
     table.push_back({format("add_layer_norm {}x{}", rows, columns), {}, [=](CaseBuilder& b) {
                        const Tensor residual = b.normal(rows, columns), x = b.normal(rows, columns, 3, 5);
@@ -511,21 +509,49 @@ inline void add_vision_cases(std::vector<OperatorCase>& all) {
                        return BuiltCase{{op}, {op.out}};
                      }});
   }
-  for (const auto& [rows, heads, dim] :
-       {std::array{0, 2, 16}, {1, 3, 8}, {5, 4, 12}, {64, 2, 20}, {65, 1, 112}, {150, 3, 33}}) {
-    table.push_back({format("full_attention {} rows, {} heads of {}", rows, heads, dim), {}, [=](CaseBuilder& b) {
-                       const int columns = heads * dim;
-                       const Tensor qkv = b.normal(rows, 3 * columns), out = b.zeros(rows, columns);
-                       return BuiltCase{
-                           {FullAttention{out, qkv.slice_columns(0, columns), qkv.slice_columns(columns, columns),
-                                          qkv.slice_columns(2 * columns, columns), heads,
-                                          1.0f / std::sqrt(static_cast<float>(dim))}},
-                           {out}};
+  for (const int first : {1, 4}) {  // a stretch of wider rows
+    table.push_back({format("add_rows and quick_gelu from column {} on", first), {}, [=](CaseBuilder& b) {
+                       const Tensor wide = b.normal(7, 300), x = b.normal(7, 300, 2), out = b.zeros(7, 300);
+                       const Tensor sum = wide.slice_columns(first, 256);
+                       return BuiltCase{{AddRows{sum, x.slice_columns(8, 256)},
+                                         AddRows{sum, x.slice_rows(3, 1).slice_columns(3, 256)},
+                                         QuickGelu{out.slice_columns(first, 256), sum}},
+                                        {wide, out}};
                      }});
   }
-  for (OperatorCase& c : table) {
-    c.vision = true;
-    all.push_back(std::move(c));
+}
+
+inline void add_full_attention_cases(std::vector<OperatorCase>& table) {
+  struct Attended {
+    int rows, heads, dim;
+    float q = 1, k = 1;  // deviations
+    bool long_context = false;
+  };
+  for (const Attended& a : {Attended{0, 2, 16},
+                            {1, 3, 8},
+                            {5, 4, 12},
+                            {64, 2, 20},
+                            {65, 1, 112},
+                            {150, 3, 33},
+                            {129, 2, 64},
+                            {200, 2, 128},
+                            {130, 5, 1},
+                            {190, 2, 100, 6},
+                            {70, 2, 20, 1e6f, 1e-6f},
+                            {70, 1, 64, 1e-12f, 3e12f},
+                            {700, 2, 112, 3, 1, true},
+                            {1300, 1, 112, 1, 1, true}}) {
+    OperatorCase& added = table.emplace_back();
+    added.name =
+        format("full_attention {} rows, {} heads of {}, deviations {} and {}", a.rows, a.heads, a.dim, a.q, a.k);
+    added.long_context = a.long_context;
+    added.build = [a](CaseBuilder& b) {
+      const int columns = a.heads * a.dim;
+      const Tensor q = b.normal(a.rows, columns, a.q), kv = b.normal(a.rows, 2 * columns, a.k);
+      const Tensor k = kv.slice_columns(0, columns), v = b.normal(a.rows, columns), out = b.zeros(a.rows, columns);
+      for (std::int64_t i = 0; i < v.shape.elements(); ++i) v.f32()[i] += 0.5f;  // sums that do not cancel
+      return BuiltCase{{FullAttention{out, q, k, v, a.heads, 1.0f / std::sqrt(static_cast<float>(a.dim))}}, {out}};
+    };
   }
 }
 
@@ -533,7 +559,7 @@ inline void add_vision_cases(std::vector<OperatorCase>& all) {
 // step of E4M3 off, which decides the tolerance of what was rounded in between.
 inline void add_fp8_cases(std::vector<OperatorCase>& table) {
   const auto add = [&](std::string name, Tolerance tolerance, std::function<BuiltCase(CaseBuilder&)> build) {
-    table.push_back({std::move(name), tolerance, std::move(build), false, true});
+    table.push_back({std::move(name), tolerance, std::move(build), true});
   };
   for (const auto& [rows, n, k] : {std::array{0, 128, 128},
                                    {1, 384, 256},
@@ -633,6 +659,7 @@ inline std::vector<OperatorCase> operator_cases() {
   add_expert_cases(table);
   add_attention_cases(table);
   add_vision_cases(table);
+  add_full_attention_cases(table);
   add_fp8_cases(table);
   add_int8_cases(table);
   return table;

@@ -18,7 +18,7 @@ cuda::DeviceFacts cuda::look_at_device(int device) {
   return facts;
 }
 
-std::unique_ptr<Backend> make_cuda_backend(int) {
+std::unique_ptr<Backend> make_cuda_backend(int, GpuPriority) {
   throw Error(ErrorCode::kUnsupported, "no CUDA here: " + cuda::why_unusable(cuda::look_at_device()));
 }
 

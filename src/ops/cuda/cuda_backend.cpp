@@ -22,10 +22,13 @@ constexpr std::size_t kScratchBytes = std::size_t{64} << 20;  // of attention's 
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(const cuda::DeviceFacts& facts) : name_(facts.name), device_(facts.device) {
+  CudaBackend(const cuda::DeviceFacts& facts, GpuPriority priority) : name_(facts.name), device_(facts.device) {
     enter();
     machine_.multiprocessors = facts.multiprocessors;
-    cuda::need(cudaStreamCreateWithFlags(&machine_.stream, cudaStreamNonBlocking), "creating a stream");
+    // Of streams the lowest is 0; what is urgent beside a worker (launch_urgent.cuh) has the highest.
+    cuda::need(cudaStreamCreateWithPriority(&machine_.stream, cudaStreamNonBlocking,
+                                            priority == GpuPriority::kBackground ? 0 : -1),
+               "creating a stream");
     machine_.scratch = cuda::allocate_device(kScratchBytes);
   }
   ~CudaBackend() override {
@@ -84,10 +87,7 @@ class CudaBackend final : public Backend {
     enter();
     std::visit(
         [&]<class Op>(const Op& o) {
-          if constexpr (VisionOperator<Op>)
-            throw Error(ErrorCode::kUnsupported,
-                        format("the cuda backend has no {}: vision towers run on the cpu backend", name(op)));
-          else if constexpr (Int8Operator<Op>)
+          if constexpr (Int8Operator<Op>)
             throw Error(ErrorCode::kUnsupported, format("the cuda backend has no int8 arithmetic: {}", name(op)));
           else
             cuda::run(machine_, o);
@@ -132,13 +132,13 @@ class CudaBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cuda_backend(int device) {
+std::unique_ptr<Backend> make_cuda_backend(int device, GpuPriority priority) {
   const cuda::DeviceFacts facts = cuda::look_at_device(device);
   if (const std::string reason = cuda::why_unusable(facts); facts.devices > 0 && device >= facts.devices)
     throw Error(ErrorCode::kInvalidArgument, reason);
   if (const std::string reason = cuda::why_unusable(facts); !reason.empty())
     throw Error(ErrorCode::kUnsupported, "no CUDA here: " + reason);
-  return std::make_unique<CudaBackend>(facts);
+  return std::make_unique<CudaBackend>(facts, priority);
 }
 
 }  // namespace tandem

@@ -16,8 +16,12 @@
 
 namespace tandem {
 
+// Which of the backends of one GPU goes first where both have kernels to start: what is in the background has the
+// multiprocessors that others leave.
+enum class GpuPriority { kForeground, kBackground };
+
 // Throws Error{kUnsupported} with the reason when this machine or build cannot (ops/cuda/device.h), kInvalidArgument
 // for a GPU that it does not have.
-std::unique_ptr<Backend> make_cuda_backend(int device = 0);
+std::unique_ptr<Backend> make_cuda_backend(int device = 0, GpuPriority priority = GpuPriority::kForeground);
 
 }  // namespace tandem

@@ -93,5 +93,10 @@ void run(Machine& machine, const QuantiseRows& op);
 void run(Machine& machine, const WidenRows& op);
 void run(Machine& machine, const Fp8MatMul& op);
 void run(Machine& machine, const Fp8Experts& op);
+void run(Machine& machine, const AddRows& op);
+void run(Machine& machine, const AddLayerNorm& op);
+void run(Machine& machine, const QuickGelu& op);
+void run(Machine& machine, const Im2Col& op);
+void run(Machine& machine, const FullAttention& op);
 
 }  // namespace tandem::cuda

@@ -117,26 +117,6 @@ TEST_F(OnTheGpu, RefusesWhatItCannotHold) {
   EXPECT_THROW(gpu_->pack({{{bytes.data(), DType::kQ4_1, 1, 64, {}}}, 33}), Error);
 }
 
-TEST_F(OnTheGpu, RefusesTheOperatorsOfVisionTowersByName) {
-  int refused = 0;
-  for (const OperatorCase& c : operator_cases()) {
-    if (!c.vision) continue;
-    const auto reference = make_reference_backend();
-    CaseBuilder builder(*reference);
-    for (const Operator& op : c.build(builder).operators) {
-      try {
-        gpu_->run(op);
-        ADD_FAILURE() << c.name << " ran";
-      } catch (const Error& error) {
-        EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-        EXPECT_NE(error.message().find("no " + std::string(name(op)) + ":"), std::string::npos) << error.message();
-        ++refused;
-      }
-    }
-  }
-  EXPECT_GT(refused, 0);
-}
-
 TEST_F(OnTheGpu, ReordersAndReadsStridedRows) {
   WaitingBackend gpu(std::move(gpu_));
   CaseBuilder b(gpu);

@@ -12,6 +12,7 @@
 #include "ops/cuda/bench/fp8_problem.h"
 #include "ops/cuda/bench/mfa_problem.h"
 #include "ops/cuda/bench/mla_problem.h"
+#include "ops/cuda/bench/operator_problem.h"
 #include "ops/cuda/bench/sampling_problem.h"
 #include "ops/cuda/device.h"
 
@@ -186,6 +187,82 @@ void bench_attention_stage(const Bench& bench) {
   bench.observer.on_row(m);
 }
 
+// f32 activations times bf16 weights: a Llama of 8B, and the products of Step-3's vision tower. The tensor cores do
+// three times the FLOPs, as an activation is three bf16 terms.
+void bench_products(const Bench& bench) {
+  struct Row {
+    std::int32_t k, n;
+    std::vector<std::int32_t> rows;
+  };
+  for (const Row& row : std::vector<Row>{{4096, 4096, {1, 16, 64, 512}},
+                                         {4096, 28672, {1, 16, 64, 512}},
+                                         {14336, 4096, {1, 16, 64, 512}},
+                                         {1792, 5376, {2708}},
+                                         {1792, 15360, {2708}},
+                                         {15360, 1792, {2708}}}) {
+    const std::string kernel = format("product-bf16-{}x{}", row.k, row.n);
+    std::vector<std::int32_t> wanted = row.rows;
+    std::erase_if(wanted, [&](std::int32_t rows) { return !bench.wants(kernel, format("{}", rows)); });
+    if (wanted.empty()) continue;
+    const int copies = copies_to_rotate(2. * row.k * row.n);
+    ProductProblem problem({.rows = std::ranges::max(wanted), .n = row.n, .k = row.k, .copies = copies});
+    for (const std::int32_t rows : wanted) {
+      KernelMeasurement m{.kernel = kernel, .shape = format("{}", rows)};
+      problem.take_rows(rows);
+      problem.run(nullptr, 0);
+      synchronise();
+      m.error = problem.relative_error();
+      m.microseconds = median_microseconds([&](Stream stream, int call) { problem.run(stream, call); },
+                                           bench.options.samples, std::max(4, copies));
+      m.bytes = problem.bytes();
+      m.flops = problem.flops();
+      m.flops_per_second_limit = bench.limits.bf16_flops_per_second;
+      m.remark = "f32 arithmetic: three terms";
+      bench.observer.on_row(m);
+    }
+  }
+}
+
+// A Llama's heads over a bf16 cache, decoding and in chunks of a prompt, and a picture's attention to itself.
+void bench_f32_attention(const Bench& bench) {
+  struct Row {
+    std::int32_t sequences, tokens, rows;
+  };
+  for (const Row& row : std::vector<Row>{{64, 4096, 1}, {1, 32768, 1}, {1, 512, 512}, {1, 8192, 512}}) {
+    KernelMeasurement m{.kernel = row.rows > 1 ? "tile-attention-prompt" : "tile-attention-decode",
+                        .shape = row.rows > 1 ? format("{} of {}", row.rows, row.tokens)
+                                              : format("{} x {}", row.sequences, row.tokens)};
+    if (!bench.wants(m.kernel, m.shape)) continue;
+    PagedAttentionProblemOptions options{.sequences = row.sequences, .tokens = row.tokens, .rows = row.rows};
+    options.copies = copies_to_rotate(static_cast<double>(row.sequences) * row.tokens * 4096);
+    const PagedAttentionProblem problem(options);
+    problem.run(nullptr, 0);
+    synchronise();
+    m.error = problem.relative_error();
+    m.microseconds = median_microseconds([&](Stream stream, int call) { problem.run(stream, call); },
+                                         bench.options.samples, std::max(4, options.copies));
+    m.bytes = problem.bytes();
+    m.flops = problem.flops();
+    m.flops_per_second_limit = bench.limits.bf16_flops_per_second;
+    m.remark = "queries and probabilities in two terms";
+    bench.observer.on_row(m);
+  }
+  for (const std::int32_t rows : {2708, 1300}) {
+    KernelMeasurement m{.kernel = "full-attention", .shape = format("{} x 16 x 112", rows)};
+    if (!bench.wants(m.kernel, m.shape)) continue;
+    const FullAttentionProblem problem({.rows = rows, .heads = 16, .dim = 112});
+    problem.run(nullptr);
+    synchronise();
+    m.error = problem.relative_error();
+    m.microseconds = median_microseconds([&](Stream stream, int) { problem.run(stream); }, bench.options.samples, 4);
+    m.bytes = problem.bytes();
+    m.flops = problem.flops();
+    m.flops_per_second_limit = bench.limits.bf16_flops_per_second;
+    m.remark = "all operands in two terms: three products for one";
+    bench.observer.on_row(m);
+  }
+}
+
 // A step's draws at Qwen's vocabulary, from random logits of deviation 1. At a temperature of 0.15 a top-p of 0.9 keeps
 // tens of tokens, at 0.25 about 2,000, as many as are sorted; at 1 most of them. The errors are the share of tokens
 // that are not the definition's.
@@ -234,6 +311,8 @@ void bench_kernels(const KernelBenchOptions& options, const KernelBenchObserver&
   bench_experts(bench);
   bench_projections(bench);
   bench_attention_stage(bench);
+  bench_products(bench);
+  bench_f32_attention(bench);
   bench_sampling(bench);
 }
 
