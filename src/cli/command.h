@@ -63,6 +63,7 @@ Action declare_bench_load(CLI::App& app);
 Action declare_bench_machine(CLI::App& app);
 Action declare_bench_serve(CLI::App& app);
 Action declare_bench_slice(CLI::App& app);
+Action declare_bench_vision(CLI::App& app);
 Action declare_plan_cost(CLI::App& app);
 Action declare_plan_deploy(CLI::App& app);
 Action declare_plan_check(CLI::App& app);

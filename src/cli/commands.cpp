@@ -66,6 +66,14 @@ std::vector<Subcommand> measurements() {
        "  tandem bench slice --rows 104 --trace slice.json --link-us 5 --link-gbps 400\n"
        "  tandem bench slice --deploy 2A2F --layout ep16,ep24",
        declare_bench_slice},
+      {"bench vision", "how fast a model's vision tower sees pictures",
+       "A line for the whole of a picture and one for a crop: time from pixels to rows, and FLOPs per second beside "
+       "what "
+       "the\n"
+       "machine could do at best, a GPU in BF16 and a processor in f32. Only the tower is loaded.\n"
+       "  tandem make-checkpoint folder --like step3_vl --layers 1 --vocab 32000\n"
+       "  tandem bench vision --model folder --device cuda --operators",
+       declare_bench_vision},
   };
 }
 

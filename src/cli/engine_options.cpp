@@ -75,13 +75,18 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
          "the width of its group's experts; unless given 1A1F, on cuda local")
       ->check(layout_fault);
   option("--micro-batches", c.micro_batches, "that travel between the workers of a layout, 1 to 4");
-  option("--device,--backend", c.backend, "cpu, cuda (NVIDIA GPUs: H100, H200) or reference");
+  option("--device,--backend", c.backend,
+         "cpu, cuda (NVIDIA GPUs: H100, H200) or reference; with a deployment, what sees pictures in front of it");
   const auto gpus = [&](const char* name, std::vector<std::int32_t>& list, const char* text) {
     app.add_option(name, list, text)->delimiter(',')->allow_extra_args(false)->check(CLI::Range(0, 1023))->group(group);
   };
   gpus("--gpu-a", c.attention_gpus,
        "on cuda, GPUs of the attention workers, which take them in turn: 0, or 0,1,2; unless given 0");
   gpus("--gpu-f", c.ffn_gpus, "the same of the FFN workers; unless given those of --gpu-a");
+  app.add_option("--gpu-vision", c.vision_gpu,
+                 "on cuda, the GPU that sees pictures; unless given the first attention worker's")
+      ->check(CLI::Range(0, 1023))
+      ->group(group);
   option("--cpu-variant", c.variant, "instruction set of the cpu backend; --version lists them");
   option("--threads", c.threads, "over all workers; with a deployment, those that see pictures in front of it");
   option("--kv-dtype", o.kv_dtype, "of cached keys and values; fp8 (cuda): E4M3, scaled head by head")
@@ -165,6 +170,8 @@ void RunningEngine::connect(const Checkpoint& checkpoint, const EngineOptions& o
   config.kv_tokens = front->kv_tokens();
   config.threads = options.config.threads > 0 ? options.config.threads : front_threads(*deployment_);
   config.vision = options.config.vision;
+  config.vision_backend = options.config.backend;
+  config.vision_gpu = options.config.vision_gpu;
   config.picture_cache_mib = options.config.picture_cache_mib;
   config.pictures_pending_mib = options.config.pictures_pending_mib;
   ProgressBar bar("loading", options.quiet);
@@ -189,6 +196,7 @@ std::string describe(const Engine& engine) {
   if (c.backend == "cuda" && !engine.workers().formation()) text += format("gpus      {}\n", describe_gpus(c));
   if (const std::string how = engine.workers().describe_hand_overs(); !how.empty())
     text += format("hand-over {}\n", how);
+  if (engine.vision_worker()) text += format("vision    {}\n", engine.vision_worker()->describe_backend());
   if (m.block_fp8) text += format("fp8       weights in blocks of 128, activations {}\n", name(c.activations));
   if (c.activations == Activations::kInt8) text += "int8      inputs of quantised weights rounded in blocks of 32\n";
   text += format("kv        {} tokens of {}{}, {} MiB, prefix cache {}\n", c.kv_tokens, name(c.kv_dtype),

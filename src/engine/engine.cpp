@@ -6,9 +6,8 @@
 #include <algorithm>
 
 #include "base/format.h"
-#include "engine/backends.h"
 #include "engine/gpu_places.h"
-#include "ops/checked.h"
+#include "engine/worker_parts.h"
 
 namespace tandem {
 
@@ -64,11 +63,8 @@ void Engine::load(const Checkpoint& checkpoint, const ProgressListener& listener
   if (sees()) load_tower(checkpoint, std::max(1, config_.threads / (config_.layout.workers() + 1)), count);
 }
 
-// On the CPU where the workers are on a GPU.
 void Engine::load_tower(const Checkpoint& checkpoint, std::int32_t threads, const LoadListener& count) {
-  const std::string name = config_.backend == "cuda" ? "cpu" : config_.backend;
-  std::unique_ptr<Backend> backend = make_backend(name, config_.variant, threads);
-  if (config_.checked) backend = make_checked_backend(std::move(backend));
+  std::unique_ptr<Backend> backend = make_vision_backend(config_, threads);
   std::unique_ptr<Step3Vision> tower = load_vision(checkpoint, *backend, count);
   tower_bytes_ = tower->weight_bytes();
   vision_ = std::make_unique<VisionWorker>(

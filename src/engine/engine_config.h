@@ -44,6 +44,8 @@ struct EngineConfig {
   std::int64_t resend_after_ms = 10'000;        // --resend-after-ms
   std::int32_t resends_max = 3;                 // --resends-max
   bool vision = true;                           // --no-vision: a model that sees is loaded without its tower
+  std::string vision_backend;                   // of the tower; empty: as backend. --device in front of a deployment
+  std::int32_t vision_gpu = -1;                 // --gpu-vision; -1: that of the first attention worker
   std::int64_t picture_cache_mib = 256;         // --picture-cache-mib, of encoded rows
   std::int64_t pictures_pending_mib = 512;      // --pictures-pending-mib, of decoded pictures that wait
   // Of workers in processes of their own: what frames have to show. 0: made of model and layout.

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "model/model.h"
+#include "model/step3_vision.h"
 
 namespace tandem {
 
@@ -41,7 +42,18 @@ std::int32_t gpu_of(const EngineConfig& c, PeerRank rank) {
   return gpus[static_cast<std::size_t>(index) % gpus.size()];
 }
 
+const std::string& vision_backend(const EngineConfig& c) {
+  return c.vision_backend.empty() ? c.backend : c.vision_backend;
+}
+
+std::int32_t vision_gpu(const EngineConfig& c) {
+  return c.vision_gpu >= 0 ? c.vision_gpu : gpu_of(c, 0);
+}
+
 void check_gpus(const EngineConfig& c) {
+  if (c.vision_gpu >= 0 && vision_backend(c) != "cuda")
+    throw Error(ErrorCode::kInvalidArgument,
+                format("--gpu-vision {}: device {} runs on no GPU (--device)", c.vision_gpu, vision_backend(c)));
   check_list("--gpu-a", c.attention_gpus, "attention", c.layout.attention_workers, c);
   check_list("--gpu-f", c.ffn_gpus, "FFN", c.layout.ffn_workers, c);
 }
@@ -72,6 +84,9 @@ std::vector<MemoryUse> memory_uses(const EngineConfig& c, const Checkpoint& chec
     else if (use.attention_workers++ == 0)
       use.weight_bytes += attention_bytes;
   }
+  if (model.vision && c.vision)
+    uses.try_emplace(vision_gpu(c), MemoryUse{.gpu = vision_gpu(c)}).first->second.weight_bytes +=
+        vision_memory_bytes(checkpoint);
   std::vector<MemoryUse> list;
   for (const auto& [gpu, use] : uses) list.push_back(use);
   return list;

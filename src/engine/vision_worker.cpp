@@ -165,10 +165,13 @@ VisionWorker::Rows VisionWorker::encode(const Job& job, const PictureToSee& pict
   for (std::int32_t i = 0; i <= views.plan().crops(); ++i) {
     if (job.cancelled) throw Cancelled();
     ++stats_.views;
-    View view = i < views.plan().crops() ? views.crop(i) : views.whole();
-    const Tensor pixels(view.rgb.data(), DType::kF32, {std::int64_t{view.side} * view.side, 3});
-    const Tensor out(at, DType::kF32, {vision_->rows_of(view.side), rows->hidden});
+    const View view = i < views.plan().crops() ? views.crop(i) : views.whole();
+    Arena::Scope scope(*arena_);
+    const Tensor pixels = arena_->f32(std::int64_t{view.side} * view.side, 3);
+    const Tensor out = arena_->f32(vision_->rows_of(view.side), rows->hidden);
+    backend_->copy(pixels.data, view.rgb.data(), view.rgb.size() * sizeof(float));
     vision_->encode({*backend_, *arena_}, pixels, out);
+    backend_->copy(at, out.data, static_cast<std::size_t>(out.shape.elements()) * sizeof(float));
     backend_->synchronise();
     at += out.shape.elements();
   }

@@ -57,6 +57,7 @@ class VisionWorker {
 
   const VisionConfig& config() const { return vision_->config(); }
   std::int64_t weight_bytes() const { return vision_->weight_bytes(); }
+  std::string describe_backend() const { return backend_->describe(); }
 
   // Any thread.
   Status submit(Request request, std::vector<PlacedPicture> pictures, std::shared_ptr<EventStream> events);

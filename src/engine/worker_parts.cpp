@@ -11,6 +11,7 @@
 #include "engine/backends.h"
 #include "engine/gpu_places.h"
 #include "ops/checked.h"
+#include "ops/cuda/cuda_backend.h"
 
 namespace tandem {
 
@@ -61,6 +62,13 @@ std::unique_ptr<Backend> make_worker_backend(const EngineConfig& config, PeerRan
   const std::int32_t threads = std::max(1, config.threads / config.layout.workers());
   std::unique_ptr<Backend> backend = make_backend(config.backend, config.variant, threads, gpu_of(config, rank));
   if (config.wrap_backend) backend = config.wrap_backend(std::move(backend));
+  return config.checked ? make_checked_backend(std::move(backend)) : std::move(backend);
+}
+
+std::unique_ptr<Backend> make_vision_backend(const EngineConfig& config, std::int32_t threads) {
+  const std::string& name = vision_backend(config);
+  std::unique_ptr<Backend> backend = name == "cuda" ? make_cuda_backend(vision_gpu(config), GpuPriority::kBackground)
+                                                    : make_backend(name, config.variant, threads);
   return config.checked ? make_checked_backend(std::move(backend)) : std::move(backend);
 }
 

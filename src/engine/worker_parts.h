@@ -19,6 +19,8 @@ SchedulerConfig scheduler_config(const EngineConfig& config, const ModelConfig& 
 
 // With this worker's part of the threads, on its GPU.
 std::unique_ptr<Backend> make_worker_backend(const EngineConfig& config, PeerRank rank);
+// Of the vision worker; on a GPU behind the workers that are there, too. threads are for cpu.
+std::unique_ptr<Backend> make_vision_backend(const EngineConfig& config, std::int32_t threads);
 
 struct WorkerParts {
   WorkerConfig worker;

@@ -101,13 +101,18 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const ModelShare
 std::unique_ptr<Step3Vision> load_vision(const Checkpoint& checkpoint, Backend& backend, const LoadListener& listener) {
   const ModelConfig config = read_config(checkpoint);
   if (!config.vision) throw Error(ErrorCode::kUnsupported, checkpoint.path() + ": the model sees no pictures");
-  if (!backend.host_memory())
-    throw Error(ErrorCode::kUnsupported, format("the vision tower runs on the cpu, not on {}", backend.describe()));
   check_tensors(declared_whole(config, checkpoint).requirements(), checkpoint.tensors(), checkpoint.path());
   WeightReader reader(checkpoint, backend, listener);
   std::unique_ptr<Step3Vision> vision = make_step3_vision(config, reader);
   backend.synchronise();
   return vision;
+}
+
+std::int64_t vision_memory_bytes(const Checkpoint& checkpoint) {
+  const ModelConfig config = read_config(checkpoint);
+  if (!config.vision) return 0;
+  return total_bytes(measure_vision(checkpoint)) +
+         static_cast<std::int64_t>(Step3Vision::scratch_bytes(*config.vision, config.hidden));
 }
 
 PartSizes measure_vision(const Checkpoint& checkpoint) {

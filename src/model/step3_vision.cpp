@@ -123,19 +123,17 @@ void Step3Vision::load_positions(WeightReader& reader) {
   const std::int64_t h = config_.hidden;
   const std::int32_t grid = config_.grid();
   const std::string prefix = "vision_model.embeddings.";
-  const Buffer class_row = reader.values(Part::kVision, prefix + "class_embedding", {1, h});
-  const Buffer table =
-      reader.values(Part::kVision, prefix + "position_embedding.weight", {1 + std::int64_t{grid} * grid, h});
-  if (!table.data()) return;  // declaring
-  const auto* first = static_cast<const float*>(class_row.data());
-  const auto* position = static_cast<const float*>(table.data());
+  const std::vector<float> first = reader.numbers(Part::kVision, prefix + "class_embedding", {1, h});
+  const std::vector<float> position =
+      reader.numbers(Part::kVision, prefix + "position_embedding.weight", {1 + std::int64_t{grid} * grid, h});
+  if (position.empty()) return;  // declaring
   for (const std::int32_t to : {grid, kCropSide / config_.patch_side}) {
-    Positions p{to, {}};
+    std::vector<float> rows;
     for (std::int64_t i = 0; i < kClassRows; ++i)
-      for (std::int64_t c = 0; c < h; ++c) p.rows.push_back(first[c] + position[c]);
-    const std::vector<float> resized = resize_table(position + h, grid, to, h);
-    p.rows.insert(p.rows.end(), resized.begin(), resized.end());
-    positions_.push_back(std::move(p));
+      for (std::size_t c = 0; c < first.size(); ++c) rows.push_back(first[c] + position[c]);
+    const std::vector<float> resized = resize_table(position.data() + h, grid, to, h);
+    rows.insert(rows.end(), resized.begin(), resized.end());
+    positions_.push_back({to, reader.constant(rows)});
   }
 }
 
@@ -200,8 +198,7 @@ std::vector<float> resize_table(const float* table, std::int32_t from, std::int3
 // ---- sizes
 
 Tensor Step3Vision::Positions::tensor(std::int64_t columns) const {
-  return Tensor(const_cast<float*>(rows.data()), DType::kF32,
-                {static_cast<std::int64_t>(rows.size()) / columns, columns});
+  return Tensor(rows.data(), DType::kF32, {kClassRows + std::int64_t{grid} * grid, columns});
 }
 
 const Step3Vision::Positions& Step3Vision::positions_for(std::int64_t patches) const {
@@ -210,26 +207,27 @@ const Step3Vision::Positions& Step3Vision::positions_for(std::int64_t patches) c
   TANDEM_CHECK(false, format("the tower takes no picture of {} patches", patches));
 }
 
-std::int64_t Step3Vision::stream_rows(std::int32_t side) const {
-  const std::int64_t grid = side / config_.patch_side;
+std::int64_t Step3Vision::stream_rows(const VisionConfig& config, std::int32_t side) {
+  const std::int64_t grid = side / config.patch_side;
   return kClassRows + grid * grid;
 }
 
-std::int64_t Step3Vision::rows_of(std::int32_t side) const {
-  const std::int64_t left = side / config_.patch_side / kDownsampling;
+std::int64_t Step3Vision::rows_of(const VisionConfig& config, std::int32_t side) {
+  const std::int64_t left = side / config.patch_side / kDownsampling;
   return left * left;
 }
 
-std::size_t Step3Vision::scratch_bytes() const {
-  const std::int64_t rows = stream_rows(std::max(config_.image_side, kCropSide)), h = config_.hidden;
-  const std::int64_t o = config_.output_hidden;
+std::size_t Step3Vision::scratch_bytes(const VisionConfig& config, std::int64_t text_hidden) {
+  const std::int32_t side = std::max(config.image_side, kCropSide);
+  const std::int64_t rows = stream_rows(config, side), h = config.hidden, o = config.output_hidden;
+  const std::size_t view = tandem::scratch_bytes({std::int64_t{3} * side * side, rows_of(config, side) * text_hidden});
   const std::size_t stream = tandem::scratch_bytes({rows * h});
-  const std::size_t patches = tandem::scratch_bytes({rows * 3 * config_.patch_side * config_.patch_side, kClassRows});
+  const std::size_t patches = tandem::scratch_bytes({rows * 3 * config.patch_side * config.patch_side});
   const std::size_t layer = std::max(tandem::scratch_bytes({rows * 3 * h, rows * h, rows * h}),
-                                     tandem::scratch_bytes({rows * config_.mlp_width, rows * h}));
+                                     tandem::scratch_bytes({rows * config.mlp_width, rows * h}));
   const std::size_t projector =
       tandem::scratch_bytes({rows / 4 * 4 * h, rows / 4 * o, rows / 16 * 9 * o, rows / 16 * 2 * o});
-  return stream + std::max({patches, layer, projector});
+  return view + stream + std::max({patches, layer, projector});
 }
 
 // ---- the way of a picture
@@ -255,13 +253,12 @@ void Step3Vision::embed(const Workspace& w, const Tensor& pixels, const Tensor& 
   const std::int64_t h = config_.hidden, patches = stream.rows() - kClassRows;
   const Positions& p = positions_for(patches);
   const Tensor windows = w.arena.f32(patches, std::int64_t{3} * config_.patch_side * config_.patch_side);
-  const Tensor class_rows = w.arena.i32(kClassRows), body = stream.slice_rows(kClassRows, patches);
-  std::iota(class_rows.as<std::int32_t>(), class_rows.as<std::int32_t>() + kClassRows, 0);
+  const Tensor class_rows = stream.slice_rows(0, kClassRows), body = stream.slice_rows(kClassRows, patches);
   w.backend.run(
       Im2Col{windows, pixels, p.grid * config_.patch_side, config_.patch_side, config_.patch_side, /*padding=*/0});
   run_linear(w, patches_, windows, body);
   w.backend.run(AddRows{body, p.tensor(h).slice_rows(kClassRows, patches)});
-  w.backend.run(GatherRows{stream.slice_rows(0, kClassRows), p.tensor(h), class_rows});
+  w.backend.copy(class_rows.data, p.rows.data(), static_cast<std::size_t>(kClassRows * h) * sizeof(float));
 }
 
 void Step3Vision::tower(const Workspace& w, const Tensor& stream) const {

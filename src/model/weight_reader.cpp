@@ -295,7 +295,7 @@ std::unique_ptr<Weight> WeightReader::transposed(Part part, const WeightName& w)
   return weight;
 }
 
-Buffer WeightReader::values(Part part, const std::string& name, const Shape& shape, float added) {
+std::vector<float> WeightReader::numbers(Part part, const std::string& name, const Shape& shape, float added) {
   const std::int64_t elements = shape.elements();
   if (!backend_) {
     declare({part, added}, name, shape, {DType::kF32, DType::kBF16, DType::kF16}, shape[0], shape.row_elements());
@@ -306,7 +306,7 @@ Buffer WeightReader::values(Part part, const std::string& name, const Shape& sha
   dequantise(*info.dtype, checkpoint_.data(info).data(), values.size(), values.data());
   count_done(static_cast<std::int64_t>(info.bytes));
   for (float& value : values) value += added;
-  return constant(values);
+  return values;
 }
 
 Buffer WeightReader::constant(std::span<const float> values) {

@@ -88,7 +88,11 @@ class WeightReader {
     return values(part, name, Shape{elements}, added);
   }
   // The same of a tensor of any shape.
-  Buffer values(Part part, const std::string& name, const Shape& shape, float added = 0);
+  Buffer values(Part part, const std::string& name, const Shape& shape, float added = 0) {
+    return constant(numbers(part, name, shape, added));
+  }
+  // The same for the host to compute with; declaring, none.
+  std::vector<float> numbers(Part part, const std::string& name, const Shape& shape, float added = 0);
   // Whether the file has a tensor of this name; for one that comes in several forms.
   bool has(const std::string& name) const { return checkpoint_.find(name) != nullptr; }
   // Values that are computed, not read, where operators can use them.

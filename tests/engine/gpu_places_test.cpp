@@ -8,6 +8,7 @@
 
 #include "engine/backends.h"
 #include "model/model.h"
+#include "model/step3_vision.h"
 #include "ops/cuda/device.h"
 #include "tests/base/error_of.h"
 
@@ -112,6 +113,41 @@ TEST(GpuPlaces, TheMemoryOfEachGpuHasItsWorkersWeights) {
   ASSERT_EQ(uses.size(), 1u);
   EXPECT_EQ(uses[0].weight_bytes, static_cast<std::int64_t>(checkpoint->tensor_bytes()));
   EXPECT_EQ(uses[0].attention_workers, 2);
+}
+
+TEST(GpuPlaces, TheTowerIsBesideTheFirstAttentionWorkerOrOnAGpuOfItsOwn) {
+  const auto checkpoint = Checkpoint::open("tests/goldens/step3_vl");
+  const ModelConfig model = read_config(*checkpoint);
+  const std::int64_t tower = vision_memory_bytes(*checkpoint);
+  EXPECT_GT(tower, total_bytes(measure_vision(*checkpoint)));
+  EngineConfig config = on_gpus("1A1F", {2}, {3});
+  config.vision = false;
+  const std::vector<MemoryUse> blind = memory_uses(config, *checkpoint, model);
+  config.vision = true;
+  EXPECT_EQ(vision_gpu(config), 2);
+  std::vector<MemoryUse> uses = memory_uses(config, *checkpoint, model);
+  ASSERT_EQ(uses.size(), 2u);
+  EXPECT_EQ(uses[0].weight_bytes, blind[0].weight_bytes + tower);
+  EXPECT_EQ(uses[1].weight_bytes, blind[1].weight_bytes);
+  config.vision_gpu = 5;
+  check_gpus(config);
+  uses = memory_uses(config, *checkpoint, model);
+  ASSERT_EQ(uses.size(), 3u);
+  EXPECT_EQ(uses[0].weight_bytes, blind[0].weight_bytes);
+  EXPECT_EQ(uses[2].gpu, 5);
+  EXPECT_EQ(uses[2].weight_bytes, tower);
+  EXPECT_EQ(uses[2].attention_workers, 0);
+}
+
+// In front of a deployment the tower is where the front says, whatever the workers run on.
+TEST(GpuPlaces, TheTowersDeviceMayBeAnother) {
+  EngineConfig config = on_gpus("1A1F", {}, {});
+  EXPECT_EQ(vision_backend(config), "cuda");
+  config.vision_backend = "cpu";
+  EXPECT_EQ(vision_backend(config), "cpu");
+  check_gpus(config);
+  config.vision_gpu = 1;
+  EXPECT_EQ(error_of([&] { check_gpus(config); }).message(), "--gpu-vision 1: device cpu runs on no GPU (--device)");
 }
 
 TEST(GpuPlaces, AGpuThatTheMachineDoesNotHaveIsNamed) {

@@ -9,6 +9,8 @@
 #include <thread>
 
 #include "ops/cpu/cpu_backend.h"
+#include "ops/cuda/cuda_backend.h"
+#include "ops/cuda/device.h"
 #include "ops/forwarding.h"
 #include "tests/image/recording.h"
 
@@ -44,23 +46,29 @@ struct Gate {
   }
 };
 
+// Lets operators run while the gate is open; those of views that fail find no memory half way.
 class GatedBackend final : public ForwardingBackend {
  public:
-  GatedBackend(std::unique_ptr<Backend> inner, Gate& gate) : ForwardingBackend(std::move(inner)), gate_(gate) {}
+  GatedBackend(std::unique_ptr<Backend> inner, Gate& gate, const std::atomic<bool>& fails)
+      : ForwardingBackend(std::move(inner)), gate_(gate), fails_(fails) {}
   void run(const Operator& op) override {
     gate_.pass();
+    if (fails_ && std::holds_alternative<FullAttention>(op))
+      throw Error(ErrorCode::kOutOfResources, "64 MiB of GPU memory: 3 MiB are free");
     ForwardingBackend::run(op);
   }
 
  private:
   Gate& gate_;
+  const std::atomic<bool>& fails_;
 };
 
 class VisionWorkerTest : public testing::Test {
  protected:
-  explicit VisionWorkerTest(const VisionWorker::Limits& limits = {}) {
+  explicit VisionWorkerTest(const VisionWorker::Limits& limits = {},
+                            std::unique_ptr<Backend> inner = make_cpu_backend({.threads = 1})) {
     const auto checkpoint = Checkpoint::open("tests/goldens/step3_vl");
-    auto backend = std::make_unique<GatedBackend>(make_cpu_backend({.threads = 1}), gate_);
+    auto backend = std::make_unique<GatedBackend>(std::move(inner), gate_, fails_);
     auto vision = load_vision(*checkpoint, *backend);
     worker_ = std::make_unique<VisionWorker>(std::move(backend), std::move(vision), limits,
                                              [this](Request request, std::shared_ptr<EventStream> events) {
@@ -97,6 +105,22 @@ class VisionWorkerTest : public testing::Test {
     }
     return worker_->submit(std::move(request), std::move(placed), events_);
   }
+  // Of which the first was recorded.
+  void sees_two_pictures() {
+    const auto shown = std::make_shared<PictureToSee>(*picture(1));
+    shown->picture = formula_picture({64, 64});
+    ASSERT_TRUE(submit(1, {shown, picture(2)}));
+    EXPECT_EQ(next_event().finish, FinishReason::kStop);
+    const Request& request = forwarded_.at(0);
+    ASSERT_EQ(request.embedded.size(), 2u);
+    EXPECT_EQ(request.embedded[1].position, 169);
+    EXPECT_EQ(request.embedded[1].count, 169);
+    EXPECT_EQ(request.embedded[1].rows->digest[0], 2);
+    const std::vector<float> recorded = VisionRecording().values<float>("image0.visual_rows");
+    const std::vector<float>& found = request.embedded[0].rows->values;
+    ASSERT_EQ(found.size(), recorded.size());
+    for (std::size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], recorded[i], 1e-4);
+  }
   RequestEvent next_event() {
     const std::optional<RequestEvent> event = events_->pop(kPatience);
     EXPECT_TRUE(event);
@@ -104,6 +128,7 @@ class VisionWorkerTest : public testing::Test {
   }
 
   Gate gate_;
+  std::atomic<bool> fails_ = false;
   std::shared_ptr<EventStream> events_ = std::make_shared<EventStream>();
   std::vector<Request> forwarded_;  // read after an event of theirs
   std::unique_ptr<VisionWorker> worker_;
@@ -111,19 +136,36 @@ class VisionWorkerTest : public testing::Test {
 };
 
 TEST_F(VisionWorkerTest, HandsARequestOnWithTheRowsOfItsPictures) {
-  const auto shown = std::make_shared<PictureToSee>(*picture(1));
-  shown->picture = formula_picture({64, 64});
-  ASSERT_TRUE(submit(1, {shown, picture(2)}));
-  EXPECT_EQ(next_event().finish, FinishReason::kStop);
-  const Request& request = forwarded_.at(0);
-  ASSERT_EQ(request.embedded.size(), 2u);
-  EXPECT_EQ(request.embedded[1].position, 169);
-  EXPECT_EQ(request.embedded[1].count, 169);
-  EXPECT_EQ(request.embedded[1].rows->digest[0], 2);
-  const std::vector<float> recorded = VisionRecording().values<float>("image0.visual_rows");
-  const std::vector<float>& found = request.embedded[0].rows->values;
-  ASSERT_EQ(found.size(), recorded.size());
-  for (std::size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], recorded[i], 1e-4);
+  sees_two_pictures();
+}
+
+// Of memory, say: the request has the reason, and the next one is seen.
+TEST_F(VisionWorkerTest, AFailureEndsTheRequestThatMetItAlone) {
+  fails_ = true;
+  ASSERT_TRUE(submit(1, {picture(1)}));
+  const RequestEvent event = next_event();
+  EXPECT_EQ(event.id, 1u);
+  EXPECT_EQ(event.finish, FinishReason::kError);
+  EXPECT_EQ(event.status.error().code(), ErrorCode::kOutOfResources);
+  EXPECT_THAT(event.status.error().message(), HasSubstr("3 MiB are free"));
+  EXPECT_TRUE(forwarded_.empty());
+  fails_ = false;
+  sees_two_pictures();
+}
+
+class VisionWorkerOnTheGpu : public VisionWorkerTest {
+ protected:
+  VisionWorkerOnTheGpu()
+      : VisionWorkerTest({}, cuda::why_unusable(cuda::look_at_device()).empty()
+                                 ? make_cuda_backend(0, GpuPriority::kBackground)
+                                 : make_cpu_backend({.threads = 1})) {}
+  void SetUp() override {
+    if (const std::string reason = cuda::why_unusable(cuda::look_at_device()); !reason.empty()) GTEST_SKIP() << reason;
+  }
+};
+
+TEST_F(VisionWorkerOnTheGpu, HandsARequestOnWithTheRowsOfItsPictures) {
+  sees_two_pictures();
 }
 
 TEST_F(VisionWorkerTest, SeesEachContentOnceForEachSalt) {

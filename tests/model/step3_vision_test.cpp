@@ -11,6 +11,8 @@
 
 #include "image/pixels.h"
 #include "ops/cpu/cpu_backend.h"
+#include "ops/cuda/cuda_backend.h"
+#include "ops/cuda/device.h"
 #include "ops/reference/reference_backend.h"
 #include "tests/base/error_of.h"
 #include "tests/image/recording.h"
@@ -32,6 +34,19 @@ struct Eyes {
         arena(*backend, vision->scratch_bytes() + memory_bytes()) {}
 
   Workspace workspace() { return {*backend, arena}; }
+  // A tensor on the backend that has these values, and back.
+  Tensor put(const std::vector<float>& values, std::int64_t columns) {
+    const Tensor t = arena.f32(static_cast<std::int64_t>(values.size()) / columns, columns);
+    backend->copy(t.data, values.data(), values.size() * sizeof(float));
+    backend->synchronise();
+    return t;
+  }
+  std::vector<float> values_of(const Tensor& t) {
+    std::vector<float> values(static_cast<std::size_t>(t.shape.elements()));
+    backend->copy(values.data(), t.data, values.size() * sizeof(float));
+    backend->synchronise();
+    return values;
+  }
   // Of the tensors that tests hold across calls.
   static std::size_t memory_bytes() { return 16u << 20; }
 
@@ -42,32 +57,39 @@ struct Eyes {
 };
 
 std::unique_ptr<Backend> make_backend(const std::string& name) {
+  if (name == "cuda") return make_cuda_backend();
   return name == "reference" ? make_reference_backend() : make_cpu_backend({.threads = 2});
 }
 
 // p(channel, y, x) = ((31 channel + 17y + 7x) mod 256) / 128 - 1
-void fill_formula(const Tensor& pixels, std::int32_t side) {
+std::vector<float> formula_pixels(std::int32_t side) {
+  std::vector<float> pixels;
   for (std::int32_t y = 0; y < side; ++y)
     for (std::int32_t x = 0; x < side; ++x)
       for (std::int32_t c = 0; c < 3; ++c)
-        pixels.row<float>(std::int64_t{y} * side + x)[c] =
-            static_cast<float>((31 * c + 17 * y + 7 * x) % 256) / 128.0f - 1.0f;
+        pixels.push_back(static_cast<float>((31 * c + 17 * y + 7 * x) % 256) / 128.0f - 1.0f);
+  return pixels;
 }
 
 // Largest difference of rows first, first + step, … from the recorded ones.
-double difference(const Tensor& rows, std::int64_t step, const std::vector<float>& recorded) {
-  const std::int64_t columns = rows.shape[1];
-  EXPECT_EQ((rows.rows() + step - 1) / step * columns, static_cast<std::int64_t>(recorded.size()));
+double difference(const std::vector<float>& rows, std::size_t columns, std::size_t step,
+                  const std::vector<float>& recorded) {
+  EXPECT_EQ((rows.size() / columns + step - 1) / step * columns, recorded.size());
   double largest = 0;
   for (std::size_t i = 0; i < recorded.size(); ++i) {
-    const auto row = static_cast<std::int64_t>(i) / columns * step, column = static_cast<std::int64_t>(i) % columns;
-    const double d = std::abs(static_cast<double>(rows.row<float>(row)[column]) - recorded[i]);
+    const double d = std::abs(static_cast<double>(rows.at(i / columns * step * columns + i % columns)) - recorded[i]);
     if (!(d <= largest)) largest = d;  // NaN stays
   }
   return largest;
 }
 
-class Step3VisionTest : public testing::TestWithParam<std::string> {};
+class Step3VisionTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = cuda::why_unusable(cuda::look_at_device()); GetParam() == "cuda" && !reason.empty())
+      GTEST_SKIP() << reason;
+  }
+};
 
 TEST_P(Step3VisionTest, EachStepAgreesWithTheRecording) {
   Eyes eyes(make_backend(GetParam()));
@@ -78,23 +100,25 @@ TEST_P(Step3VisionTest, EachStepAgreesWithTheRecording) {
     Arena::Scope scope(eyes.arena);
     const std::string name = "tower" + std::to_string(side) + ".";
     const std::int64_t rows = eyes.vision->stream_rows(side);
-    const Tensor pixels = eyes.arena.f32(std::int64_t{side} * side, 3);
+    const auto hidden = static_cast<std::size_t>(eyes.vision->config().hidden);
+    const Tensor pixels = eyes.put(formula_pixels(side), 3);
     const Tensor stream = eyes.arena.f32(rows, eyes.vision->config().hidden);
     const Tensor out = eyes.arena.f32(eyes.vision->rows_of(side), eyes.vision->hidden());
-    fill_formula(pixels, side);
     eyes.vision->embed(w, pixels, stream);
-    EXPECT_LE(difference(stream, 16, recording.values<float>(name + "embedded_every16")), 2e-5);
+    EXPECT_LE(difference(eyes.values_of(stream), hidden, 16, recording.values<float>(name + "embedded_every16")), 2e-5);
     eyes.vision->tower(w, stream);
-    EXPECT_LE(difference(stream.slice_rows(Step3Vision::kClassRows, rows - Step3Vision::kClassRows), 8,
-                         recording.values<float>(name + "features_every8")),
-              1e-4);
+    const Tensor features = stream.slice_rows(Step3Vision::kClassRows, rows - Step3Vision::kClassRows);
+    EXPECT_LE(difference(eyes.values_of(features), hidden, 8, recording.values<float>(name + "features_every8")), 1e-4);
     eyes.vision->project(w, stream, out);
-    EXPECT_LE(difference(out, 1, recording.values<float>(name + "projected")), 1e-4);
+    EXPECT_LE(difference(eyes.values_of(out), static_cast<std::size_t>(out.shape[1]), 1,
+                         recording.values<float>(name + "projected")),
+              1e-4);
   }
 }
 
-TEST(Step3Vision, WholePicturesGiveTheRecordedRows) {
-  Eyes eyes(make_backend("cpu"));
+TEST_P(Step3VisionTest, WholePicturesGiveTheRecordedRows) {
+  if (GetParam() == "reference") GTEST_SKIP() << "is slow, and shown step by step";
+  Eyes eyes(make_backend(GetParam()));
   const VisionRecording recording;
   const Workspace w = eyes.workspace();
   const std::vector<PictureSize> sizes = recording.picture_sizes();
@@ -109,18 +133,19 @@ TEST(Step3Vision, WholePicturesGiveTheRecordedRows) {
       const View view = v < views.plan().crops() ? views.crop(v) : views.whole();
       const std::int64_t rows = eyes.vision->rows_of(view.side), columns = eyes.vision->hidden();
       const Tensor out = eyes.arena.f32(rows, columns);
-      eyes.vision->encode(
-          w, Tensor(const_cast<float*>(view.rgb.data()), DType::kF32, {std::int64_t{view.side} * view.side, 3}), out);
+      eyes.vision->encode(w, eyes.put(view.rgb, 3), out);
       ASSERT_LE((at + rows) * columns, static_cast<std::int64_t>(recorded.size()));
       const std::vector<float> part(recorded.begin() + at * columns, recorded.begin() + (at + rows) * columns);
-      EXPECT_LE(difference(out, 1, part), v < views.plan().crops() ? tolerance : 1e-4) << "picture " << i << ", " << v;
+      EXPECT_LE(difference(eyes.values_of(out), static_cast<std::size_t>(columns), 1, part),
+                v < views.plan().crops() ? tolerance : 1e-4)
+          << "picture " << i << ", " << v;
       at += rows;
     }
     EXPECT_EQ(at * eyes.vision->hidden(), static_cast<std::int64_t>(recorded.size()));
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Step3VisionTest, testing::Values("reference", "cpu"),
+INSTANTIATE_TEST_SUITE_P(Backends, Step3VisionTest, testing::Values("reference", "cpu", "cuda"),
                          [](const auto& info) { return info.param; });
 
 TEST(Step3Vision, PositionsAreResizedAsRecorded) {
@@ -132,7 +157,7 @@ TEST(Step3Vision, PositionsAreResizedAsRecorded) {
   std::vector<float> resized = resize_table(rows + 48, 52, 36, 48);
   resized.insert(resized.begin(), rows, rows + 48);
   const std::vector<float> recorded = VisionRecording().values<float>("tower504.position_rows_every4");
-  EXPECT_LE(difference(Tensor(resized.data(), DType::kF32, {1 + 36 * 36, 48}), 4, recorded), 1e-5);
+  EXPECT_LE(difference(resized, 48, 4, recorded), 1e-5);
 }
 
 TEST(Step3Vision, ATableOfItsOwnSizeIsNotTouched) {

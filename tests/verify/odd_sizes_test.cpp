@@ -13,6 +13,8 @@
 #include "base/rng.h"
 #include "model/step3_vision.h"
 #include "ops/cpu/cpu_backend.h"
+#include "ops/cuda/cuda_backend.h"
+#include "ops/cuda/device.h"
 #include "ops/reference/reference_backend.h"
 #include "tests/engine/recording_engine.h"
 #include "tests/verify/gguf_copy.h"
@@ -200,26 +202,34 @@ TEST(Int8Activations, OfExpertsHaveTheSameBitsInEveryLayout) {
   EXPECT_NE(unrounded[0].logits.at(0), expected[0].logits.at(0));
 }
 
-// A tower with heads and widths of a few columns, on both backends.
+// A tower with heads and widths of a few columns, on every backend.
 TEST(OddSizesVision, AgreeBetweenBackends) {
   const std::unique_ptr<OddModel> model = make_odd_model(OddFamily::kStep3Vl, 0);
   SCOPED_TRACE(model->sizes);
   constexpr std::int32_t kSide = 504;
   std::vector<std::vector<float>> rows;
-  for (const bool reference : {true, false}) {
-    const std::unique_ptr<Backend> backend = reference ? make_reference_backend() : make_cpu_backend({.threads = 2});
+  std::vector<std::unique_ptr<Backend>> backends;
+  backends.push_back(make_reference_backend());
+  backends.push_back(make_cpu_backend({.threads = 2}));
+  if (cuda::why_unusable(cuda::look_at_device()).empty()) backends.push_back(make_cuda_backend());
+  for (const std::unique_ptr<Backend>& backend : backends) {
     const std::unique_ptr<Step3Vision> vision = load_vision(*model->checkpoint, *backend);
     Arena arena(*backend, vision->scratch_bytes() + (std::size_t{16} << 20));
     const Tensor pixels = arena.f32(kSide * kSide, 3), out = arena.f32(vision->rows_of(kSide), vision->hidden());
     Rng rng(1);
-    for (std::int64_t i = 0; i < pixels.shape.elements(); ++i)
-      pixels.f32()[i] = static_cast<float>(2 * rng.uniform() - 1);
+    std::vector<float> drawn(static_cast<std::size_t>(pixels.shape.elements()));
+    for (float& value : drawn) value = static_cast<float>(2 * rng.uniform() - 1);
+    backend->copy(pixels.data, drawn.data(), drawn.size() * sizeof(float));
     vision->encode({*backend, arena}, pixels, out);
-    rows.emplace_back(out.f32(), out.f32() + out.shape.elements());
+    std::vector<float>& found = rows.emplace_back(static_cast<std::size_t>(out.shape.elements()));
+    backend->copy(found.data(), out.data, found.size() * sizeof(float));
+    backend->synchronise();
   }
   float size = 1;
   for (const float value : rows[0]) size = std::max(size, std::abs(value));
-  for (std::size_t i = 0; i < rows[0].size(); ++i) ASSERT_NEAR(rows[0][i], rows[1][i], 1e-5f * size) << "value " << i;
+  for (std::size_t b = 1; b < rows.size(); ++b)
+    for (std::size_t i = 0; i < rows[0].size(); ++i)
+      ASSERT_NEAR(rows[0][i], rows[b][i], 1e-5f * size) << backends[b]->describe() << ", value " << i;
 }
 
 }  // namespace
