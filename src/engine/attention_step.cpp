@@ -132,11 +132,12 @@ bool AttentionWorker::redo(const Batch& batch) {
     if (!stalled(epoch)) return true;
   }
   failure_ = Status(ErrorCode::kUnavailable,
-                    format("the FFN worker did not do its part of a step within {} ms, given {} times",
+                    format("the FFN worker did not do its part of a step within {} ms, given {} times; from now on "
+                           "hand-overs go in frames",
                            parts_.config.resend_after / 1'000'000, parts_.config.resends_max + 1));
   for (const MicroBatch& micro_batch : batch.micro_batches)
     for (const SequenceRows& sequence : micro_batch.sequences) failed_.push_back(sequence.request);
-  return false;
+  return leave_seam();
 }
 
 // Of a step that ran ahead of one that was given up.
@@ -182,7 +183,7 @@ bool AttentionWorker::advance() {
 
 // A step that comes again and again: every sequence decodes one token, all in this process, and nobody looks inside.
 bool AttentionWorker::is_repeating(const Batch& batch) const {
-  if (!local() && !parts_.seam) return false;
+  if (!local() && (!parts_.seam || seam_left_)) return false;
   if (parts_.observer || parts_.track || batch.rows() > logits_.rows()) return false;
   for (std::size_t m = 0; m < batch.micro_batches.size(); ++m) {
     const Tensor& embedded = states_[m].inputs->rows().embedded;
@@ -207,9 +208,9 @@ bool AttentionWorker::is_prepared(const Batch& batch) {
   return !is_new || parts_.seam->prepare(rows_by_micro_batch(batch), limit) || leave_seam();
 }
 
-// The FFN worker has ended, or is not itself: frames have timers, and say why.
+// The FFN worker has ended, or its device does not take part: frames need less of both.
 bool AttentionWorker::leave_seam() {
-  parts_.seam.reset();
+  seam_left_ = true;  // its flags are still asked about steps under way
   return false;
 }
 

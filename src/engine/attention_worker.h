@@ -218,6 +218,7 @@ class AttentionWorker final : public RequestTaker {
   Pipeline pipeline_;
   Walk walk_;
   bool repeats_ = false;  // the step under way, see Backend::replay and prepare
+  bool seam_left_ = false;
   std::set<std::vector<std::int64_t>> seen_keys_;
   std::uint64_t step_ = 0;
   std::vector<SequenceResult> results_;

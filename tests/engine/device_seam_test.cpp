@@ -61,15 +61,20 @@ void expect_same_answers(const std::vector<Recorded>& expected, const std::vecto
 struct Case {
   const char* device;  // "cpu": in software
   const char* model;
-  friend void PrintTo(const Case& c, std::ostream* out) { *out << c.device << " " << c.model; }
+  std::int32_t ffn_gpu = 0;
+  friend void PrintTo(const Case& c, std::ostream* out) {
+    *out << c.device << " " << c.model << ", F on " << c.ffn_gpu;
+  }
 };
 
 class DeviceSeamTest : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    if (on_gpu())
-      if (const std::string reason = cuda::why_unusable(cuda::look_at_device()); !reason.empty())
-        GTEST_SKIP() << reason;
+    if (on_gpu()) {
+      const cuda::DeviceFacts facts = cuda::look_at_device();
+      if (const std::string reason = cuda::why_unusable(facts); !reason.empty()) GTEST_SKIP() << reason;
+      if (facts.devices <= GetParam().ffn_gpu) GTEST_SKIP() << "there is one GPU";
+    }
     checkpoint_ = Checkpoint::open(std::string("tests/goldens/") + GetParam().model);
   }
   bool on_gpu() const { return std::string_view(GetParam().device) == "cuda"; }
@@ -84,6 +89,7 @@ class DeviceSeamTest : public testing::TestWithParam<Case> {
     EngineConfig config = small_engine("1A1F", micro_batches);
     config.backend = GetParam().device;
     config.run_ahead = ahead;
+    if (on_gpu()) config.ffn_gpus = {GetParam().ffn_gpu};
     made_ = 0;
     config.wrap_backend = [this, ahead, &watch](std::unique_ptr<Backend> inner) {
       if (!on_gpu()) inner = std::make_unique<RecordingDevice>(std::move(inner), ahead);
@@ -182,26 +188,31 @@ TEST_P(DeviceSeamTest, WhoStallsForGoodFailsWhatWaitsForItAndSaysSo) {
       SCOPED_TRACE(format("request {}", i));
       if (failed[i].end.finish != FinishReason::kError) continue;  // it had ended before
       EXPECT_EQ(failed[i].end.status.error().message(),
-                "the FFN worker did not do its part of a step within 40 ms, given 2 times");
+                "the FFN worker did not do its part of a step within 40 ms, given 2 times; from now on "
+                "hand-overs go in frames");
       EXPECT_LT(failed[i].tokens.size(), expected[i].tokens.size());
     }
     EXPECT_EQ(failed[0].end.finish, FinishReason::kError);
     engine.check_integrity();
     stalls = false;
+    const int launches = watch.launches;
     expect_same_answers(expected, engine.run(some_requests()));
+    EXPECT_EQ(watch.launches, launches);
     engine.check_integrity();
   }
 }
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
-  return std::string(info.param.device == std::string_view("cuda") ? "Gpu_" : "Software_") + info.param.model;
+  const bool software = info.param.device != std::string_view("cuda");
+  return std::string(software ? "Software_" : info.param.ffn_gpu > 0 ? "TwoGpus_" : "Gpu_") + info.param.model;
 }
 INSTANTIATE_TEST_SUITE_P(All, DeviceSeamTest,
                          testing::Values(Case{"cpu", "llama"}, Case{"cpu", "qwen3_moe"}, Case{"cpu", "deepseek_v3"},
                                          Case{"cpu", "step3_text_bf16"}, Case{"cpu", "step3p5"}, Case{"cuda", "llama"},
                                          Case{"cuda", "qwen3_moe"}, Case{"cuda", "deepseek_v3"},
                                          Case{"cuda", "step3_text_bf16"}, Case{"cuda", "step3_text_fp8"},
-                                         Case{"cuda", "step3p5"}),
+                                         Case{"cuda", "step3p5"}, Case{"cuda", "qwen3_moe", 1},
+                                         Case{"cuda", "step3_text_fp8", 1}, Case{"cuda", "step3p5", 1}),
                          name_of);
 
 // Who looks at operators one by one, or is not alone with one other, goes on in frames.
