@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -82,6 +83,30 @@ TEST(Bench, KernelsSayWhatTheGpuCanDoOrWhatIsMissing) {
     EXPECT_THAT(result.err, testing::ContainsRegex("CUDA|GPU"));
     EXPECT_EQ(result.out, "");
   }
+}
+
+TEST(Bench, AVisionTowerHasALineForWholesAndOneForCrops) {
+  const ProgramResult result = run_program({"bench", "vision", "--model", "tests/goldens/step3_vl", "--device", "cpu",
+                                            "--samples", "1", "--operators", "--json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  std::map<std::int64_t, std::int64_t> rows;  // by side
+  std::map<std::int64_t, std::set<std::string>> operators;
+  std::istringstream lines(result.out);
+  for (std::string text; std::getline(lines, text);) {
+    const Json line = parse_json(text, "output");
+    const auto side = line["side"].get<std::int64_t>();
+    if (line.contains("operator")) {
+      operators[side].insert(line["operator"].get<std::string>());
+      continue;
+    }
+    rows[side] = line["rows"].get<std::int64_t>();
+    EXPECT_GT(line["seconds"], 0) << text;
+    EXPECT_GT(line["flops"], 0) << text;
+  }
+  EXPECT_EQ(rows, (std::map<std::int64_t, std::int64_t>{{728, 169}, {504, 81}}));
+  for (const std::int64_t side : {728, 504})
+    EXPECT_EQ(operators[side], (std::set<std::string>{"add_layer_norm", "add_rows", "full_attention", "im2col",
+                                                      "matmul", "quick_gelu"}));
 }
 
 TEST(Bench, OperatorsOfAModelEachHaveALine) {
