@@ -54,6 +54,30 @@ TEST(RowSearch, GoesOverAStairWhoseStepsAreFlat) {
             25);
 }
 
+// Weights bound it: 60 ms however few rows there are, down to a number where it falls at once.
+TEST(RowSearch, GoesDownWhereTimeHardlyFalls) {
+  for (const std::int32_t most : {6, 12, 30, 48, 78}) {
+    int tries = 0;
+    const RowGrid grid{.first = 96, .step = 6};
+    const std::int32_t found = most_rows(grid, 50'000, [&](std::int32_t rows) -> Time {
+      ++tries;
+      return rows > most ? 60'000 : 20'000;
+    });
+    EXPECT_GE(found, most / 2) << most;
+    EXPECT_LE(found, most) << most;
+    EXPECT_LE(tries, kRowTriesMax) << most;
+  }
+}
+
+TEST(RowSearch, SaysNoneOnlyWhenOneStepWasTried) {
+  const Search slow(1024, 50'000, [](std::int32_t rows) -> Time { return 55'000. + rows; });
+  EXPECT_EQ(slow.found, 0);
+  EXPECT_EQ(slow.tried.size(), static_cast<std::size_t>(kRowTriesMax));
+  EXPECT_EQ(slow.tried.back(), kStep);
+  EXPECT_EQ(Search(1024, 50'000, [](std::int32_t rows) -> Time { return rows > kStep ? 60'000 : 20'000; }).found,
+            kStep);
+}
+
 TEST(RowSearch, TriesNothingTwice) {
   const Search search(128, 50'000, [](std::int32_t rows) -> Time { return 49'000 + 9. * rows; });
   for (std::size_t i = 0; i < search.tried.size(); ++i)
