@@ -4,7 +4,7 @@
 // tandem bench slice: an attention GPU and an FFN GPU of a deployment of Step-3, at full size.
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <map>
+#include <set>
 #include <sstream>
 
 #include "base/error.h"
@@ -24,7 +24,8 @@ struct Options {
   std::string routing = "uniform";
   double tpot_ms = 50;
   SliceOptions slice;
-  bool width_is_cut = false;
+  std::string experts = "whole", sides = "both";
+  std::string flags_by;  // none: not asked for
   std::int32_t expert_parallel_micro_batches = 2;
   std::string trace;
   bool hand_over = false, json = false;
@@ -50,16 +51,28 @@ void print(const SliceReport& report, const Options& options) {
     write_slice_timeline(report.trace, kTimelineSteps, options.trace);
 }
 
-// A file that cannot be written is an error before minutes of measuring.
-void check_trace(Options& options) {
-  SliceOptions& slice = options.slice;
+SliceSides sides_of(const std::string& text) {
+  return text == "both" ? SliceSides::kBoth : text == "attention" ? SliceSides::kAttention : SliceSides::kFfn;
+}
+
+void check_that_they_go_together(const Options& options) {
+  const SliceOptions& slice = options.slice;
   const bool both = slice.sides == SliceSides::kBoth;
   const auto has_sides = [](const std::string& text) { return SliceDeployment::parse(text).disaggregated(); };
-  if (!options.trace.empty() && std::ranges::none_of(options.deployments, has_sides))
-    throw Error(ErrorCode::kInvalidArgument,
-                "--trace: a timeline is of two sides, and --deploy names none that has them");
+  const bool any_has_sides = std::ranges::any_of(options.deployments, has_sides);
+  const auto wrong = [](const char* message) { throw UsageError(message); };
+  if (!options.trace.empty() && !any_has_sides)
+    wrong("--trace: a timeline is of two sides, and --deploy names none that has them");
+  if (!options.flags_by.empty() && !any_has_sides)
+    wrong("--flags-by: hand-overs are between two sides, and --deploy names none that has them");
   if (!both && (slice.link.added() || slice.stall_ffn_us > 0))
-    throw Error(ErrorCode::kInvalidArgument, "--link-us, --link-gbps and --stall-ffn-us are of both sides together");
+    wrong("--link-us, --link-gbps and --stall-ffn-us are of both sides together");
+  if (!both && !slice.alone) wrong("--no-alone is of both sides together: with --sides one of them is alone");
+}
+
+// A file that cannot be written is an error before minutes of measuring.
+void prepare_trace(Options& options) {
+  SliceOptions& slice = options.slice;
   if (!options.trace.empty()) write_slice_timeline({}, 0, options.trace);
   const bool wanted = !options.trace.empty() || slice.link.added() || slice.stall_ffn_us > 0;
   if (wanted && slice.trace_steps == 0) slice.trace_steps = kTraceSteps;
@@ -99,7 +112,12 @@ void compare(const std::vector<SliceReport>& reports) {
         std::fputs(comparison_text(r, baseline).c_str(), stdout);
 }
 
-int run_hand_over(const Options& options) {
+// By itself it has GPUs and a form of the report, and nothing of a slice.
+int run_hand_over(const Options& options, const CLI::App& app) {
+  const std::set<std::string> shared{"--hand-over", "--gpu-a", "--gpu-f", "--json"};
+  for (const CLI::Option* option : app.get_options())
+    if (option->count() > 0 && !shared.contains(option->get_name()))
+      throw UsageError(format("{} is of a slice, and --hand-over runs none", option->get_name()));
   const HandOverReport report =
       measure_hand_overs({.first_gpu = options.slice.attention_gpu, .second_gpu = options.slice.ffn_gpu});
   std::fputs((options.json ? hand_over_json(report) : hand_over_text(report)).c_str(), stdout);
@@ -107,10 +125,13 @@ int run_hand_over(const Options& options) {
 }
 
 int run_slice(Options options) {
-  if (options.hand_over) return run_hand_over(options);
   SliceOptions& slice = options.slice;
   slice.zipf_exponent = exponent_of(options.routing);
-  check_trace(options);
+  slice.sides = sides_of(options.sides);
+  if (!options.flags_by.empty())
+    slice.flags = options.flags_by == "threads" ? cuda::FlagsBy::kThreads : cuda::FlagsBy::kFrontEnds;
+  check_that_they_go_together(options);
+  prepare_trace(options);
   std::vector<SliceDeployment> deployments;
   for (const std::vector<std::string>& list : {options.deployments, options.layouts})
     for (const std::string& text : list) deployments.push_back(SliceDeployment::parse(text));
@@ -120,10 +141,11 @@ int run_slice(Options options) {
                       limits.read_bytes_per_second * 1e-12, limits.fp8_flops_per_second * 1e-12)
                    .c_str(),
                stdout);
+  const bool width_is_cut = options.experts == "cut" || options.experts == "ep2tp8";
   std::vector<SliceReport> best;
   for (const SliceDeployment& deployment : deployments) {
     slice.deployment = deployment;
-    slice.deployment.width_is_cut = options.width_is_cut && deployment.disaggregated();
+    slice.deployment.width_is_cut = width_is_cut && deployment.disaggregated();
     best.push_back(measure(options, limits));
   }
   if (!options.json) compare(best);
@@ -139,11 +161,11 @@ Action declare_bench_slice(CLI::App& app) {
       ->delimiter(',')
       ->capture_default_str();
   app.add_option(
-         "--experts", options->width_is_cut,
+         "--experts", options->experts,
          "how they lie on FFN GPUs: whole, or an eighth of the width of all of the server's; ep16 and ep2tp8 are "
          "the same, as of 2A2F")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, bool>{{"whole", false}, {"ep16", false}, {"cut", true}, {"ep2tp8", true}}));
+      ->check(CLI::IsMember({"whole", "ep16", "cut", "ep2tp8"}))
+      ->capture_default_str();
   app.add_option("--layout", options->layouts,
                  "ep16, ep24: to compare, attention and whole experts on each of so many GPUs, at its own best batch "
                  "unless --rows says one")
@@ -173,20 +195,20 @@ Action declare_bench_slice(CLI::App& app) {
       ->check(CLI::Range(0., 600.))
       ->capture_default_str();
   app.add_flag("!--no-alone", slice.alone, "leaves out each side with nobody to wait for, and with it bubbles");
-  app.add_option("--flags-by", slice.flags,
+  app.add_option("--flags-by", options->flags_by,
                  "who raises the flag of a hand-over and waits for it: streams' front ends, or threads that spin")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, cuda::FlagsBy>{
-          {"threads", cuda::FlagsBy::kThreads}, {"front-ends", cuda::FlagsBy::kFrontEnds}}));
+      ->check(CLI::IsMember({"threads", "front-ends"}))
+      ->default_str("front-ends");
   app.add_flag("--hand-over", options->hand_over,
                "only what a hand-over of 4 bytes to 3.5 MiB takes in a graph, one way, by stores and by a copy engine");
   app.add_option("--gpu-a", slice.attention_gpu, "the attention GPU")->check(CLI::Range(0, 15))->capture_default_str();
   app.add_option("--gpu-f", slice.ffn_gpu, "the FFN GPU")->check(CLI::Range(0, 15))->capture_default_str();
-  app.add_option("--sides", slice.sides, "both, or one of them where there is one GPU")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, SliceSides>{
-          {"both", SliceSides::kBoth}, {"attention", SliceSides::kAttention}, {"ffn", SliceSides::kFfn}}));
+  app.add_option("--sides", options->sides, "both, or one of them where there is one GPU")
+      ->check(CLI::IsMember({"both", "attention", "ffn"}))
+      ->capture_default_str();
   app.add_option(
       "--trace", options->trace,
-      "writes a timeline of the last steps that were measured for chrome://tracing or Perfetto; the report has the "
+      "writes a timeline of the last of further steps with stamps for chrome://tracing or Perfetto; the report has the "
       "stages' times");
   app.add_option("--trace-steps", slice.trace_steps,
                  format("further steps with stamps, for the report's stages; {} with --trace", kTraceSteps))
@@ -199,7 +221,7 @@ Action declare_bench_slice(CLI::App& app) {
   app.add_option("--stall-ffn-us", slice.stall_ffn_us, "that the FFN GPU loses in every layer, to see what is reported")
       ->check(CLI::Range(0., 1000.));
   app.add_flag("--json", options->json, "one JSON object a line");
-  return [options] { return run_slice(*options); };
+  return [options, &app] { return options->hand_over ? run_hand_over(*options, app) : run_slice(*options); };
 }
 
 }  // namespace tandem

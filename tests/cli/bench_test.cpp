@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <map>
 #include <set>
@@ -12,6 +13,7 @@
 
 #include "base/json.h"
 #include "cli/engine_options.h"
+#include "ops/cuda/device.h"
 #include "tests/cli/program.h"
 
 namespace tandem {
@@ -180,7 +182,14 @@ TEST(Bench, ASliceSaysWhichOptionsDoNotGoTogether) {
       {{"--layout", "ep8"}, "--layout"},
       {{"--trace-steps", "1"}, "--trace-steps"},
       {{"--warm-up-seconds", "-1"}, "--warm-up-seconds"},
-      {{"--flags-by", "nobody"}, "--flags-by"}};
+      {{"--flags-by", "nobody"}, "--flags-by: nobody not in {threads,front-ends}"},
+      {{"--flags-by", "0"}, "--flags-by: 0 not in {threads,front-ends}"},
+      {{"--flags-by", "threads", "--deploy", "ep16"}, "--flags-by: hand-overs are between two sides"},
+      {{"--sides", "left"}, "--sides: left not in {both,attention,ffn}"},
+      {{"--sides", "attention", "--no-alone"}, "--no-alone is of both sides together"},
+      {{"--hand-over", "--deploy", "2A2F"}, "--deploy is of a slice, and --hand-over runs none"},
+      {{"--hand-over", "--trace", "no/such/folder/trace.json"}, "--trace is of a slice"},
+      {{"--hand-over", "--flags-by", "threads"}, "--flags-by is of a slice"}};
   for (const auto& [arguments, message] : cases) {
     std::vector<std::string> all{"bench", "slice"};
     all.insert(all.end(), arguments.begin(), arguments.end());
@@ -190,13 +199,28 @@ TEST(Bench, ASliceSaysWhichOptionsDoNotGoTogether) {
   }
 }
 
+TEST(Bench, HelpOfASliceHasWordsAndDefaults) {
+  const ProgramResult result = run_program({"bench", "slice", "--help"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_TRUE(std::ranges::none_of(
+      result.out, [](char c) { return static_cast<unsigned char>(c) < ' ' && c != '\n' && c != '\t'; }));
+  for (const char* described :
+       {"--flags-by TEXT:{threads,front-ends}=front-ends", "--sides TEXT:{both,attention,ffn}=both",
+        "--experts TEXT:{whole,ep16,cut,ep2tp8}=whole"})
+    EXPECT_THAT(result.out, HasSubstr(described));
+}
+
 // Where there are two GPUs, every kind of hand-over with its size; else the reason.
 TEST(Bench, HandOversBetweenGpusAreALineEach) {
   const ProgramResult result = run_program({"bench", "slice", "--hand-over", "--json"});
-  if (result.status != 0) {
-    EXPECT_THAT(result.err, testing::ContainsRegex("CUDA|GPU"));
+  const cuda::DeviceFacts facts = cuda::look_at_device();
+  const std::string missing = cuda::why_unusable(facts);
+  if (!missing.empty() || facts.devices < 2) {
+    EXPECT_EQ(result.status, 1);
+    EXPECT_THAT(result.err, HasSubstr(missing.empty() ? "GPU 1 of 1" : missing));
     return;
   }
+  ASSERT_EQ(result.status, 0) << result.err;
   std::set<std::string> kinds;
   std::istringstream lines(result.out);
   for (std::string text; std::getline(lines, text);) {
