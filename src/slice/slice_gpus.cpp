@@ -35,8 +35,9 @@ double floor_us(double bytes, double flops, const cuda::GpuLimits& limits) {
   return 1e6 * std::max(bytes / limits.read_bytes_per_second, flops / limits.fp8_flops_per_second);
 }
 
-// Both sides' stamps: where they begin, and how the FFN GPU's clock was off.
+// Both sides' stamps: how many steps' are kept, where the trace begins, and how the FFN GPU's clock was off.
 struct StampOrigin {
+  std::int32_t kept_steps;
   std::int32_t first_step;  // of the trace, counted from the first that was run
   cuda::ClockOffset before, after;
 };
@@ -44,9 +45,9 @@ struct StampOrigin {
 // In microseconds from the trace's earliest stamp.
 void fill_times(SliceTrace& trace, const std::vector<std::uint64_t>& attention, const std::vector<std::uint64_t>& ffn,
                 const StampOrigin& origin) {
-  const StampShape a{trace.steps, trace.layers, trace.micro_batches, kAttentionPoints};
-  const StampShape f{trace.steps, trace.layers, trace.micro_batches, kFfnPoints};
-  const std::int32_t first = origin.first_step % trace.steps;
+  const StampShape a{origin.kept_steps, trace.layers, trace.micro_batches, kAttentionPoints};
+  const StampShape f{origin.kept_steps, trace.layers, trace.micro_batches, kFfnPoints};
+  const std::int32_t first = origin.first_step % origin.kept_steps;
   const auto of_ffn = [&](std::uint64_t stamp) { return cuda::to_first_clock(stamp, origin.before, origin.after); };
   std::int64_t zero = std::numeric_limits<std::int64_t>::max();
   for (std::int32_t m = 0; m < trace.micro_batches; ++m) {
@@ -56,7 +57,7 @@ void fill_times(SliceTrace& trace, const std::vector<std::uint64_t>& attention, 
   for (std::int32_t step = 0; step < trace.steps; ++step)
     for (std::int32_t layer = 0; layer < trace.layers; ++layer)
       for (std::int32_t m = 0; m < trace.micro_batches; ++m) {
-        const std::int32_t kept = (first + step) % trace.steps;
+        const std::int32_t kept = (first + step) % origin.kept_steps;
         const auto on_attention = [&](AttentionPoint point) {
           if (!trace.attention) return 0.;
           return 1e-3 *
@@ -162,8 +163,8 @@ void SliceGpus::give_exchange_memory() {
 
 // The attention side's first step begins with a return of nothing. A side alone returns to itself, so that
 // there, too, as many micro-batches are on their way as it has.
-void SliceGpus::restart(SliceSides sides, std::int32_t trace_steps) {
-  make_stamps(trace_steps);
+void SliceGpus::restart(SliceSides sides, std::int32_t kept_steps) {
+  make_stamps(kept_steps);
   if (sides != SliceSides::kFfn) {
     const OnDevice on(options_.attention_gpu);
     attention_->restart();
@@ -180,10 +181,10 @@ void SliceGpus::restart(SliceSides sides, std::int32_t trace_steps) {
   cuda::synchronise();
 }
 
-void SliceGpus::make_stamps(std::int32_t trace_steps) {
+void SliceGpus::make_stamps(std::int32_t kept_steps) {
   const auto stamps = [&](std::int32_t points) {
-    if (trace_steps == 0) return SideStamps();
-    return SideStamps({.steps = trace_steps,
+    if (kept_steps == 0) return SideStamps();
+    return SideStamps({.steps = kept_steps,
                        .layers = options_.model.layers,
                        .micro_batches = options_.micro_batches,
                        .points = points});
@@ -313,8 +314,8 @@ std::int64_t SliceGpus::free_bytes() const {
   return bytes;
 }
 
-// As many as are wanted after a warm-up. How many it were in all.
-int SliceGpus::run_steps(SliceSides sides, MeasuredSteps& steps) {
+// As many as are wanted after a warm-up.
+void SliceGpus::run_steps(SliceSides sides, MeasuredSteps& steps) {
   const bool has_attention = sides != SliceSides::kFfn;
   const OnDevice on(has_attention ? options_.attention_gpu : options_.ffn_gpu);
   cuda::StepClock clock;
@@ -345,37 +346,38 @@ int SliceGpus::run_steps(SliceSides sides, MeasuredSteps& steps) {
   }
   memory_growth_ = free - free_bytes();
   if (has_attention) attention_->check_tokens();
-  return static_cast<int>(clock.marks());
 }
 
 StepTimes SliceGpus::measure(SliceSides sides, const SliceRun& run) {
   restart(sides, 0);
   MeasuredSteps measured(run.steps, run.warm_up_seconds);
-  (void)run_steps(sides, measured);
+  run_steps(sides, measured);
   return measured.times();
 }
 
+// The steps that are measured are the trace's; those that were on their way beside the last of them have stamps, too.
 SliceTrace SliceGpus::trace(SliceSides sides) {
-  const std::int32_t kept = options_.trace_steps;
+  const std::int32_t kept = options_.trace_steps + kStepsAhead;
   restart(sides, kept);
   const auto offset = [&] {
     return sides == SliceSides::kBoth ? cuda::measure_clock_offset(options_.attention_gpu, options_.ffn_gpu)
                                       : cuda::ClockOffset{};
   };
   const cuda::ClockOffset before = offset();
-  MeasuredSteps measured(kept, options_.warm_up_seconds);
-  const int steps = run_steps(sides, measured);
+  MeasuredSteps measured(options_.trace_steps, options_.warm_up_seconds);
+  run_steps(sides, measured);
   const cuda::ClockOffset after = offset();
-  SliceTrace trace{.steps = kept,
+  const StepTimes times = measured.times();
+  SliceTrace trace{.steps = options_.trace_steps,
                    .layers = options_.model.layers,
                    .micro_batches = options_.micro_batches,
                    .attention = sides != SliceSides::kFfn,
                    .ffn = sides != SliceSides::kAttention,
                    .clock_error_us = 1e-3 * static_cast<double>(std::max(before.error_ns, after.error_ns)),
-                   .step_us = measured.times().median};
+                   .step_us = times.median};
   fill_times(trace, trace.attention ? a_->stamps.download() : std::vector<std::uint64_t>(),
              trace.ffn ? f_->stamps.download() : std::vector<std::uint64_t>(),
-             {.first_step = steps - kept, .before = before, .after = after});
+             {.kept_steps = kept, .first_step = times.warm_up.steps + 1, .before = before, .after = after});
   return trace;
 }
 

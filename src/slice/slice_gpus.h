@@ -34,7 +34,7 @@ class SliceGpus {
   void take(const SliceOptions& options);
 
   StepTimes measure(SliceSides sides, const SliceRun& run);
-  // The same with stamps (options.trace_steps), of the last steps.
+  // The same with stamps, of options.trace_steps.
   SliceTrace trace(SliceSides sides);
   std::uint32_t mismatches() const;
   std::int64_t memory_growth() const { return memory_growth_; }  // bytes of both GPUs, during the last steps measured
@@ -76,13 +76,13 @@ class SliceGpus {
   void make_flags(Lanes& lanes) const;
   void give_rows();
   void give_exchange_memory();
-  void restart(SliceSides sides, std::int32_t trace_steps);
-  void make_stamps(std::int32_t trace_steps);
+  void restart(SliceSides sides, std::int32_t kept_steps);
+  void make_stamps(std::int32_t kept_steps);
   void record_attention(std::int32_t m, bool alone);
   void record_ffn(bool alone);
   void record_ffn_layer(std::int32_t layer, std::int32_t m, bool alone) const;
   void hold_link(const cuda::DeviceMemory& free_at, std::size_t bytes, cuda::Stream stream) const;
-  int run_steps(SliceSides sides, MeasuredSteps& steps);
+  void run_steps(SliceSides sides, MeasuredSteps& steps);
   std::int64_t free_bytes() const;
   void wait_for(const cuda::StepClock& clock, std::size_t mark) const;
   void free_waiters(const cuda::StepClock& clock) const;

@@ -7,6 +7,8 @@
 
 #include <cmath>
 
+#include "slice/slice.h"
+
 namespace tandem {
 namespace {
 
@@ -17,7 +19,7 @@ struct Finished {
 
 // As a slice does it: a step is told when some more have been launched.
 template <class TimeOf>
-Finished run(int steps, double warm_up_seconds, TimeOf us_of, std::size_t ahead = 8) {
+Finished run(int steps, double warm_up_seconds, TimeOf us_of, std::size_t ahead = kStepsAhead) {
   MeasuredSteps measured(steps, warm_up_seconds);
   std::size_t launched = 0, told = 0;
   for (; measured.wants_more_than(launched); ++launched)
@@ -68,6 +70,17 @@ TEST(MeasuredSteps, AreTheFirstWithoutAWarmUp) {
   EXPECT_EQ(r.times.warm_up.steps, 0);
   EXPECT_EQ(r.times.all, (std::vector<double>{1000, 1001, 1002, 1003, 1004}));
   EXPECT_EQ(r.steps, 6u);
+}
+
+// So a trace that keeps as many more than it measures has stamps of all that were.
+TEST(MeasuredSteps, AreAmongTheLastAsManyAndThoseOnTheirWay) {
+  for (const int steps : {2, 3, 7, 8, 24})
+    for (const double warm_up_seconds : {0., 1., 10.}) {
+      const Finished r = run(steps, warm_up_seconds, [](std::size_t) { return 10'000.; });
+      const auto measured_end = static_cast<std::size_t>(r.times.warm_up.steps + steps);
+      EXPECT_GE(r.steps, measured_end) << steps;
+      EXPECT_LE(r.steps, measured_end + kStepsAhead) << steps;
+    }
 }
 
 // A step is nearly as long as a third, and longer than the whole time.
