@@ -12,6 +12,18 @@ namespace tandem {
 
 namespace {
 
+// While it lives, whatever is thrown meanwhile.
+class Recording {
+ public:
+  explicit Recording(bool& recording) : recording_(recording) { recording_ = true; }
+  ~Recording() { recording_ = false; }
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+
+ private:
+  bool& recording_;
+};
+
 class MeteredBackend final : public ForwardingBackend {
  public:
   MeteredBackend(std::unique_ptr<Backend> inner, WorkSink sink)
@@ -45,10 +57,9 @@ class MeteredBackend final : public ForwardingBackend {
   }
 
   bool prepare(std::span<const std::int64_t> key, const std::function<void()>& record) override {
-    recording_ = true;
+    const Recording recording(recording_);
     step_ = {};
     const bool is_new = inner().prepare(key, record);
-    recording_ = false;
     if (is_new) steps_[std::vector(key.begin(), key.end())] = step_;
     return is_new;
   }

@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "base/error.h"
 #include "tests/ops/backend_tests.h"
 
 namespace tandem {
@@ -58,6 +59,20 @@ TEST(MeteredBackend, AddsUpWhatRunsAndWhatIsReplayed) {
   metered->launch(prepared);
   metered->launch(prepared);
   EXPECT_EQ(total.flops, 11 * kFlops);
+}
+
+TEST(MeteredBackend, CountsOnWhenAStepCouldNotBePrepared) {
+  Work total;
+  const auto metered = make_metered_backend(std::make_unique<AskingOnce>(make_reference_backend()),
+                                            [&](const Work& done) { total += done; });
+  CaseBuilder b(*metered);
+  const Tensor x = b.normal(3, 64), out = b.zeros(3, 40);
+  const MatMul product{out, x, b.weight(DType::kF32, 40, 64), KSlices::whole(64)};
+  const std::int64_t key[] = {1};
+  EXPECT_THROW((void)metered->prepare(key, [] { throw Error(ErrorCode::kOutOfResources, "no room for a graph"); }),
+               Error);
+  metered->run(product);
+  EXPECT_EQ(total.flops, 2 * 3 * 40 * 64);
 }
 
 // A draw that is begun counts as one that is run, and goes to whoever can run on behind it.
