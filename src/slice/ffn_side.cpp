@@ -82,6 +82,7 @@ void FfnSide::make_rows() {
 }
 
 void FfnSide::draw_routing() {
+  tables_.clear();  // those of rows that had no room
   expert_rows_max_ = 0;
   for (std::int32_t m = 0; m < options_.micro_batches; ++m) {
     std::vector<RoutingTable>& of_batch = tables_.emplace_back();

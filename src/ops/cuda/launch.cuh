@@ -6,6 +6,8 @@
 
 #include <cuda_runtime.h>
 
+#include <iterator>
+
 #include "base/check.h"
 
 #define TANDEM_CUDA_CHECK(call)                                                     \
@@ -54,12 +56,13 @@ class DependentLaunch {
 
  private:
   cudaLaunchAttributeValue& next(cudaLaunchAttributeID id) {
+    TANDEM_CHECK(config_.numAttrs < std::size(attributes_), "an attribute of a launch that is set twice");
     cudaLaunchAttribute& attribute = attributes_[config_.numAttrs++];
     attribute.id = id;
     return attribute.val;
   }
 
-  cudaLaunchAttribute attributes_[2]{};
+  cudaLaunchAttribute attributes_[3]{};  // serialization, cluster, priority
   cudaLaunchConfig_t config_{};
 };
 
