@@ -100,7 +100,9 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
   option("--rows-per-step-max", c.rows_per_step_max, "tokens computed in one step");
   option("--prefill-chunk", c.prefill_chunk, "tokens of one prompt in one step");
   option("--queue-max", c.queue_max, "requests that wait");
-  option("--resend-after-ms", c.resend_after_ms, "a hand-over without an answer for so long is sent again");
+  option("--resend-after-ms", c.resend_after_ms,
+         "a hand-over without an answer for so long is sent again; a decoding step by flags in which a worker "
+         "waits for so long is given again");
   option("--resends-max", c.resends_max, "then the requests of its micro-batch fail");
   option("--picture-cache-mib", c.picture_cache_mib, "of pictures' rows, kept for prompts that bring them again");
   option("--pictures-pending-mib", c.pictures_pending_mib, "of decoded pictures that wait to be seen");

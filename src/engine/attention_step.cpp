@@ -26,6 +26,7 @@ void AttentionWorker::run_step(Batch batch) {
       if (stopping_) return scheduler_.abandon();  // others stop too and open no step: an answer may never come
       if (!advance()) wait_for_news();
     }
+    if (failed_.empty()) note_frames(batch);
   }
   parts_.backend->synchronise();  // what the next step fills anew is no longer read
   if (batch.empty()) return scheduler_.abandon();
@@ -194,12 +195,18 @@ bool AttentionWorker::is_repeating(const Batch& batch) const {
   return true;
 }
 
+// A whole step in frames: both sides have run every operator of its kind, with all memory that they need.
+void AttentionWorker::note_frames(const Batch& batch) {
+  constexpr std::size_t kKeysMax = 4096;
+  if (local() || !is_repeating(batch)) return;
+  if (seen_keys_.size() >= kKeysMax) seen_keys_.clear();
+  seen_keys_.insert(step_key(batch));
+}
+
 // Whether a repeating step can be given to both sides without frames. The first of its kind goes in frames.
 bool AttentionWorker::is_prepared(const Batch& batch) {
-  constexpr std::size_t kKeysMax = 4096;
   const std::vector<std::int64_t> key = step_key(batch);
-  if (seen_keys_.size() >= kKeysMax) seen_keys_.clear();
-  if (seen_keys_.insert(key).second) return false;
+  if (!seen_keys_.contains(key)) return false;
   for (std::size_t m = 0; m < batch.micro_batches.size(); ++m)
     if (!link_->frame_free(static_cast<std::int32_t>(m))) return false;
   repeats_ = true;

@@ -159,6 +159,7 @@ class AttentionWorker final : public RequestTaker {
   bool advance();
   bool is_repeating(const Batch& batch) const;
   bool is_prepared(const Batch& batch);
+  void note_frames(const Batch& batch);
   bool leave_seam();
   std::vector<std::int64_t> rows_by_micro_batch(const Batch& batch) const;
   std::vector<std::int64_t> step_key(const Batch& batch) const;

@@ -11,10 +11,10 @@
 // Micro-batches have flags of their own, so while one is with the experts the attention of the next is computed.
 //
 // A step has a number, its epoch (tensor/step_flags.h). When a side stalls, the other's wait runs out of patience and
-// poisons the epoch; both sides' work then ends, on whatever numbers memory holds: ids among them are of hand-overs
-// that were whole, and so within bounds. The attention worker sees it before it commits anything, gives the step again
-// under a new epoch (a step can be run again until it is committed). After so many times it lets its requests fail, and
-// hands over in frames from then on.
+// poisons the epoch; both sides' work then ends, on whatever numbers memory holds. What names experts among them the
+// FFN worker first copies to where nobody else writes, within bounds (ClampIds). The attention worker sees it before it
+// commits anything, gives the step again under a new epoch (a step can be run again until it is committed). After so
+// many times it lets its requests fail, and hands over in frames from then on.
 //
 // What is not such a step goes in frames (hand_over_link.h): prompts, steps that somebody looks into, the first of each
 // kind, after which all memory and kernels that it needs are there.

@@ -96,6 +96,9 @@ void FfnWorker::join_seam() {
   for (std::int32_t m = 0; m < config_.micro_batches; ++m) seam_->returns.push_back(peers_[0].replies[m].device);
   if (!seam_->same_memory())
     seam_memory_ = backend_->allocate(static_cast<std::size_t>(config_.micro_batches) * rows_bytes_);
+  seam_ids_ =
+      backend_->allocate(static_cast<std::size_t>(config_.rows_max * std::max(1, model_->config().experts_per_token)) *
+                         sizeof(std::int32_t));
   seam_->on_order([this] { transport_->wake(); });
 }
 
@@ -324,7 +327,12 @@ void FfnWorker::experts_by_flags(std::int32_t layer, std::int32_t m, std::int64_
     backend_->copy(here, at.data(), bytes);
     at = {here, bytes};
   }
-  const HandOver in = hand_over_in(at, rows, hidden, top_k(layer), config_.activations);
+  HandOver in = hand_over_in(at, rows, hidden, top_k(layer), config_.activations);
+  if (in.expert_ids) {  // behind a poisoned wait these may be of other rows, or are being written
+    const Tensor ids(seam_ids_.data(), DType::kI32, in.expert_ids.shape);
+    backend_->run(ClampIds{ids, in.expert_ids, static_cast<std::int32_t>(model_->config().experts)});
+    in.expert_ids = ids;
+  }
   run_model(layer, in,
             return_in(seam_->returns[static_cast<std::size_t>(m)], in.slots(),
                       partial_rows(model_->config(), share_, layer, rows), hidden));

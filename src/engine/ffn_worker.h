@@ -125,6 +125,7 @@ class FfnWorker {
   Buffer far_memory_;   // where operators have their own: what is computed together, or all that is
   Buffer rows_memory_;  // where rows are on a device, those of frames
   Buffer seam_memory_;  // hand-overs by flags that another device has made, by micro-batch
+  Buffer seam_ids_;     // choices of experts of the one that is computed
   Buffer ones_;         // where they are and experts are cut by width: the weights of all slots
   Buffer widened_;      // where activations cross in FP8, rows as experts take them
   std::byte* buffers_ = nullptr;

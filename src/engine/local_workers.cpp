@@ -55,14 +55,15 @@ void LocalWorkers::make_workers(const ModelConfig& model) {
     between_devices.emplace(std::move(lanes), InprocConfig{}, layout.attention_workers);
   // And without hosts where there are two of them.
   std::shared_ptr<DeviceSeam> seam;
-  const bool two = layout.workers() == 2;
-  if (between_devices && two)
+  const bool two = layout.workers() == 2, looked_into = config_.trace || config_.observer;
+  if (between_devices && two && !looked_into)
     seam = DeviceSeam::make(*backends_[layout.attention_rank(0)], *backends_[layout.ffn_rank(0)], model.layers,
                             config_.micro_batches, worker_config(config_, model).resend_after);
   if (between_devices)
-    hand_overs_ = seam  ? "decoding steps by flags, one launch for each side; others in frames"
-                  : two ? "in frames: the two workers' devices have no flags for each other"
-                        : "in frames: there are several workers of a kind";
+    hand_overs_ = seam           ? "decoding steps by flags, one launch for each side; others in frames"
+                  : !two         ? "in frames: there are several workers of a kind"
+                  : !looked_into ? "in frames: the two workers' devices have no flags for each other"
+                                 : "in frames: somebody looks into steps";
   const auto parts = [&](std::int32_t index, PeerRank rank, const std::shared_ptr<const Model>& half) {
     std::unique_ptr<Transport> transport =
         between_devices ? between_devices->endpoint(rank) : between_threads.endpoint(rank);

@@ -85,6 +85,10 @@ Work work_of(const SelectExperts& op) {
   return {4 * op.logits.shape.elements(), bytes_of(op.logits), bytes_of(op.expert_ids) + bytes_of(op.expert_weights)};
 }
 
+Work work_of(const ClampIds& op) {
+  return {0, bytes_of(op.ids), bytes_of(op.out)};
+}
+
 Work work_of(const GroupByExpert& op) {
   return {0, bytes_of(op.expert_ids) + bytes_of(op.expert_weights),
           bytes_of(op.rows) + bytes_of(op.outputs) + bytes_of(op.weights) + bytes_of(op.offsets)};
@@ -164,33 +168,20 @@ Work work(const Operator& op) {
 }
 
 std::string_view name(const Operator& op) {
-  static constexpr std::string_view kNames[] = {"embed_rows",
-                                                "rms_norm",
-                                                "add_rms_norm",
-                                                "matmul",
-                                                "grouped_matmul",
-                                                "rope",
-                                                "project_heads",
-                                                "gate_heads",
-                                                "append_kv",
-                                                "paged_attention",
-                                                "swiglu",
-                                                "select_experts",
-                                                "group_by_expert",
-                                                "gather_rows",
-                                                "scatter_scaled_rows",
-                                                "combine_experts",
-                                                "sample",
-                                                "quantise_rows",
-                                                "widen_rows",
-                                                "fp8_matmul",
-                                                "fp8_experts",
-                                                "int8_matmul",
-                                                "int8_grouped_matmul",
-                                                "add_rows",
-                                                "add_layer_norm",
-                                                "quick_gelu",
-                                                "im2col",
+  static constexpr std::string_view kNames[] = {"embed_rows",      "rms_norm",
+                                                "add_rms_norm",    "matmul",
+                                                "grouped_matmul",  "rope",
+                                                "project_heads",   "gate_heads",
+                                                "append_kv",       "paged_attention",
+                                                "swiglu",          "select_experts",
+                                                "clamp_ids",       "group_by_expert",
+                                                "gather_rows",     "scatter_scaled_rows",
+                                                "combine_experts", "sample",
+                                                "quantise_rows",   "widen_rows",
+                                                "fp8_matmul",      "fp8_experts",
+                                                "int8_matmul",     "int8_grouped_matmul",
+                                                "add_rows",        "add_layer_norm",
+                                                "quick_gelu",      "im2col",
                                                 "full_attention"};
   static_assert(std::size(kNames) == std::variant_size_v<Operator>);
   return kNames[op.index()];

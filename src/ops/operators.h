@@ -149,6 +149,13 @@ struct SelectExperts {
   float scale = 1;
 };
 
+// out = ids, 0 in place of what is not in [0, count). For memory that somebody else may be writing: each is read once.
+struct ClampIds {
+  Tensor out;  // i32 [rows, k]
+  Tensor ids;  // i32 [rows, k]
+  std::int32_t count;
+};
+
 // Sorts slots by expert. Slot s is place s % k of row s / k; those whose expert is one of begin … begin + held - 1 are
 // grouped by expert and, within one, stay in order.
 struct GroupByExpert {
@@ -294,7 +301,7 @@ struct FullAttention {
 };
 
 using Operator = std::variant<EmbedRows, RmsNorm, AddRmsNorm, MatMul, GroupedMatMul, Rope, ProjectHeads, GateHeads,
-                              AppendKv, PagedAttention, SwiGlu, SelectExperts, GroupByExpert, GatherRows,
+                              AppendKv, PagedAttention, SwiGlu, SelectExperts, ClampIds, GroupByExpert, GatherRows,
                               ScatterScaledRows, CombineExperts, Sample, QuantiseRows, WidenRows, Fp8MatMul, Fp8Experts,
                               Int8MatMul, Int8GroupedMatMul, AddRows, AddLayerNorm, QuickGelu, Im2Col, FullAttention>;
 

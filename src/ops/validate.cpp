@@ -173,6 +173,13 @@ void check(const Context&, const SelectExperts& op) {
        "select_experts: the groups kept have fewer than k experts");
 }
 
+void check(const Context&, const ClampIds& op) {
+  need(op.ids.dtype == DType::kI32 && op.ids.is_dense(), "clamp_ids: ids are not dense i32 [rows, k]");
+  need(op.out.dtype == DType::kI32 && op.out.is_dense() && op.out.shape == op.ids.shape,
+       "clamp_ids: out is not dense i32 [rows, k]");
+  need(op.count >= 1, "clamp_ids: there is nothing to name");
+}
+
 void check(const Context& c, const GroupByExpert& op) {
   const std::int64_t count = op.rows.shape[0], rows = op.expert_ids.rows(), k = op.expert_ids.shape[1];
   need(op.expert_ids.dtype == DType::kI32 && op.expert_ids.is_dense(),

@@ -171,6 +171,24 @@ TEST_P(DeviceSeamTest, AStepInWhichAWorkerStallsIsFreedAndGivenAgain) {
   }
 }
 
+// The FFN worker's wait runs out, and it computes what memory holds, which may be of a step of other rows.
+TEST_P(DeviceSeamTest, AStepThatTheAttentionWorkerIsLateForIsGivenAgain) {
+  const std::vector<Recorded> expected = run(local());
+  for (const bool ahead : {false, true}) {
+    SCOPED_TRACE(format("ahead: {}", ahead));
+    WatchedDevice::Watch watch;
+    attention_watch_.goes = [](int launch) {
+      if (launch % 12 == 5) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      return true;
+    };
+    EngineConfig config = apart(2, ahead, watch);
+    config.resend_after_ms = 200;
+    expect_same_answers(expected, run(config));
+    EXPECT_GE(resends_, 2);
+    EXPECT_GT(watch.launches, 40);
+  }
+}
+
 TEST_P(DeviceSeamTest, WhoStallsForGoodFailsWhatWaitsForItAndSaysSo) {
   const std::vector<Recorded> expected = run(local());
   for (const bool ahead : {false, true}) {
@@ -235,6 +253,7 @@ TEST(DeviceSeam, IsNotWhereItCannotBe) {
   EXPECT_GT(launches_of("1A1F", false, as_it_is), 20);
   EXPECT_EQ(said, "decoding steps by flags, one launch for each side; others in frames");
   EXPECT_EQ(launches_of("1A1F", true, as_it_is), 0);
+  EXPECT_EQ(said, "in frames: somebody looks into steps");
   EXPECT_EQ(launches_of("1A1F", false, [](EngineConfig& c) { c.checked = true; }), 0);
   EXPECT_EQ(said, "in frames: the two workers' devices have no flags for each other");
   EXPECT_EQ(launches_of("2A1F", false, as_it_is), 0);

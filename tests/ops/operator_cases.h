@@ -275,6 +275,19 @@ inline void add_grouping_cases(std::vector<OperatorCase>& table) {
   }
 }
 
+inline void add_clamping_cases(std::vector<OperatorCase>& table) {
+  for (const auto& [rows, k] : {std::array{0, 3}, {1, 1}, {3, 8}, {300, 3}}) {
+    table.push_back({format("clamp_ids, {} rows of {}", rows, k), kExact, [=](CaseBuilder& b) {
+                       const Tensor flat = b.random_ids(rows * k, 60), ids(flat.data, DType::kI32, {rows, k});
+                       for (std::int64_t s = 0; s < rows * k; s += 7)
+                         flat.as<std::int32_t>()[s] = s % 2 == 0 ? -1 - static_cast<std::int32_t>(s) : INT32_MAX;
+                       const Tensor out =
+                           b.ids(std::vector<std::int32_t>(static_cast<std::size_t>(rows * k), 99), {rows, k});
+                       return BuiltCase{{ClampIds{out, ids, 48}}, {out}};
+                     }});
+  }
+}
+
 inline void add_router_cases(std::vector<OperatorCase>& table) {
   for (const bool renormalise : {false, true}) {
     table.push_back({format("select_experts, renormalise {}", renormalise), {}, [=](CaseBuilder& b) {
@@ -655,6 +668,7 @@ inline std::vector<OperatorCase> operator_cases() {
   add_tiled_product_cases(table);
   add_head_cases(table);
   add_grouping_cases(table);
+  add_clamping_cases(table);
   add_router_cases(table);
   add_expert_cases(table);
   add_attention_cases(table);

@@ -104,6 +104,15 @@ void run(Machine& machine, const SelectExperts& op) {
   });
 }
 
+void run(Machine&, const ClampIds& op) {
+  const auto* ids = op.ids.as<const volatile std::int32_t>();
+  auto* out = op.out.as<std::int32_t>();
+  for (std::int64_t s = 0; s < op.ids.shape.elements(); ++s) {
+    const std::int32_t id = ids[s];
+    out[s] = id >= 0 && id < op.count ? id : 0;
+  }
+}
+
 void run(Machine&, const GroupByExpert& op) {
   const std::int64_t slots = op.expert_ids.shape.elements(), k = op.expert_ids.shape[1];
   const std::int64_t held = op.offsets.shape[0] - 1;

@@ -118,6 +118,13 @@ __global__ void __launch_bounds__(kThreads) select_experts(Routing r) {
   for (std::int32_t j = lane; j < r.k; j += 32) r.weights[row][j] = scores[r.ids[row][j]] / divisor * r.scale;
 }
 
+__global__ void clamp_ids(std::int32_t* out, const volatile std::int32_t* ids, std::int32_t slots, std::int32_t count) {
+  const auto s = static_cast<std::int32_t>(blockIdx.x * kThreads + threadIdx.x);
+  if (s >= slots) return;
+  const std::int32_t id = ids[s];
+  out[s] = id >= 0 && id < count ? id : 0;
+}
+
 // ---- grouping: a warp has an expert and walks over all slots, so that the order within the expert is theirs
 
 struct Grouping {
@@ -259,6 +266,14 @@ void run(Machine& machine, const GroupByExpert& op) {
                           rows_of(op.weights)};
   group_by_expert<<<static_cast<unsigned>(divide_up(held, kWarps)), kThreads, 0, machine.stream>>>(grouping);
   need(cudaGetLastError(), "starting group_by_expert");
+}
+
+void run(Machine& machine, const ClampIds& op) {
+  const auto slots = static_cast<std::int32_t>(op.ids.shape.elements());
+  if (slots == 0) return;
+  clamp_ids<<<static_cast<unsigned>(divide_up(slots, kThreads)), kThreads, 0, machine.stream>>>(
+      op.out.as<std::int32_t>(), op.ids.as<const std::int32_t>(), slots, op.count);
+  need(cudaGetLastError(), "starting clamp_ids");
 }
 
 void run(Machine& machine, const GatherRows& op) {

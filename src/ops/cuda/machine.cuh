@@ -84,6 +84,7 @@ void run(Machine& machine, const PagedAttention& op);
 void run(Machine& machine, const SwiGlu& op);
 void run(Machine& machine, const SelectExperts& op);
 void run(Machine& machine, const GroupByExpert& op);
+void run(Machine& machine, const ClampIds& op);
 void run(Machine& machine, const GatherRows& op);
 void run(Machine& machine, const ScatterScaledRows& op);
 void run(Machine& machine, const CombineExperts& op);

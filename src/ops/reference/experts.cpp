@@ -90,6 +90,13 @@ void run(const GroupByExpert& op) {
   TANDEM_CHECK(place == op.rows.shape[0], "output rows are not the slots of this worker's experts");
 }
 
+void run(const ClampIds& op) {
+  for (std::int64_t s = 0; s < op.ids.shape.elements(); ++s) {
+    const std::int32_t id = op.ids.as<const std::int32_t>()[s];
+    op.out.as<std::int32_t>()[s] = id >= 0 && id < op.count ? id : 0;
+  }
+}
+
 void run(const GatherRows& op) {
   const auto bytes = static_cast<std::size_t>(op.x.shape[1]) * sizeof(float);
   for (std::int64_t i = 0; i < op.out.rows(); ++i)

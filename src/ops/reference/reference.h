@@ -62,6 +62,7 @@ void run(const PagedAttention& op);
 void run(const SwiGlu& op);
 void run(const SelectExperts& op);
 void run(const GroupByExpert& op);
+void run(const ClampIds& op);
 void run(const GatherRows& op);
 void run(const ScatterScaledRows& op);
 void run(const CombineExperts& op);
