@@ -17,6 +17,7 @@
 #include "ops/cuda/peer/step_clock.h"
 #include "ops/cuda/peer/stream_flag.h"
 #include "ops/cuda/split/decode_step.h"
+#include "slice/side_memory.h"
 
 namespace tandem {
 
@@ -31,21 +32,15 @@ constexpr std::chrono::seconds kPatience{20};  // for everything that was launch
 constexpr std::size_t kLinkBytes = std::size_t{256} << 20;
 constexpr int kLinkCopies = 8;
 
-DeviceMemory zeroed(std::size_t bytes) {
-  DeviceMemory memory(bytes);
-  memory.fill(0);
-  return memory;
-}
-
 // What one GPU has of a game, allocated on the thread's device.
 struct Player {
   Player(int gpu, std::size_t bytes, std::size_t rounds)
       : gpu(gpu),
-        rows(zeroed(bytes)),
-        made(zeroed(bytes)),
-        flag(zeroed(4)),
-        round(zeroed(4)),
-        times(zeroed(rounds * sizeof(std::uint64_t))) {}
+        rows(zeros(bytes)),
+        made(zeros(bytes)),
+        flag(zeros(4)),
+        round(zeros(4)),
+        times(zeros(rounds * sizeof(std::uint64_t))) {}
 
   int gpu;
   DeviceMemory rows;  // that come in
@@ -156,11 +151,11 @@ double link_bytes_per_second(const HandOverOptions& o) {
   DeviceMemory to;
   {
     const OnDevice there(o.second_gpu);
-    to = zeroed(kLinkBytes);
+    to = zeros(kLinkBytes);
     cuda::synchronise();
   }
   const OnDevice on(o.first_gpu);
-  const DeviceMemory from = zeroed(kLinkBytes);
+  const DeviceMemory from = zeros(kLinkBytes);
   cuda::synchronise();
   const double us = cuda::median_microseconds(
       [&](Stream stream, int) {
