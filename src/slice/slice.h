@@ -5,8 +5,9 @@
 // of any number of them does per step, measured on two GPUs (or each side alone, on one).
 //
 // A micro-batch is a chain on each GPU, one CUDA graph a step, and the chains of both GPUs wait for each other by flags
-// in memory (ops/cuda/peer/stream_flag.h): no CPU and no multiprocessor is in between. Chains of different
-// micro-batches know nothing of each other, and no step waits for the others' to end.
+// in memory (ops/cuda/peer/stream_flag.h): no CPU is in between, and no multiprocessor unless threads wait for flags
+// (SliceOptions::flags). Chains of different micro-batches know nothing of each other, and no step waits for the
+// others' to end.
 //
 // Measured: the time per step with both sides, and of each side with nobody to wait for. Projected: tokens/s/GPU of the
 // deployment = what this attention GPU makes · attention GPUs / all GPUs, since every GPU of a side has the same load;

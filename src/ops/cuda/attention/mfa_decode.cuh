@@ -14,7 +14,10 @@
 //
 // V's scale per token goes into the exponent as log2; the sum of probabilities takes its inverse out again.
 //
-// Bound by memory: 33.5 KB a page against about 1,000 tensor core cycles. Measured: docs/performance.md.
+// Bound by each warpgroup's own chain: scores, exponentials in two FP8 terms, outputs added in f32. The tensor cores
+// are half busy, with about 1,000 cycles a page, and 33.5 KB a page come in time. So a group begins the scores of its
+// next page while the last outputs of this one are added, and has two pages meanwhile. The ring does not stop for that:
+// the next page's place is the one that the same group gave back before this page. Measured: docs/performance.md.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -36,7 +39,7 @@ inline constexpr int kMathThreads = 128 * kMathGroups;
 inline constexpr int kThreads = kMathThreads + 128;
 inline constexpr int kStageBytes = (MfaPage::kBytes + 1023) / 1024 * 1024;  // the swizzle wants 1 KiB
 // A ring position belongs to one math group for good, so that no group skips a phase of a barrier.
-static_assert(kStages % kMathGroups == 0);
+static_assert(kStages % kMathGroups == 0 && kStages >= 2 * kMathGroups);  // two for the page and the next
 
 struct alignas(1024) Shared {
   std::uint8_t q[2][2][MfaPage::kQueryTileBytes];  // [piece % 2][term]; the piece's merge reuses it

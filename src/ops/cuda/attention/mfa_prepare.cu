@@ -18,6 +18,7 @@ namespace {
 
 constexpr int kQueryWarps = 8, kBlocksOfRow = 4;
 constexpr int kHeadsOfWarp = MfaPage::kHeads / kQueryWarps / kBlocksOfRow;
+static_assert(kHeadsOfWarp * kQueryWarps * kBlocksOfRow == MfaPage::kHeads);
 constexpr int kPrepareThreads = 32 * (kQueryWarps + 1);
 
 struct Rotation {
