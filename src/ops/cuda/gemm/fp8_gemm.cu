@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include "base/check.h"
 #include "ops/cuda/gemm/fp8_gemm.cuh"
 #include "ops/cuda/gemm/fp8_gemm_dealt.cuh"
 #include "ops/cuda/launch.cuh"
@@ -12,9 +13,11 @@ namespace {
 template <class V>
 void launch(const Fp8Gemm& op, const Fp8GemmPlan& plan, Stream stream) {
   if constexpr (V::kSplit == 1)
-    if (plan.dealt)
+    if (plan.dealt) {
+      TANDEM_CHECK(op.experts <= kDealtExpertsMax, "more experts than tiles can be dealt of");
       return launch_dependent(fp8_gemm::multiply_dealt_kernel<V>, dim3(kGemmMultiprocessors), fp8_gemm::kThreads,
                               sizeof(fp8_gemm::Shared<V>), stream, op);
+    }
   const int row_tiles = op.row_tiles ? 1 : (op.rows_max + 127) / 128;
   const dim3 grid(static_cast<unsigned>(op.n / plan.tile_columns * row_tiles * V::kSplit),
                   static_cast<unsigned>(op.row_tiles ? op.row_tile_count : op.experts));

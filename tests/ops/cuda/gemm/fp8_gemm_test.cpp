@@ -28,6 +28,21 @@ TEST(Fp8GemmPlan, FillsTheGpuWithTheShapesOfStep3) {
   EXPECT_EQ(plan(1, 128, 7168, 16384, false), "112 blocks of 128 x 128, k in 2");
 }
 
+// A block keeps the experts' rows in shared memory, of so many.
+TEST(Fp8GemmPlan, DealsTilesOfFewExpertsOnly) {
+  std::byte scratch{};
+  Fp8Gemm op{};
+  op.experts = kDealtExpertsMax;
+  op.rows_max = 256;
+  op.rows_usual = 100;
+  op.n = 3072;
+  op.k = 256;
+  op.scratch = &scratch;
+  EXPECT_TRUE(plan_of(op).dealt);
+  op.experts = kDealtExpertsMax + 1;
+  EXPECT_FALSE(plan_of(op).dealt);
+}
+
 class Fp8GemmTest : public GpuTest {};
 
 struct Case {
