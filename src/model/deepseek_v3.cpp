@@ -354,6 +354,7 @@ void DeepseekV3::load_up_projections(WeightReader& reader, const LayerNames& nam
   const ModelConfig& c = config();
   const std::int64_t plain = c.head_dim - c.rope.dim, rows = plain + c.value_dim;
   const bool apart = !names.key_up.empty() && reader.has(names.key_up);
+  reader.check_count(apart ? names.key_up : names.kv_up, c.heads, "heads of a layer");
   for (std::int64_t h = 0; h < c.heads; ++h) {
     if (apart) {
       layer.key_up.push_back(

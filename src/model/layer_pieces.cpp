@@ -155,6 +155,8 @@ RoutedExperts load_routed_experts(WeightReader& reader, const ExpertNames& names
                                   const FfnShare& share) {
   RoutedExperts layer;
   layer.begin = share.expert_begin;
+  if (const std::int32_t count = share.expert_end - share.expert_begin; count > 0)
+    reader.check_count(names_of(share.expert_begin).gate, count, "experts of a layer");
   for (std::int32_t e = share.expert_begin; e < share.expert_end; ++e) {
     check_parts(reader, names_of(e), config.expert_width, share.width_count);
     layer.experts.push_back(load_gated_ffn(reader, Part::kExperts, names_of(e), config.hidden, config.expert_width,

@@ -82,7 +82,8 @@ struct RoutedExperts {
 };
 // The names of one expert's matrices, stacked with those of the others or by themselves.
 using ExpertNames = std::function<GatedFfnNames(std::int32_t expert)>;
-// Throws Error{kUnsupported} where the width has fewer blocks than it is to be cut into parts.
+// Throws Error{kUnsupported} where the width has fewer blocks than it is to be cut into parts, or the backend cannot
+// multiply by so many experts at once.
 RoutedExperts load_routed_experts(WeightReader& reader, const ExpertNames& names_of, const ModelConfig& config,
                                   const FfnShare& share);
 // All experts on the leading axis of three tensors.

@@ -220,6 +220,12 @@ std::unique_ptr<Weight> WeightReader::matrix(Part part, const std::vector<Weight
   return weight;
 }
 
+void WeightReader::check_count(const std::string& of, std::int64_t count, const char* things) const {
+  if (backend_ && count > backend_->weights_max())
+    throw Error(ErrorCode::kUnsupported, format("{}: {} {} on one worker; {} multiplies by at most {} at once", of,
+                                                count, things, backend_->describe(), backend_->weights_max()));
+}
+
 std::int64_t WeightReader::slice_granule(const std::string& down) const {
   // Rows of gate and up are cut too; only blocks of scales have any height. Where any weight may have such blocks
   // inputs may be rounded in groups as wide, and a group must not be cut either.

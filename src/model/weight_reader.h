@@ -83,6 +83,9 @@ class WeightReader {
   // The multiple at which the width of a gated FFN may be cut into slices: 32, the quantisation blocks of down's
   // columns, or those of FP8, where the file may have such (accept_block_fp8).
   std::int64_t slice_granule(const std::string& down) const;
+  // Throws Error{kUnsupported} where the backend cannot multiply by count weights, things, at once; of: the first one's
+  // name.
+  void check_count(const std::string& of, std::int64_t count, const char* things) const;
   // A vector, widened to f32, plus added.
   Buffer vector(Part part, const std::string& name, std::int64_t elements, float added = 0) {
     return values(part, name, Shape{elements}, added);

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -62,6 +63,8 @@ class Backend {
   }
   // Packs a weight. Throws Error{kUnsupported} for a type it cannot hold.
   virtual std::unique_ptr<Weight> pack(const WeightSource& source) = 0;
+  // How many weights GroupedMatMul, Fp8Experts and ProjectHeads can have. Whoever packs them asks first.
+  virtual std::int64_t weights_max() const { return std::numeric_limits<std::int64_t>::max(); }
 
   // Whether Fp8MatMul and Fp8Experts run with this weight. Others round with QuantiseRows and multiply in f32.
   virtual bool has_fp8_products([[maybe_unused]] const Weight& weight) const { return false; }

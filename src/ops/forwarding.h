@@ -21,6 +21,7 @@ class ForwardingBackend : public Backend {
   bool host_memory() const override { return inner_->host_memory(); }
   void copy(void* to, const void* from, std::size_t bytes) override { inner_->copy(to, from, bytes); }
   std::unique_ptr<Weight> pack(const WeightSource& source) override { return inner_->pack(source); }
+  std::int64_t weights_max() const override { return inner_->weights_max(); }
   bool has_fp8_products(const Weight& weight) const override { return inner_->has_fp8_products(weight); }
   bool has_int8_products(const Weight& weight) const override { return inner_->has_int8_products(weight); }
   std::unique_ptr<KvCache> make_kv_cache(const KvSpec& spec) override { return inner_->make_kv_cache(spec); }

@@ -10,6 +10,8 @@
 #include <cmath>
 
 #include "base/rng.h"
+#include "ops/forwarding.h"
+#include "ops/reference/reference_backend.h"
 #include "tests/base/error_of.h"
 #include "tests/model/split_run.h"
 #include "tests/model/synthetic_checkpoint.h"
@@ -304,6 +306,24 @@ TEST_F(RoutedExpertsTest, a_width_of_fewer_blocks_than_parts_is_refused) {
   EXPECT_EQ(
       error.message(),
       "down: experts are 33 wide in blocks of 32, which can be cut into 2 parts, not into 4 (--layout, split.width)");
+}
+
+TEST_F(RoutedExpertsTest, more_than_the_backend_multiplies_by_at_once_are_refused) {
+  class Small final : public ForwardingBackend {
+   public:
+    using ForwardingBackend::ForwardingBackend;
+    std::int64_t weights_max() const override { return 4; }
+  };
+  Small small(make_reference_backend());
+  WeightReader reader(*checkpoint_, small, {});
+  const auto load = [&](std::int32_t experts) {
+    return load_routed_experts(reader, stacked_experts(kNames, kExperts), config_,
+                               {.expert_begin = 1, .expert_end = 1 + experts});
+  };
+  EXPECT_EQ(load(4).experts.size(), 4u);
+  const Error error = error_of([&] { load(5); });
+  EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(error.message(), "gate: 5 experts of a layer on one worker; reference multiplies by at most 4 at once");
 }
 
 // Blocks of 256, which are longer than the 32 columns of other weights.

@@ -9,6 +9,7 @@
 #include "ops/cuda/cuda_kv_cache.cuh"
 #include "ops/cuda/cuda_weight.cuh"
 #include "ops/cuda/device.h"
+#include "ops/cuda/launch.cuh"
 #include "ops/cuda/machine.cuh"
 #include "ops/cuda/step_flags.h"
 #include "ops/cuda/step_graphs.h"
@@ -61,6 +62,7 @@ class CudaBackend final : public Backend {
     enter();
     return cuda::CudaWeight::pack(source);
   }
+  std::int64_t weights_max() const override { return cuda::kWeightsOfLaunchMax; }
 
   bool has_fp8_products(const Weight& weight) const override { return cuda::of(&weight).tiles() != nullptr; }
 

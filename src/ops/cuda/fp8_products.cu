@@ -30,8 +30,8 @@ struct RowPlan {
 };
 
 // One block; thread e has expert e.
-__global__ void __launch_bounds__(kExpertsMax) plan_rows(const RowPlan p) {
-  __shared__ std::int32_t warps[kExpertsMax / 32];
+__global__ void __launch_bounds__(kWeightsOfLaunchMax) plan_rows(const RowPlan p) {
+  __shared__ std::int32_t warps[kWeightsOfLaunchMax / 32];
   const auto e = static_cast<std::int32_t>(threadIdx.x);
   const bool is_expert = e < p.experts;
   const std::int32_t first = is_expert ? p.offsets[e] : 0, count = is_expert ? p.offsets[e + 1] - first : 0;
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kExpertsMax) plan_rows(const RowPlan p) {
     for (std::int32_t t = 0; t < tiles; ++t) p.row_tiles[first_tile + t] = {e, t};
     for (std::int32_t i = 0; i < count; ++i) p.tile_rows[first + i] = begin + i;
   }
-  for (std::int32_t t = all_tiles + e; t < p.row_tile_count; t += kExpertsMax) p.row_tiles[t] = {-1, 0};
+  for (std::int32_t t = all_tiles + e; t < p.row_tile_count; t += kWeightsOfLaunchMax) p.row_tiles[t] = {-1, 0};
 }
 
 // out[outputs[i]] = weights[i] · y[tile_rows[i]]; a block has a slot.
@@ -109,7 +109,7 @@ void run(Machine& machine, const Fp8Experts& op) {
   const auto held = static_cast<std::int32_t>(op.gate_up.size());
   const std::int64_t count = op.out.rows(), hidden = op.x.shape[1], width = op.down.front()->k();
   if (count == 0) return;
-  TANDEM_CHECK(held <= kExpertsMax, "more experts of one layer on one GPU than a launch can name");
+  TANDEM_CHECK(held <= kWeightsOfLaunchMax, "more experts of one layer on one GPU than a launch can name");
   const std::int64_t rows = Fp8Tile::whole_tiles(count + (Fp8Tile::kRows - 1) * std::min<std::int64_t>(held, count));
   const std::int64_t row_tiles = std::min<std::int64_t>(count, count / 128 + held);
   constexpr int kDepth = Fp8Tile::kDepth;
@@ -140,7 +140,7 @@ void run(Machine& machine, const Fp8Experts& op) {
   auto* y = pieces.take<float>(rows * hidden);
 
   run(machine, group);
-  plan_rows<<<1, kExpertsMax, 0, machine.stream>>>(plan);
+  plan_rows<<<1, kWeightsOfLaunchMax, 0, machine.stream>>>(plan);
   need(cudaGetLastError(), "starting the plan of fp8_experts");
   quantise(machine, op.x, x, x_scales, rows, count, group.rows.as<const std::int32_t>(), plan.tile_rows);
   Fp8Gemm gemm{};

@@ -24,18 +24,18 @@ __global__ void pass_rest(Rows<float> out, Rows<float> x, std::int32_t k, std::i
 void run(Machine& machine, const GroupedMatMul& op) {
   const auto experts = static_cast<std::int64_t>(op.experts.size());
   if (op.x.rows() == 0 || experts == 0) return;
-  TANDEM_CHECK(experts <= kExpertsMax, "more experts of one layer on one GPU than a launch can name");
+  TANDEM_CHECK(experts <= kWeightsOfLaunchMax, "more experts of one layer on one GPU than a launch can name");
   if (multiply_bf16(machine, op)) return;
-  ProductArguments<kExpertsMax> arguments{.out = rows_of(op.out),
-                                          .x = rows_of(op.x),
-                                          .rows = static_cast<std::int32_t>(op.x.rows()),
-                                          .x_aligned = begins_on_16_bytes(op.x),
-                                          .slices = op.slices,
-                                          .offsets = op.offsets.as<const std::int32_t>(),
-                                          .experts = static_cast<std::int32_t>(experts),
-                                          .x_shift = 0,
-                                          .out_shift = 0,
-                                          .weights = {}};
+  ProductArguments<kWeightsOfLaunchMax> arguments{.out = rows_of(op.out),
+                                                  .x = rows_of(op.x),
+                                                  .rows = static_cast<std::int32_t>(op.x.rows()),
+                                                  .x_aligned = begins_on_16_bytes(op.x),
+                                                  .slices = op.slices,
+                                                  .offsets = op.offsets.as<const std::int32_t>(),
+                                                  .experts = static_cast<std::int32_t>(experts),
+                                                  .x_shift = 0,
+                                                  .out_shift = 0,
+                                                  .weights = {}};
   for (std::int64_t e = 0; e < experts; ++e) arguments.weights[e] = of(op.experts[e]).image();
   const auto column_tiles = [&](int columns) {
     std::int64_t tiles = 0;
@@ -50,19 +50,19 @@ void run(Machine& machine, const GroupedMatMul& op) {
 void run(Machine& machine, const ProjectHeads& op) {
   const auto heads = static_cast<std::int64_t>(op.weights.size());
   if (op.x.rows() == 0) return;
-  TANDEM_CHECK(heads <= kExpertsMax, "more heads than a launch can name");
+  TANDEM_CHECK(heads <= kWeightsOfLaunchMax, "more heads than a launch can name");
   const CudaWeight& first = of(op.weights.front());
   const std::int64_t rest = op.x.shape[1] / heads - first.k();
-  ProductArguments<kExpertsMax> arguments{.out = rows_of(op.out),
-                                          .x = rows_of(op.x),
-                                          .rows = static_cast<std::int32_t>(op.x.rows()),
-                                          .x_aligned = begins_on_16_bytes(op.x) && (first.k() + rest) % 4 == 0,
-                                          .slices = KSlices::whole(first.k()),
-                                          .offsets = nullptr,
-                                          .experts = static_cast<std::int32_t>(heads),
-                                          .x_shift = first.k() + rest,
-                                          .out_shift = first.n() + rest,
-                                          .weights = {}};
+  ProductArguments<kWeightsOfLaunchMax> arguments{.out = rows_of(op.out),
+                                                  .x = rows_of(op.x),
+                                                  .rows = static_cast<std::int32_t>(op.x.rows()),
+                                                  .x_aligned = begins_on_16_bytes(op.x) && (first.k() + rest) % 4 == 0,
+                                                  .slices = KSlices::whole(first.k()),
+                                                  .offsets = nullptr,
+                                                  .experts = static_cast<std::int32_t>(heads),
+                                                  .x_shift = first.k() + rest,
+                                                  .out_shift = first.n() + rest,
+                                                  .weights = {}};
   for (std::int64_t h = 0; h < heads; ++h) arguments.weights[h] = of(op.weights[h]).image();
   launch_product(
       machine, arguments, op.x.rows(), [&](int columns) { return first.tiles(columns); },

@@ -19,7 +19,7 @@
 
 namespace tandem::cuda {
 
-inline constexpr int kExpertsMax = 512;  // of a layer on one GPU, that a launch can name
+inline constexpr int kWeightsOfLaunchMax = 512;  // that one can name: experts of a layer on one GPU, or heads
 
 // A kernel that may start while the one before it in the stream still runs: it calls ptx::wait_for_previous_kernel()
 // before it touches memory.

@@ -58,7 +58,7 @@ __device__ inline void split_rows(const SplitTerms& op) {
 // The tiles of rows of one expert after those of another; a block, in which a thread has neighbouring experts.
 __device__ inline void list_row_tiles(const SplitTerms& op) {
   __shared__ std::int32_t warps[kSplitThreads / 32];
-  constexpr int kMine = kExpertsMax / kSplitThreads;
+  constexpr int kMine = kWeightsOfLaunchMax / kSplitThreads;
   std::int32_t mine[kMine], sum = 0, total = 0;
 #pragma unroll
   for (int i = 0; i < kMine; ++i) {
@@ -109,7 +109,7 @@ void run(const Bf16Gemm& op, int tile_rows, Stream stream) {
 
 void run(const SplitTerms& op, Stream stream) {
   if (op.rows == 0) return;
-  TANDEM_CHECK(op.experts <= kExpertsMax, "more experts of one layer on one GPU than a launch can name");
+  TANDEM_CHECK(op.experts <= kWeightsOfLaunchMax, "more experts of one layer on one GPU than a launch can name");
   const auto pieces = Bf16Tile::depths(op.k) * 8;
   const dim3 grid(static_cast<unsigned>(Bf16Tile::atoms(op.rows) * Bf16Tile::kAtomRows + (op.offsets ? 1 : 0)),
                   static_cast<unsigned>((pieces + kSplitThreads - 1) / kSplitThreads));
