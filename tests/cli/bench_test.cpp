@@ -79,12 +79,14 @@ TEST(Bench, GrammarsEachHaveALine) {
 TEST(Bench, KernelsSayWhatTheGpuCanDoOrWhatIsMissing) {
   const ProgramResult result =
       run_program({"bench", "kernels", "--device", "cuda", "--only", "no kernel of this name"});
-  if (result.status == 0) {
-    EXPECT_THAT(result.out, HasSubstr("TFLOP/s in FP8"));
-  } else {
-    EXPECT_THAT(result.err, testing::ContainsRegex("CUDA|GPU"));
+  if (const std::string missing = cuda::why_unusable(cuda::look_at_device()); !missing.empty()) {
+    EXPECT_EQ(result.status, 1);
+    EXPECT_THAT(result.err, HasSubstr(missing));
     EXPECT_EQ(result.out, "");
+    return;
   }
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("TFLOP/s in FP8"));
 }
 
 TEST(Bench, AVisionTowerHasALineForWholesAndOneForCrops) {
