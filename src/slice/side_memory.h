@@ -12,7 +12,8 @@
 
 namespace tandem {
 
-// Throws Error{kOutOfResources} with the bytes needed for what and those that the thread's device has free.
+// Throws Error{kOutOfResources} with the bytes needed for what and those that the thread's device has free. An
+// estimate: an allocation after it throws the same where there is no room after all.
 void need_room(const char* side, const std::string& what, std::int64_t bytes);
 
 // E4M3 tiles of count weights [n, k], as the products read them.

@@ -7,12 +7,11 @@
 #include <utility>
 
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/machine.cuh"
 
 namespace tandem::cuda {
 
-DeviceMemory::DeviceMemory(std::size_t bytes) : bytes_(bytes) {
-  TANDEM_CUDA_CHECK(cudaMalloc(&data_, std::max<std::size_t>(bytes, 1)));
-}
+DeviceMemory::DeviceMemory(std::size_t bytes) : data_(take_memory(std::max<std::size_t>(bytes, 1))), bytes_(bytes) {}
 
 DeviceMemory::DeviceMemory(DeviceMemory&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}

@@ -17,7 +17,7 @@ namespace tandem::cuda {
 class DeviceMemory {
  public:
   DeviceMemory() = default;
-  explicit DeviceMemory(std::size_t bytes);
+  explicit DeviceMemory(std::size_t bytes);  // throws Error{kOutOfResources} with what is free
   DeviceMemory(DeviceMemory&& other) noexcept;
   DeviceMemory& operator=(DeviceMemory&& other) noexcept;
   ~DeviceMemory();

@@ -27,6 +27,8 @@ void need(cudaError_t result, const char* doing);
 // What this thread allocates, records and launches from now on is for this GPU.
 void use_device(int device);
 
+// Memory of the device, not zeroed, for whoever frees it. Throws Error{kOutOfResources} with what is free.
+void* take_memory(std::size_t bytes);
 // Memory of the device, not zeroed; pinned memory of the host that the device can use, zeroed.
 Buffer allocate_device(std::size_t bytes);
 Buffer allocate_pinned(std::size_t bytes);

@@ -23,17 +23,23 @@ void use_device(int device) {
   if (now != device) need(cudaSetDevice(device), "choosing a GPU");
 }
 
-Buffer allocate_device(std::size_t bytes) {
-  if (bytes == 0) return {};
+void* take_memory(std::size_t bytes) {
   void* data = nullptr;
-  if (cudaMalloc(&data, bytes) != cudaSuccess) {
+  const cudaError_t result = cudaMalloc(&data, bytes);
+  if (result == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();
     std::size_t free = 0, total = 0;
     (void)cudaMemGetInfo(&free, &total);
     throw Error(ErrorCode::kOutOfResources, format("the GPU has no {} MiB of memory to give: {} of {} MiB are free",
                                                    bytes >> 20, free >> 20, total >> 20));
   }
-  return Buffer(data, bytes, [](void* p, std::size_t) { cudaFree(p); });
+  need(result, "allocating memory");  // an error of kernels before it is no lack of memory
+  return data;
+}
+
+Buffer allocate_device(std::size_t bytes) {
+  if (bytes == 0) return {};
+  return Buffer(take_memory(bytes), bytes, [](void* p, std::size_t) { cudaFree(p); });
 }
 
 Buffer allocate_pinned(std::size_t bytes) {
