@@ -43,7 +43,7 @@ constexpr MetricRow kRows[] = {
      "waiting for a peer's hand-over or return within a step, by worker"},
     {"tandem:worker_steps_total", "counter", "steps, by worker"},
     {"tandem:worker_rows_total", "counter", "rows computed, by worker"},
-    {"tandem:worker_resends_total", "counter", "hand-overs sent again, by worker"},
+    {"tandem:worker_resends_total", "counter", "hand-overs sent again, by worker; of decoding steps by flags, steps given again"},
     {"tandem:worker_frames_refused_total", "counter", "frames that were damaged or not expected, by worker"},
     {"tandem:bubble_ratio", "gauge",
      "part of its steps that a side waits for the other, 0 to 1, by role; since they met"},
