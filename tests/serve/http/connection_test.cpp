@@ -133,7 +133,7 @@ TEST_F(Connections, a_client_that_never_reads_is_left) {
                                            {"ignore_eos", true},
                                            {"stream", true}}
                                           .dump());
-  EXPECT_TRUE(eventually([&] { return server->service().metrics.clients_gone == 1; }));
+  EXPECT_TRUE(eventually([&] { return server->service().metrics.clients_gone == 1; }, 90));  // 64 answers until then
   EXPECT_TRUE(server.wait_idle(3));
 }
 
