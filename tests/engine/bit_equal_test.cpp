@@ -8,13 +8,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cctype>
-#include <deque>
 #include <tuple>
 
 #include "base/format.h"
 #include "ops/cuda/device.h"
 #include "ops/forwarding.h"
 #include "tests/base/error_of.h"
+#include "tests/engine/lasting_operators.h"
 #include "tests/engine/late_backend.h"
 #include "tests/engine/recording_engine.h"
 #include "transport/faulty/faulty.h"
@@ -157,7 +157,7 @@ class RememberingBackend final : public ForwardingBackend {
       : ForwardingBackend(std::move(inner)), replays_(replays) {}
 
   void run(const Operator& op) override {
-    if (recording_) recording_->push_back(lasting(op));
+    if (recording_) recording_->push_back(lasting_.keep(op));
     ForwardingBackend::run(op);
   }
   void replay(std::span<const std::int64_t> key, const std::function<void()>& record) override {
@@ -173,21 +173,10 @@ class RememberingBackend final : public ForwardingBackend {
   }
 
  private:
-  // A launch takes its arguments along; here they are kept.
-  Operator lasting(const Operator& op) {
-    const auto* combine = std::get_if<CombineExperts>(&op);
-    if (!combine) return op;
-    CombineExperts kept = *combine;
-    kept.partials = partials_.emplace_back(combine->partials.begin(), combine->partials.end());
-    kept.slice_counts = slice_counts_.emplace_back(combine->slice_counts.begin(), combine->slice_counts.end());
-    return kept;
-  }
-
   std::atomic<int>& replays_;
   std::map<std::vector<std::int64_t>, std::vector<Operator>> steps_;
   std::vector<Operator>* recording_ = nullptr;
-  std::deque<std::vector<Tensor>> partials_;
-  std::deque<std::vector<std::int32_t>> slice_counts_;
+  LastingOperators lasting_;
 };
 
 TEST_P(BitEqual, WhenStepsAreReplayed) {

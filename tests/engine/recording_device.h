@@ -10,7 +10,6 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -20,6 +19,7 @@
 
 #include "engine/engine_config.h"
 #include "ops/forwarding.h"
+#include "tests/engine/lasting_operators.h"
 #include "tests/transport/late_device.h"
 
 namespace tandem {
@@ -103,7 +103,7 @@ class RecordingDevice final : public ForwardingBackend {
   bool host_memory() const override { return false; }
   bool runs_behind() const override { return behind_; }
   void run(const Operator& op) override {
-    if (recording_) return recording_->push_back([this, kept = lasting(op)] { ForwardingBackend::run(kept); });
+    if (recording_) return recording_->push_back([this, kept = lasting_.keep(op)] { ForwardingBackend::run(kept); });
     stream_->do_all();
     ForwardingBackend::run(op);
   }
@@ -135,22 +135,11 @@ class RecordingDevice final : public ForwardingBackend {
   }
 
  private:
-  // A launch takes its arguments along; here they are kept.
-  Operator lasting(const Operator& op) {
-    const auto* combine = std::get_if<CombineExperts>(&op);
-    if (!combine) return op;
-    CombineExperts kept = *combine;
-    kept.partials = partials_.emplace_back(combine->partials.begin(), combine->partials.end());
-    kept.slice_counts = slice_counts_.emplace_back(combine->slice_counts.begin(), combine->slice_counts.end());
-    return kept;
-  }
-
   const bool behind_;
   std::shared_ptr<LateStream> stream_ = std::make_shared<LateStream>();
   std::map<std::vector<std::int64_t>, RecordedCalls> steps_;
   RecordedCalls* recording_ = nullptr;
-  std::deque<std::vector<Tensor>> partials_;
-  std::deque<std::vector<std::int32_t>> slice_counts_;
+  LastingOperators lasting_;
 };
 
 // Counts launches, and does with each what it is told to. Passes on all that a device can do.
