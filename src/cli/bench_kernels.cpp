@@ -127,17 +127,10 @@ void print_operator(const OperatorTime& t, const std::string& phase, std::int64_
                     const MachineLimits& limits, bool json) {
   const double bytes = t.bytes / t.seconds, flops = t.flops / t.seconds;
   if (json) {
-    const OrderedJson line{{"phase", phase},
-                           {"batch", batch},
-                           {"operator", t.name},
-                           {"shape", t.shape},
-                           {"calls", t.calls},
-                           {"microseconds", t.seconds * 1e6},
-                           {"fraction_of_time", t.seconds_total / seconds_of_all},
-                           {"bytes", t.bytes},
-                           {"flops", t.flops},
-                           {"fraction_of_bandwidth", bytes / limits.read_bytes_per_second},
-                           {"fraction_of_flops", flops / limits.flops_per_second}};
+    OrderedJson line{{"phase", phase}, {"batch", batch}};
+    add_operator(line, t, seconds_of_all);
+    line["fraction_of_bandwidth"] = bytes / limits.read_bytes_per_second;
+    line["fraction_of_flops"] = flops / limits.flops_per_second;
     std::fputs((line.dump() + "\n").c_str(), stdout);
   } else {
     std::fputs(format("{:<8} {:>3} {:<20} {:<24} {:>6} x {:>9.1f} us {:>4.0f} % {:>7.2f} GB/s {:>4.0f} % of bandwidth "

@@ -121,16 +121,12 @@ void print_view(const Step3Vision& tower, std::int32_t side, double seconds, dou
 
 void print_operator(std::int32_t side, const OperatorTime& t, double seconds_of_all, double limit, bool json) {
   const double rate = t.flops / t.seconds;
-  if (json)
-    return print(to_line(OrderedJson{{"side", side},
-                                     {"operator", t.name},
-                                     {"shape", t.shape},
-                                     {"calls", t.calls},
-                                     {"microseconds", t.seconds * 1e6},
-                                     {"fraction_of_time", t.seconds_total / seconds_of_all},
-                                     {"bytes", t.bytes},
-                                     {"flops", t.flops},
-                                     {"fraction_of_flops", rate / limit}}));
+  if (json) {
+    OrderedJson line{{"side", side}};
+    add_operator(line, t, seconds_of_all);
+    line["fraction_of_flops"] = rate / limit;
+    return print(to_line(line));
+  }
   print(format("  {:<16} {:<26} {:>4} x {:>9.1f} us {:>4.0f} % {:>7.2f} TB/s {:>8.2f} TFLOP/s {:>4.0f} %", t.name,
                t.shape, t.calls, t.seconds * 1e6, 100 * t.seconds_total / seconds_of_all, t.bytes / t.seconds * 1e-12,
                rate * 1e-12, 100 * rate / limit));

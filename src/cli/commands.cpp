@@ -68,8 +68,7 @@ std::vector<Subcommand> measurements() {
        declare_bench_slice},
       {"bench vision", "how fast a model's vision tower sees pictures",
        "A line for the whole of a picture and one for a crop: time from pixels to rows, and FLOPs per second beside "
-       "what "
-       "the\n"
+       "what the\n"
        "machine could do at best, a GPU in BF16 and a processor in f32. Only the tower is loaded.\n"
        "  tandem make-checkpoint folder --like step3_vl --layers 1 --vocab 32000\n"
        "  tandem bench vision --model folder --device cuda --operators",

@@ -11,6 +11,16 @@
 
 namespace tandem {
 
+void add_operator(OrderedJson& line, const OperatorTime& time, double seconds_of_all) {
+  line["operator"] = time.name;
+  line["shape"] = time.shape;
+  line["calls"] = time.calls;
+  line["microseconds"] = time.seconds * 1e6;
+  line["fraction_of_time"] = time.seconds_total / seconds_of_all;
+  line["bytes"] = time.bytes;
+  line["flops"] = time.flops;
+}
+
 void OperatorTimes::add(const OperatorTrace& trace) {
   std::string shape = format("{} row{}", trace.rows, trace.rows == 1 ? "" : "s");
   if (trace.n > 0) shape += format(", {} x {}", trace.k, trace.n);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "ops/traced.h"
 
 namespace tandem {
@@ -21,6 +22,9 @@ struct OperatorTime {
   double seconds_total = 0;     // of all
   double bytes = 0, flops = 0;  // of a call, the mean
 };
+
+// What a JSON line says of an operator, behind what line says of where it ran. seconds_of_all: of all that did.
+void add_operator(OrderedJson& line, const OperatorTime& time, double seconds_of_all);
 
 // add() may be called from any thread.
 class OperatorTimes {

@@ -58,14 +58,6 @@ std::vector<Request> some_requests() {
   return requests;
 }
 
-void expect_same_answers(const std::vector<Recorded>& expected, const std::vector<Recorded>& found) {
-  ASSERT_EQ(found.size(), expected.size());
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    EXPECT_EQ(found[i].tokens, expected[i].tokens) << "request " << i;
-    EXPECT_EQ(found[i].end.finish, expected[i].end.finish) << "request " << i;
-  }
-}
-
 struct Case {
   const char* device;  // "cpu": in software
   const char* model;

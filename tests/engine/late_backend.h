@@ -14,7 +14,7 @@
 
 namespace tandem {
 
-class LateBackend final : public ForwardingBackend {
+class LateBackend : public ForwardingBackend {
  public:
   using ForwardingBackend::ForwardingBackend;
   bool host_memory() const override { return false; }
@@ -32,7 +32,7 @@ class LateBackend final : public ForwardingBackend {
   }
   std::unique_ptr<CopyLane> make_copy_lane() override { return std::make_unique<LateLane>(stream_); }
 
- private:
+ protected:
   std::shared_ptr<LateStream> stream_ = std::make_shared<LateStream>();
 };
 

@@ -20,7 +20,7 @@
 #include "engine/engine_config.h"
 #include "ops/forwarding.h"
 #include "tests/engine/lasting_operators.h"
-#include "tests/transport/late_device.h"
+#include "tests/engine/late_backend.h"
 
 namespace tandem {
 
@@ -96,27 +96,19 @@ class SoftwareFlags final : public StepFlags {
   std::vector<std::uint64_t> flags_;
 };
 
-class RecordingDevice final : public ForwardingBackend {
+class RecordingDevice final : public LateBackend {
  public:
-  RecordingDevice(std::unique_ptr<Backend> inner, bool behind) : ForwardingBackend(std::move(inner)), behind_(behind) {}
+  RecordingDevice(std::unique_ptr<Backend> inner, bool behind) : LateBackend(std::move(inner)), behind_(behind) {}
 
-  bool host_memory() const override { return false; }
   bool runs_behind() const override { return behind_; }
   void run(const Operator& op) override {
     if (recording_) return recording_->push_back([this, kept = lasting_.keep(op)] { ForwardingBackend::run(kept); });
-    stream_->do_all();
-    ForwardingBackend::run(op);
+    LateBackend::run(op);
   }
   void copy(void* to, const void* from, std::size_t bytes) override {
     if (recording_) return recording_->push_back([=, this] { ForwardingBackend::copy(to, from, bytes); });
-    stream_->do_all();
-    ForwardingBackend::copy(to, from, bytes);
+    LateBackend::copy(to, from, bytes);
   }
-  void synchronise() override {
-    stream_->do_all();
-    ForwardingBackend::synchronise();
-  }
-  std::unique_ptr<CopyLane> make_copy_lane() override { return std::make_unique<LateLane>(stream_); }
 
   std::unique_ptr<StepFlags> make_step_flags(std::int32_t count, Nanoseconds patience) override {
     return std::make_unique<SoftwareFlags>(recording_, count, patience);
@@ -136,7 +128,6 @@ class RecordingDevice final : public ForwardingBackend {
 
  private:
   const bool behind_;
-  std::shared_ptr<LateStream> stream_ = std::make_shared<LateStream>();
   std::map<std::vector<std::int64_t>, RecordedCalls> steps_;
   RecordedCalls* recording_ = nullptr;
   LastingOperators lasting_;

@@ -136,6 +136,14 @@ std::vector<std::int32_t> random_prompt(std::int64_t tokens, std::uint64_t seed)
   return prompt;
 }
 
+void expect_same_answers(const std::vector<Recorded>& expected, const std::vector<Recorded>& found) {
+  ASSERT_EQ(found.size(), expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    EXPECT_EQ(found[i].tokens, expected[i].tokens) << "request " << i;
+    EXPECT_EQ(found[i].end.finish, expected[i].end.finish) << "request " << i;
+  }
+}
+
 void expect_same_bits(const Recorded& expected, const Recorded& found) {
   ASSERT_EQ(found.end.finish, expected.end.finish) << (found.end.status ? "" : found.end.status.error().message());
   EXPECT_EQ(found.tokens, expected.tokens);

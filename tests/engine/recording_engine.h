@@ -83,6 +83,9 @@ EngineConfig small_engine(const std::string& layout = "local", std::int32_t micr
 // Tokens of a model with a vocabulary of 512; the same for the same seed.
 std::vector<std::int32_t> random_prompt(std::int64_t tokens, std::uint64_t seed);
 
+// The same tokens, ended for the same reasons.
+void expect_same_answers(const std::vector<Recorded>& expected, const std::vector<Recorded>& found);
+
 // Every token of found, and every row of logits and route that it has, is bit for bit that of expected; rows that
 // tokens were drawn from are all there. expected needs the logits of the prompt.
 void expect_same_bits(const Recorded& expected, const Recorded& found);

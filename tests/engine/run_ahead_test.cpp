@@ -175,10 +175,7 @@ TEST_P(RunAhead, AnswersAreThoseOfOneStepAfterTheOther) {
       Counts counts;
       RecordingEngine engine(*checkpoint_, late_engine(counts, leaves_out, micro_batches), false);
       const std::vector<Recorded> found = engine.run(some_requests());
-      for (std::size_t i = 0; i < found.size(); ++i) {
-        EXPECT_EQ(found[i].tokens, expected[i].tokens) << "request " << i;
-        EXPECT_EQ(found[i].end.finish, expected[i].end.finish) << "request " << i;
-      }
+      expect_same_answers(expected, found);
       engine.check_integrity();
       EXPECT_EQ(engine.engine().attention_workers().front()->load().kv.held, 0);
       EXPECT_GT(counts.draws, leaves_out > 0 ? 20 : 60) << "of " << counts.replays << " steps";
