@@ -27,7 +27,7 @@ cmd_lint() {
   setup base lint
   local files
   files=$(lint_files "${paths[@]}")
-  [ -n "$files" ] || die "lint: no .h or .cpp file under: ${paths[*]}"
+  [ -n "$files" ] || die "lint: no C++ or CUDA file under: ${paths[*]}"
   if [ -n "$fix" ]; then
     printf '%s\n' "$files" | xargs clang-format-19 -i
     return
@@ -40,7 +40,7 @@ cmd_lint() {
   [[ " ${stage_verdicts[*]} " != *' FAILED '* ]]
 }
 
-lint_files() { find "$@" -name '*.h' -o -name '*.cpp' | sort; }
+lint_files() { find "$@" -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu' | sort; }
 
 # Names the files only: what would change is best seen with --fix and a diff.
 lint_format() {
