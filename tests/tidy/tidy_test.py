@@ -9,7 +9,7 @@ import unittest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
-from tidy_rules import functions, headers, includes, mirror, text, tree  # noqa: E402
+from tidy_rules import documents, functions, headers, includes, mirror, text, tree  # noqa: E402
 
 LICENCE = "// SPDX-FileCopyrightText: The Tandem authors\n// SPDX-License-Identifier: Apache-2.0\n"
 
@@ -54,6 +54,23 @@ class Includes(unittest.TestCase):
 
     def test_comment_is_no_include(self):
         self.assertEqual(self.check("src/kv/pool.h", "// #include <boost/asio.hpp>\n/* \n#include <boost/x.hpp>\n*/"), [])
+
+
+class Documents(unittest.TestCase):
+    page = {"docs/page.md": "# Page\n\n## What it's `for`\n\n```\n# no heading\n```\n"}
+
+    def check(self, text):
+        return findings(documents.check, self.page | {"README.md": text})
+
+    def test_links(self):
+        self.assertEqual(self.check("[a](docs/page.md) [b](docs/page.md#what-its-for) [c](#top) [d](https://a.example/x)\n# Top\n"), [])
+        self.assertIn("README.md:2: 'docs/none.md' does not exist", self.check("\n[a](docs/none.md)")[0])
+        self.assertIn("has no heading '#no-heading'", self.check("[a](docs/page.md#no-heading)")[0])
+
+    def test_order_of_folders(self):
+        right = " → ".join("{" + ", ".join(row) + "}" if len(row) > 1 else row[0] for row in includes.ORDER)
+        self.assertEqual(findings(documents.check, {"docs/architecture.md": f"# A\n\n`{right}`\n"}), [])
+        self.assertIn("docs/architecture.md:1: ", findings(documents.check, {"docs/architecture.md": "`base → cli`\n"})[0])
 
 
 class Mirror(unittest.TestCase):

@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: The Tandem authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a reader follows: links between pages lead to a file and a heading, and the order of folders is the one that holds."""
+import re
+
+from .includes import ORDER
+from .tree import finding, line_of
+
+LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]+))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+LINKED = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+
+ARCHITECTURE = "docs/architecture.md"
+ORDER_LINE = re.compile(r"^`(base → .*)`$", re.MULTILINE)
+
+
+def check(project):
+    findings = []
+    for file in project.files.values():
+        if file.path.endswith(".md"):
+            findings += links(project, file)
+    architecture = project.files.get(ARCHITECTURE)
+    return findings + (order(architecture) if architecture else [])
+
+
+def links(project, file):
+    findings = []
+    folder = (project.root / file.path).parent
+    for match in LINK.finditer(file.text):
+        target, anchor = match.groups()
+        path = (folder / target).resolve() if target else project.root / file.path
+        line = line_of(file.text, match.start())
+        if not path.exists():
+            findings.append(finding(file.path, line, f"'{target}' does not exist", "link"))
+        elif anchor and anchor not in anchors(path.read_text(encoding="utf-8")):
+            findings.append(finding(file.path, line, f"'{target}' has no heading '#{anchor}'", "link"))
+    return findings
+
+
+def anchors(text):
+    """Headings as a forge spells them in addresses."""
+    titles = (LINKED.sub(r"\1", title).lower() for title in HEADING.findall(CODE.sub("", text)))
+    return {re.sub(r"[^\w\- ]", "", title).strip().replace(" ", "-") for title in titles}
+
+
+def order(file):
+    said = ORDER_LINE.search(file.text)
+    rows = [set(row.strip("{} ").split(", ")) for row in said.group(1).split(" → ")] if said else []
+    if rows == [set(row) for row in ORDER]:
+        return []
+    line = line_of(file.text, said.start()) if said else 1
+    row = " → ".join(row[0] if len(row) == 1 else "{" + ", ".join(row) + "}" for row in ORDER)
+    return [finding(file.path, line, f"tools/tidy_rules/includes.py has `{row}`", "order")]
