@@ -143,8 +143,10 @@ std::vector<Subcommand> keys_and_control() {
        "Of its front, which needs [front] control_port in the file. Times are those of a step so far.\n"
        "  tandem ctl status fleet.toml\n  tandem ctl status fleet.toml --json | jq .epoch",
        declare_ctl_status},
-      {"ctl drain", "an attention worker's requests go on with the others, and it can be stopped",
-       "No stream is lost: its requests are computed again elsewhere and go on with the same tokens.\n"
+      {"ctl drain", "a worker gets no more to do, and can be stopped, without losing a stream",
+       "An attention worker's requests go to the others with their KV and go on with the same tokens; an FFN worker's "
+       "seat\n"
+       "goes to a replica. Returns when that is done.\n"
        "  tandem ctl drain fleet.toml 1",
        declare_ctl_drain},
       {"ctl add", "a worker that was drained takes part again", "  tandem ctl add fleet.toml 1", declare_ctl_add},
