@@ -201,12 +201,16 @@ int run(const Options& options) {
   const auto ms_since = [&](Nanoseconds begin) { return static_cast<double>(clock.now() - begin) * 1e-6; };
   const Nanoseconds begin = clock.now();
   const GrammarVocabulary vocabulary(model.tokenizer, model.stop_ids);
+  // The first grammar makes the form of the tokens that all others find: a model's cost, not that grammar's.
+  const Grammar first = vocabulary.compile(GrammarKind::kLark, lark_choice(std::vector<std::string>{"a"}));
   if (!options.json)
-    std::fputs(format("{} tokens, read in {:.0f} ms; microseconds a token: mean, median, 99 %, most\n{:<12} {:>10} "
-                      "{:>31} {:>31}\n",
-                      model.tokenizer.vocab_size(), ms_since(begin), "", "compile ms", "along an answer", "at random")
-                   .c_str(),
-               stdout);
+    std::fputs(
+        format(
+            "{} tokens, ready for grammars in {:.0f} ms; microseconds a token: mean, median, 99 %, most\n{:<12} {:>10} "
+            "{:>31} {:>31}\n",
+            model.tokenizer.vocab_size(), ms_since(begin), "", "compile ms", "along an answer", "at random")
+            .c_str(),
+        stdout);
   for (const Case& c : cases_of(options, model.tokenizer)) {
     const Nanoseconds compiling = clock.now();
     const Grammar grammar = vocabulary.compile(c.kind, c.source);

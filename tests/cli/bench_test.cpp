@@ -75,6 +75,12 @@ TEST(Bench, GrammarsEachHaveALine) {
                                           "text, call"));
 }
 
+TEST(Bench, WhatTheFirstGrammarMakesForAllIsSaidApart) {
+  const ProgramResult result = run_program({"bench", "grammar", "--model", "tests/goldens/qwen3", "--tokens", "10"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("tokens, ready for grammars in "));
+}
+
 // With a GPU its limits are printed; without one the reason is.
 TEST(Bench, KernelsSayWhatTheGpuCanDoOrWhatIsMissing) {
   const ProgramResult result =
