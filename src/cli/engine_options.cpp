@@ -89,7 +89,7 @@ void declare_engine_options(CLI::App& app, EngineOptions& o) {
       ->group(group);
   option("--cpu-variant", c.variant, "instruction set of the cpu backend; --version lists them");
   option("--threads", c.threads, "over all workers; with a deployment, those that see pictures in front of it");
-  option("--kv-dtype", o.kv_dtype, "of cached keys and values; fp8 (cuda): E4M3, scaled head by head")
+  option("--kv-dtype", o.kv_dtype, "of cached keys and values; fp8 (cuda, reference): E4M3, scaled head by head")
       ->check(CLI::IsMember({"bf16", "f32", "fp8"}));
   option("--activations", o.activations,
          "inputs of layers: kept in f32, of FP8 weights rounded to FP8, of quantised ones (on cpu) to int8")

@@ -68,6 +68,7 @@ TEST(Command, FaultsNameTheThing) {
       {{"generate", "--model", kModel, "a", "--context-tokens-max", "600"}, 1, "(--context-tokens-max)"},
       {{"generate", "--model", kModel, "a", "--kv-tokens", "99999999999"}, 1, "(--kv-tokens)"},
       {{"generate", "--model", kModel, "a", "--device", "npu"}, 1, "backend is \"npu\""},
+      {{"generate", "--model", kModel, "a", "--kv-dtype", "fp8"}, 1, "not f8_e4m3 (--kv-dtype)"},
       {{"generate", "--model", kModel, "a", "--cpu-variant", "mmx"}, 1, "mmx"},
       {{"generate", "--model", kModel, "a", "--trace", "/nowhere/trace.json"}, 1, "/nowhere/trace.json"},
       {{"generate", "--model", kModel, "--file", "/nowhere/prompt"}, 1, "/nowhere/prompt"},
@@ -95,6 +96,12 @@ TEST(Command, VerifyTellsItsVerdictByStatus) {
   const ProgramResult result = run_program({"verify", kModel, "--kv-dtype", "f32", "--layout", "2A1F"});
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("passed on cpu, 2A1F"));
+}
+
+TEST(Command, HelpNamesTheBackendsThatKeepFp8) {
+  EXPECT_THAT(run_program({"verify", "--help"}).out, HasSubstr("fp8 (cuda, reference)"));
+  const ProgramResult result = run_program({"verify", kModel, "--device", "reference", "--kv-dtype", "fp8"});
+  EXPECT_THAT(result.out, HasSubstr("on reference, 1A1F"));  // the verdict, whatever it is: it ran
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ constexpr int kLanesMax = 16;  // of any variant, so that variants can share a c
 
 const KvSpec& checked(const KvSpec& spec) {
   if (spec.dtype != DType::kF32 && spec.dtype != DType::kBF16)
-    throw Error(ErrorCode::kUnsupported, format("the cpu backend keeps KV as bf16 or f32, not {}", name(spec.dtype)));
+    throw Error(ErrorCode::kUnsupported,
+                format("the cpu backend keeps KV as bf16 or f32, not {} (--kv-dtype)", name(spec.dtype)));
   return spec;
 }
 
