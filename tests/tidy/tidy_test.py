@@ -67,6 +67,10 @@ class Documents(unittest.TestCase):
         self.assertIn("README.md:2: 'docs/none.md' does not exist", self.check("\n[a](docs/none.md)")[0])
         self.assertIn("has no heading '#no-heading'", self.check("[a](docs/page.md#no-heading)")[0])
 
+    def test_pages_that_sources_name(self):
+        sources = {"src/kv/pool.h": "// docs/page.md says why, docs/gone.md said it.\n"}
+        self.assertEqual(findings(documents.check, self.page | sources), ["src/kv/pool.h:1: 'docs/gone.md' does not exist (link)"])
+
     def test_order_of_folders(self):
         right = " → ".join("{" + ", ".join(row) + "}" if len(row) > 1 else row[0] for row in includes.ORDER)
         self.assertEqual(findings(documents.check, {"docs/architecture.md": f"# A\n\n`{right}`\n"}), [])

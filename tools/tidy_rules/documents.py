@@ -1,16 +1,18 @@
 # SPDX-FileCopyrightText: The Tandem authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a reader follows: links between pages lead to a file and a heading, and the order of folders is the one that holds."""
+"""What a reader follows: pages that comments name exist, links lead to a file and a heading, the order of folders holds."""
 import re
 
 from .includes import ORDER
 from .tree import finding, line_of
 
+MENTION = re.compile(r"(?<![\w/])docs/[\w/-]+\.(?:md|jsonl?|svg)\b")
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINKED = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 
+MADE_UP = "tests/tidy/"  # its pages are of projects that a test makes up
 ARCHITECTURE = "docs/architecture.md"
 ORDER_LINE = re.compile(r"^`(base → .*)`$", re.MULTILINE)
 
@@ -18,10 +20,20 @@ ORDER_LINE = re.compile(r"^`(base → .*)`$", re.MULTILINE)
 def check(project):
     findings = []
     for file in project.files.values():
+        if not file.path.startswith(MADE_UP):
+            findings += mentions(project, file)
         if file.path.endswith(".md"):
             findings += links(project, file)
     architecture = project.files.get(ARCHITECTURE)
     return findings + (order(architecture) if architecture else [])
+
+
+def mentions(project, file):
+    return [
+        finding(file.path, line_of(file.text, match.start()), f"'{match.group()}' does not exist", "link")
+        for match in MENTION.finditer(file.text)
+        if not (project.root / match.group()).exists()
+    ]
 
 
 def links(project, file):

@@ -14,7 +14,7 @@
 // registers, in order: a row's bits depend on its picture alone.
 //
 // Bound by the tensor cores: for a tile of queries and a tile of keys 672 cycles of scores and as many of values.
-// Measured: docs/performance.md.
+// Measured: docs/performance/gpu-models.md.
 #include <cuda_fp16.h>
 
 #include <string>

@@ -17,7 +17,8 @@
 // Bound by each warpgroup's own chain: scores, exponentials in two FP8 terms, outputs added in f32. The tensor cores
 // are half busy, with about 1,000 cycles a page, and 33.5 KB a page come in time. So a group begins the scores of its
 // next page while the last outputs of this one are added, and has two pages meanwhile. The ring does not stop for that:
-// the next page's place is the one that the same group gave back before this page. Measured: docs/performance.md.
+// the next page's place is the one that the same group gave back before this page. Measured:
+// docs/performance/gpu-kernels.md.
 #pragma once
 
 #include <cuda_bf16.h>

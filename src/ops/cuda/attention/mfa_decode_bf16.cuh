@@ -8,7 +8,7 @@
 // takes 64 registers a thread. Keys and values of a page are fetched and given back apart, half a page at a time: with
 // queries in one term six halves are in shared memory at once, with two terms five.
 // Bound by memory with one term (about 1,550 cycles of the tensor cores a page of 64 KB); two terms take twice those
-// cycles, about as long as the memory. Measured: docs/performance.md.
+// cycles, about as long as the memory. Measured: docs/performance/gpu-kernels.md.
 #pragma once
 
 #include "ops/cuda/attention/mfa_decode.cuh"

@@ -17,7 +17,7 @@
 // Bound by the tensor cores: 4,352 cycles for two pages of 64 heads, more in truth, as scores of 64 tokens read shared
 // memory at its full rate. One fetch for both blocks by multicast copies was tried: on an H200 they deliver 5.8 TB/s
 // from the L2 cache, and 4.1 from memory, where two plain copies deliver 9. So was a third math warpgroup for the
-// scores alone, which then waits for itself. Measured: docs/performance.md.
+// scores alone, which then waits for itself. Measured: docs/performance/gpu-kernels.md.
 #pragma once
 
 #include <cuda_bf16.h>

@@ -15,7 +15,7 @@
 // Sharing a weight tile or rows inside a cluster by multicast copies was tried and was slower by a fifth to a third.
 //
 // Weights do not come from the previous kernel, so their first stages are fetched while it still runs.
-// Bound by memory up to about 200 rows an expert. Measured: docs/performance.md.
+// Bound by memory up to about 200 rows an expert. Measured: docs/performance/gpu-kernels.md.
 #pragma once
 
 #include <cuda_bf16.h>
