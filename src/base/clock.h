@@ -10,6 +10,8 @@ namespace tandem {
 
 using Nanoseconds = std::int64_t;
 
+inline constexpr Nanoseconds kMicrosecond = 1'000, kMillisecond = 1'000 * kMicrosecond, kSecond = 1'000 * kMillisecond;
+
 class Clock {
  public:
   virtual ~Clock() = default;

@@ -12,7 +12,7 @@ namespace tandem {
 
 namespace {
 
-constexpr Nanoseconds kLookEvery = 20'000'000;  // at the stop function
+constexpr Nanoseconds kLookEvery = 20 * kMillisecond;  // at the stop function
 
 // Room that is kept for an answer: a quarter of the context, at most this.
 constexpr std::int64_t kAnswerTokensMin = 256;

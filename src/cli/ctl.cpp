@@ -18,8 +18,6 @@ namespace tandem {
 
 namespace {
 
-constexpr Nanoseconds kSecond = 1'000'000'000;
-
 struct Options {
   std::string file;
   std::string host;

@@ -83,7 +83,7 @@ class Generation {
       if (session_.running() == 0) continue;
       // With room for more requests the input is looked at often; otherwise only news can change anything.
       const bool may_take = !input_ended() && open_.size() < open_max_;
-      if (const auto news = session_.next(may_take ? 5'000'000 : 1'000'000'000))
+      if (const auto news = session_.next(may_take ? 5 * kMillisecond : kSecond))
         open_.at(place_.at(news->id)).add(*news);
     }
   }

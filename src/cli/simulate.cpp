@@ -101,8 +101,7 @@ Sizes parse_sizes(const std::string& text) {
 void show(const Options& options, const Totals& t) {
   const FleetFaults& f = t.faults;
   std::string out = format("seeds              {}, {} failed\n", options.seeds, t.failed);
-  out += format("answers            {} of {} tokens, in {} s of virtual time\n", t.answers, t.tokens,
-                t.time / 1'000'000'000);
+  out += format("answers            {} of {} tokens, in {} s of virtual time\n", t.answers, t.tokens, t.time / kSecond);
   out += format("epochs             {}\nsequences preempted {}\n", t.epochs, t.preemptions);
   out += format("killed             {} workers, {} lost without a word, {} fronts\n", f.kills, f.silent_kills,
                 f.front_kills);

@@ -14,8 +14,8 @@
 namespace tandem {
 
 namespace {
-constexpr Nanoseconds kWaitMax = 100'000'000;  // then the loop looks around once
-constexpr Nanoseconds kPreparationMax = 10'000'000'000;
+constexpr Nanoseconds kWaitMax = 100 * kMillisecond;  // then the loop looks around once
+constexpr Nanoseconds kPreparationMax = 10 * kSecond;
 }  // namespace
 
 void AttentionWorker::run_step(Batch batch) {
@@ -135,7 +135,7 @@ bool AttentionWorker::redo(const Batch& batch) {
   failure_ = Status(ErrorCode::kUnavailable,
                     format("the FFN worker did not do its part of a step within {} ms, given {} times; from now on "
                            "hand-overs go in frames",
-                           parts_.config.resend_after / 1'000'000, parts_.config.resends_max + 1));
+                           parts_.config.resend_after / kMillisecond, parts_.config.resends_max + 1));
   for (const MicroBatch& micro_batch : batch.micro_batches)
     for (const SequenceRows& sequence : micro_batch.sequences) failed_.push_back(sequence.request);
   return leave_seam();

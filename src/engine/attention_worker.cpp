@@ -12,7 +12,7 @@ namespace tandem {
 
 namespace {
 
-constexpr Nanoseconds kIdleWait = 100'000'000;
+constexpr Nanoseconds kIdleWait = 100 * kMillisecond;
 
 // Scratch for the attention half and, in the local layout, the FFN half.
 std::size_t scratch_of(const AttentionWorker::Parts& p) {

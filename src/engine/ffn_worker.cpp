@@ -14,7 +14,7 @@ namespace {
 
 // Operation ids: receives count up from 0, sends carry this bit.
 constexpr OperationId kSendBit = 1ull << 63;
-constexpr Nanoseconds kIdleWait = 100'000'000;
+constexpr Nanoseconds kIdleWait = 100 * kMillisecond;
 
 std::int64_t rows_of_all(const WorkerConfig& config) {
   return config.rows_max * config.layout.attention_workers;

@@ -323,7 +323,7 @@ void HandOverLink::check_timers() {
     if (flight.resends == config_.resends_max) {
       give_up(m, Status(ErrorCode::kUnavailable,
                         format("FFN workers did not answer layer {} within {} ms, sent {} times", flight.layer,
-                               config_.resend_after / 1'000'000, flight.resends + 1)));
+                               config_.resend_after / kMillisecond, flight.resends + 1)));
       continue;
     }
     ++flight.resends;

@@ -12,7 +12,7 @@ namespace tandem {
 
 namespace {
 
-constexpr Nanoseconds kPatience = 600'000'000'000;  // for one event, however slow the machine
+constexpr Nanoseconds kPatience = 600 * kSecond;  // for one event, however slow the machine
 
 Work difference(const Work& after, const Work& before) {
   return {after.flops - before.flops, after.bytes_read - before.bytes_read, after.bytes_written - before.bytes_written};

@@ -22,10 +22,10 @@ struct WorkerConfig {
   std::int32_t micro_batches = 1;
   std::int64_t rows_max = 512;  // of one micro-batch of one attention worker
   Activations activations = Activations::kF32;
-  std::uint64_t deployment = 0;               // identifies model and layout in frames
-  std::uint32_t epoch = 0;                    // of the deployment, in frames
-  Nanoseconds resend_after = 10'000'000'000;  // a hand-over unanswered for this long is sent again
-  std::int32_t resends_max = 3;               // then its requests fail
+  std::uint64_t deployment = 0;             // identifies model and layout in frames
+  std::uint32_t epoch = 0;                  // of the deployment, in frames
+  Nanoseconds resend_after = 10 * kSecond;  // a hand-over unanswered for this long is sent again
+  std::int32_t resends_max = 3;             // then its requests fail
 
   std::vector<FfnShare> shares(const ModelConfig& model) const {
     std::vector<FfnShare> shares;

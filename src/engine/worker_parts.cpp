@@ -40,7 +40,7 @@ WorkerConfig worker_config(const EngineConfig& c, const ModelConfig& model) {
   w.activations = c.activations;
   w.deployment = deployment_id(c, model);
   w.epoch = c.epoch;
-  w.resend_after = c.resend_after_ms * 1'000'000;
+  w.resend_after = c.resend_after_ms * kMillisecond;
   w.resends_max = c.resends_max;
   return w;
 }

@@ -81,7 +81,7 @@ Status ThreadedEndpointMaker::overdue() const {
   std::lock_guard lock(job_->mutex);
   if (job_->done) return Status::ok();
   return {ErrorCode::kUnavailable,
-          format("the endpoint is not made after {} ms (UCX does not come back)", options_.time_max / 1'000'000)};
+          format("the endpoint is not made after {} ms (UCX does not come back)", options_.time_max / kMillisecond)};
 }
 
 }  // namespace tandem

@@ -38,7 +38,7 @@ struct EndpointOptions {
   // Called on the maker's thread, which may outlive whatever this does not own.
   std::function<std::unique_ptr<MeetingTransport>(PeerRank rank, std::int32_t peers, const UcxConfig&)> make =
       UcxTransport::make;
-  Nanoseconds time_max = 10'000'000'000;  // that making may take; usual are some 20 ms
+  Nanoseconds time_max = 10 * kSecond;  // that making may take; usual are some 20 ms
 };
 
 // One after the other, each on a thread of its own.

@@ -23,7 +23,6 @@
 namespace tandem {
 namespace {
 
-constexpr Nanoseconds kSecond = 1'000'000'000;
 constexpr int kPollMs = 50;
 
 class FrontThread;

@@ -21,7 +21,7 @@ namespace tandem {
 
 struct FrontOptions {
   bool insecure = false;
-  Nanoseconds patience = 600'000'000'000;            // until all workers are there for the first time
+  Nanoseconds patience = 600 * kSecond;              // until all workers are there for the first time
   std::function<bool()> give_up = {};                // asked while waiting for that; true ends it
   std::function<void(const std::string&)> say = {};  // a line of what happens; on the front's thread
 };

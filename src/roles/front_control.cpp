@@ -12,7 +12,6 @@
 namespace tandem {
 namespace {
 
-constexpr Nanoseconds kMillisecond = 1'000'000;
 constexpr Nanoseconds kListenAgain = 500 * kMillisecond;
 
 // Why the answer of another front, or of no front at all, is none. Throws.

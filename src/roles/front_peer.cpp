@@ -8,7 +8,7 @@
 namespace tandem {
 namespace {
 
-constexpr Nanoseconds kRedial = 100'000'000;
+constexpr Nanoseconds kRedial = 100 * kMillisecond;
 
 }  // namespace
 

@@ -28,7 +28,6 @@
 namespace tandem {
 namespace {
 
-constexpr Nanoseconds kSecond = 1'000'000'000;
 constexpr Nanoseconds kPatience = 60 * kSecond;
 constexpr std::int32_t kRowBytes = 1024;
 constexpr std::int64_t kWarmUpRoundsMax = 100;

@@ -14,9 +14,8 @@
 namespace tandem {
 namespace {
 
-constexpr Nanoseconds kMillisecond = 1'000'000;
-constexpr Nanoseconds kFormingMax = 60'000 * kMillisecond;  // caches are made meanwhile
-constexpr Nanoseconds kSlowWindowMin = 1'000 * kMillisecond;
+constexpr Nanoseconds kFormingMax = 60 * kSecond;  // caches are made meanwhile
+constexpr Nanoseconds kSlowWindowMin = kSecond;
 constexpr std::size_t kMovesMax = 2;  // requests on their way at a time: the others go on where they are
 
 }  // namespace

@@ -24,7 +24,6 @@ namespace tandem {
 namespace {
 
 constexpr std::size_t kLineBytesMax = 4096;  // a longer one is told in pieces
-constexpr Nanoseconds kMillisecond = 1'000'000;
 
 // In the child, between fork and exec: nothing but system calls.
 [[noreturn]] void become(const std::vector<char*>& arguments, int output, pid_t parent) {

@@ -19,8 +19,6 @@
 namespace tandem {
 namespace {
 
-constexpr Nanoseconds kMillisecond = 1'000'000;
-
 constexpr int kWaitMs = 500;  // at most: visitors have times
 
 class Role {

@@ -12,8 +12,6 @@
 namespace tandem {
 namespace {
 
-constexpr Nanoseconds kMillisecond = 1'000'000;
-
 void refuse(ControlChannel& channel, ErrorCode code, const std::string& why) {
   channel.post(Refusal{code, why});
   std::vector<ControlMessage> ignored;

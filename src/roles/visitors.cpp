@@ -43,7 +43,7 @@ std::vector<Visitors::Guest> Visitors::move(Nanoseconds now) {
     if (!moved) tell_refused(moved.error().message(), now);
     const bool late = now - visitor.since > patience_;
     if (moved && late)
-      tell_refused(format("it has said nothing that counts for {} ms (link.lost_after_ms)", patience_ / 1'000'000),
+      tell_refused(format("it has said nothing that counts for {} ms (link.lost_after_ms)", patience_ / kMillisecond),
                    now);
     return !moved || late;
   });

@@ -144,7 +144,7 @@ class Run {
       try {
         open_.push_back(std::make_unique<Exchange>(
             record, to_, request_text(to_.address, config_.path, config_.api_key, workload_[next_].body),
-            now() + config_.timeout_ms * 1'000'000));
+            now() + config_.timeout_ms * kMillisecond));
       } catch (const Error& error) {
         record.error = error.message();
         record.end = now();
@@ -162,8 +162,8 @@ class Run {
     }
     if (has_place()) until = std::min(until, workload_[next_].arrival);
     if (until == INT64_MAX) return;
-    const Nanoseconds left = std::clamp<Nanoseconds>(until - now(), 0, 1'000'000'000);
-    const timespec timeout{.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
+    const Nanoseconds left = std::clamp<Nanoseconds>(until - now(), 0, kSecond);
+    const timespec timeout{.tv_sec = left / kSecond, .tv_nsec = left % kSecond};
     ::ppoll(pollers_.data(), pollers_.size(), &timeout, nullptr);
   }
 

@@ -15,7 +15,7 @@ namespace tandem {
 namespace {
 
 constexpr double kRouteWeightMaxF32 = 1e-5;
-constexpr Nanoseconds kPatience = 600'000'000'000;
+constexpr Nanoseconds kPatience = 600 * kSecond;
 
 // What the engine computed for one request, by position.
 struct Recorded {

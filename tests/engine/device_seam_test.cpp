@@ -266,7 +266,7 @@ TEST(DeviceSeam, IsNotWhereItCannotBe) {
 TEST(DeviceSeam, OrdersAreTakenInTurnAndWhoHasEndedTakesNone) {
   RecordingDevice a(make_backend("cpu", "auto", 1, 0), false), f(make_backend("cpu", "auto", 1, 0), false);
   const std::shared_ptr<DeviceSeam> seam = DeviceSeam::make(a, f, 2, 3, 1'000'000);
-  constexpr Nanoseconds kLong = 60'000'000'000;
+  constexpr Nanoseconds kLong = 60 * kSecond;
   int woken = 0;
   seam->on_order([&] { ++woken; });
   EXPECT_EQ(seam->flag(1, 2), 5);

@@ -10,7 +10,7 @@
 namespace tandem {
 namespace {
 
-constexpr Nanoseconds kLong = 60'000'000'000;
+constexpr Nanoseconds kLong = 60 * kSecond;
 
 RequestEvent event(RequestId id, std::vector<std::int32_t> tokens, FinishReason finish = FinishReason::kNone) {
   RequestEvent event{.id = id, .tokens = {}, .finish = finish};

@@ -26,7 +26,7 @@ constexpr std::int32_t kDense = 0, kRouted = 1;  // layers of the checkpoint
 constexpr std::int32_t kMicroBatches = 2;
 constexpr std::size_t kSlotBytes = 16384, kSlots = 64;  // the first half to send from
 constexpr int kSendsMax = 8;
-constexpr Nanoseconds kLong = 20'000'000'000, kShort = 30'000'000;
+constexpr Nanoseconds kLong = 20 * kSecond, kShort = 30 * kMillisecond;
 
 class FfnWorkerTest : public testing::Test {
  protected:

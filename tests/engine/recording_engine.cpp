@@ -15,7 +15,7 @@ namespace tandem {
 
 namespace {
 
-constexpr Nanoseconds kPatience = 60'000'000'000;
+constexpr Nanoseconds kPatience = 60 * kSecond;
 
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;

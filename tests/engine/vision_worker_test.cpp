@@ -19,7 +19,7 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr Nanoseconds kPatience = 60'000'000'000;
+constexpr Nanoseconds kPatience = 60 * kSecond;
 
 // Lets operators run while it is open.
 struct Gate {

@@ -22,7 +22,7 @@ namespace tandem {
 
 namespace {
 
-constexpr Nanoseconds kPatience = 60'000'000'000;
+constexpr Nanoseconds kPatience = 60 * kSecond;
 
 }  // namespace
 

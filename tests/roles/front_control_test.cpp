@@ -20,7 +20,7 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr Nanoseconds kPatience = 60'000'000'000;
+constexpr Nanoseconds kPatience = 60 * kSecond;
 
 class FrontControlTest : public testing::Test {
  protected:
@@ -136,7 +136,7 @@ TEST_P(FrontMovedKv, GoesWithTheRequestsOfADrainedAttentionWorker) {
   }
   const std::int64_t found = 128 * drained["moved_requests"].get<std::int64_t>();
   const RealClock clock;  // it is told with the next report
-  for (const Nanoseconds end = clock.now() + 60'000'000'000; clock.now() < end; usleep(10'000))
+  for (const Nanoseconds end = clock.now() + 60 * kSecond; clock.now() < end; usleep(10'000))
     if (run_->engine().workers().takers()[1]->load().kv.hit_tokens >= found) return;
   FAIL() << "the other worker has not found what came with the requests";
 }

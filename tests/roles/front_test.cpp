@@ -134,7 +134,7 @@ TEST(Front, EachWorkerLoadsItsShareAndNoMore) {
 template <class Condition>
 void wait_until(Condition condition) {
   const RealClock clock;
-  const Nanoseconds end = clock.now() + 60'000'000'000;
+  const Nanoseconds end = clock.now() + 60 * kSecond;
   while (!condition()) {
     ASSERT_LT(clock.now(), end);
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -181,7 +181,7 @@ TEST(Front, AWorkerOfAnotherSplitRefusesAndSaysWhy) {
   Deployment other = run.deployment();
   other.split = {.experts = 2, .width = 1};
   const Identity identity = identity_of(other, *Checkpoint::open(other.model));
-  EXPECT_THAT(error_of([&] { Front::connect(other, identity, {.patience = 60'000'000'000}); }).message(),
+  EXPECT_THAT(error_of([&] { Front::connect(other, identity, {.patience = 60 * kSecond}); }).message(),
               HasSubstr("layout is 1A1x2F, the other has 1A2F"));
 }
 

@@ -19,8 +19,6 @@
 
 namespace tandem {
 
-inline constexpr Nanoseconds kMillisecond = 1'000'000;
-
 class MembershipTest : public testing::Test {
  protected:
   // Makes a front of so many workers, which all are there, with ranks 0 …, attention workers first; replicas are all

@@ -35,7 +35,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-constexpr Nanoseconds kMillisecond = 1'000'000;
 constexpr std::int64_t kPatienceMs = 60'000;
 
 std::vector<std::byte> bytes_of(const std::string& text) {

@@ -11,8 +11,6 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr Nanoseconds kSecond = 1'000'000'000;
-
 // Of a worker in a window: milliseconds of a step.
 struct Pace {
   double busy = 1, wait = 4;

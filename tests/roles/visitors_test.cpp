@@ -23,7 +23,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-constexpr Nanoseconds kPatience = 1'000'000'000;
+constexpr Nanoseconds kPatience = kSecond;
 
 class VisitorsTest : public testing::Test {
  protected:

@@ -14,7 +14,7 @@
 namespace tandem {
 namespace {
 
-constexpr Nanoseconds kLong = 20ll * 1'000'000'000;
+constexpr Nanoseconds kLong = 20 * kSecond;
 
 Completion completion(OperationId operation) {
   return {.event = {.operation = operation}, .of_send = false};

@@ -23,7 +23,7 @@
 
 namespace tandem {
 
-inline constexpr Nanoseconds kTestWait = 20ll * 1'000'000'000;  // longer than any test should take, then it fails
+inline constexpr Nanoseconds kTestWait = 20 * kSecond;  // longer than any test should take, then it fails
 
 inline bool operator==(const TransportEvent& a, const TransportEvent& b) {
   return a.kind == b.kind && a.peer == b.peer && a.operation == b.operation && a.bytes == b.bytes &&

@@ -19,14 +19,14 @@ namespace tandem::cpu {
 class TeamPace {
  public:
   // A window has both: a single long round, as when a model is loaded, says nothing.
-  static constexpr Nanoseconds kWindow = 20'000'000;
+  static constexpr Nanoseconds kWindow = 20 * kMillisecond;
   static constexpr int kWindowRounds = 100;
   // Of a window. Who waited did a share in the rest of it, and would have done both in twice the rest. Shares are taken
   // to be about equal, and the caller, who is not pinned, to get the core that the other leaves.
   static constexpr double kTooMuch = 0.5;
   static constexpr int kWindows = 3;
   // After that; twice as long each time that nothing has changed, up to the most.
-  static constexpr Nanoseconds kAlone = 200'000'000, kAloneMost = 1'600'000'000;
+  static constexpr Nanoseconds kAlone = 200 * kMillisecond, kAloneMost = 1600 * kMillisecond;
 
   bool alone() const { return alone_left_ > 0; }
 

@@ -20,7 +20,6 @@
 namespace tandem {
 namespace {
 
-constexpr Nanoseconds kMillisecond = 1'000'000, kSecond = 1'000 * kMillisecond;
 constexpr std::int64_t kHeartbeatMs = 100, kLostAfterMs = 1'000, kRepairMs = 8'000, kResendAfterMs = 60;
 constexpr Nanoseconds kTroubleBegins = 300 * kMillisecond, kTroubleEnds = 6 * kSecond;
 constexpr Nanoseconds kQuiet = 3 * kSecond;      // after the last answer, before the caches are looked at
@@ -323,7 +322,8 @@ class Fleet {
   // ---- what is planned beforehand
 
   void begin() {
-    static constexpr Nanoseconds kLatencies[] = {20'000, 100'000, 500'000, 2'000'000};
+    static constexpr Nanoseconds kLatencies[] = {20 * kMicrosecond, 100 * kMicrosecond, 500 * kMicrosecond,
+                                                 2 * kMillisecond};
     network_.latency_min = kLatencies[rng_.below(4)];
     network_.faults.stale = .5;
     if (rng_.below(2) == 0) {
@@ -334,7 +334,7 @@ class Fleet {
       network_.faults.delay_max = random_time(0, 100 * kMillisecond);
     }
     say(format("begin     {}, messages take {} us and up", model_.workers.front().identity.layout,
-               network_.latency_min / 1000));
+               network_.latency_min / kMicrosecond));
     for (std::int32_t rank = 0; rank < count_; ++rank) start_worker(rank, random_time(0, 300 * kMillisecond));
     start_front(random_time(0, 200 * kMillisecond));
     static constexpr Nanoseconds kAsking[] = {20 * kMillisecond, kSecond, kTroubleEnds - kSecond};

@@ -13,7 +13,6 @@
 namespace tandem {
 namespace {
 
-constexpr Nanoseconds kMicrosecond = 1'000, kMillisecond = 1'000'000;
 constexpr Nanoseconds kSayAgain = 20 * kMillisecond;  // that an endpoint is here
 constexpr std::int32_t kSendsMax = 64;
 

@@ -294,7 +294,7 @@ std::size_t FaultyTransport::take_finished(std::span<TransportEvent> events) {
 }
 
 void FaultyTransport::wait_without_inner(Nanoseconds wait) {
-  constexpr Nanoseconds kWaitMax = 3600ll * 1'000'000'000;  // keeps the deadline from overflowing
+  constexpr Nanoseconds kWaitMax = 3600 * kSecond;  // keeps the deadline from overflowing
   std::unique_lock lock(mutex_);
   woken_without_inner_.wait_for(lock, std::chrono::nanoseconds(std::min(wait, kWaitMax)),
                                 [this] { return woken_.load(); });

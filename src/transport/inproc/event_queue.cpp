@@ -46,7 +46,7 @@ std::size_t EventQueue::take(std::span<Completion> out, Nanoseconds wait) {
 
   std::unique_lock lock(mutex_);
   if (wait > 0) {
-    constexpr Nanoseconds kWaitMax = 3600ll * 1'000'000'000;  // keeps the deadline from overflowing
+    constexpr Nanoseconds kWaitMax = 3600 * kSecond;  // keeps the deadline from overflowing
     asleep_ = true;
     arrived_.wait_for(lock, std::chrono::nanoseconds(std::min(wait, kWaitMax)),
                       [this] { return woken_ || !events_.empty(); });

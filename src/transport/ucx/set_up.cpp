@@ -15,7 +15,7 @@ Status UcxTransport::wait_until_ready(Nanoseconds time) {
   while (!ready()) {
     if (clock.now() >= end)
       return {ErrorCode::kUnavailable, format("ucx transport: rank {} has not heard of rank {} in {} ms", rank(),
-                                              not_ready(), time / 1'000'000)};
+                                              not_ready(), time / kMillisecond)};
     std::this_thread::yield();
   }
   return Status::ok();

@@ -17,7 +17,7 @@ namespace tandem {
 namespace {
 
 constexpr Nanoseconds kSpinDefault = 20'000;
-constexpr Nanoseconds kGoodByeMax = 200'000'000;
+constexpr Nanoseconds kGoodByeMax = 200 * kMillisecond;
 
 Nanoseconds spin_time(const UcxConfig& config, std::int32_t peers) {
   if (config.spin) return *config.spin;
@@ -130,7 +130,7 @@ class UcxEndpoint final : public UcxTransport {
   }
 
  private:
-  static constexpr Nanoseconds kWaitMax = 3600ll * 1'000'000'000;  // keeps the end from overflowing
+  static constexpr Nanoseconds kWaitMax = 3600 * kSecond;  // keeps the end from overflowing
 
   struct Handler {
     UcxEndpoint* endpoint = nullptr;

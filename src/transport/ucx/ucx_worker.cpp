@@ -151,7 +151,7 @@ void UcxWorker::progress() {
 void UcxWorker::sleep(Nanoseconds time) {
   // UCS_ERR_BUSY: something came since the last progress.
   if (woken_.load(std::memory_order_acquire) || ucp_worker_arm(worker_) != UCS_OK) return;
-  constexpr Nanoseconds kSecond = 1'000'000'000, kSleepMax = 3600 * kSecond;
+  constexpr Nanoseconds kSleepMax = 3600 * kSecond;
   const Nanoseconds bounded = std::clamp<Nanoseconds>(time, 0, kSleepMax);
   const timespec limit = {.tv_sec = bounded / kSecond, .tv_nsec = bounded % kSecond};
   std::array<pollfd, 2> waited = {{{.fd = ucx_events_, .events = POLLIN, .revents = 0},  //

@@ -16,7 +16,7 @@
 namespace tandem {
 namespace {
 
-constexpr Nanoseconds kPatience = 300'000'000;
+constexpr Nanoseconds kPatience = 300 * kMillisecond;
 
 // Ping adds 1 to a number and hands it over, pong doubles it and hands it back, twice a step.
 class StepFlagsTest : public testing::TestWithParam<int> {  // GPUs
