@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The worker's thread: inbox, step, news. What a step computes is in attention_step.cpp.
+// The worker's thread: inbox, step, news; and KV that comes and goes. A step is in attention_step.cpp.
 #include "engine/attention_worker.h"
 
 #include <algorithm>
@@ -32,7 +32,10 @@ AttentionWorker::AttentionWorker(Parts parts)
       model_(parts_.model->config()),
       shares_(parts_.config.shares(model_)),
       arena_(*parts_.backend, scratch_of(parts_)),
-      scheduler_(make_scheduler(parts_)) {
+      scheduler_(make_scheduler(parts_)),
+      recorded_(*parts_.backend, parts_.seam.get(), parts_.config),
+      sum_(*parts_.backend, parts_.config, model_, device_rows()),
+      draws_(*parts_.backend, model_.vocab, parts_.config.rows_max) {
   if (parts_.kept) {
     TANDEM_CHECK(!local(), "a worker of the local layout goes on with another's cache");
     cache_ = std::move(parts_.kept->cache);
@@ -78,15 +81,9 @@ void AttentionWorker::allocate_states() {
   const std::size_t hand_over = hand_over_in_frame() ? 0 : hand_over_bytes(rows, hidden, k, parts_.config.activations);
   const std::size_t output = local() ? return_bytes(rows * k, rows, hidden) : 0;
   const std::size_t unquantised = quantises() ? stream : 0;
-  const std::size_t slots = shares_.size() == 1 ? 0 : stream * k;  // those of one worker come in order
-  const bool places_slots = slots > 0 && (cuts_experts() || device_rows());
-  const std::size_t sums = cuts_experts() ? slots : 0, words = places_slots ? aligned(8 * rows * k) : 0;
-  const std::size_t device_slots = device_rows() ? slots : 0;
   const std::size_t logits = static_cast<std::size_t>(rows * model_.vocab) * 4;
   const std::size_t count = parts_.config.micro_batches;
-  memory_ = parts_.backend->allocate(
-      count * (2 * stream + sums + device_slots + unquantised + aligned(hand_over) + output) + logits);
-  shared_memory_ = parts_.backend->allocate_shared(count * (slots - device_slots + words));
+  memory_ = parts_.backend->allocate(count * (2 * stream + unquantised + aligned(hand_over) + output) + logits);
   std::byte* at = memory_.bytes_data();
   const auto carve = [&](std::size_t bytes) {
     const std::span<std::byte> piece(at, bytes);
@@ -97,7 +94,6 @@ void AttentionWorker::allocate_states() {
   if (runs_ahead()) drawn_ids_ = parts_.backend->allocate(static_cast<std::size_t>(rows) * 4);
   const std::int64_t blocks = (parts_.scheduler.context_tokens_max + kBlockTokens - 1) / kBlockTokens;
   states_.resize(count);
-  std::byte* shared_at = shared_memory_.bytes_data();
   for (State& state : states_) {
     state.inputs = std::make_unique<StepInputs>(
         *parts_.backend, StepInputs::Limits{rows, std::min(rows, parts_.scheduler.sequences_max), blocks,
@@ -105,17 +101,6 @@ void AttentionWorker::allocate_states() {
     state.stream = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
     state.ffn = Tensor(carve(stream).data(), DType::kF32, {rows, hidden});
     if (quantises()) state.hidden = Tensor(carve(unquantised).data(), DType::kF32, {rows, hidden});
-    if (slots > 0)
-      state.slot_rows =
-          Tensor(device_slots > 0 ? carve(device_slots).data() : shared_at, DType::kF32, {rows * k, hidden});
-    shared_at += slots - device_slots;
-    if (sums > 0) state.sums = Tensor(carve(sums).data(), DType::kF32, {rows * k, hidden});
-    if (words > 0) {
-      state.places = Tensor(shared_at, DType::kI32, {rows * k});
-      state.weights = Tensor(shared_at + 4 * rows * k, DType::kF32, {rows * k, 1});
-      std::fill_n(state.weights.as<float>(), rows * k, 1.0f);
-    }
-    shared_at += words;
     state.hand_over_memory = carve(aligned(hand_over));
     state.local_return = carve(output);
   }
@@ -259,7 +244,7 @@ void AttentionWorker::give_up(const GivingUp& giving_up) {
   publish_events();
   const std::optional<Scheduler::Prefix> prefix = scheduler_.prefix_of(giving_up.id);
   if (scheduler_.take_out(giving_up.id)) {
-    drawn_by_host_.erase(giving_up.id);
+    draws_.forget(giving_up.id);
     queues_.erase(giving_up.id);
     --outstanding_;
   }
@@ -273,7 +258,7 @@ void AttentionWorker::publish_events() {
     const bool last = event.finish != FinishReason::kNone;
     const std::shared_ptr<EventStream> events = queue->second;
     if (last) {
-      drawn_by_host_.erase(event.id);
+      draws_.forget(event.id);
       queues_.erase(queue);
       --outstanding_;
     }

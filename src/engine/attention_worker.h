@@ -18,7 +18,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <span>
 #include <vector>
 
@@ -27,7 +26,10 @@
 #include "engine/hand_over_link.h"
 #include "engine/observer.h"
 #include "engine/pipeline.h"
+#include "engine/recorded_steps.h"
+#include "engine/return_sum.h"
 #include "engine/step_inputs.h"
+#include "engine/token_draws.h"
 #include "engine/trace.h"
 #include "engine/worker_config.h"
 #include "engine/workers.h"
@@ -106,9 +108,7 @@ class AttentionWorker final : public RequestTaker {
   struct State {  // one micro-batch under way
     std::unique_ptr<StepInputs> inputs;
     const MicroBatch* plan = nullptr;
-    Tensor stream, ffn, slot_rows, hidden;  // at their largest; hidden: where it does not cross itself
-    Tensor sums;                            // of slots whose experts are cut by width, by group of workers
-    Tensor places, weights;                 // of slots by worker, or by group: where each goes, and with what weight
+    Tensor stream, ffn, hidden;             // at their largest; hidden: where it does not cross itself
     std::span<std::byte> hand_over_memory;  // where it is computed when not in its frame
     std::span<std::byte> local_return;      // local layout: what would be a frame
     Residual residual;
@@ -135,67 +135,56 @@ class AttentionWorker final : public RequestTaker {
   void admit(Incoming in);
   void give_up(const GivingUp& giving_up);
   void end_everything();
+  bool inbox_waits() const;
+  void publish_events();
+  void check_page(std::span<const std::byte> page) const;
+  void import_page(BlockTable& table, std::size_t i, std::span<const std::byte> page);
+
+  // ---- a step, in attention_step.cpp
   void run_step(Batch batch);
   void open_step(const Batch& batch);
+  void fill(const Batch& batch);
+  void start_walk(const Batch& batch);
+  bool advance();
+  void execute(const Command& command);
+  void wait_for_news();
+  void fail(std::int32_t m);
+  void commit(const Batch& batch);
+
+  // ---- what its commands compute, in attention_layer.cpp
+  void embed(State& state);
+  void attention(std::int32_t layer, std::int32_t m);
+  void read_choices(State& state, std::int32_t m);
+  void hand_over(std::int32_t layer, std::int32_t m);
+  void local_experts(std::int32_t layer, std::int32_t m);
+  void combine(std::int32_t layer, State& state, std::int32_t m);
+  void await_return(std::int32_t layer, State& state, std::int32_t m);
+  void head(std::int32_t m);
+
+  // ---- steps that are given as a whole, in attention_run_ahead.cpp
   bool run_repeating(Batch& batch);
+  std::optional<Batch> plan_ahead(const Batch& batch);
   std::uint64_t give(const Batch& step);
   std::uint64_t give_behind(const Batch& batch, const Batch& next);
   void record(const Batch& batch);
   std::unique_ptr<Draw> begin_draw(const Batch& batch);
-  void await_launch();
-  bool stalled(std::uint64_t epoch) const;
+  void take_drawn_ids(const Batch& before, const Batch& batch);
   bool redo(const Batch& batch);
   void keep_nothing(const Batch& batch);
-  std::optional<Batch> plan_ahead(const Batch& batch);
-  void take_drawn_ids(const Batch& before, const Batch& batch);
+  bool is_repeating(const Batch& batch) const;
+  bool is_prepared(const Batch& batch);
+  RecordedSteps::Kind kind_of(const Batch& batch) const;
   // Inputs have two places only where the host fills another memory than operators read.
   bool runs_ahead() const {
     return parts_.run_ahead && (local() || parts_.seam) && parts_.backend->runs_behind() &&
            !parts_.backend->host_memory();
   }
-  bool inbox_waits() const;
-  void fill(const Batch& batch);
-  void start_walk(const Batch& batch);
-  bool advance();
-  bool is_repeating(const Batch& batch) const;
-  bool is_prepared(const Batch& batch);
-  void note_frames(const Batch& batch);
-  bool leave_seam();
-  std::vector<std::int64_t> rows_by_micro_batch(const Batch& batch) const;
-  std::vector<std::int64_t> step_key(const Batch& batch) const;
-  void wait_for_news();
-  void fail(std::int32_t m);
-  void execute(const Command& command);
-  void embed(State& state);
-  void attention(std::int32_t layer, std::int32_t m);
-  void read_choices(State& state, std::int32_t m);
-  void combine(std::int32_t layer, State& state, std::int32_t m);
-  void await_return(std::int32_t layer, State& state, std::int32_t m);
-  Tensor slots_in_order(State& state, std::int32_t m);
-  Tensor slots_by_place(State& state, std::int32_t m);
-  Tensor sum_of_parts(std::int32_t m, std::size_t f, const Tensor& sums);
-  void hand_over(std::int32_t layer, std::int32_t m);
-  void local_experts(std::int32_t layer, std::int32_t m);
-  void head(std::int32_t m);
-  void sample(const MicroBatch& plan, const Tensor& logits);
-  void draw(const SequenceRows& sequence, const Tensor& logits, std::int64_t logits_end, SequenceResult& result);
-  void draw_all(std::span<const MicroBatch> plans, const Tensor& logits);
-  Sample draw_together(std::span<const MicroBatch> plans, const Tensor& logits);
-  void take_drawn(std::span<const MicroBatch> plans, std::span<const std::size_t> left_out);
-  Status allow(const SequenceRows& sequence, std::span<const std::int32_t> after, std::size_t place, SampleRow& row);
-  void observe_logits(const MicroBatch& plan, const Tensor& logits);
-  void observe_route(std::int32_t layer, const State& state);
-  void commit(const Batch& batch);
-  void publish_events();
-  void check_page(std::span<const std::byte> page) const;
-  void import_page(BlockTable& table, std::size_t i, std::span<const std::byte> page);
+
   Workspace workspace() {
     return {*parts_.backend, arena_, cache_.get(), window_cache_.get(), parts_.config.activations};
   }
   bool quantises() const { return parts_.config.activations == Activations::kFp8; }
-  std::int64_t top_k(std::int32_t layer) const;
   bool local() const { return parts_.config.layout.local(); }
-  bool cuts_experts() const { return shares_.front().cuts_experts(); }
   // The step under way is handed over by flags alone.
   bool by_flags() const { return repeats_ && !local(); }
   // Rows go to FFN workers from device to device, without the host.
@@ -209,26 +198,20 @@ class AttentionWorker final : public RequestTaker {
   WorkerStats stats_;
   std::unique_ptr<KvCache> cache_, window_cache_;  // the second of windowed layers, if any
   Arena arena_;
-  Buffer memory_, shared_memory_;
+  Buffer memory_;
   Tensor logits_;
-  std::vector<float> observed_logits_, observed_weights_;  // copies for the observer
-  std::vector<std::int32_t> observed_ids_;
+  Buffer drawn_ids_;  // of a step that another runs ahead of, in row order
   std::vector<State> states_;
   Scheduler scheduler_;
   std::unique_ptr<HandOverLink> link_;  // none in the local layout
   Pipeline pipeline_;
   Walk walk_;
-  bool repeats_ = false;  // the step under way, see Backend::replay and prepare
-  bool seam_left_ = false;
-  std::set<std::vector<std::int64_t>> seen_keys_;
+  RecordedSteps recorded_;
+  ReturnSum sum_;
+  TokenDraws draws_;
+  bool repeats_ = false;  // the step under way: it is given as a whole
   std::uint64_t step_ = 0;
   std::vector<SequenceResult> results_;
-  std::vector<SampleRow> draw_rows_;
-  std::vector<SampledToken> drawn_;
-  Buffer drawn_ids_;                    // of a step that another runs ahead of, in row order
-  std::set<RequestId> drawn_by_host_;   // a row of theirs was left out of a draw: nothing runs ahead of them any more
-  std::vector<Status> draw_statuses_;   // of draw_rows_
-  std::vector<std::uint32_t> allowed_;  // words for each row that is drawn from
   std::vector<RequestId> failed_;
   Status failure_;
   std::vector<HandOverLink::News> news_;

@@ -8,6 +8,10 @@
 
 namespace tandem {
 
+std::int64_t top_k(const ModelConfig& model, std::int32_t layer) {
+  return model.is_routed(layer) ? model.experts_per_token : 0;
+}
+
 std::int64_t hand_over_row_bytes(std::int64_t hidden, Activations activations) {
   return activations == Activations::kFp8 ? hidden + 4 * f8_groups(hidden) : 4 * hidden;
 }

@@ -18,10 +18,12 @@ constexpr std::size_t aligned(std::size_t bytes) {
   return (bytes + 63) / 64 * 64;
 }
 
+// Experts for each token: 0 in layers that are not routed.
+std::int64_t top_k(const ModelConfig& model, std::int32_t layer);
+
 // What crosses is what experts consume: f32 rows, which int8 products round for themselves, or E4M3 codes and their
 // factors.
 std::int64_t hand_over_row_bytes(std::int64_t hidden, Activations activations);
-// top_k is 0 in layers that are not routed.
 std::size_t hand_over_bytes(std::int64_t rows, std::int64_t hidden, std::int64_t top_k,
                             Activations activations = Activations::kF32);
 // With FP8 activations hidden has no data: it is not what crosses.
