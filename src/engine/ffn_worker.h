@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "engine/device_seam.h"
+#include "engine/expert_share.h"
 #include "engine/hand_over_frame.h"
 #include "engine/pipeline.h"
 #include "engine/trace.h"
@@ -46,8 +47,8 @@ class FfnWorker {
   struct Held {
     std::int32_t buffer = -1;
     std::int32_t layer = -1;
-    HandOver hand_over;  // ids and weights are the host's, where hosts have to know them
-    HandOver on_device;  // all of it, where rows are on one
+    HandOver hand_over;      // where operators take it
+    std::int64_t slots = 0;  // how many of its slots are this worker's: all, where it is the only one
     bool present() const { return buffer >= 0; }
   };
   struct Arrived {  // a message
@@ -69,8 +70,24 @@ class FfnWorker {
     bool gone = false;
   };
 
-  void allocate_ones();
   void join_seam();
+
+  // ---- steps
+  void try_open();
+  // Nobody waits any longer for hand-overs of worker a in the open step (layer < 0: in all layers).
+  void stop_waiting(std::int32_t a, std::int32_t layer, std::int32_t m);
+  void execute(const Command& command);
+  void run_experts(std::int32_t layer, std::int32_t m);
+  void run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step);
+  void run_together(std::int32_t m, std::span<const std::int32_t> workers);
+
+  // ---- steps by flags
+  void take_orders();
+  void carry_out(const DeviceSeam::Order& order);
+  void record_step(std::span<const std::int64_t> rows);
+  void experts_by_flags(std::int32_t layer, std::int32_t m, std::int64_t rows);
+
+  // ---- frames, in ffn_frames.cpp
   std::span<std::byte> buffer(std::int32_t a, std::int32_t i);
   std::span<std::byte> rows(std::int32_t a, std::int32_t i);  // on the device, of the same receive
   void post_receive(std::int32_t a, std::int32_t i);
@@ -80,31 +97,11 @@ class FfnWorker {
   void accept_control(std::int32_t a, const FrameHeader& header, std::span<const std::byte> rows);
   void accept_hand_over(std::int32_t a, const Arrived& arrived, const FrameHeader& header);
   bool read_hand_over(std::int32_t a, const Arrived& arrived, const FrameHeader& header, Held& held);
-  std::int64_t slots_of(const HandOver& hand_over) const;
-  void peer_is_gone(std::int32_t a);
-
-  void take_orders();
-  void carry_out(const DeviceSeam::Order& order);
-  void record_step(std::span<const std::int64_t> rows);
-  void experts_by_flags(std::int32_t layer, std::int32_t m, std::int64_t rows);
-  void try_open();
-  // Nobody waits any longer for hand-overs of worker a in the open step (layer < 0: in all layers).
-  void stop_waiting(std::int32_t a, std::int32_t layer, std::int32_t m);
-  void execute(const Command& command);
-  void run_experts(std::int32_t layer, std::int32_t m);
-  void run_alone(std::int32_t m, const Held& held, Reply& reply, std::uint64_t step);
-  HandOver weighed(HandOver hand_over) const;
-  void run_model(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output);
-  void run_on_host_frames(std::int32_t layer, const HandOver& hand_over, const FfnOutput& output);
-  void move(Tensor to, const Tensor& from);
-  void run_together(std::int32_t layer, std::int32_t m, std::span<const std::int32_t> workers);
-  FfnOutput begin_reply(std::int32_t layer, Reply& reply, std::int64_t rows, std::int64_t slots);
-  void seal_reply(std::int32_t layer, std::int32_t m, std::int64_t rows, std::int64_t slots, Reply& reply,
-                  std::uint64_t step);
-  void post_reply(std::int32_t a, std::int32_t m, Reply& reply);
   void release(std::int32_t a, Held& held);
-  Workspace workspace() { return {*backend_, arena_, nullptr, nullptr, config_.activations}; }
-  std::int64_t top_k(std::int32_t layer) const;
+  void peer_is_gone(std::int32_t a);
+  FfnOutput begin_reply(const Held& held, Reply& reply);
+  void seal_reply(const Held& held, std::int32_t m, Reply& reply, std::uint64_t step);
+  void post_reply(std::int32_t a, std::int32_t m, Reply& reply);
 
   WorkerConfig config_;
   std::int32_t index_;
@@ -121,19 +118,14 @@ class FfnWorker {
   WorkerStats stats_;
   std::atomic<bool> stopping_{false};
 
-  Buffer memory_;       // frames, and what is computed together
-  Buffer far_memory_;   // where operators have their own: what is computed together, or all that is
+  ExpertShare experts_;
+  Buffer memory_;       // frames
   Buffer rows_memory_;  // where rows are on a device, those of frames
   Buffer seam_memory_;  // hand-overs by flags that another device has made, by micro-batch
   Buffer seam_ids_;     // choices of experts of the one that is computed
-  Buffer ones_;         // where they are and experts are cut by width: the weights of all slots
-  Buffer widened_;      // where activations cross in FP8, rows as experts take them
   std::byte* buffers_ = nullptr;
   std::size_t buffer_bytes_ = 0, rows_bytes_ = 0;
   std::int32_t buffers_each_ = 0;
-  // Where the rows of several workers are put side by side, and results; and their choices, where rows are on a device.
-  std::byte *together_ = nullptr, *choices_together_ = nullptr;
-  Arena arena_;
   std::vector<Peer> peers_;
   Pipeline pipeline_;
   Walk walk_;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/format.h"
+#include "engine/frame_post.h"
 
 namespace tandem {
 
@@ -94,6 +95,7 @@ std::span<std::byte> HandOverLink::ffn_buffer(std::int32_t f, std::int32_t i) {
 }
 
 std::span<std::byte> HandOverLink::ffn_rows(std::int32_t f, std::int32_t i) {
+  if (!device_rows_) return {};
   return {ffn_rows_ + static_cast<std::size_t>(f * ffn_buffers_each_ + i) * ffn_rows_bytes_, ffn_rows_bytes_};
 }
 
@@ -105,9 +107,7 @@ void HandOverLink::post_ffn_receive(std::int32_t f, std::int32_t i) {
   if (ffn_gone_[f]) return;
   const PeerRank rank = config_.layout.ffn_rank(f);
   const OperationId id = id_of(Operation::kReceiveReturn, f * ffn_buffers_each_ + i);
-  const Status posted = device_rows_ ? transport_.post_receive_rows(rank, ffn_buffer(f, i), ffn_rows(f, i), id)
-                                     : transport_.post_receive(rank, ffn_buffer(f, i), id);
-  if (!posted) ffn_gone_[f] = true;
+  if (!post_receive(transport_, rank, ffn_buffer(f, i), ffn_rows(f, i), id)) ffn_gone_[f] = true;
 }
 
 void HandOverLink::post_peer_receive(std::int32_t a, std::int32_t i) {
@@ -129,14 +129,8 @@ void HandOverLink::send_control(bool to_peers) {
   if (free == controls_.end()) return;  // earlier words are still on their way; the timer comes back to it
   const std::size_t bytes = sizeof(FrameHeader) + rows_.size() * 4;
   std::memcpy(free->frame.data() + sizeof(FrameHeader), rows_.data(), rows_.size() * 4);
-  FrameHeader header;
-  header.kind = FrameKind::kControl;
-  header.deployment = config_.deployment;
-  header.epoch = config_.epoch;
-  header.source = transport_.rank();
-  header.step = step_;
   const std::span<std::byte> message = free->frame.first(bytes);
-  seal_frame(header, message);
+  seal_frame(config_.frame_header(FrameKind::kControl, transport_.rank(), step_), message);
   const auto index = static_cast<std::int32_t>(free - controls_.begin());
   for (PeerRank peer = 0; peer < config_.layout.workers(); ++peer) {
     if (peer == transport_.rank() || (!to_peers && peer < config_.layout.ffn_rank(0))) continue;
@@ -162,20 +156,16 @@ HandOver HandOverLink::choices(std::int32_t m) {
 void HandOverLink::send(std::int32_t m, std::int32_t layer, std::span<const std::int64_t> slots) {
   Flight& flight = flights_[m];
   flight.layer = layer;
-  flight.device_bytes = hand_over_bytes(flight.rows, model_.hidden, flight.top_k, config_.activations);
-  flight.message_bytes = sizeof(FrameHeader) + (!device_rows_            ? flight.device_bytes
+  const std::size_t rows_bytes = hand_over_bytes(flight.rows, model_.hidden, flight.top_k, config_.activations);
+  flight.device_bytes = device_rows_ ? rows_bytes : 0;
+  flight.message_bytes = sizeof(FrameHeader) + (!device_rows_            ? rows_bytes
                                                 : config_.shares_slots() ? choices_bytes(flight.rows, flight.top_k)
                                                                          : 0);
   flight.resends = 0;
   flight.under_way = true;
   flight.awaited = static_cast<std::int32_t>(flight.returns.size());
   for (std::size_t f = 0; f < flight.returns.size(); ++f) flight.returns[f] = {.slots = slots[f], .awaited = true};
-  FrameHeader header;
-  header.kind = FrameKind::kHandOver;
-  header.deployment = config_.deployment;
-  header.epoch = config_.epoch;
-  header.source = transport_.rank();
-  header.step = step_;
+  FrameHeader header = config_.frame_header(FrameKind::kHandOver, transport_.rank(), step_);
   header.layer = layer;
   header.micro_batch = m;
   header.rows = static_cast<std::int32_t>(flight.rows);
@@ -191,9 +181,7 @@ void HandOverLink::transmit(std::int32_t m) {
     const PeerRank rank = config_.layout.ffn_rank(f);
     const std::span<const std::byte> message = flight.frame.first(flight.message_bytes);
     const OperationId id = id_of(Operation::kSendHandOver, m);
-    const Status sent = device_rows_
-                            ? transport_.post_send_rows(rank, message, flight.device.first(flight.device_bytes), id)
-                            : transport_.post_send(rank, message, id);
+    const Status sent = post_send(transport_, rank, message, flight.device.first(flight.device_bytes), id);
     if (sent)
       ++flight.sends_in_flight;
     else if (sent.error().code() != ErrorCode::kOutOfResources)  // a full link is tried again by the timer

@@ -36,6 +36,16 @@ struct WorkerConfig {
   }
   // Whether hosts have to know who was chosen, to tell who returns how many rows: one FFN worker returns all.
   bool shares_slots() const { return layout.ffn_workers > 1; }
+  // Of a frame from this rank in this step; what else it says is to be filled in.
+  FrameHeader frame_header(FrameKind kind, std::int32_t source, std::uint64_t step) const {
+    FrameHeader header;
+    header.kind = kind;
+    header.deployment = deployment;
+    header.epoch = epoch;
+    header.source = source;
+    header.step = step;
+    return header;
+  }
   // device_rows: of frames whose rows lie in device memory.
   FrameLimits frame_limits(const ModelConfig& model, bool device_rows = false) const {
     const auto row_bytes = static_cast<std::int32_t>(hand_over_row_bytes(model.hidden, activations));
