@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "ops/cuda/peer/held_stream.h"
-#include "ops/cuda/peer/step_clock.h"
 #include "slice/side_memory.h"
+#include "slice/step_loop.h"
 
 namespace tandem {
 
@@ -105,19 +105,11 @@ StepTimes ExpertParallelSlice::measure(int steps) {
   ffn_->restart();
   cuda::synchronise_device();
   MeasuredSteps measured(steps, options_.warm_up_seconds);
-  cuda::StepClock clock;
-  std::size_t told = 0;  // of the marks that have been passed
-  const auto tell = [&](std::size_t mark) {
-    clock.wait_for(mark);
-    while (told < mark) measured.add(clock.microseconds_before(++told));
-  };
-  // A step has a time where another one came before it.
-  for (std::size_t step = 0; step == 0 || measured.wants_more_than(step - 1); ++step) {
+  const auto launch = [this](cuda::StepClock& clock) {
     for (const Lane& lane : lanes_) lane.step.launch(lane.work.get());
     clock.mark(lanes_.back().work.get());
-    if (step >= kStepsAhead) tell(step - kStepsAhead);
-  }
-  tell(clock.marks() - 1);
+  };
+  run_steps(measured, {launch, [](const cuda::StepClock& clock, std::size_t mark) { clock.wait_for(mark); }});
   cuda::synchronise_device();
   attention_->check_tokens();
   return measured.times();

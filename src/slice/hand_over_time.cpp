@@ -4,8 +4,6 @@
 #include "slice/hand_over_time.h"
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -17,6 +15,7 @@
 #include "ops/cuda/peer/step_clock.h"
 #include "ops/cuda/peer/stream_flag.h"
 #include "ops/cuda/split/decode_step.h"
+#include "slice/flag_waiters.h"
 #include "slice/side_memory.h"
 
 namespace tandem {
@@ -28,7 +27,6 @@ using cuda::FlagsBy;
 using cuda::OnDevice;
 using cuda::Stream;
 
-constexpr std::chrono::seconds kPatience{20};  // for everything that was launched
 constexpr std::size_t kLinkBytes = std::size_t{256} << 20;
 constexpr int kLinkCopies = 8;
 
@@ -79,25 +77,6 @@ void record(const Game& game, Player& me, const Player& other) {
   cuda::synchronise_device();
 }
 
-bool wait_for_both(const Player& first, const Player& second) {
-  const auto until = std::chrono::steady_clock::now() + kPatience;
-  while (!first.ended.has_passed(0) || !second.ended.has_passed(0)) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(std::chrono::microseconds(200));
-  }
-  return true;
-}
-
-// Raises flags until nobody waits any more, whatever the rows are then.
-void free_waiters(const Player& first, const Player& second) {
-  for (int i = 0; i < 2 * kRoundsOfLaunch * 100 && !(first.ended.has_passed(0) && second.ended.has_passed(0)); ++i)
-    for (const Player* player : {&first, &second}) {
-      const OnDevice on(player->gpu);
-      cuda::set_word(player->flag.as<std::uint32_t>(), 1, nullptr);
-      cuda::synchronise();
-    }
-}
-
 void play(Player& first, Player& second, std::int32_t launches) {
   {
     const OnDevice on(first.gpu);
@@ -110,10 +89,13 @@ void play(Player& first, Player& second, std::int32_t launches) {
       player->launch.launch(player->work.get());
       if (launch == launches - 1) player->ended.mark(player->work.get());
     }
-  if (wait_for_both(first, second)) return;
-  free_waiters(first, second);
+  const auto ended = [&] { return first.ended.has_passed(0) && second.ended.has_passed(0); };
+  if (wait_until(ended)) return;
+  const GpuFlags gpus[] = {{first.gpu, {first.flag.as<std::uint32_t>()}},
+                           {second.gpu, {second.flag.as<std::uint32_t>()}}};
+  (void)free_waiters(gpus, ended);
   throw Error(ErrorCode::kUnavailable, format("GPU {} and GPU {} did not see each other's flags within {} s", first.gpu,
-                                              second.gpu, kPatience.count()));
+                                              second.gpu, kFlagPatience.count()));
 }
 
 // Each launch's rounds add two to every word, one on either GPU.

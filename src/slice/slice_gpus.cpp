@@ -4,9 +4,7 @@
 #include "slice/slice_gpus.h"
 
 #include <algorithm>
-#include <chrono>
 #include <limits>
-#include <thread>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -15,7 +13,9 @@
 #include "ops/cuda/peer/held_stream.h"
 #include "ops/cuda/peer/stream_flag.h"
 #include "ops/cuda/split/decode_step.h"
+#include "slice/flag_waiters.h"
 #include "slice/side_memory.h"
+#include "slice/step_loop.h"
 
 namespace tandem {
 
@@ -24,8 +24,6 @@ namespace {
 using cuda::DeviceMemory;
 using cuda::OnDevice;
 using cuda::Stream;
-
-constexpr std::chrono::seconds kPatience{20};  // for one step
 
 // Points of a layer on each side, as slice_trace.h names them.
 enum AttentionPoint : std::int32_t { kReturned, kHandedOver, kAttentionPoints };
@@ -274,33 +272,18 @@ void SliceGpus::record_ffn_layer(std::int32_t layer, std::int32_t m, bool alone)
   cuda::raise_flag(alone ? f_->flag(m) : a_->flag(m), options_.flags, out);
 }
 
-// A side that waits for ever is a bug or a lost GPU: told, not endured.
 void SliceGpus::wait_for(const cuda::StepClock& clock, std::size_t mark) const {
-  const auto until = std::chrono::steady_clock::now() + kPatience;
-  while (!clock.has_passed(mark)) {
-    if (std::chrono::steady_clock::now() > until) {
-      free_waiters(clock);
-      throw Error(ErrorCode::kInternal, format("step {} of a slice did not end within {} s", mark, kPatience.count()));
-    }
-    std::this_thread::sleep_for(std::chrono::microseconds(200));
-  }
-}
-
-// Raises every flag until what was launched has run to its end, on whatever is in memory: the steps are lost, the GPUs
-// are not.
-void SliceGpus::free_waiters(const cuda::StepClock& clock) const {
-  const auto until = std::chrono::steady_clock::now() + kPatience;
-  const auto raise = [this](int gpu, const Lanes* lanes) {
-    if (lanes == nullptr) return;
-    const OnDevice on(gpu);
-    for (std::int32_t m = 0; m < options_.micro_batches; ++m) cuda::set_word(lanes->flag(m), 1, nullptr);
-    cuda::synchronise();
+  if (wait_until([&] { return clock.has_passed(mark); })) return;
+  std::vector<GpuFlags> gpus;
+  const auto add = [&](int gpu, const Lanes& lanes) {
+    gpus.push_back({.gpu = gpu, .flags = {}});
+    for (std::int32_t m = 0; m < options_.micro_batches; ++m) gpus.back().flags.push_back(lanes.flag(m));
   };
-  while (!clock.has_passed(clock.marks() - 1)) {
-    TANDEM_CHECK(std::chrono::steady_clock::now() < until, "a GPU does not come back");
-    raise(options_.attention_gpu, a_.get());
-    raise(options_.ffn_gpu, f_.get());
-  }
+  if (a_) add(options_.attention_gpu, *a_);
+  if (f_) add(options_.ffn_gpu, *f_);
+  const bool freed = free_waiters(gpus, [&] { return clock.has_passed(clock.marks() - 1); });
+  TANDEM_CHECK(freed, "a GPU does not come back");
+  throw Error(ErrorCode::kInternal, format("step {} of a slice did not end within {} s", mark, kFlagPatience.count()));
 }
 
 std::int64_t SliceGpus::free_bytes() const {
@@ -318,15 +301,8 @@ std::int64_t SliceGpus::free_bytes() const {
 void SliceGpus::run_steps(SliceSides sides, MeasuredSteps& steps) {
   const bool has_attention = sides != SliceSides::kFfn;
   const OnDevice on(has_attention ? options_.attention_gpu : options_.ffn_gpu);
-  cuda::StepClock clock;
   std::int64_t free = 0;  // before the first that is measured
-  std::size_t told = 0;   // of the marks that have been passed
-  const auto tell = [&](std::size_t mark) {
-    wait_for(clock, mark);
-    while (told < mark) steps.add(clock.microseconds_before(++told));
-  };
-  // A step has a time where another one came before it.
-  for (std::size_t step = 0; step == 0 || steps.wants_more_than(step - 1); ++step) {
+  const auto launch = [&](cuda::StepClock& clock) {
     if (sides != SliceSides::kAttention) {
       const OnDevice there(options_.ffn_gpu);
       f_->step.launch(f_->up.get());
@@ -335,10 +311,9 @@ void SliceGpus::run_steps(SliceSides sides, MeasuredSteps& steps) {
       for (const AttentionLanes::Lane& lane : a_->lanes) lane.step.launch(lane.work.get());
     // Micro-batches are in step, so the last one's times are everybody's.
     clock.mark(has_attention ? a_->lanes.back().work.get() : f_->up.get());
-    if (step >= kStepsAhead) tell(step - kStepsAhead);
     if (free == 0 && steps.warm()) free = free_bytes();
-  }
-  tell(clock.marks() - 1);
+  };
+  tandem::run_steps(steps, {launch, [this](const cuda::StepClock& clock, std::size_t mark) { wait_for(clock, mark); }});
   cuda::synchronise_device();
   if (sides == SliceSides::kBoth) {
     const OnDevice there(options_.ffn_gpu);

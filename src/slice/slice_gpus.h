@@ -84,8 +84,8 @@ class SliceGpus {
   void hold_link(const cuda::DeviceMemory& free_at, std::size_t bytes, cuda::Stream stream) const;
   void run_steps(SliceSides sides, MeasuredSteps& steps);
   std::int64_t free_bytes() const;
+  // Throws Error{kInternal} where it takes too long.
   void wait_for(const cuda::StepClock& clock, std::size_t mark) const;
-  void free_waiters(const cuda::StepClock& clock) const;
 
   SliceOptions options_;
   SliceLoad load_;

@@ -1,0 +1,24 @@
+// SPDX-FileCopyrightText: The Tandem authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The steps of a run: launched one after the other, some of them ahead, each timed when it has ended.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+#include "ops/cuda/peer/step_clock.h"
+#include "slice/measured_steps.h"
+
+namespace tandem {
+
+struct StepLoop {
+  std::function<void(cuda::StepClock&)> launch;                            // of a step, with a mark behind it
+  std::function<void(const cuda::StepClock&, std::size_t mark)> wait_for;  // returns when it has been passed
+};
+
+// Until measured wants no more and all that was launched has ended: kStepsAhead (slice.h) are launched before one of
+// them has. measured is told of each step in turn.
+void run_steps(MeasuredSteps& measured, const StepLoop& loop);
+
+}  // namespace tandem
