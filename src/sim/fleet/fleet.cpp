@@ -5,263 +5,26 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <utility>
 
 #include "base/format.h"
-#include "checkpoint/checkpoint.h"
-#include "engine/engine.h"
-#include "model/share.h"
 #include "roles/deployment_engine.h"
-#include "roles/membership.h"
-#include "roles/role_service.h"
+#include "sim/fleet/front_process.h"
+#include "sim/fleet/worker_process.h"
 
 namespace tandem {
+
 namespace {
 
-constexpr std::int64_t kHeartbeatMs = 100, kLostAfterMs = 1'000, kRepairMs = 8'000, kResendAfterMs = 60;
 constexpr Nanoseconds kTroubleBegins = 300 * kMillisecond, kTroubleEnds = 6 * kSecond;
 constexpr Nanoseconds kQuiet = 3 * kSecond;      // after the last answer, before the caches are looked at
 constexpr Nanoseconds kForEver = 200 * kSecond;  // after the trouble
 constexpr std::int64_t kEventsMax = 20'000'000;
 constexpr std::size_t kDueMax = 200'000;
 constexpr int kClients = 14;
-
-// ---- a worker's process
-
-// Endpoints take a while, now and then a long one.
-class Endpoints final : public EndpointMaker {
- public:
-  Endpoints(Stage& stage, StageProcess& process, FleetNetwork& network, FleetNetwork::Process number, Rng& rng,
-            std::function<void()> wake)
-      : stage_(stage), process_(process), network_(network), number_(number), rng_(rng), wake_(std::move(wake)) {}
-
-  void begin(PeerRank rank, std::int32_t peers, const UcxConfig& config) override {
-    begun_ = {rank, peers, config.message_bytes_max};
-    const Nanoseconds most = rng_.below(50) == 0 ? 4 * kSecond : 30 * kMillisecond;
-    done_at_ = stage_.now() + static_cast<Nanoseconds>(rng_.below(static_cast<std::uint64_t>(most)));
-    stage_.at(
-        done_at_,
-        [alive = std::weak_ptr(alive_), this] {
-          if (!alive.expired()) wake_();
-        },
-        &process_);
-  }
-  bool busy() const override { return begun_.has_value(); }
-  std::unique_ptr<MeetingTransport> take() override {
-    if (!begun_ || stage_.now() < done_at_) return nullptr;
-    const Begun begun = *std::exchange(begun_, std::nullopt);
-    return network_.make_endpoint(number_, begun.rank, begun.peers, begun.message_bytes_max);
-  }
-  Status overdue() const override { return Status::ok(); }
-
- private:
-  struct Begun {
-    PeerRank rank;
-    std::int32_t peers;
-    std::size_t message_bytes_max;
-  };
-  Stage& stage_;
-  StageProcess& process_;
-  FleetNetwork& network_;
-  const FleetNetwork::Process number_;
-  Rng& rng_;
-  const std::function<void()> wake_;
-  std::optional<Begun> begun_;
-  Nanoseconds done_at_ = 0;
-  const std::shared_ptr<int> alive_ = std::make_shared<int>();
-};
-
-class World final : public WorkerWorld {
- public:
-  // number: of the process, of all that there have been.
-  World(Stage& stage, StageProcess& process, FleetNetwork& network, std::int32_t rank, Rng& rng, std::int64_t number,
-        std::function<void()> wake)
-      : stage_(stage),
-        process_(process),
-        rng_(rng),
-        number_(number),
-        wake_(std::move(wake)),
-        endpoints_(stage, process, network, rank, rng, wake_) {}
-
-  const Clock& clock() const override { return stage_.clock(); }
-  EndpointMaker& endpoints() override { return endpoints_; }
-  std::unique_ptr<WorkerThread> start(std::function<void()> run) override {
-    struct Thread final : WorkerThread {
-      Thread(Stage& stage, StageProcess& process, std::function<void()> run) : actor(stage, process, std::move(run)) {}
-      Actor actor;
-    };
-    return std::make_unique<Thread>(stage_, process_, std::move(run));
-  }
-  void wake() override { wake_(); }
-  void fill_random(std::span<std::byte> bytes) override {
-    for (std::byte& byte : bytes) byte = static_cast<std::byte>(rng_.below(256));
-  }
-  std::int64_t process() const override { return number_; }
-
- private:
-  Stage& stage_;
-  StageProcess& process_;
-  Rng& rng_;
-  const std::int64_t number_;
-  const std::function<void()> wake_;
-  Endpoints endpoints_;
-};
-
-using Say = std::function<void(const std::string&)>;
-
-// Calls turn() when woken, and after a while anyhow.
-class Turns {
- public:
-  Turns(Stage& stage, StageProcess& process, std::function<Nanoseconds()> turn)
-      : stage_(stage), process_(process), turn_(std::move(turn)) {}
-  ~Turns() { ++*turns_; }
-  void wake() { due(stage_.now()); }
-
- private:
-  void due(Nanoseconds time) {
-    if (time >= next_) return;
-    next_ = time;
-    stage_.at(
-        time,
-        [this, turns = turns_, mine = *turns_] {
-          if (*turns != mine) return;
-          ++*turns_;  // others that are due are due no more
-          next_ = kNever;
-          const Nanoseconds pause = turn_();
-          due(stage_.now() + pause);
-        },
-        &process_);
-  }
-
-  static constexpr Nanoseconds kNever = INT64_MAX;
-  Stage& stage_;
-  StageProcess& process_;
-  const std::function<Nanoseconds()> turn_;
-  std::shared_ptr<std::uint64_t> turns_ = std::make_shared<std::uint64_t>(0);
-  Nanoseconds next_ = kNever;
-};
-
-class WorkerProcess {
- public:
-  WorkerProcess(const FleetModel& model, std::int32_t rank, Stage& stage, FleetNetwork& network, Rng& rng,
-                std::int64_t number, Say say)
-      : held_(stage),
-        stage_(stage),
-        network_(network),
-        rank_(rank),
-        say_(std::move(say)),
-        turns_(stage, held_, [this] { return turn(); }),
-        world_(stage, held_, network, rank, rng, number, [this] { turns_.wake(); }) {
-    network.appear(
-        rank, held_, [this](std::unique_ptr<ControlChannel> channel) { visit(std::move(channel)); },
-        [this] { turns_.wake(); });
-    service_ = std::make_unique<RoleService>(model.deployment, rank, model.workers[static_cast<std::size_t>(rank)],
-                                             world_, ConstraintFactory{}, say_);
-    turns_.wake();
-  }
-  ~WorkerProcess() { vanish(true); }
-
-  // From now on nobody hears of it; what it was is cleared away.
-  void vanish(bool silent) {
-    if (!service_) return;
-    network_.vanish(rank_, silent);
-    visitors_.clear();
-    service_.reset();
-  }
-  StageProcess& held() { return held_; }
-  Report report() const { return service_->report(); }
-
- private:
-  struct Visitor {
-    std::unique_ptr<ControlChannel> channel;
-    Nanoseconds since;
-  };
-
-  void visit(std::unique_ptr<ControlChannel> channel) {
-    visitors_.push_back({std::move(channel), stage_.now()});
-    turns_.wake();
-  }
-
-  Nanoseconds turn() {
-    service_->turn();
-    for (Visitor& visitor : std::exchange(visitors_, {})) {
-      std::vector<ControlMessage> said;
-      const Status moved = visitor.channel->move(said);
-      if (!said.empty()) {
-        const Status taken = service_->greet(std::move(visitor.channel), said);
-        if (!taken) say_("refuses a front: " + taken.error().message());
-      } else if (moved && stage_.now() - visitor.since < kLostAfterMs * kMillisecond) {
-        visitors_.push_back(std::move(visitor));
-      }
-    }
-    return service_->joins() ? kMillisecond : kHeartbeatMs * kMillisecond;
-  }
-
-  StageProcess held_;
-  Stage& stage_;
-  FleetNetwork& network_;
-  const std::int32_t rank_;
-  const Say say_;
-  Turns turns_;
-  World world_;
-  std::vector<Visitor> visitors_;
-  std::unique_ptr<RoleService> service_;
-};
-
-// ---- the front's process
-
-class FrontProcess {
- public:
-  FrontProcess(const FleetModel& model, Stage& stage, FleetNetwork& network, Rng& rng, Say say)
-      : held_(stage),
-        network_(network),
-        rank_(static_cast<std::int32_t>(model.workers.size())),
-        dialer_(network, rank_),
-        turns_(stage, held_,
-               [this] {
-                 membership_.turn();
-                 return 50 * kMillisecond;
-               }),
-        membership_(
-            model.deployment, model.workers.front().identity,
-            {.clock = stage.clock(), .dialer = dialer_, .random_number = [&rng] { return rng.next(); }, .say = say}) {
-    network.appear(rank_, held_, nullptr, [this] { turns_.wake(); });
-    turns_.wake();
-  }
-  ~FrontProcess() { vanish(true); }
-
-  void vanish(bool silent) {
-    if (!std::exchange(vanished_, true)) network_.vanish(rank_, silent);
-  }
-  StageProcess& held() { return held_; }
-  Membership& membership() { return membership_; }
-  void wake() { turns_.wake(); }
-
- private:
-  class Dialer final : public ControlDialer {
-   public:
-    Dialer(FleetNetwork& network, std::int32_t self) : network_(network), self_(self) {}
-    std::unique_ptr<ControlChannel> dial(const WorkerPlace& place, std::string&) override {
-      return network_.dial(self_, place.rank);
-    }
-
-   private:
-    FleetNetwork& network_;
-    const std::int32_t self_;
-  };
-
-  StageProcess held_;
-  FleetNetwork& network_;
-  const std::int32_t rank_;
-  Dialer dialer_;
-  Turns turns_;
-  Membership membership_;
-  bool vanished_ = false;
-};
-
-// ---- one run
 
 struct Client {
   std::size_t request = 0;
@@ -656,78 +419,7 @@ class Fleet {
   FleetRun run_;
 };
 
-std::vector<Request> some_requests(std::int32_t vocab) {
-  std::vector<Request> requests;
-  Rng rng(1);
-  for (int i = 0; i < 10; ++i) {
-    Request request;
-    // Long prompts, prompts with a beginning in common, and answers that outgrow the blocks they were promised.
-    const std::uint64_t length = i % 3 == 0 ? 3 + rng.below(120) : i % 3 == 1 ? 3 + rng.below(40) : 45 + rng.below(18);
-    for (std::uint64_t t = 0; t < length; ++t)
-      request.prompt.push_back(static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(vocab))));
-    if (i % 3 == 1) request.prompt.insert(request.prompt.begin(), 70, 5);
-    request.new_tokens_max = static_cast<std::int32_t>((i % 3 == 2 ? 80 : 4) + rng.below(28));
-    request.sampling.temperature = i % 2 == 0 ? 0.f : 0.9f;
-    request.sampling.seed = 100 + static_cast<std::uint64_t>(i);
-    requests.push_back(std::move(request));
-  }
-  return requests;
-}
-
-std::vector<std::int32_t> answer_of(Engine& engine, Request request) {
-  auto events = std::make_shared<EventStream>();
-  request.id = engine.next_id();
-  std::vector<std::int32_t> tokens;
-  if (const Status status = engine.submit(std::move(request), events); !status)
-    throw Error(status.error().code(), status.error().message());
-  for (bool ended = false; !ended;) {
-    const std::optional<RequestEvent> event = events->pop(60 * kSecond);
-    if (!event || event->finish == FinishReason::kError) throw Error(ErrorCode::kInternal, "no answer to compare with");
-    for (const SampledToken& token : event->tokens) tokens.push_back(token.id);
-    ended = event->finish != FinishReason::kNone;
-  }
-  return tokens;
-}
-
 }  // namespace
-
-FleetModel FleetModel::load(const std::string& checkpoint, std::int32_t attention, std::int32_t ffn,
-                            std::int32_t replicas) {
-  FleetModel m;
-  Deployment& d = m.deployment;
-  d.name = "simulated";
-  d.model = checkpoint;
-  d.engine = {.device = "cpu",
-              .kv_dtype = "f32",
-              .micro_batches = 2,
-              .rows_per_micro_batch_max = 32,
-              .sequences_max = 8,
-              .context_tokens_max = 256,
-              .kv_tokens = 320};
-  d.split.experts = ffn;
-  d.link.heartbeat_ms = kHeartbeatMs;
-  d.link.lost_after_ms = kLostAfterMs;
-  d.link.repair_ms_max = kRepairMs;
-  const std::int32_t workers = attention + ffn + replicas;
-  for (std::int32_t rank = 0; rank < workers; ++rank) {
-    WorkerPlace place{.rank = rank, .host = format("host{}", rank), .port = 7000, .devices = {}};
-    if (rank >= attention + ffn) place.replica_of = attention + (rank - attention - ffn) % ffn;
-    (rank < attention ? d.attention : d.ffn).push_back(place);
-  }
-  for (std::int32_t rank = 0; rank < workers; ++rank) {
-    LoadedWorker worker = load_worker(d, rank, nullptr);
-    worker.config.threads = worker.config.layout.workers();  // one each: no thread is anybody else's
-    worker.config.resend_after_ms = kResendAfterMs;
-    m.workers.push_back(std::move(worker));
-  }
-  m.requests = some_requests(m.workers.front().model->config().vocab);
-  EngineConfig alone = engine_config(d, 0);
-  alone.layout = {};
-  alone.kv_tokens = 2048;
-  const std::unique_ptr<Engine> engine = Engine::start(*Checkpoint::open(checkpoint), alone);
-  for (const Request& request : m.requests) m.answers.push_back(answer_of(*engine, request));
-  return m;
-}
 
 FleetFaults& FleetFaults::operator+=(const FleetFaults& o) {
   kills += o.kills;

@@ -11,28 +11,13 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "deploy/deployment.h"
-#include "roles/worker_host.h"
-#include "sched/request.h"
+#include "sim/fleet/fleet_model.h"
 #include "sim/fleet/fleet_network.h"
 
 namespace tandem {
-
-// What all simulations of a layout share: made once, and not changed.
-struct FleetModel {
-  Deployment deployment;
-  std::vector<LoadedWorker> workers;  // by rank
-  std::vector<Request> requests;
-  std::vector<std::vector<std::int32_t>> answers;  // of one process alone
-
-  // checkpoint: a small one. Replicas are of the FFN workers in turn. Throws Error.
-  static FleetModel load(const std::string& checkpoint, std::int32_t attention, std::int32_t ffn,
-                         std::int32_t replicas = 0);
-};
 
 // How often things were done to a deployment.
 struct FleetFaults {

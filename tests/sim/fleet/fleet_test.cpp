@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/format.h"
+#include "sim/fleet/fleet_model.h"
 
 namespace tandem {
 namespace {
