@@ -99,7 +99,8 @@ TEST_P(BitsTest, HalvesOfTheWidthAddUpToTheWhole) {
   const auto any = backend();
   for (const DType dtype : kWeightTypes)
     for (const int granules : {3, 11}) expect_halves_to_add_up<MatMul>(*any, dtype, granules * granule_of(dtype));
-  for (const int width : {768, 16500}) expect_halves_to_add_up<MatMul>(*any, DType::kBF16, width, 260);
+  // Slices of whole tiles, of a tile and one more, of an odd width, and all of an even one beside them.
+  for (const int width : {257, 258, 272, 768, 16500}) expect_halves_to_add_up<MatMul>(*any, DType::kBF16, width, 260);
 }
 
 TEST_P(BitsTest, NaNInARowOfAProductStaysThere) {

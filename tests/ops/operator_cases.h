@@ -155,13 +155,14 @@ inline void add_product_cases(std::vector<OperatorCase>& table) {
                        return BuiltCase{{EmbedRows{out, b.weight(dtype, 77, hidden), ids}}, {out}};
                      }});
   }
-  for (const auto& [n, k] :
-       {std::array{0, 256}, {40, 0}}) {  // the share of a worker for whom no part of a width is left
-    table.push_back({format("matmul q4_k 7x{}x{}", n, k), {}, [=](CaseBuilder& b) {
-                       const Tensor out = b.zeros(7, n), x = b.normal(7, k);
-                       return BuiltCase{{MatMul{out, x, b.weight(DType::kQ4_K, n, k), KSlices::whole(k)}}, {out}};
-                     }});
-  }
+  for (const DType dtype : {DType::kQ4_K, DType::kBF16})
+    for (const auto& [n, k] :
+         {std::array{0, 256}, {40, 0}}) {  // the share of a worker for whom no part of a width is left
+      table.push_back({format("matmul {} 7x{}x{}", name(dtype), n, k), {}, [=](CaseBuilder& b) {
+                         const Tensor out = b.zeros(7, n), x = b.normal(7, k);
+                         return BuiltCase{{MatMul{out, x, b.weight(dtype, n, k), KSlices::whole(k)}}, {out}};
+                       }});
+    }
   table.push_back({"matmul bf16 with uneven slices", {}, [](CaseBuilder& b) {
                      const Tensor out = b.zeros(6, 64), x = b.normal(6, 100);
                      return BuiltCase{{MatMul{out, x, b.weight(DType::kBF16, 64, 100), {4, {0, 1, 1, 50, 100}}}},

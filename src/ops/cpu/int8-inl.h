@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Products of rows rounded to int8 with weights in blocks of integers. Included by kernels-inl.h, and for AVX-512 with
-// VNNI once more by itself; hence all that is not inlined is static.
+// Products of rows rounded to int8 with weights in blocks of integers (int8_panels-inl.h). Included by kernels-inl.h,
+// and for AVX-512 with VNNI once more by itself; hence all that is not inlined is static.
 //
 //   sums[row][column] = Σ over blocks, ascending: (scale_x · scale_w) · Σ code · integer  (+ scale_x · Σ code ·
 //   minimum)
@@ -22,128 +22,6 @@ HWY_INLINE IntVec broadcast_word(const std::byte* p) {
   __builtin_memcpy(&word, p, sizeof word);
   return hn::Set(IntTag(), word);
 }
-
-// ---- panels as bytes: panel_format.h says how they lie in memory
-
-// Takes four successive bytes of each column out of words of eight nibbles: those of the even ones, then of the odd.
-struct Nibbles {
-  const std::uint32_t* next_word;
-
-  HWY_INLINE void next(UintVec& even, UintVec& odd) {
-    const UintVec nibbles = hn::Set(UintTag(), 0x0f0f0f0fu), word = hn::LoadU(UintTag(), next_word);
-    even = hn::And(word, nibbles);
-    odd = hn::And(hn::ShiftRight<4>(word), nibbles);
-    next_word += kPanelColumns;
-  }
-};
-
-// For each type: kParts of a block of 32 have a scale of their own; integers are up to kLargest, less 2^kOffsetBits
-// unless that is 0. A Part is one vector of columns: its scale and, with kHasMinimum, what is added for each code;
-// next() gives the bytes of the next eight k.
-template <bool kMinimum>
-struct Q4Integers {
-  static constexpr int kParts = 1, kLargest = 15, kOffsetBits = kMinimum ? 0 : 3;
-  static constexpr bool kHasMinimum = kMinimum;
-  using Stored = Q4Panel<kMinimum>;
-  static constexpr int kBlockBytes = Stored::kBlockBytes;  // of 32
-  const std::byte* data;
-
-  struct Part : Nibbles {
-    Vec scale, minimum;
-  };
-  HWY_INLINE Part open(std::int64_t block, int, int column) const {
-    const std::byte* p = data + block * kBlockBytes;
-    const auto* halves = reinterpret_cast<const std::uint16_t*>(p) + column;
-    Part part{
-        {reinterpret_cast<const std::uint32_t*>(p + Stored::kHeaderBytes) + column}, widen_f16(halves), hn::Zero(kF)};
-    if constexpr (kMinimum) part.minimum = widen_f16(halves + kPanelColumns);
-    return part;
-  }
-};
-
-struct Q8Integers {
-  static constexpr int kParts = 1, kLargest = 255, kOffsetBits = 7;
-  static constexpr bool kHasMinimum = false;
-  static constexpr int kBlockBytes = Q8Panel::kBlockBytes;
-  const std::byte* data;
-
-  struct Part {
-    const std::uint32_t* next_word;
-    Vec scale, minimum;
-
-    HWY_INLINE void next(UintVec& even, UintVec& odd) {
-      const UintVec offset = hn::Set(UintTag(), 0x80808080u);
-      even = hn::Xor(hn::LoadU(UintTag(), next_word), offset);
-      odd = hn::Xor(hn::LoadU(UintTag(), next_word + kPanelColumns), offset);
-      next_word += 2 * kPanelColumns;
-    }
-  };
-  HWY_INLINE Part open(std::int64_t block, int, int column) const {
-    const std::byte* p = data + block * kBlockBytes;
-    return {reinterpret_cast<const std::uint32_t*>(p + 2 * kPanelColumns) + column,
-            widen_f16(reinterpret_cast<const std::uint16_t*>(p) + column), hn::Zero(kF)};
-  }
-};
-
-// kBits of each integer lie apart from its nibble.
-template <int kBits>
-struct NibblesAndUpper {
-  Nibbles nibbles;
-  UintVec upper;
-  Vec scale, minimum;
-
-  HWY_INLINE void next(UintVec& even, UintVec& odd) {
-    constexpr std::uint32_t kMask = kBits == 1 ? 0x01010101u : 0x03030303u;
-    const UintVec mask = hn::Set(UintTag(), kMask);
-    nibbles.next(even, odd);
-    even = hn::Or(even, hn::ShiftLeft<4>(hn::And(upper, mask)));
-    odd = hn::Or(odd, hn::ShiftLeft<4>(hn::And(hn::ShiftRight<kBits>(upper), mask)));
-    upper = hn::ShiftRight<2 * kBits>(upper);
-  }
-};
-
-template <bool kHasFifth>
-struct KIntegers {
-  static constexpr int kParts = 1, kLargest = kHasFifth ? 31 : 15, kOffsetBits = 0;
-  static constexpr bool kHasMinimum = true;
-  using Stored = KPanel<kHasFifth>;
-  static constexpr int kBlockBytes = Stored::kBlockBytes / 8;
-  const std::byte* data;
-
-  HWY_INLINE auto open(std::int64_t block, int, int column) const {
-    const std::byte* p = data + block / 8 * Stored::kBlockBytes;
-    const int g = static_cast<int>(block % 8);
-    const auto* halves = reinterpret_cast<const std::uint16_t*>(p) + column;
-    Vec scale, minimum;
-    k_scales(p + 4 * kPanelColumns + column, g, scale, minimum);
-    scale = hn::Mul(widen_f16(halves), scale);
-    minimum = hn::Neg(hn::Mul(widen_f16(halves + kPanelColumns), minimum));
-    const auto* q = reinterpret_cast<const std::uint32_t*>(p + Stored::kHeaderBytes + g * Stored::kGroupBytes) + column;
-    if constexpr (kHasFifth)
-      return NibblesAndUpper<1>{{q + kPanelColumns}, hn::LoadU(UintTag(), q), scale, minimum};
-    else
-      return Q4Integers<true>::Part{{q}, scale, minimum};
-  }
-};
-
-struct Q6KIntegers {
-  static constexpr int kParts = 2, kLargest = 63, kOffsetBits = 5;
-  static constexpr bool kHasMinimum = false;
-  using Stored = Q6KPanel;
-  static constexpr int kBlockBytes = Stored::kBlockBytes / 8;
-  const std::byte* data;
-
-  HWY_INLINE NibblesAndUpper<2> open(std::int64_t block, int part, int column) const {
-    const hn::Rebind<std::int8_t, FloatTag> bytes;
-    const std::byte* p = data + block / 8 * Stored::kBlockBytes;
-    const int g = static_cast<int>(block % 8) * 2 + part;
-    const auto* scales = reinterpret_cast<const std::int8_t*>(p + 2 * kPanelColumns) + g * kPanelColumns + column;
-    const auto small = hn::PromoteTo(IntTag(), hn::LoadU(bytes, scales));
-    const Vec scale = hn::Mul(widen_f16(reinterpret_cast<const std::uint16_t*>(p) + column), hn::ConvertTo(kF, small));
-    const auto* q = reinterpret_cast<const std::uint32_t*>(p + Stored::kHeaderBytes + g * Stored::kGroupBytes) + column;
-    return {{q + kPanelColumns}, hn::LoadU(UintTag(), q), scale, hn::Zero(kF)};
-  }
-};
 
 // ---- dot products of bytes: sums[r] += Σ kWords · 4 bytes of a part times the codes of row r
 
@@ -254,24 +132,43 @@ HWY_INLINE void add_dots(Part& part, const std::byte* codes, IntVec (&sums)[R]) 
 
 // ---- tiles
 
+constexpr int kSumRows = 8;  // a register for each one's sums, and for eight words of a weight
+
+// R rows of a tile of tile_rows: where their codes begin, and the numbers behind those of all rows.
+struct TileRows {
+  const std::byte *codes, *numbers;
+  int tile_rows;
+
+  HWY_INLINE TileRows at(std::int64_t block) const {
+    const std::int64_t bytes = block * kRoundedBlockBytes * tile_rows;
+    return {codes + bytes, numbers + bytes, tile_rows};
+  }
+  HWY_INLINE const float* floats(int kind) const {
+    return reinterpret_cast<const float*>(numbers) + static_cast<std::int64_t>(kind) * tile_rows;
+  }
+};
+
+HWY_INLINE TileRows rows_of_tile(const std::byte* tile, int tile_rows, int first) {
+  return {tile + kRoundedBlock * first, tile + kRoundedBlock * tile_rows + 4 * first, tile_rows};
+}
+
 // One part of a block for R rows: what it adds to the sums of one vector of columns, V to a row.
 template <int R, int V, class Panel>
-HWY_INLINE void add_part(const Panel& panel, std::int64_t block, int index, int column, const std::byte* codes,
+HWY_INLINE void add_part(const Panel& panel, std::int64_t block, int index, int column, const TileRows& rows,
                          Vec (&sum)[R][V], int v) {
   constexpr int kWords = 8 / Panel::kParts;
-  const auto* scales = reinterpret_cast<const float*>(codes + kRoundedBlock * R);
-  const auto* scaled_sums = scales + R;
+  const float *scales = rows.floats(0), *scaled_sums = rows.floats(1);
   auto part = panel.open(block, index, column);
   IntVec integers[R];
   for (int r = 0; r < R; ++r) {
     integers[r] = hn::Zero(IntTag());
     if constexpr (Panel::kOffsetBits > 0) {
-      const int kind = Panel::kParts == 1 ? 2 : 3 + index;  // of the numbers behind the codes
-      const std::byte* negative_sum = codes + kRoundedBlock * R + 4 * (kind * R + r);
-      integers[r] = hn::ShiftLeft<Panel::kOffsetBits>(broadcast_word(negative_sum));
+      const float* negative_sums = rows.floats(Panel::kParts == 1 ? 2 : 3 + index);
+      integers[r] =
+          hn::ShiftLeft<Panel::kOffsetBits>(broadcast_word(reinterpret_cast<const std::byte*>(negative_sums + r)));
     }
   }
-  add_dots<R, kWords, Panel::kLargest>(part, codes + 16 * index, integers);
+  add_dots<R, kWords, Panel::kLargest>(part, rows.codes + 16 * index, integers);
   for (int r = 0; r < R; ++r) {
     const Vec factor = hn::Mul(hn::Set(kF, scales[r]), part.scale);
     sum[r][v] = hn::MulAdd(hn::ConvertTo(kF, integers[r]), factor, sum[r][v]);
@@ -281,7 +178,7 @@ HWY_INLINE void add_part(const Panel& panel, std::int64_t block, int index, int 
 
 // Blocks [begin, end) of R rows and V vectors of columns.
 template <int R, int V, class Panel>
-HWY_INLINE void dot_columns(const Panel& panel, const std::byte* tile, std::int64_t begin, std::int64_t end, int column,
+HWY_INLINE void dot_columns(const Panel& panel, const TileRows& rows, std::int64_t begin, std::int64_t end, int column,
                             float* sums) {
   Vec sum[R][V];
   for (int r = 0; r < R; ++r)
@@ -290,19 +187,19 @@ HWY_INLINE void dot_columns(const Panel& panel, const std::byte* tile, std::int6
     if (column == 0) prefetch<Panel::kBlockBytes>(panel.data + block * Panel::kBlockBytes);
     for (int v = 0; v < V; ++v)
       for (int index = 0; index < Panel::kParts; ++index)
-        add_part(panel, block, index, column + v * kLanes, tile + block * (kRoundedBlockBytes * R), sum, v);
+        add_part(panel, block, index, column + v * kLanes, rows.at(block), sum, v);
   }
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) hn::StoreU(sum[r][v], kF, sums + r * kPanelColumns + column + v * kLanes);
 }
 
 template <int R, class Panel>
-HWY_NOINLINE static void dot_tile(const Panel& panel, const std::byte* tile, std::int64_t begin, std::int64_t end,
+HWY_NOINLINE static void dot_tile(const Panel& panel, const TileRows& rows, std::int64_t begin, std::int64_t end,
                                   float* sums) {
   constexpr int kPanelVectors = kPanelColumns / kLanes;
   constexpr int kVectors = R <= 2 && kLanes == 16 ? kPanelVectors : R == 1 ? kPanelVectors : 1;
   for (int column = 0; column < kPanelColumns; column += kVectors * kLanes)
-    dot_columns<R, kVectors>(panel, tile, begin, end, column, sums);
+    dot_columns<R, kVectors>(panel, rows, begin, end, column, sums);
 }
 
 template <class Panel>
@@ -310,13 +207,14 @@ HWY_INLINE void dot_rows(const Panel& panel, const std::byte* tile, int rows, st
                          float* sums) {
   switch (rows) {
     case 1:
-      return dot_tile<1>(panel, tile, begin, end, sums);
+      return dot_tile<1>(panel, rows_of_tile(tile, rows, 0), begin, end, sums);
     case 2:
-      return dot_tile<2>(panel, tile, begin, end, sums);
+      return dot_tile<2>(panel, rows_of_tile(tile, rows, 0), begin, end, sums);
     case 4:
-      return dot_tile<4>(panel, tile, begin, end, sums);
+      return dot_tile<4>(panel, rows_of_tile(tile, rows, 0), begin, end, sums);
     default:
-      return dot_tile<8>(panel, tile, begin, end, sums);
+      for (int first = 0; first < rows; first += kSumRows)
+        dot_tile<kSumRows>(panel, rows_of_tile(tile, rows, first), begin, end, sums + first * kPanelColumns);
   }
 }
 
@@ -413,7 +311,7 @@ HWY_INLINE void round_codes(const float* x, float inverse, std::byte* codes, std
   }
 }
 
-static void round_row(const float* x, std::int64_t blocks, const RoundedRow& to) {
+static void round_row(const float* x, std::int64_t blocks, const RowPlace& to) {
   constexpr std::int32_t kInfinity = 0x7f800000, kMagnitude = 0x7fffffff;
   constexpr float kLargestMin = 1e-30f;
   std::byte* tile = to.tile;

@@ -13,6 +13,7 @@
 #include "ops/cpu/vector-inl.h"
 #include "ops/cpu/panel-inl.h"
 #include "ops/cpu/product-inl.h"
+#include "ops/cpu/int8_panels-inl.h"
 #include "ops/cpu/int8-inl.h"
 #include "ops/cpu/attention-inl.h"
 #include "ops/cpu/rows-inl.h"

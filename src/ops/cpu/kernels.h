@@ -49,17 +49,31 @@ struct ProductShare {
 //   int8 codes[rows][32], of every eight columns first 0, 2, 4, 6, then 1, 3, 5, 7, which is how nibbles come out of
 //   words f32 scale[rows], f32 scale · sum of codes[rows], i32 -sum[rows], then of the first and of the second half of
 //   columns
-// Tiles have eight rows; the last ones four, two and one, as it goes.
+// Tiles have sixteen rows; the last ones eight, four, two and one, as it goes.
 inline constexpr int kRoundedBlock = 32;
 inline constexpr int kRoundedBlockBytes = kRoundedBlock + 5 * 4;  // of one row
-inline constexpr int kRoundedTileRows = 8;  // of sums a register for each, and for eight words of a weight
+inline constexpr int kRoundedTileRows = 16;
 
-// One row's place in a tile.
-struct RoundedRow {
+// One row's place among those that lie together.
+struct RowPlace {
   std::byte* tile;
   int rows;  // of the tile
   int row;
 };
+
+// Rows cut into terms, for AMX, whose products take bf16 and give f32: an f32 is the sum of three bf16 numbers, each
+// the upper half of what is left, so a weight in bf16 is multiplied as exactly as f32 does it. Rows of a group lie
+// together:
+//   bf16 [blocks of 32 columns][3 terms, the smallest first][rows][32]
+// Each slice of columns begins a block, and zeros fill its last one, so that its sum is the same wherever the slice is.
+// Groups have sixteen rows, the last one what is left.
+inline constexpr int kTermBlock = 32;
+inline constexpr int kTerms = 3;
+inline constexpr int kTermGroupRows = 16;
+inline constexpr int kTermBlockBytes = kTerms * kTermBlock * 2;  // of one row
+constexpr std::int64_t term_blocks(std::int64_t columns) {
+  return (columns + kTermBlock - 1) / kTermBlock;
+}
 
 // As ProductShare, with x rounded.
 struct Int8Share {
@@ -71,6 +85,22 @@ struct Int8Share {
   int slices;
   const std::byte* x;   // of the first row, which begins a tile
   std::int64_t blocks;  // of a row
+  float* out;
+  std::int64_t out_stride;
+  std::int64_t rows;
+  float* scratch;  // kProductScratchFloats, 64-byte aligned
+};
+
+// As ProductShare, with x in terms.
+struct TermShare {
+  DType dtype;
+  const std::byte* panels;
+  std::int64_t panel_bytes;
+  std::int64_t columns;
+  const std::int32_t* bounds;
+  int slices;
+  const std::byte* x;   // of the first row, which begins a group
+  std::int64_t blocks;  // of a row, over all slices
   float* out;
   std::int64_t out_stride;
   std::int64_t rows;
@@ -110,7 +140,7 @@ constexpr std::int64_t attention_scratch_floats(std::int64_t k_dim, std::int64_t
 // The functions of one instruction set.
 struct Kernels {
   void (*product)(const ProductShare& share);
-  void (*round_row)(const float* x, std::int64_t blocks, const RoundedRow& to);
+  void (*round_row)(const float* x, std::int64_t blocks, const RowPlace& to);
   void (*int8_product)(const Int8Share& share);
   void (*attention)(const AttentionShare& share);
   // out = x / sqrt(mean(x²) + eps) · weight over one row.
@@ -122,6 +152,10 @@ struct Kernels {
   // Yardsticks: reads count floats and returns their sum; does fused multiply-adds and returns how many flops.
   float (*read)(const float* data, std::int64_t count);
   double (*multiply_add)(std::int64_t rounds, float* sink);
+  // Products of terms, for the types that takes_terms names. Null: there are none, product does all.
+  bool (*takes_terms)(DType dtype) = nullptr;
+  void (*split_row)(const float* x, const std::int32_t* bounds, int slices, const RowPlace& to) = nullptr;
+  void (*term_product)(const TermShare& share) = nullptr;
 };
 
 const Kernels& kernels_baseline();
@@ -129,6 +163,7 @@ const Kernels& kernels_baseline();
 const Kernels& kernels_avx2();
 const Kernels& kernels_avx512();
 const Kernels& kernels_avx512_vnni();
+const Kernels& kernels_amx();  // the process must have been allowed tiles
 #endif
 
 }  // namespace tandem::cpu

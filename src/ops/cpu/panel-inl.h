@@ -35,6 +35,13 @@ struct Bf16Panel {
   HWY_INLINE Vec load(std::int64_t k, int column) const { return widen_bf16(data + k * stride + column); }
 };
 
+// Words of two k.
+struct Bf16Pairs {
+  static constexpr bool kPlain = false;
+  static constexpr int kRowsFused = kLanes == 4 ? 16 : 32;
+  const std::uint32_t* data;
+};
+
 struct F16Panel {
   static constexpr bool kPlain = true;
   static constexpr int kRowsFused = kLanes == 4 ? 16 : 32;
@@ -109,6 +116,38 @@ HWY_INLINE void walk(const Panel& panel, std::int64_t begin, std::int64_t count,
     prefetch<V * kLanes* static_cast<int>(sizeof(*panel.data))>(row, panel.ahead);
     Vec w[V];
     for (int v = 0; v < V; ++v) w[v] = panel.load(begin + k, column + v * kLanes);
+    use(k, w);
+  }
+}
+
+// Each half of the words of two k as f32.
+HWY_INLINE Vec lower_bf16(const std::uint32_t* words) {
+  return hn::BitCast(kF, hn::ShiftLeft<16>(hn::LoadU(UintTag(), words)));
+}
+HWY_INLINE Vec upper_bf16(const std::uint32_t* words) {
+  return hn::BitCast(kF, hn::And(hn::LoadU(UintTag(), words), hn::Set(UintTag(), 0xffff0000u)));
+}
+
+// begin and count may be odd.
+template <int V, class Use>
+HWY_INLINE void walk(const Bf16Pairs& panel, std::int64_t begin, std::int64_t count, int column, const Use& use) {
+  const std::uint32_t* words = panel.data + begin / 2 * kPanelColumns + column;
+  std::int64_t k = 0;
+  Vec w[V];
+  if (begin % 2 == 1 && count > 0) {
+    for (int v = 0; v < V; ++v) w[v] = upper_bf16(words + v * kLanes);
+    use(k++, w);
+    words += kPanelColumns;
+  }
+  for (; k + 1 < count; k += 2, words += kPanelColumns) {
+    prefetch<V * kLanes * 4>(reinterpret_cast<const std::byte*>(words));
+    for (int v = 0; v < V; ++v) w[v] = lower_bf16(words + v * kLanes);
+    use(k, w);
+    for (int v = 0; v < V; ++v) w[v] = upper_bf16(words + v * kLanes);
+    use(k + 1, w);
+  }
+  if (k < count) {
+    for (int v = 0; v < V; ++v) w[v] = lower_bf16(words + v * kLanes);
     use(k, w);
   }
 }

@@ -45,6 +45,13 @@ void place_plain(const std::byte* row, std::int64_t k, std::int64_t column, std:
   for (std::int64_t i = 0; i < k; ++i, out += kColumns) std::memcpy(out, row + i * sizeof(Element), sizeof(Element));
 }
 
+void place_bf16(const std::byte* row, std::int64_t k, std::int64_t column, std::byte* panel) {
+  place_plain<std::uint32_t>(row, k / 2, column, panel);
+  if (k % 2 == 0) return;
+  const std::uint32_t last = load_u16(row + 2 * (k - 1));
+  std::memcpy(panel + 4 * (k / 2 * kColumns + column), &last, sizeof last);
+}
+
 // Where value j of a Q8 block lies: even ones of every eight fill one word, odd ones the next.
 std::int64_t place_of_q8(std::int64_t j, std::int64_t column) {
   const std::int64_t word = j / 8 * 2 + j % 2, byte = j % 8 / 2;
@@ -229,6 +236,7 @@ bool has_panel_format(DType dtype) {
 }
 
 std::size_t panel_bytes(DType dtype, std::int64_t k) {
+  if (dtype == DType::kBF16) k += k % 2;
   const std::int64_t scales = dtype == DType::kF8E4M3 ? (k + kScaleBlock - 1) / kScaleBlock : 0;
   return (row_bytes(dtype, static_cast<std::size_t>(k)) + static_cast<std::size_t>(scales) * 4) * kColumns;
 }
@@ -240,6 +248,7 @@ void place_row(const WeightPart& part, std::int64_t packed_row, std::int64_t k, 
     case DType::kF32:
       return place_plain<float>(row, k, column, panel);
     case DType::kBF16:
+      return place_bf16(row, k, column, panel);
     case DType::kF16:
       return place_plain<std::uint16_t>(row, k, column, panel);
     case DType::kF8E4M3:
@@ -291,10 +300,17 @@ void place_rows(const WeightPart& part, std::int64_t first, std::int64_t k, std:
     source_rows[c] = part.source_row(first + static_cast<std::int64_t>(c));
     rows[c] = part.row(source_rows[c]);
   }
-  if (part.dtype == DType::kF8E4M3)
-    place_f8_rows(part, source_rows, rows, k, panel);
-  else
-    transpose_rows(rows, k, traits(part.dtype).block_bytes, panel);
+  switch (part.dtype) {
+    case DType::kF8E4M3:
+      return place_f8_rows(part, source_rows, rows, k, panel);
+    case DType::kBF16:
+      transpose_rows(rows, k / 2, 4, panel);
+      for (std::int64_t c = 0; k % 2 == 1 && c < kColumns; ++c)
+        place_bf16(rows[static_cast<std::size_t>(c)] + 2 * (k - 1), 1, c, panel + 4 * (k / 2) * kColumns);
+      return;
+    default:
+      transpose_rows(rows, k, traits(part.dtype).block_bytes, panel);
+  }
 }
 
 void take_row(DType dtype, const std::byte* panel, std::int64_t k, std::int64_t column, float* out) {
@@ -303,7 +319,8 @@ void take_row(DType dtype, const std::byte* panel, std::int64_t k, std::int64_t 
       for (std::int64_t i = 0; i < k; ++i) out[i] = reinterpret_cast<const float*>(panel)[i * kColumns + column];
       return;
     case DType::kBF16:
-      for (std::int64_t i = 0; i < k; ++i) out[i] = bf16_to_f32(load_u16(panel + 2 * (i * kColumns + column)));
+      for (std::int64_t i = 0; i < k; ++i)
+        out[i] = bf16_to_f32(load_u16(panel + 4 * (i / 2 * kColumns + column) + 2 * (i % 2)));
       return;
     case DType::kF16:
       for (std::int64_t i = 0; i < k; ++i) out[i] = f16_to_f32(load_u16(panel + 2 * (i * kColumns + column)));

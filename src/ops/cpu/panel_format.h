@@ -5,6 +5,7 @@
 // neighbouring columns; quantised types come in blocks of k with the scales of all 32 columns in front.
 //
 //   plain   [k][32]
+//   BF16    words [k / 2, upwards][32] of two successive k, the lower first; the last of an odd k has a zero
 //   F8      blocks of 128 k, the last one perhaps shorter: f32 scale[32], then [k][32]
 //   Q8_0    f16 d[32], then words [8][32] of four int8: of every eight k first 0, 2, 4, 6, then 1, 3, 5, 7
 //   Q4_0    f16 d[32], then words [4][32]: eight nibbles of successive k, lowest first

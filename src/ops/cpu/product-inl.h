@@ -80,9 +80,7 @@ void product(const ProductShare& share) {
       return multiply(share,
                       [](const std::byte* p) { return F32Panel{reinterpret_cast<const float*>(p), kPanelColumns}; });
     case DType::kBF16:
-      return multiply(share, [](const std::byte* p) {
-        return Bf16Panel{reinterpret_cast<const std::uint16_t*>(p), kPanelColumns};
-      });
+      return multiply(share, [](const std::byte* p) { return Bf16Pairs{reinterpret_cast<const std::uint32_t*>(p)}; });
     case DType::kF16:
       return multiply(
           share, [](const std::byte* p) { return F16Panel{reinterpret_cast<const std::uint16_t*>(p), kPanelColumns}; });

@@ -11,6 +11,7 @@
 #include "ops/cpu/machine.h"
 #include "ops/cpu/packed_weight.h"
 #include "ops/cpu/rounded_rows.h"
+#include "ops/cpu/term_rows.h"
 
 namespace tandem::cpu {
 
@@ -26,17 +27,41 @@ struct Piece {
   std::int64_t panel_cost() const { return rows() == 0 ? 0 : rows() + 4; }
 };
 
+// What rows of x are made into, once for all panels. Of a product in terms, panels that do not take them go by x
+// itself.
+enum class Form { kPlain, kInt8, kTerms };
+
 struct Product {
   const Tensor& out;
   const Tensor& x;
   const KSlices& slices;
-  bool int8 = false;
+  Form form = Form::kPlain;
+
+  // Of a row in terms.
+  std::int64_t blocks() const {
+    std::int64_t sum = 0;
+    for (int i = 0; i < slices.count; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      sum += term_blocks(slices.bounds[at + 1] - slices.bounds[at]);
+    }
+    return sum;
+  }
+  std::int64_t row_bytes() const {
+    switch (form) {
+      case Form::kInt8:
+        return rounded_row_bytes(x.shape[1]);
+      case Form::kTerms:
+        return blocks() * kTermBlockBytes;
+      default:
+        return 0;
+    }
+  }
 };
 
 // What a thread works with.
 struct Part {
   float* scratch;
-  const std::byte* rounded;  // row 0 of x, rounded; of int8 products
+  const std::byte* made;  // row 0 of x in the product's form
 };
 
 // What both kinds of a share have alike.
@@ -66,11 +91,17 @@ void run_panels(const Kernels& kernels, const Product& product, const Piece& pie
     const std::int64_t to = std::min(end - first, segment.panels);
     first += segment.panels;
     if (from >= to) continue;
-    if (product.int8) {
+    const std::byte* made = part.made + piece.row_begin * product.row_bytes();
+    if (product.form == Form::kInt8) {
       auto share = share_of<Int8Share>(segment, product, piece, from, to, part.scratch);
       share.blocks = product.x.shape[1] / kRoundedBlock;
-      share.x = part.rounded + piece.row_begin * rounded_row_bytes(product.x.shape[1]);
+      share.x = made;
       kernels.int8_product(share);
+    } else if (product.form == Form::kTerms && kernels.takes_terms(segment.dtype)) {
+      auto share = share_of<TermShare>(segment, product, piece, from, to, part.scratch);
+      share.blocks = product.blocks();
+      share.x = made;
+      kernels.term_product(share);
     } else {
       auto share = share_of<ProductShare>(segment, product, piece, from, to, part.scratch);
       share.x = product.x.row<float>(piece.row_begin) + piece.x_column;
@@ -80,34 +111,40 @@ void run_panels(const Kernels& kernels, const Product& product, const Piece& pie
   }
 }
 
-// Rounds rows [begin, end) of x to where they belong among all rounded rows.
+// Makes rows [begin, end) of x, where they belong among all that are made.
 template <class PieceAt>
-void round_rows(const Kernels& kernels, const Tensor& x, std::int64_t count, const PieceAt& piece_at,
-                std::int64_t begin, std::int64_t end, std::byte* rounded) {
+void make_rows(const Kernels& kernels, const Product& product, std::int64_t count, const PieceAt& piece_at,
+               std::int64_t begin, std::int64_t end, std::byte* made) {
+  const Tensor& x = product.x;
+  const std::int64_t k = x.shape[1];
   for (std::int64_t i = 0; i < count; ++i) {
     const Piece piece = piece_at(i);
-    for (std::int64_t row = std::max(piece.row_begin, begin); row < std::min(piece.row_end, end); ++row)
-      kernels.round_row(x.row<float>(row), x.shape[1] / kRoundedBlock,
-                        rounded_row(rounded + piece.row_begin * rounded_row_bytes(x.shape[1]), x.shape[1], piece.rows(),
-                                    row - piece.row_begin));
+    std::byte* first = made + piece.row_begin * product.row_bytes();
+    for (std::int64_t row = std::max(piece.row_begin, begin); row < std::min(piece.row_end, end); ++row) {
+      const std::int64_t in_piece = row - piece.row_begin;
+      if (product.form == Form::kInt8)
+        kernels.round_row(x.row<float>(row), k / kRoundedBlock, rounded_row(first, k, piece.rows(), in_piece));
+      else
+        kernels.split_row(x.row<float>(row), product.slices.bounds.data(), product.slices.count,
+                          term_row(first, product.blocks(), piece.rows(), in_piece));
+    }
   }
 }
 
-// Rows that each thread rounds for itself cost less than waiting for others to do their part; in elements.
-constexpr std::int64_t kRoundedByEach = 8 * 1024;
+// Rows that each thread makes for itself cost less than waiting for others to do their part; in elements.
+constexpr std::int64_t kMadeByEach = 8 * 1024;
 
-// Where rounded rows are found by everybody, or null where each thread makes its own.
+// Where made rows are found by everybody, or null where each thread makes its own.
 template <class PieceAt>
-const std::byte* round_together(Machine& machine, const Product& product, std::int64_t count, const PieceAt& piece_at,
-                                int threads) {
-  const std::int64_t rows = product.x.rows(), columns = product.x.shape[1];
-  if (threads == 1 || rows * columns <= kRoundedByEach) return nullptr;
-  std::byte* rounded = machine.shared(rows * rounded_row_bytes(columns));
+const std::byte* make_together(Machine& machine, const Product& product, std::int64_t count, const PieceAt& piece_at,
+                               int threads) {
+  const std::int64_t rows = product.x.rows();
+  if (threads == 1 || rows * product.x.shape[1] <= kMadeByEach) return nullptr;
+  std::byte* made = machine.shared(rows * product.row_bytes());
   machine.team.run([&](int thread) {
-    round_rows(machine.kernels, product.x, count, piece_at, rows * thread / threads, rows * (thread + 1) / threads,
-               rounded);
+    make_rows(machine.kernels, product, count, piece_at, rows * thread / threads, rows * (thread + 1) / threads, made);
   });
-  return rounded;
+  return made;
 }
 
 // piece_at(i) gives piece i of count.
@@ -128,14 +165,15 @@ void run_pieces(Machine& machine, const Product& product, std::int64_t count, co
   // Below this the caller is done before the team is awake.
   constexpr std::int64_t kWorthATeam = 64 * 1024;
   const int threads = multiply_adds < kWorthATeam ? 1 : machine.team.threads();
-  const std::byte* together = product.int8 ? round_together(machine, product, count, piece_at, threads) : nullptr;
+  const bool is_plain = product.form == Form::kPlain;
+  const std::byte* together = is_plain ? nullptr : make_together(machine, product, count, piece_at, threads);
   const std::int64_t rows = product.x.rows();
-  const std::int64_t own = product.int8 && !together ? rows * rounded_row_bytes(product.x.shape[1]) / 4 : 0;
+  const std::int64_t own = together ? 0 : rows * product.row_bytes() / 4;
   const auto part = [&](int thread) {
     const std::int64_t begin = total * thread / threads, end = total * (thread + 1) / threads;
     float* scratch = machine.scratch(thread, kProductScratchFloats + own);
     auto* alone = reinterpret_cast<std::byte*>(scratch + kProductScratchFloats);
-    if (own > 0) round_rows(machine.kernels, product.x, count, piece_at, 0, rows, alone);
+    if (own > 0) make_rows(machine.kernels, product, count, piece_at, 0, rows, alone);
     const Part mine{scratch, together ? together : alone};
     std::int64_t done = 0;  // cost of the pieces walked over
     for (std::int64_t i = 0; i < count && done < end; ++i) {
@@ -158,20 +196,37 @@ void run_pieces(Machine& machine, const Product& product, std::int64_t count, co
     machine.team.run(part);
 }
 
+bool takes_terms(const Kernels& kernels, const PackedWeight& weight) {
+  return std::ranges::any_of(weight.segments(),
+                             [&](const Segment& segment) { return kernels.takes_terms(segment.dtype); });
+}
+
+// By the weights alone: a row goes the same way in every batch, and a slice in every layout.
+template <class Op>
+Form form_of(const Kernels& kernels, std::span<const Weight* const> weights) {
+  if (Int8Operator<Op>) return Form::kInt8;
+  return kernels.takes_terms &&
+                 std::ranges::any_of(weights, [&](const Weight* w) { return takes_terms(kernels, packed(w)); })
+             ? Form::kTerms
+             : Form::kPlain;
+}
+
 template <class Op>
 void run_matmul(Machine& machine, const Op& op) {
   const PackedWeight& weight = packed(op.weight);
   // Rows are divided too when there are fewer than four panels for each thread.
   std::int64_t parts = 1;
   while (weight.panels() * parts < 4 * machine.team.threads() && op.x.rows() / (2 * parts) >= 16) parts *= 2;
-  run_pieces(machine, {op.out, op.x, op.slices, Int8Operator<Op>}, parts,
+  const Form form = form_of<Op>(machine.kernels, {&op.weight, 1});
+  run_pieces(machine, {op.out, op.x, op.slices, form}, parts,
              [&](std::int64_t i) { return Piece{&weight, op.x.rows() * i / parts, op.x.rows() * (i + 1) / parts}; });
 }
 
 template <class Op>
 void run_grouped(Machine& machine, const Op& op) {
   const auto* offsets = op.offsets.template as<const std::int32_t>();
-  run_pieces(machine, {op.out, op.x, op.slices, Int8Operator<Op>}, static_cast<std::int64_t>(op.experts.size()),
+  const Form form = form_of<Op>(machine.kernels, op.experts);
+  run_pieces(machine, {op.out, op.x, op.slices, form}, static_cast<std::int64_t>(op.experts.size()),
              [&](std::int64_t i) { return Piece{&packed(op.experts[i]), offsets[i], offsets[i + 1]}; });
 }
 

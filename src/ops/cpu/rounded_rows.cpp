@@ -5,7 +5,7 @@
 
 namespace tandem::cpu {
 
-RoundedRow rounded_row(std::byte* rounded, std::int64_t columns, std::int64_t rows, std::int64_t i) {
+RowPlace rounded_row(std::byte* rounded, std::int64_t columns, std::int64_t rows, std::int64_t i) {
   std::int64_t first = i / kRoundedTileRows * kRoundedTileRows;
   int size = kRoundedTileRows;
   while (size > rows - first || i >= first + size) {

@@ -17,6 +17,6 @@ constexpr std::int64_t rounded_row_bytes(std::int64_t columns) {
 }
 
 // The place of row i of some rows, the first of which begins a tile at rounded.
-RoundedRow rounded_row(std::byte* rounded, std::int64_t columns, std::int64_t rows, std::int64_t i);
+RowPlace rounded_row(std::byte* rounded, std::int64_t columns, std::int64_t rows, std::int64_t i);
 
 }  // namespace tandem::cpu

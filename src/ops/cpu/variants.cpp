@@ -3,6 +3,14 @@
 
 #include "ops/cpu/variants.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <array>
 
 #include "base/error.h"
@@ -54,6 +62,26 @@ std::string missing_for_avx512_vnni() {
   return list;
 }
 #undef TANDEM_LACKS
+
+// Tiles are state of a thread that the operating system has to be asked for, once a process. Not every compiler's
+// builtin knows of them.
+std::string missing_for_amx() {
+  std::string list = missing_for_avx512_vnni();
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  const bool known = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0;
+  const auto lacks = [&](const char* feature) { list += list.empty() ? feature : format(" {}", feature); };
+  if (!known || (d >> 24 & 1u) == 0) lacks("amx-tile");
+  if (!known || (d >> 25 & 1u) == 0) lacks("amx-int8");
+  if (!known || (d >> 22 & 1u) == 0) lacks("amx-bf16");
+  if (!list.empty()) return list;
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  static const bool is_allowed = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  constexpr bool is_allowed = false;
+#endif
+  return is_allowed ? "" : "the operating system's leave to use tiles";
+}
 #endif
 
 std::string nothing_missing() {
@@ -63,6 +91,7 @@ std::string nothing_missing() {
 // Best first.
 constexpr std::array kVariants = {
 #if defined(__x86_64__)
+    Variant{"amx", missing_for_amx, kernels_amx},
     Variant{"avx512_vnni", missing_for_avx512_vnni, kernels_avx512_vnni},
     Variant{"avx512", missing_for_avx512, kernels_avx512},
     Variant{"avx2", missing_for_avx2, kernels_avx2},

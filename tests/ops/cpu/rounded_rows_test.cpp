@@ -23,7 +23,7 @@ TEST(RoundedRows, FillTilesOfFallingSizes) {
       int size = cpu::kRoundedTileRows;
       while (size > rows - first) size /= 2;
       for (int r = 0; r < size; ++r, ++i) {
-        const cpu::RoundedRow found = cpu::rounded_row(memory.data(), 96, rows, i);
+        const cpu::RowPlace found = cpu::rounded_row(memory.data(), 96, rows, i);
         ASSERT_EQ(found.rows, size) << "row " << i << " of " << rows;
         ASSERT_EQ(found.row, r);
         ASSERT_EQ(found.tile, memory.data() + first * cpu::rounded_row_bytes(96));
