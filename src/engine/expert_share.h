@@ -52,9 +52,9 @@ class ExpertShare {
   const Activations activations_;
   const bool device_rows_, await_device_;
   Arena arena_;
-  Buffer together_memory_;  // what is put side by side, and its results; where rows are on a device far_memory_ is
+  Buffer together_memory_;  // what is put side by side, and its results; where rows are on a device, in far_memory_
   Buffer far_memory_;       // where operators have their own: the arrays of frames, or what is put side by side
-  Buffer ones_;             // where they are and experts are cut by width: the weights of all slots
+  Buffer ones_;             // where rows are on a device and experts are cut by width: the weights of all slots
   Buffer widened_;          // where activations cross in FP8, rows as experts take them
 };
 

@@ -34,8 +34,8 @@ class RecordedSteps {
   // A whole step of this kind went in frames.
   void note(const Kind& kind);
   bool noted(const Kind& kind) const { return seen_.contains(kind.key); }
-  // After that, before give(): both sides record. False where the FFN worker does not, and then nothing goes by flags
-  // any more.
+  // Of a kind that was noted, before give(): both sides record. False where the FFN worker does not, and then nothing
+  // goes by flags any more.
   bool prepare(const Kind& kind, const Record& record);
 
   // Returns the epoch; 0 in the local layout, where nothing has to be prepared.

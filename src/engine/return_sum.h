@@ -26,7 +26,8 @@ class ReturnSum {
 
   // Of micro-batch m in a layer with so many experts for each token. hand_over: what was returned to; where there are
   // several workers its choices are the host's, as they stood when it was sent. returned: by FFN worker, in memory
-  // where operators work. out: [rows, hidden].
+  // where operators work. out: [rows, hidden]. The host fills memory for it here: of one m, only when the backend has
+  // executed what was given before.
   void run(std::int32_t m, std::int64_t top_k, const HandOver& hand_over, std::span<const FfnOutput* const> returned,
            const Tensor& out);
 

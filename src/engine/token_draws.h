@@ -30,7 +30,8 @@ class TokenDraws {
   // Of micro-batches whose sequences have a row of logits each, where they sample, and else none.
   void draw_together(std::span<const MicroBatch> plans, const Tensor& logits, std::vector<SequenceResult>& results);
   // The same in two parts. Work that is given after begin() finds the drawn tokens in ids, i32 [rows] (Backend::begin);
-  // take() comes after finish(), with the rows that it left out. Their sequences keep nothing: the host is to draw.
+  // take() comes after finish(), with the rows that it left out, and no other draw before it. Their sequences keep
+  // nothing: the host is to draw.
   std::unique_ptr<Draw> begin(std::span<const MicroBatch> plans, const Tensor& logits, const Tensor& ids);
   void take(std::span<const MicroBatch> plans, std::span<const std::size_t> left_out,
             std::vector<SequenceResult>& results);

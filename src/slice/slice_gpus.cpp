@@ -311,9 +311,14 @@ void SliceGpus::run_steps(SliceSides sides, MeasuredSteps& steps) {
       for (const AttentionLanes::Lane& lane : a_->lanes) lane.step.launch(lane.work.get());
     // Micro-batches are in step, so the last one's times are everybody's.
     clock.mark(has_attention ? a_->lanes.back().work.get() : f_->up.get());
-    if (free == 0 && steps.warm()) free = free_bytes();
   };
-  tandem::run_steps(steps, {launch, [this](const cuda::StepClock& clock, std::size_t mark) { wait_for(clock, mark); }});
+  tandem::run_steps(steps,
+                    {.launch = launch,
+                     .wait_for = [this](const cuda::StepClock& clock, std::size_t mark) { wait_for(clock, mark); },
+                     .told =
+                         [&] {
+                           if (free == 0 && steps.warm()) free = free_bytes();
+                         }});
   cuda::synchronise_device();
   if (sides == SliceSides::kBoth) {
     const OnDevice there(options_.ffn_gpu);

@@ -18,6 +18,7 @@ void run_steps(MeasuredSteps& measured, const StepLoop& loop) {
   for (std::size_t step = 0; step == 0 || measured.wants_more_than(step - 1); ++step) {
     loop.launch(clock);
     if (step >= kStepsAhead) tell(step - kStepsAhead);
+    loop.told();
   }
   tell(clock.marks() - 1);
 }

@@ -13,12 +13,13 @@
 namespace tandem {
 
 struct StepLoop {
-  std::function<void(cuda::StepClock&)> launch;                            // of a step, with a mark behind it
-  std::function<void(const cuda::StepClock&, std::size_t mark)> wait_for;  // returns when it has been passed
+  std::function<void(cuda::StepClock&)> launch;                            // of a step, with one mark behind it
+  std::function<void(const cuda::StepClock&, std::size_t mark)> wait_for;  // returns when it has been passed; may throw
+  std::function<void()> told = [] {};                                      // behind each launch, measured is up to date
 };
 
-// Until measured wants no more and all that was launched has ended: kStepsAhead (slice.h) are launched before one of
-// them has. measured is told of each step in turn.
+// Until measured wants no more and the last mark has been passed; other streams may still run. kStepsAhead (slice.h)
+// are launched before one of them has ended. measured is told of each step in turn.
 void run_steps(MeasuredSteps& measured, const StepLoop& loop);
 
 }  // namespace tandem
