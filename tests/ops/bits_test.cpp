@@ -87,6 +87,7 @@ TEST_P(BitsTest, ARowOfAProductIsTheSameInEveryBatch) {
   const auto any = backend();
   for (const DType dtype : kWeightTypes)
     expect_rows_without_neighbours<MatMul, GroupedMatMul>(*any, dtype, 50, three_granules(dtype));
+  expect_rows_without_neighbours<MatMul, GroupedMatMul>(*any, DType::kBF16, 50, {4, {0, 1, 1, 50, 101}});
 }
 
 TEST_P(BitsTest, SoIsOneOfAWideProductWhoseSumsAreCutInParts) {
@@ -99,8 +100,7 @@ TEST_P(BitsTest, HalvesOfTheWidthAddUpToTheWhole) {
   const auto any = backend();
   for (const DType dtype : kWeightTypes)
     for (const int granules : {3, 11}) expect_halves_to_add_up<MatMul>(*any, dtype, granules * granule_of(dtype));
-  // Slices of whole tiles, of a tile and one more, of an odd width, and all of an even one beside them.
-  for (const int width : {257, 258, 272, 768, 16500}) expect_halves_to_add_up<MatMul>(*any, DType::kBF16, width, 260);
+  for (const int width : {768, 16500}) expect_halves_to_add_up<MatMul>(*any, DType::kBF16, width, 260);
 }
 
 TEST_P(BitsTest, NaNInARowOfAProductStaysThere) {

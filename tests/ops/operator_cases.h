@@ -168,12 +168,13 @@ inline void add_product_cases(std::vector<OperatorCase>& table) {
                      return BuiltCase{{MatMul{out, x, b.weight(DType::kBF16, 64, 100), {4, {0, 1, 1, 50, 100}}}},
                                       {out}};
                    }});
-  table.push_back({"matmul of parts of different types", {}, [](CaseBuilder& b) {
-                     const Tensor out = b.zeros(5, 64 + 33 + 20 + 96), x = b.normal(5, 64);
-                     const Weight* w =
-                         b.weight({{DType::kQ4_1, 64}, {DType::kF32, 33}, {DType::kQ8_0, 20}, {DType::kF16, 96}}, 64);
-                     return BuiltCase{{MatMul{out, x, w, KSlices::whole(64)}}, {out}};
-                   }});
+  table.push_back(
+      {"matmul of parts of different types", {}, [](CaseBuilder& b) {
+         const Tensor out = b.zeros(5, 64 + 33 + 20 + 96 + 40), x = b.normal(5, 64);
+         const Weight* w = b.weight(
+             {{DType::kQ4_1, 64}, {DType::kF32, 33}, {DType::kQ8_0, 20}, {DType::kF16, 96}, {DType::kBF16, 40}}, 64);
+         return BuiltCase{{MatMul{out, x, w, KSlices::whole(64)}}, {out}};
+       }});
   table.push_back({"matmul of parts of blocks of 32 and 256", {}, [](CaseBuilder& b) {
                      const Tensor out = b.zeros(5, 64 + 33 + 20), x = b.normal(5, 256);
                      const Weight* w = b.weight({{DType::kQ4_K, 64}, {DType::kQ6_K, 33}, {DType::kQ8_0, 20}}, 256);

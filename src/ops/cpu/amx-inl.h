@@ -34,6 +34,11 @@ class TileSession {
   HWY_INLINE void use(const TileShapes& shapes) { asm volatile("ldtilecfg %0" : : "m"(shapes)); }
 };
 
+template <int kTile_>
+struct Register {
+  static constexpr int kTile = kTile_;
+};
+
 // Rows are row_bytes apart.
 template <int kTile>
 HWY_INLINE void load_tile(const void* p, std::int64_t row_bytes) {

@@ -23,7 +23,7 @@ struct CpuOptions {
 
 // One set of kernels in this program.
 struct CpuVariant {
-  std::string name;     // "avx512_vnni", "avx512", "avx2", "baseline"
+  std::string name;     // "amx", "avx512_vnni", "avx512", "avx2", "baseline"
   std::string missing;  // what the machine lacks for it; empty when it can run here
   bool available() const { return missing.empty(); }
 };

@@ -52,15 +52,15 @@ static void unpack_blocks(const Panel& panel, std::int64_t begin, std::int64_t e
 }
 
 // Steps take turns with two sets of registers: codes, half the columns of a step, and the sums of both.
-constexpr int kCodes[2] = {0, 1}, kWords[2] = {2, 3}, kSums[2] = {4, 5};
+constexpr int kCodesTile[2] = {0, 1}, kWordsTile[2] = {2, 3}, kSumsTile[2] = {4, 5};
 
 template <class Panel>
 TileShapes int8_tile_shapes() {
   TileShapes shapes;
   for (int set = 0; set < 2; ++set) {
-    shapes.set(kCodes[set], kRoundedTileRows, kRoundedBlock / Panel::kParts);
-    shapes.set(kWords[set], Step<Panel>::kWords, 64);
-    shapes.set(kSums[set], kRoundedTileRows, 64);
+    shapes.set(kCodesTile[set], kRoundedTileRows, kRoundedBlock / Panel::kParts);
+    shapes.set(kWordsTile[set], Step<Panel>::kWords, 64);
+    shapes.set(kSumsTile[set], kRoundedTileRows, 64);
   }
   return shapes;
 }
@@ -71,10 +71,10 @@ struct alignas(64) StepSums {
 
 template <int kSet, class Panel>
 HWY_INLINE void begin_step(const std::byte* codes, const Step<Panel>& step, int column) {
-  load_tile<kCodes[kSet]>(codes, kRoundedBlock);
-  load_tile<kWords[kSet]>(step.words[0] + column, 4 * kPanelColumns);
-  clear_tile<kSums[kSet]>();
-  multiply_byte_tiles<kSums[kSet], kCodes[kSet], kWords[kSet]>();
+  load_tile<kCodesTile[kSet]>(codes, kRoundedBlock);
+  load_tile<kWordsTile[kSet]>(step.words[0] + column, 4 * kPanelColumns);
+  clear_tile<kSumsTile[kSet]>();
+  multiply_byte_tiles<kSumsTile[kSet], kCodesTile[kSet], kWordsTile[kSet]>();
 }
 
 // Blocks of sixteen rows.
@@ -97,11 +97,11 @@ HWY_INLINE void multiply_steps(const TileRows16<Panel>& rows, const Step<Panel>*
                                int column, StepSums* sums) {
   for (int i = 0; i < count; i += 2) {
     begin_step<0>(rows.codes(begin + i), steps[begin + i], column);
-    if (i > 0) store_tile<kSums[1]>(sums[i - 1].rows, 64);
+    if (i > 0) store_tile<kSumsTile[1]>(sums[i - 1].rows, 64);
     if (i + 1 < count) begin_step<1>(rows.codes(begin + i + 1), steps[begin + i + 1], column);
-    store_tile<kSums[0]>(sums[i].rows, 64);
+    store_tile<kSumsTile[0]>(sums[i].rows, 64);
   }
-  if (count % 2 == 0) store_tile<kSums[1]>(sums[count - 1].rows, 64);
+  if (count % 2 == 0) store_tile<kSumsTile[1]>(sums[count - 1].rows, 64);
 }
 
 template <class Panel>

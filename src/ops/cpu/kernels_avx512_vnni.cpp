@@ -7,8 +7,8 @@
 #include <hwy/highway.h>
 
 #include "ops/cpu/kernels.h"
-// In this order: each uses what the ones before it define. Only what is inlined may be used of the first two: the file
-// for AVX-512 has the same names.
+// In this order: each uses what the ones before it define. Only what is inlined may be used of the first three: the
+// file for AVX-512 has the same names.
 // clang-format off
 #include "ops/cpu/vector-inl.h"
 #include "ops/cpu/panel-inl.h"

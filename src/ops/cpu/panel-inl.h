@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The inner loops of every product: sums[row][column] += Σ x[row][k] · panel[k][column], k ascending, one fused
-// multiply-add per step. Included by kernels-inl.h only, once per instruction set.
+// multiply-add per step. Included once per instruction set.
 //
 // Lanes run over columns, so an output is one chain of additions in one fixed order, whatever the number of rows beside
 // it and however the tile is shaped: the same row has the same bits in every batch. A panel type knows how its elements

@@ -18,7 +18,7 @@
 // eight, then the odd ones. Upper bits lie so that those of four such nibbles are as far apart: byte b has those of
 // nibble 2b and 2b + 1 of each word, lowest word first.
 //
-// A panel takes as many bytes as 32 rows of the file, and those scales.
+// A panel takes as many bytes as 32 rows of the file, and those scales, and those zeros.
 #pragma once
 
 #include <cstddef>

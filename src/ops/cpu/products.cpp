@@ -64,7 +64,7 @@ struct Part {
   const std::byte* made;  // row 0 of x in the product's form
 };
 
-// What both kinds of a share have alike.
+// What all kinds of shares have alike.
 template <class Share>
 Share share_of(const Segment& segment, const Product& product, const Piece& piece, std::int64_t from, std::int64_t to,
                float* scratch) {

@@ -11,6 +11,9 @@
 // like any other. Up to five rows have theirs in one tile, so that they take two products for 32 of k and 32 columns;
 // up to sixteen rows take six, of 16 cycles each, for which vectors take 1,024 multiply-adds, two a cycle.
 //
+// Terms and products below 2^-126, which tiles take for zero, are not in the sum; an infinite weight makes NaN where a
+// term is zero.
+//
 // Panels lie as tiles read them, but for a slice that begins at an odd k, or ends with the panel amid 32 of k.
 
 namespace tandem::cpu::HWY_NAMESPACE {
@@ -42,7 +45,7 @@ struct TermSlice {
   std::int64_t first_block;  // of a row's
   std::uint32_t* copy;       // of a step
 
-  std::int64_t steps() const { return term_blocks(end - begin); }
+  std::int64_t steps() const { return (end - begin + kTermBlock - 1) / kTermBlock; }
   // Where those of k past the end are another slice's, terms are zero.
   HWY_INLINE const std::uint32_t* pairs(std::int64_t step) const {
     const std::int64_t k = begin + step * kTermBlock;
@@ -104,8 +107,8 @@ static void sum_one_tile(const TermSlice& slice, const TermGroup& group, bool is
 static void sum_three_tiles(const TermSlice& slice, const TermGroup& group, int column, bool is_first) {
   const std::int64_t term_bytes = group.term_bytes(), steps = slice.steps();
   const std::byte* terms = group.terms + slice.first_block * kTerms * term_bytes;
-  const auto add = [&](auto turn, std::int64_t step) __attribute__((always_inline)) {
-    constexpr int kColumns = 3 + decltype(turn)::kRows;
+  const auto add = [&](auto columns, std::int64_t step) __attribute__((always_inline)) {
+    constexpr int kColumns = decltype(columns)::kTile;
     const std::uint32_t* pairs = slice.pairs(step);
     if (is_first) prefetch_pairs(pairs);
     load_tile<kColumns>(pairs + column, kPairStride);
@@ -122,10 +125,10 @@ static void sum_three_tiles(const TermSlice& slice, const TermGroup& group, int 
   clear_tile<7>();
   std::int64_t step = 0;
   for (; step + 1 < steps; step += 2) {
-    add(TileSize<0>(), step);
-    add(TileSize<1>(), step + 1);
+    add(Register<3>(), step);
+    add(Register<4>(), step + 1);
   }
-  if (step < steps) add(TileSize<0>(), step);
+  if (step < steps) add(Register<3>(), step);
   store_tile<5>(group.term_sums(0) + column, kPairStride);
   store_tile<6>(group.term_sums(1) + column, kPairStride);
   store_tile<7>(group.term_sums(2) + column, kPairStride);
@@ -229,8 +232,8 @@ static void term_product(const TermShare& share) {
 
 // ---- cutting
 
-// Each term is the upper half of what is left; nothing is left of the third. Of infinity and NaN there is only the
-// first, which is the last in memory.
+// Each term is the upper half of what is left; nothing is left of the third, but of numbers below 2^-110. Of infinity
+// and NaN there is only the first, which is the last in memory.
 HWY_INLINE void split(Vec x, UintVec (&terms)[kTerms]) {
   const UintVec upper = hn::Set(UintTag(), 0xffff0000u);
   const UintVec bits = hn::BitCast(UintTag(), x), magnitude = hn::And(bits, hn::Set(UintTag(), 0x7fffffffu));

@@ -105,9 +105,9 @@ ChosenKernels choose_kernels(const std::string& wanted) {
   std::string names = "auto";
   for (const Variant& variant : kVariants) {
     names += format(", {}", variant.name);
+    if (wanted != "auto" && wanted != variant.name) continue;
     const std::string missing = variant.missing();
-    if (wanted == "auto" && missing.empty()) return {variant.name, &variant.kernels()};
-    if (wanted != variant.name) continue;
+    if (wanted == "auto" && !missing.empty()) continue;
     if (!missing.empty())
       throw Error(ErrorCode::kUnsupported,
                   format("CPU kernels \"{}\" need what this machine lacks: {}", wanted, missing));

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Vectors and the exponential. Included by kernels-inl.h only, once per instruction set; no include guard on purpose.
+// Vectors and the exponential. Included once per instruction set, all inlined; no include guard on purpose.
 
 namespace tandem::cpu::HWY_NAMESPACE {
 
