@@ -67,9 +67,6 @@ void bench_layout(const Checkpoint& checkpoint, const Options& options, const st
   EngineOptions engine_options = options.engine;
   EngineConfig& c = engine_options.config;
   const bool waiting = layout == kWaiting;
-  if (waiting && c.backend != "cuda")
-    throw Error(ErrorCode::kInvalidArgument,
-                format("{} is for a GPU, not for {} (--device, --layout)", kWaiting, c.backend));
   c.run_ahead &= !waiting;
   engine_options.layout = waiting ? "local" : layout;
   if (layout != "auto") {
@@ -120,6 +117,10 @@ MachineLimits measure_limits(const EngineOptions& options) {
 }
 
 int run_model(const Options& options) {
+  const std::string& backend = options.engine.config.backend;
+  if (backend != "cuda" && std::ranges::find(options.layouts, kWaiting) != options.layouts.end())
+    throw Error(ErrorCode::kInvalidArgument,
+                format("{} is for a GPU, not for {} (--device, --layout)", kWaiting, backend));
   const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(model_path(options.engine));
   read_config(*checkpoint);  // what is not supported is said before the machine is measured
   const MachineLimits limits = measure_limits(options.engine);

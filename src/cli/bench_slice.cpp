@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "cli/command.h"
+#include "cli/plan_options.h"
 #include "ops/cuda/bench/gpu_limits.h"
 #include "slice/hand_over_time.h"
 #include "slice/slice_report.h"
@@ -18,6 +19,15 @@
 namespace tandem {
 
 namespace {
+
+// "8K" as 8192. What is no number of tokens stays, for the check that follows.
+std::string plain_tokens(const std::string& text) {
+  try {
+    return std::to_string(parse_tokens(text, "--context"));
+  } catch (const Error&) {
+    return text;
+  }
+}
 
 struct Options {
   std::vector<std::string> deployments{"2A2F"}, layouts;
@@ -174,8 +184,9 @@ Action declare_bench_slice(CLI::App& app) {
   app.add_option("--layout-micro-batches", options->expert_parallel_micro_batches, "of ep16 and ep24")
       ->check(CLI::Range(1, 8))
       ->capture_default_str();
-  app.add_option("--context", slice.context, "tokens of every sequence")
+  app.add_option("--context", slice.context, "tokens of every sequence, such as 8192 or 8K")
       ->check(CLI::Range(64, 65536))
+      ->transform(plain_tokens)
       ->capture_default_str();
   app.add_option("--rows", slice.rows, "sequences of a micro-batch on an attention GPU; else the most within --tpot-ms")
       ->check(CLI::Range(1, SliceOptions::kRowsMax));

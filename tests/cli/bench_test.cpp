@@ -47,6 +47,11 @@ TEST(Bench, WaitingForTokensIsMeasuredOnAGpu) {
       run_program({"bench", "model", "--model", "tests/goldens/llama", "--layout", "local+wait", "--quiet"});
   EXPECT_NE(result.status, 0);
   EXPECT_THAT(result.err, HasSubstr("local+wait is for a GPU, not for cpu"));
+  // … and nothing else before it.
+  const ProgramResult both = run_program(
+      {"bench", "model", "--model", "tests/goldens/llama", "--layout", "local,local+wait", "--quiet", "--batch", "1"});
+  EXPECT_NE(both.status, 0);
+  EXPECT_EQ(both.out, "");
 }
 
 TEST(Bench, LayoutTellsWhatWasTriedAndTaken) {
@@ -188,6 +193,8 @@ TEST(Bench, ASliceSaysWhichOptionsDoNotGoTogether) {
       {{"--trace", "no/such/folder/trace.json"}, "cannot write the timeline to no/such/folder/trace.json"},
       {{"--experts", "ep3tp8"}, "--experts"},
       {{"--layout", "ep8"}, "--layout"},
+      {{"--context", "128K"}, "--context: Value 131072 not in range"},
+      {{"--context", "4Q"}, "--context: Value 4Q not in range"},
       {{"--trace-steps", "1"}, "--trace-steps"},
       {{"--warm-up-seconds", "-1"}, "--warm-up-seconds"},
       {{"--flags-by", "nobody"}, "--flags-by: nobody not in {threads,front-ends}"},
