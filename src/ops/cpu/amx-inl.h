@@ -65,7 +65,7 @@ HWY_INLINE void multiply_bf16_tiles() {
 }
 
 // Sums [rows, 32] to out, of which the panel has so many columns.
-HWY_INLINE void store_sums(const float* sums, int rows, int columns, float* out, std::int64_t out_stride) {
+HWY_INLINE void write_sums(const float* sums, int rows, int columns, float* out, std::int64_t out_stride) {
   for (int r = 0; r < rows; ++r, sums += kPanelColumns, out += out_stride) {
     int c = 0;
     for (; c + kLanes <= columns; c += kLanes) hn::StoreU(hn::Load(kF, sums + c), kF, out + c);

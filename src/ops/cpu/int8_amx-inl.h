@@ -182,7 +182,7 @@ static void amx_multiply(const Int8Share& share) {
       const float* sums = amx_tree(Panel{data}, share, share.x + first * row_bytes, rows);
       const int columns =
           share.columns - column < kPanelColumns ? static_cast<int>(share.columns - column) : kPanelColumns;
-      store_sums(sums, rows, columns, share.out + first * share.out_stride + column, share.out_stride);
+      write_sums(sums, rows, columns, share.out + first * share.out_stride + column, share.out_stride);
     }
   }
 }

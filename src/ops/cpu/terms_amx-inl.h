@@ -103,10 +103,27 @@ static void sum_one_tile(const TermSlice& slice, const TermGroup& group, bool is
   store_tile<6>(group.sums + kLanes, kPairStride);
 }
 
-// Each term in a tile, for one vector of columns.
-static void sum_three_tiles(const TermSlice& slice, const TermGroup& group, int column, bool is_first) {
-  const std::int64_t term_bytes = group.term_bytes(), steps = slice.steps();
-  const std::byte* terms = group.terms + slice.first_block * kTerms * term_bytes;
+HWY_INLINE void clear_sums() {
+  clear_tile<5>();
+  clear_tile<6>();
+  clear_tile<7>();
+}
+HWY_INLINE void load_sums(const TermGroup& group, int column) {
+  load_tile<5>(group.term_sums(0) + column, kPairStride);
+  load_tile<6>(group.term_sums(1) + column, kPairStride);
+  load_tile<7>(group.term_sums(2) + column, kPairStride);
+}
+HWY_INLINE void store_sums(const TermGroup& group, int column) {
+  store_tile<5>(group.term_sums(0) + column, kPairStride);
+  store_tile<6>(group.term_sums(1) + column, kPairStride);
+  store_tile<7>(group.term_sums(2) + column, kPairStride);
+}
+
+// Adds steps to the sums in registers, each term in a tile, for one vector of columns.
+HWY_INLINE void add_three_tiles(const TermSlice& slice, const TermGroup& group, int column, std::int64_t begin,
+                                std::int64_t end, bool is_first) {
+  const std::int64_t term_bytes = group.term_bytes();
+  const std::byte* terms = group.terms + (slice.first_block + begin) * kTerms * term_bytes;
   const auto add = [&](auto columns, std::int64_t step) __attribute__((always_inline)) {
     constexpr int kColumns = decltype(columns)::kTile;
     const std::uint32_t* pairs = slice.pairs(step);
@@ -120,18 +137,33 @@ static void sum_three_tiles(const TermSlice& slice, const TermGroup& group, int 
     multiply_bf16_tiles<7, 2, kColumns>();
     terms += kTerms * term_bytes;
   };
-  clear_tile<5>();
-  clear_tile<6>();
-  clear_tile<7>();
-  std::int64_t step = 0;
-  for (; step + 1 < steps; step += 2) {
+  std::int64_t step = begin;
+  for (; step + 1 < end; step += 2) {
     add(Register<3>(), step);
     add(Register<4>(), step + 1);
   }
-  if (step < steps) add(Register<3>(), step);
-  store_tile<5>(group.term_sums(0) + column, kPairStride);
-  store_tile<6>(group.term_sums(1) + column, kPairStride);
-  store_tile<7>(group.term_sums(2) + column, kPairStride);
+  if (step < end) add(Register<3>(), step);
+}
+
+// Both vectors of columns take turns with the terms of some steps, which the L1 cache keeps so long; the one that had
+// the last of them goes on with the next.
+static void sum_three_tiles(const TermSlice& slice, const TermGroup& group, bool is_first) {
+  constexpr std::int64_t kStepsInCache = 6;
+  const std::int64_t steps = slice.steps();
+  int column = 0;
+  clear_sums();
+  for (std::int64_t begin = 0; begin == 0 || begin < steps; begin += kStepsInCache) {
+    const std::int64_t end = steps - begin < kStepsInCache ? steps : begin + kStepsInCache;
+    add_three_tiles(slice, group, column, begin, end, is_first);
+    store_sums(group, column);
+    column = kLanes - column;
+    if (begin == 0)
+      clear_sums();
+    else
+      load_sums(group, column);
+    add_three_tiles(slice, group, column, begin, end, false);
+  }
+  store_sums(group, column);
 }
 
 // Registers shaped for groups of so many rows of tiles.
@@ -159,8 +191,7 @@ static void sum_slice_of_terms(TermTiles& tiles, const TermSlice& slice, const T
     if (group.is_one_tile()) {
       sum_one_tile(slice, group, done == 0);
     } else {
-      sum_three_tiles(slice, group, 0, done == 0);
-      sum_three_tiles(slice, group, kLanes, false);
+      sum_three_tiles(slice, group, done == 0);
     }
     for (int j = 0; j < group.rows * kPanelColumns; j += kLanes, sums += kLanes) {
       const Vec small = hn::Add(hn::Load(kF, group.term_sums(0) + j), hn::Load(kF, group.term_sums(1) + j));
@@ -225,7 +256,7 @@ static void term_product(const TermShare& share) {
       const float* sums = term_tree(tiles, share, data, x, rows);
       const int columns =
           share.columns - column < kPanelColumns ? static_cast<int>(share.columns - column) : kPanelColumns;
-      store_sums(sums, rows, columns, share.out + first * share.out_stride + column, share.out_stride);
+      write_sums(sums, rows, columns, share.out + first * share.out_stride + column, share.out_stride);
     }
   }
 }
