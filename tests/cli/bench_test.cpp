@@ -21,10 +21,11 @@ namespace {
 
 using testing::HasSubstr;
 
+// Enough tokens that a decode is still under way when a starved main thread looks.
 TEST(Bench, OneLinePerLayoutPhaseAndBatch) {
   const ProgramResult result =
       run_program({"bench", "model", "--model", "tests/goldens/step3_text_bf16", "--batch", "1,3", "--layout",
-                   "local,1A2F", "--rounds", "2", "--prompt-tokens", "20", "--new-tokens", "6", "--json", "--quiet"});
+                   "local,1A2F", "--rounds", "2", "--prompt-tokens", "20", "--new-tokens", "96", "--json", "--quiet"});
   ASSERT_EQ(result.status, 0) << result.err;
   std::vector<std::string> found;
   std::istringstream lines(result.out);
