@@ -131,10 +131,11 @@ HWY_INLINE Vec upper_bf16(const std::uint32_t* words) {
 // begin and count may be odd.
 template <int V, class Use>
 HWY_INLINE void walk(const Bf16Pairs& panel, std::int64_t begin, std::int64_t count, int column, const Use& use) {
+  if (count == 0) return;  // of a weight without k there is no panel
   const std::uint32_t* words = panel.data + begin / 2 * kPanelColumns + column;
   std::int64_t k = 0;
   Vec w[V];
-  if (begin % 2 == 1 && count > 0) {
+  if (begin % 2 == 1) {
     for (int v = 0; v < V; ++v) w[v] = upper_bf16(words + v * kLanes);
     use(k++, w);
     words += kPanelColumns;
