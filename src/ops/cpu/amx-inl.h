@@ -64,13 +64,4 @@ HWY_INLINE void multiply_bf16_tiles() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSums), "i"(kX), "i"(kW));
 }
 
-// Sums [rows, 32] to out, of which the panel has so many columns.
-HWY_INLINE void write_sums(const float* sums, int rows, int columns, float* out, std::int64_t out_stride) {
-  for (int r = 0; r < rows; ++r, sums += kPanelColumns, out += out_stride) {
-    int c = 0;
-    for (; c + kLanes <= columns; c += kLanes) hn::StoreU(hn::Load(kF, sums + c), kF, out + c);
-    for (; c < columns; ++c) out[c] = sums[c];
-  }
-}
-
 }  // namespace tandem::cpu::HWY_NAMESPACE

@@ -218,67 +218,29 @@ HWY_INLINE void dot_rows(const Panel& panel, const std::byte* tile, int rows, st
   }
 }
 
-// The tree over all slices, as sum_tree() in product-inl.h walks it.
-template <class Panel>
-HWY_INLINE const float* int8_tree(const Panel& panel, const Int8Share& share, const std::byte* tile, int rows) {
-  constexpr int kLevel = kRoundedTileRows * kPanelColumns;
-  int depth = 0;
-  for (int i = 0; i < share.slices; ++i, ++depth) {
-    dot_rows(panel, tile, rows, share.bounds[i] / kRoundedBlock, share.bounds[i + 1] / kRoundedBlock,
-             share.scratch + depth * kLevel);
-    for (int bits = i; bits & 1; bits >>= 1, --depth) {
-      float* left = share.scratch + (depth - 1) * kLevel;
-      for (int j = 0; j < rows * kPanelColumns; j += kLanes)
-        hn::StoreU(hn::Add(hn::LoadU(kF, left + j), hn::LoadU(kF, left + kLevel + j)), kF, left + j);
-    }
-  }
-  return share.scratch;
-}
-
-HWY_INLINE void store_tile(const float* sums, int rows, int columns, float* out, std::int64_t out_stride) {
-  for (int r = 0; r < rows; ++r, sums += kPanelColumns, out += out_stride) {
-    int c = 0;
-    for (; c + kLanes <= columns; c += kLanes) hn::StoreU(hn::LoadU(kF, sums + c), kF, out + c);
-    for (; c < columns; ++c) out[c] = sums[c];
-  }
-}
-
 // A panel is read by all tiles of a block of rows before the next one is.
 template <class Panel>
-static void int8_multiply(const Int8Share& share) {
+static void int8_multiply(const MadeShare& share) {
+  constexpr std::int64_t kLevel = kRoundedTileRows * kPanelColumns;
   const std::int64_t row_bytes = share.blocks * kRoundedBlockBytes;
   for (std::int64_t first = 0; first < share.rows; first += kRowBlock) {
     const int rows = share.rows - first < kRowBlock ? static_cast<int>(share.rows - first) : kRowBlock;
     const std::byte* data = share.panels;
     for (std::int64_t column = 0; column < share.columns; column += kPanelColumns, data += share.panel_bytes) {
-      const int columns =
-          share.columns - column < kPanelColumns ? static_cast<int>(share.columns - column) : kPanelColumns;
       for (int r = 0, size = kRoundedTileRows; r < rows; r += size) {
         while (size > rows - r) size /= 2;
-        const float* sums = int8_tree(Panel{data}, share, share.x + (first + r) * row_bytes, size);
-        store_tile(sums, size, columns, share.out + (first + r) * share.out_stride + column, share.out_stride);
+        const std::byte* tile = share.x + (first + r) * row_bytes;
+        const auto sum = [&](int i, float* sums) __attribute__((always_inline)) {
+          dot_rows(Panel{data}, tile, size, share.bounds[i] / kRoundedBlock, share.bounds[i + 1] / kRoundedBlock, sums);
+        };
+        store_panel(share, first + r, size, column, sum_tree<kLevel>(share.slices, size, share.scratch, sum));
       }
     }
   }
 }
 
-static void int8_product(const Int8Share& share) {
-  switch (share.dtype) {
-    case DType::kQ8_0:
-      return int8_multiply<Q8Integers>(share);
-    case DType::kQ4_0:
-      return int8_multiply<Q4Integers<false>>(share);
-    case DType::kQ4_1:
-      return int8_multiply<Q4Integers<true>>(share);
-    case DType::kQ4_K:
-      return int8_multiply<KIntegers<false>>(share);
-    case DType::kQ5_K:
-      return int8_multiply<KIntegers<true>>(share);
-    case DType::kQ6_K:
-      return int8_multiply<Q6KIntegers>(share);
-    default:
-      return;  // nobody asks
-  }
+static void int8_product(const MadeShare& share) {
+  with_integers(share.dtype, [&](auto panel) __attribute__((always_inline)) { int8_multiply<decltype(panel)>(share); });
 }
 
 // ---- rounding

@@ -137,19 +137,15 @@ static void add_blocks(const TileRows16<Panel>& rows, const Step<Panel>* steps, 
   for (int r = 0; r < kRoundedTileRows; ++r) hn::Store(sum[r], kF, sums + r * kPanelColumns + column);
 }
 
-// Sums [rows, 32] of one panel and a multiple of sixteen rows: the tree over all slices, as sum_tree() in product-inl.h
-// walks it.
+// Sums [rows, 32] of one panel and a multiple of sixteen rows.
 template <class Panel>
-static const float* amx_tree(const Panel& panel, const Int8Share& share, const std::byte* x, int rows) {
+static const float* amx_tree(const Panel& panel, const MadeShare& share, const std::byte* x, int rows) {
   constexpr std::int64_t kLevel = static_cast<std::int64_t>(kRowBlock) * kPanelColumns;
   constexpr std::int64_t kSteps = static_cast<std::int64_t>(kWidenedSteps) * kPanelColumns;
   static_assert(sizeof(Step<Panel>) * kStepBlocks * Panel::kParts <= kSteps * sizeof(float));
   auto* steps = reinterpret_cast<Step<Panel>*>(share.scratch);
-  float* stack = share.scratch + kSteps;
   const std::int64_t row_bytes = share.blocks * kRoundedBlockBytes;
-  int depth = 0;
-  for (int i = 0; i < share.slices; ++i, ++depth) {
-    float* sums = stack + depth * kLevel;
+  const auto sum = [&](int i, float* sums) __attribute__((always_inline)) {
     for (int j = 0; j < rows * kPanelColumns; j += kLanes) hn::Store(hn::Zero(kF), kF, sums + j);
     const std::int64_t end = share.bounds[i + 1] / kRoundedBlock;
     for (std::int64_t block = share.bounds[i] / kRoundedBlock, next; block < end; block = next) {
@@ -160,18 +156,13 @@ static const float* amx_tree(const Panel& panel, const Int8Share& share, const s
           add_blocks(TileRows16<Panel>{x + r * row_bytes + block * TileRows16<Panel>::kBlockBytes}, steps, next - block,
                      column, sums + r * kPanelColumns);
     }
-    for (int bits = i; bits & 1; bits >>= 1, --depth) {
-      float* left = stack + (depth - 1) * kLevel;
-      for (int j = 0; j < rows * kPanelColumns; j += kLanes)
-        hn::Store(hn::Add(hn::Load(kF, left + j), hn::Load(kF, left + kLevel + j)), kF, left + j);
-    }
-  }
-  return stack;
+  };
+  return sum_tree<kLevel>(share.slices, rows, share.scratch + kSteps, sum);
 }
 
 // Rows are a multiple of sixteen.
 template <class Panel>
-static void amx_multiply(const Int8Share& share) {
+static void amx_multiply(const MadeShare& share) {
   TileSession session;
   session.use(int8_tile_shapes<Panel>());
   const std::int64_t row_bytes = share.blocks * kRoundedBlockBytes;
@@ -180,42 +171,22 @@ static void amx_multiply(const Int8Share& share) {
     const std::byte* data = share.panels;
     for (std::int64_t column = 0; column < share.columns; column += kPanelColumns, data += share.panel_bytes) {
       const float* sums = amx_tree(Panel{data}, share, share.x + first * row_bytes, rows);
-      const int columns =
-          share.columns - column < kPanelColumns ? static_cast<int>(share.columns - column) : kPanelColumns;
-      write_sums(sums, rows, columns, share.out + first * share.out_stride + column, share.out_stride);
+      store_panel(share, first, rows, column, sums);
     }
   }
 }
 
-static void amx_multiply_tiles(const Int8Share& share) {
-  switch (share.dtype) {
-    case DType::kQ8_0:
-      return amx_multiply<Q8Integers>(share);
-    case DType::kQ4_0:
-      return amx_multiply<Q4Integers<false>>(share);
-    case DType::kQ4_1:
-      return amx_multiply<Q4Integers<true>>(share);
-    case DType::kQ4_K:
-      return amx_multiply<KIntegers<false>>(share);
-    case DType::kQ5_K:
-      return amx_multiply<KIntegers<true>>(share);
-    case DType::kQ6_K:
-      return amx_multiply<Q6KIntegers>(share);
-    default:
-      return;  // nobody asks
-  }
-}
-
 // Rows that fill no tile are left to vectors.
-static void amx_int8_product(const Int8Share& share) {
+static void amx_int8_product(const MadeShare& share) {
   const std::int64_t in_tiles = share.rows / kRoundedTileRows * kRoundedTileRows;
   if (in_tiles > 0) {
-    Int8Share tiles = share;
+    MadeShare tiles = share;
     tiles.rows = in_tiles;
-    amx_multiply_tiles(tiles);
+    with_integers(share.dtype,
+                  [&](auto panel) __attribute__((always_inline)) { amx_multiply<decltype(panel)>(tiles); });
   }
   if (in_tiles == share.rows) return;
-  Int8Share rest = share;
+  MadeShare rest = share;
   rest.rows -= in_tiles;
   rest.x += in_tiles * share.blocks * kRoundedBlockBytes;
   rest.out += in_tiles * share.out_stride;

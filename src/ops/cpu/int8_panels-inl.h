@@ -126,4 +126,25 @@ struct Q6KIntegers {
   }
 };
 
+// use(panel) with a panel of the type's, of no data; it has to be inlined. Nobody asks for other types.
+template <class Use>
+HWY_INLINE void with_integers(DType dtype, const Use& use) {
+  switch (dtype) {
+    case DType::kQ8_0:
+      return use(Q8Integers{});
+    case DType::kQ4_0:
+      return use(Q4Integers<false>{});
+    case DType::kQ4_1:
+      return use(Q4Integers<true>{});
+    case DType::kQ4_K:
+      return use(KIntegers<false>{});
+    case DType::kQ5_K:
+      return use(KIntegers<true>{});
+    case DType::kQ6_K:
+      return use(Q6KIntegers{});
+    default:
+      return;
+  }
+}
+
 }  // namespace tandem::cpu::HWY_NAMESPACE

@@ -12,6 +12,7 @@
 // clang-format off
 #include "ops/cpu/vector-inl.h"
 #include "ops/cpu/panel-inl.h"
+#include "ops/cpu/sums-inl.h"
 #include "ops/cpu/product-inl.h"
 #include "ops/cpu/int8_panels-inl.h"
 #include "ops/cpu/int8-inl.h"

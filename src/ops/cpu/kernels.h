@@ -75,32 +75,16 @@ constexpr std::int64_t term_blocks(std::int64_t columns) {
   return (columns + kTermBlock - 1) / kTermBlock;
 }
 
-// As ProductShare, with x rounded.
-struct Int8Share {
-  DType dtype;  // blocks of integers
-  const std::byte* panels;
-  std::int64_t panel_bytes;
-  std::int64_t columns;
-  const std::int32_t* bounds;
-  int slices;
-  const std::byte* x;   // of the first row, which begins a tile
-  std::int64_t blocks;  // of a row
-  float* out;
-  std::int64_t out_stride;
-  std::int64_t rows;
-  float* scratch;  // kProductScratchFloats, 64-byte aligned
-};
-
-// As ProductShare, with x in terms.
-struct TermShare {
+// As ProductShare, with x in another form: rounded, for a dtype of blocks of integers, or in terms.
+struct MadeShare {
   DType dtype;
   const std::byte* panels;
   std::int64_t panel_bytes;
   std::int64_t columns;
   const std::int32_t* bounds;
   int slices;
-  const std::byte* x;   // of the first row, which begins a group
-  std::int64_t blocks;  // of a row, over all slices
+  const std::byte* x;   // of the first row, which begins a tile or group
+  std::int64_t blocks;  // of a row
   float* out;
   std::int64_t out_stride;
   std::int64_t rows;
@@ -141,7 +125,7 @@ constexpr std::int64_t attention_scratch_floats(std::int64_t k_dim, std::int64_t
 struct Kernels {
   void (*product)(const ProductShare& share);
   void (*round_row)(const float* x, std::int64_t blocks, const RowPlace& to);
-  void (*int8_product)(const Int8Share& share);
+  void (*int8_product)(const MadeShare& share);
   void (*attention)(const AttentionShare& share);
   // out = x / sqrt(mean(x²) + eps) · weight over one row.
   void (*rms_norm)(float* out, const float* x, const float* weight, std::int64_t columns, float eps);
@@ -155,7 +139,7 @@ struct Kernels {
   // Products of terms, for the types that takes_terms names. Null: there are none, product does all.
   bool (*takes_terms)(DType dtype) = nullptr;
   void (*split_row)(const float* x, const std::int32_t* bounds, int slices, const RowPlace& to) = nullptr;
-  void (*term_product)(const TermShare& share) = nullptr;
+  void (*term_product)(const MadeShare& share) = nullptr;
 };
 
 const Kernels& kernels_baseline();

@@ -7,11 +7,12 @@
 #include <hwy/highway.h>
 
 #include "ops/cpu/kernels.h"
-// In this order: each uses what the ones before it define. Only what is inlined may be used of the first three: the
+// In this order: each uses what the ones before it define. Only what is inlined may be used of the first four: the
 // file for AVX-512 has the same names.
 // clang-format off
 #include "ops/cpu/vector-inl.h"
 #include "ops/cpu/panel-inl.h"
+#include "ops/cpu/sums-inl.h"
 #include "ops/cpu/int8_panels-inl.h"
 #include "ops/cpu/amx-inl.h"
 #include "ops/cpu/int8_amx-inl.h"

@@ -29,47 +29,22 @@ void sum_slice(const Panel& panel, std::int64_t begin, std::int64_t end, const f
   }
 }
 
-// Leaves the tree over all slices in the first level of the scratch and returns it. Slices are pushed on a stack; after
-// slice i as many pairs are added as i has trailing ones, which walks the tree from the leaves in order.
-template <class Panel>
-float* sum_tree(const Panel& panel, const ProductShare& share, const float* const* x, int rows) {
-  constexpr std::int64_t kLevel = static_cast<std::int64_t>(kRowBlock) * kPanelColumns;
-  float* stack = share.scratch + static_cast<std::int64_t>(kWidenedSteps) * kPanelColumns;
-  int depth = 0;
-  for (int i = 0; i < share.slices; ++i, ++depth) {
-    float* sums = stack + depth * kLevel;
-    fill_zero(sums, rows * kPanelColumns);
-    sum_slice(panel, share.bounds[i], share.bounds[i + 1], x, rows, sums, share.scratch);
-    for (int bits = i; bits & 1; bits >>= 1, --depth) {
-      float* left = stack + (depth - 1) * kLevel;
-      const float* right = stack + depth * kLevel;
-      for (int j = 0; j < rows * kPanelColumns; j += kLanes)
-        hn::StoreU(hn::Add(hn::LoadU(kF, left + j), hn::LoadU(kF, right + j)), kF, left + j);
-    }
-  }
-  return stack;
-}
-
-HWY_INLINE void store_columns(const float* sums, int rows, int columns, float* out, std::int64_t out_stride) {
-  for (int r = 0; r < rows; ++r, sums += kPanelColumns, out += out_stride) {
-    int c = 0;
-    for (; c + kLanes <= columns; c += kLanes) hn::StoreU(hn::LoadU(kF, sums + c), kF, out + c);
-    for (; c < columns; ++c) out[c] = sums[c];
-  }
-}
-
 template <class MakePanel>
 void multiply(const ProductShare& share, const MakePanel& make_panel) {
+  constexpr std::int64_t kLevel = static_cast<std::int64_t>(kRowBlock) * kPanelColumns;
+  float* stack = share.scratch + static_cast<std::int64_t>(kWidenedSteps) * kPanelColumns;
   for (std::int64_t first = 0; first < share.rows; first += kRowBlock) {
     const int rows = share.rows - first < kRowBlock ? static_cast<int>(share.rows - first) : kRowBlock;
     const float* x[kRowBlock];
     for (int r = 0; r < rows; ++r) x[r] = share.x + (first + r) * share.x_stride;
     const std::byte* data = share.panels;
     for (std::int64_t column = 0; column < share.columns; column += kPanelColumns, data += share.panel_bytes) {
-      const float* sums = sum_tree(make_panel(data), share, x, rows);
-      const int columns =
-          share.columns - column < kPanelColumns ? static_cast<int>(share.columns - column) : kPanelColumns;
-      store_columns(sums, rows, columns, share.out + first * share.out_stride + column, share.out_stride);
+      const auto panel = make_panel(data);
+      const auto sum = [&](int i, float* sums) __attribute__((always_inline)) {
+        fill_zero(sums, rows * kPanelColumns);
+        sum_slice(panel, share.bounds[i], share.bounds[i + 1], x, rows, sums, share.scratch);
+      };
+      store_panel(share, first, rows, column, sum_tree<kLevel>(share.slices, rows, stack, sum));
     }
   }
 }

@@ -37,8 +37,9 @@ struct Product {
   const KSlices& slices;
   Form form = Form::kPlain;
 
-  // Of a row in terms.
+  // Of a row in that form.
   std::int64_t blocks() const {
+    if (form == Form::kInt8) return x.shape[1] / kRoundedBlock;
     std::int64_t sum = 0;
     for (int i = 0; i < slices.count; ++i) {
       const auto at = static_cast<std::size_t>(i);
@@ -47,14 +48,8 @@ struct Product {
     return sum;
   }
   std::int64_t row_bytes() const {
-    switch (form) {
-      case Form::kInt8:
-        return rounded_row_bytes(x.shape[1]);
-      case Form::kTerms:
-        return blocks() * kTermBlockBytes;
-      default:
-        return 0;
-    }
+    if (form == Form::kPlain) return 0;
+    return blocks() * (form == Form::kInt8 ? kRoundedBlockBytes : kTermBlockBytes);
   }
 };
 
@@ -64,7 +59,7 @@ struct Part {
   const std::byte* made;  // row 0 of x in the product's form
 };
 
-// What all kinds of shares have alike.
+// What both kinds of a share have alike.
 template <class Share>
 Share share_of(const Segment& segment, const Product& product, const Piece& piece, std::int64_t from, std::int64_t to,
                float* scratch) {
@@ -91,17 +86,12 @@ void run_panels(const Kernels& kernels, const Product& product, const Piece& pie
     const std::int64_t to = std::min(end - first, segment.panels);
     first += segment.panels;
     if (from >= to) continue;
-    const std::byte* made = part.made + piece.row_begin * product.row_bytes();
-    if (product.form == Form::kInt8) {
-      auto share = share_of<Int8Share>(segment, product, piece, from, to, part.scratch);
-      share.blocks = product.x.shape[1] / kRoundedBlock;
-      share.x = made;
-      kernels.int8_product(share);
-    } else if (product.form == Form::kTerms && kernels.takes_terms(segment.dtype)) {
-      auto share = share_of<TermShare>(segment, product, piece, from, to, part.scratch);
+    const bool is_int8 = product.form == Form::kInt8;
+    if (is_int8 || (product.form == Form::kTerms && kernels.takes_terms(segment.dtype))) {
+      auto share = share_of<MadeShare>(segment, product, piece, from, to, part.scratch);
       share.blocks = product.blocks();
-      share.x = made;
-      kernels.term_product(share);
+      share.x = part.made + piece.row_begin * product.row_bytes();
+      (is_int8 ? kernels.int8_product : kernels.term_product)(share);
     } else {
       auto share = share_of<ProductShare>(segment, product, piece, from, to, part.scratch);
       share.x = product.x.row<float>(piece.row_begin) + piece.x_column;
@@ -116,17 +106,17 @@ template <class PieceAt>
 void make_rows(const Kernels& kernels, const Product& product, std::int64_t count, const PieceAt& piece_at,
                std::int64_t begin, std::int64_t end, std::byte* made) {
   const Tensor& x = product.x;
-  const std::int64_t k = x.shape[1];
+  const std::int64_t k = x.shape[1], blocks = product.blocks(), row_bytes = product.row_bytes();
   for (std::int64_t i = 0; i < count; ++i) {
     const Piece piece = piece_at(i);
-    std::byte* first = made + piece.row_begin * product.row_bytes();
+    std::byte* first = made + piece.row_begin * row_bytes;
     for (std::int64_t row = std::max(piece.row_begin, begin); row < std::min(piece.row_end, end); ++row) {
       const std::int64_t in_piece = row - piece.row_begin;
       if (product.form == Form::kInt8)
-        kernels.round_row(x.row<float>(row), k / kRoundedBlock, rounded_row(first, k, piece.rows(), in_piece));
+        kernels.round_row(x.row<float>(row), blocks, rounded_row(first, k, piece.rows(), in_piece));
       else
         kernels.split_row(x.row<float>(row), product.slices.bounds.data(), product.slices.count,
-                          term_row(first, product.blocks(), piece.rows(), in_piece));
+                          term_row(first, blocks, piece.rows(), in_piece));
     }
   }
 }

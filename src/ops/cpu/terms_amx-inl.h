@@ -181,7 +181,7 @@ class TermTiles {
 };
 
 // Sums [rows, 32] of a slice for a block of rows.
-static void sum_slice_of_terms(TermTiles& tiles, const TermSlice& slice, const TermShare& share, const std::byte* x,
+static void sum_slice_of_terms(TermTiles& tiles, const TermSlice& slice, const MadeShare& share, const std::byte* x,
                                int rows, float* term_sums, float* sums) {
   for (int done = 0; done < rows; done += kTermGroupRows) {
     const int left = rows - done;
@@ -218,24 +218,19 @@ struct TermScratch {
   }
 };
 
-// A block of rows of a panel: the tree over all slices, as sum_tree() in product-inl.h walks it.
-static const float* term_tree(TermTiles& tiles, const TermShare& share, const std::byte* panel, const std::byte* x,
+// Sums [rows, 32] of one panel and a block of rows.
+static const float* term_tree(TermTiles& tiles, const MadeShare& share, const std::byte* panel, const std::byte* x,
                               int rows) {
   constexpr std::int64_t kLevel = static_cast<std::int64_t>(kRowBlock) * kPanelColumns;
   const TermScratch scratch(share.scratch);
   TermSlice slice{reinterpret_cast<const std::uint32_t*>(panel), 0, 0, share.bounds[share.slices], 0, scratch.copy};
-  int depth = 0;
-  for (int i = 0; i < share.slices; ++i, ++depth, slice.first_block += slice.steps()) {
+  const auto sum = [&](int i, float* sums) __attribute__((always_inline)) {
     slice.begin = share.bounds[i];
     slice.end = share.bounds[i + 1];
-    sum_slice_of_terms(tiles, slice, share, x, rows, scratch.term_sums, scratch.stack + depth * kLevel);
-    for (int bits = i; bits & 1; bits >>= 1, --depth) {
-      float* left = scratch.stack + (depth - 1) * kLevel;
-      for (int j = 0; j < rows * kPanelColumns; j += kLanes)
-        hn::Store(hn::Add(hn::Load(kF, left + j), hn::Load(kF, left + kLevel + j)), kF, left + j);
-    }
-  }
-  return scratch.stack;
+    sum_slice_of_terms(tiles, slice, share, x, rows, scratch.term_sums, sums);
+    slice.first_block += slice.steps();
+  };
+  return sum_tree<kLevel>(share.slices, rows, scratch.stack, sum);
 }
 
 // Rows whose terms stay in the L2 cache beside a panel.
@@ -246,7 +241,7 @@ HWY_INLINE int rows_in_cache(std::int64_t blocks) {
   return rows < 2 * kTermGroupRows ? 2 * kTermGroupRows : rows < kRowBlock ? static_cast<int>(rows) : kRowBlock;
 }
 
-static void term_product(const TermShare& share) {
+static void term_product(const MadeShare& share) {
   TermTiles tiles;
   const int block = rows_in_cache(share.blocks);
   for (std::int64_t first = 0; first < share.rows; first += block) {
@@ -254,9 +249,7 @@ static void term_product(const TermShare& share) {
     const std::byte *data = share.panels, *x = share.x + first * share.blocks * kTermBlockBytes;
     for (std::int64_t column = 0; column < share.columns; column += kPanelColumns, data += share.panel_bytes) {
       const float* sums = term_tree(tiles, share, data, x, rows);
-      const int columns =
-          share.columns - column < kPanelColumns ? static_cast<int>(share.columns - column) : kPanelColumns;
-      write_sums(sums, rows, columns, share.out + first * share.out_stride + column, share.out_stride);
+      store_panel(share, first, rows, column, sums);
     }
   }
 }
