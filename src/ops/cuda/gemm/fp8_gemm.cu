@@ -16,7 +16,7 @@ void launch(const Fp8Gemm& op, const Fp8GemmPlan& plan, Stream stream) {
     if (plan.dealt) {
       TANDEM_CHECK(op.experts <= kDealtExpertsMax, "more experts than tiles can be dealt of");
       return launch_dependent(fp8_gemm::multiply_dealt_kernel<V>, dim3(kGemmMultiprocessors), fp8_gemm::kThreads,
-                              sizeof(fp8_gemm::Shared<V>), stream, op);
+                              sizeof(fp8_gemm::Shared<V>), stream, op, 2);
     }
   const int row_tiles = op.row_tiles ? 1 : (op.rows_max + 127) / 128;
   const dim3 grid(static_cast<unsigned>(op.n / plan.tile_columns * row_tiles * V::kSplit),

@@ -12,7 +12,7 @@
 // again when its sums are done.
 //
 // With kSplit > 1 the blocks of a cluster take parts of k and add up in rank order through each other's shared memory.
-// Sharing a weight tile or rows inside a cluster by multicast copies was tried and was slower by a fifth to a third.
+// Where tiles are dealt (fp8_gemm_dealt.cuh), blocks that have the same columns share what they load of them.
 //
 // Weights do not come from the previous kernel, so their first stages are fetched while it still runs.
 // Bound by memory up to about 200 rows an expert. Measured: docs/performance/gpu-kernels.md.
@@ -336,17 +336,42 @@ __device__ inline float silu(float x) {
   return __fdividef(x, 1.f + __expf(-x));
 }
 
+// Word i of each lane of four, to lane i of them: what the accumulators have in pairs of columns leaves in 16 bytes.
+__device__ inline void transpose_in_quad(std::uint32_t (&w)[4]) {
+  const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
+  const std::uint32_t a = __shfl_xor_sync(~0u, odd ? w[0] : w[1], 1), b = __shfl_xor_sync(~0u, odd ? w[2] : w[3], 1);
+  (odd ? w[0] : w[1]) = a, (odd ? w[2] : w[3]) = b;
+  const std::uint32_t c = __shfl_xor_sync(~0u, high ? w[0] : w[2], 2), d = __shfl_xor_sync(~0u, high ? w[1] : w[3], 2);
+  (high ? w[0] : w[2]) = c, (high ? w[1] : w[3]) = d;
+}
+
+// Codes of 64 columns of a row, columns 8 j + 2 quad and the next of each 8, to the tile of the next product: 16
+// columns a lane.
+__device__ inline void store_codes(std::uint8_t* tile, int row, int column, const float (&h)[16], float inverse,
+                                   bool there) {
+  std::uint32_t w[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    w[i] = ptx::to_e4m3(h[4 * i] * inverse, h[4 * i + 1] * inverse, h[4 * i + 2] * inverse, h[4 * i + 3] * inverse);
+  transpose_in_quad(w);
+  const uint4 codes = make_uint4(__byte_perm(w[0], w[1], 0x5410), __byte_perm(w[2], w[3], 0x5410),
+                                 __byte_perm(w[0], w[1], 0x7632), __byte_perm(w[2], w[3], 0x7632));
+  if (there) *reinterpret_cast<uint4*>(tile + Fp8Tile::offset(row, column + 16 * (threadIdx.x & 3))) = codes;
+}
+
 // silu(gate) · up, quantised by row and 128 columns, into the tile that the next product reads.
 template <class V>
 __device__ inline void store_hidden(const Fp8Gemm& op, const Work& w, const RowRange& rows, int group,
                                     const float (&out)[128]) {
   const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
   const int column = w.column_block, first = rows.first + group * Fp8Tile::kRows;
-  float h[64], largest[2] = {0, 0};
+  float h[2][32], largest[2] = {0, 0};  // of either row, two of each 8 columns
 #pragma unroll
   for (int i = 0; i < 64; ++i) {
-    h[i] = silu(out[i]) * out[64 + i];
-    largest[(i >> 1) & 1] = fmaxf(largest[(i >> 1) & 1], fabsf(h[i]));
+    const int r = (i >> 1) & 1;
+    const float x = silu(out[i]) * out[64 + i];
+    h[r][i / 4 * 2 + i % 2] = x;
+    largest[r] = fmaxf(largest[r], fabsf(x));
   }
   const std::size_t index = static_cast<std::size_t>(column) * (op.x_rows / Fp8Tile::kRows) + first / Fp8Tile::kRows;
   std::uint8_t* tile = op.hidden + index * Fp8Tile::kBytes;
@@ -357,36 +382,52 @@ __device__ inline void store_hidden(const Fp8Gemm& op, const Work& w, const RowR
     const float scale = largest[r] > 0 ? largest[r] / ptx::kMaxE4m3 : 1.f;
     const float inverse = 1.f / scale;
     const int at = row + 8 * r;
-    if (group * Fp8Tile::kRows + at >= rows.count) continue;
-    if (quad == 0) op.hidden_scales[column * op.x_rows + first + at] = scale;
+    const bool there = group * Fp8Tile::kRows + at < rows.count;
+    if (there && quad == 0) op.hidden_scales[column * op.x_rows + first + at] = scale;
 #pragma unroll
-    for (int j = 0; j < 16; j += 2) {
-      const std::uint32_t codes = ptx::to_e4m3(h[4 * j + 2 * r] * inverse, h[4 * j + 2 * r + 1] * inverse,
-                                               h[4 * j + 4 + 2 * r] * inverse, h[4 * j + 5 + 2 * r] * inverse);
-      *reinterpret_cast<std::uint16_t*>(tile + Fp8Tile::offset(at, 8 * j + 2 * quad)) =
-          static_cast<std::uint16_t>(codes);
-      *reinterpret_cast<std::uint16_t*>(tile + Fp8Tile::offset(at, 8 * j + 8 + 2 * quad)) =
-          static_cast<std::uint16_t>(codes >> 16);
+    for (int half = 0; half < 2; ++half) {
+      float values[16];
+#pragma unroll
+      for (int i = 0; i < 16; ++i) values[i] = h[r][16 * half + i];
+      store_codes(tile, at, 64 * half, values, inverse, there);
     }
   }
 }
 
-// Columns 8 j … of a thread's two rows, for j in [begin, end) of [0, 16 · kColumnBlocks).
-__device__ inline void store_pair(const Fp8Gemm& op, const Work& w, const RowRange& rows, int group, int j, float a,
-                                  float b, float c, float d) {
+__device__ inline std::uint32_t bf16_pair(float a, float b) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+  return reinterpret_cast<const std::uint32_t&>(pair);
+}
+
+// Columns 8 j … of a thread's two rows, for four j from j on in [0, 16 · kColumnBlocks): x[4 i …] of j + i.
+__device__ inline void store_four(const Fp8Gemm& op, const Work& w, const RowRange& rows, int group, int j,
+                                  const float* x) {
   const int thread = threadIdx.x % 128, quad = thread & 3;
   const int row = group * Fp8Tile::kRows + thread / 32 * 16 + (thread % 32 >> 2);
+  const bool there[2] = {row < rows.count, row + 8 < rows.count};
   if (op.out_f32) {
     float* at = op.out_f32 + (rows.first + row) * op.out_stride + w.column_block * 128 + 8 * j + 2 * quad;
-    if (row < rows.count) *reinterpret_cast<float2*>(at) = make_float2(a, b);
-    if (row + 8 < rows.count) *reinterpret_cast<float2*>(at + 8 * op.out_stride) = make_float2(c, d);
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        if (there[r])
+          *reinterpret_cast<float2*>(at + 8 * r * op.out_stride + 8 * i) =
+              make_float2(x[4 * i + 2 * r], x[4 * i + 2 * r + 1]);
     return;
   }
   std::uint16_t* at =
-      op.out + static_cast<std::size_t>(rows.first + row) * op.n + w.column_block * 128 + 8 * j + 2 * quad;
-  if (row < rows.count) *reinterpret_cast<__nv_bfloat162*>(at) = __floats2bfloat162_rn(a, b);
-  if (row + 8 < rows.count)
-    *reinterpret_cast<__nv_bfloat162*>(at + static_cast<std::size_t>(8) * op.n) = __floats2bfloat162_rn(c, d);
+      op.out + static_cast<std::size_t>(rows.first + row) * op.n + w.column_block * 128 + 8 * (j + quad);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    std::uint32_t words[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) words[i] = bf16_pair(x[4 * i + 2 * r], x[4 * i + 2 * r + 1]);
+    transpose_in_quad(words);
+    if (there[r])
+      *reinterpret_cast<uint4*>(at + static_cast<std::size_t>(8 * r) * op.n) =
+          make_uint4(words[0], words[1], words[2], words[3]);
+  }
 }
 
 // Every block of the cluster has a sum over its part of k; each adds up and stores its share of the columns.
@@ -394,7 +435,7 @@ template <class V>
 __device__ inline void store_sum_of_cluster(Shared<V>& s, const Fp8Gemm& op, const Work& w, const RowRange& rows,
                                             int group, const float (&out)[64 * V::kColumnBlocks]) {
   constexpr int kQuads = 16 * V::kColumnBlocks;  // float4 of a thread
-  static_assert(kQuads % V::kSplit == 0 && sizeof(float4) * kQuads * 256 <= sizeof(s.weight));
+  static_assert(kQuads % (4 * V::kSplit) == 0 && sizeof(float4) * kQuads * 256 <= sizeof(s.weight));
   float4* sums = reinterpret_cast<float4*>(s.weight);
   const int thread = threadIdx.x;  // of both groups
   ptx::sync_threads(1, 256);       // the other group has read the last stages as well
@@ -403,15 +444,20 @@ __device__ inline void store_sum_of_cluster(Shared<V>& s, const Fp8Gemm& op, con
     sums[j * 256 + thread] = make_float4(out[4 * j], out[4 * j + 1], out[4 * j + 2], out[4 * j + 3]);
   ptx::sync_cluster();
 #pragma unroll
-  for (int i = 0; i < kQuads / V::kSplit; ++i) {
-    const int j = w.rank * (kQuads / V::kSplit) + i;
-    float4 sum = ptx::load_from_cluster(&sums[j * 256 + thread], 0);
+  for (int four = 0; four < kQuads / V::kSplit; four += 4) {
+    const int first = w.rank * (kQuads / V::kSplit) + four;
+    float x[16];
 #pragma unroll
-    for (int peer = 1; peer < V::kSplit; ++peer) {
-      const float4 x = ptx::load_from_cluster(&sums[j * 256 + thread], peer);
-      sum = make_float4(sum.x + x.x, sum.y + x.y, sum.z + x.z, sum.w + x.w);
+    for (int i = 0; i < 4; ++i) {
+      float4 sum = ptx::load_from_cluster(&sums[(first + i) * 256 + thread], 0);
+#pragma unroll
+      for (int peer = 1; peer < V::kSplit; ++peer) {
+        const float4 y = ptx::load_from_cluster(&sums[(first + i) * 256 + thread], peer);
+        sum = make_float4(sum.x + y.x, sum.y + y.y, sum.z + y.z, sum.w + y.w);
+      }
+      x[4 * i] = sum.x, x[4 * i + 1] = sum.y, x[4 * i + 2] = sum.z, x[4 * i + 3] = sum.w;
     }
-    store_pair(op, w, rows, group, j, sum.x, sum.y, sum.z, sum.w);
+    store_four(op, w, rows, group, first, x);
   }
 }
 
@@ -438,8 +484,7 @@ __device__ inline void store_tile(const Fp8Gemm& op, const Work& w, const RowRan
     store_hidden<V>(op, w, rows, group, out);
   } else {
 #pragma unroll
-    for (int j = 0; j < 16 * V::kColumnBlocks; ++j)
-      store_pair(op, w, rows, group, j, out[4 * j], out[4 * j + 1], out[4 * j + 2], out[4 * j + 3]);
+    for (int j = 0; j < 16 * V::kColumnBlocks; j += 4) store_four(op, w, rows, group, j, out + 4 * j);
   }
 }
 

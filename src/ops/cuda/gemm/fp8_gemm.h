@@ -47,8 +47,7 @@ struct Fp8Gemm {
   // The order of sums depends on n and k alone: a row has the same bits beside any others.
   bool fixed_order = false;
 
-  // With rows_usual, where the order of sums is free and experts are few: lets tiles be dealt out when it is known how
-  // many there are.
+  // Where the order of sums is free and experts are few: lets tiles be dealt out when it is known how many there are.
   // Zeros before the first use, and nobody else's meanwhile. null: none.
   std::byte* scratch = nullptr;
   static constexpr std::size_t kScratchBytes = std::size_t{1024} + std::size_t{100} * 128 * 1024;
@@ -70,7 +69,7 @@ struct Fp8GemmPlan {
   int tile_columns = 0;  // 128 or 256
   int split = 1;         // thread blocks that share the k of one tile
   int blocks = 0;
-  bool dealt = false;  // in rounds to one block a multiprocessor
+  bool dealt = false;  // in rounds to one block a multiprocessor, in pairs that share what they load
   std::string to_string() const;
 };
 Fp8GemmPlan plan_fp8_gemm(std::int32_t experts, std::int32_t rows_max, std::int32_t n, std::int32_t k, bool swiglu);

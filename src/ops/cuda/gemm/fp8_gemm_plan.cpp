@@ -29,12 +29,25 @@ Fp8GemmPlan plan_fp8_gemm(std::int32_t experts, std::int32_t rows_max, std::int3
   return plan;
 }
 
+namespace {
+
+// Tiles are dealt where there are more than multiprocessors, or may be. What is left over is cut along k, so wide ones,
+// which read less, need not fill their last round.
+void deal_tiles(const Fp8Gemm& op, Fp8GemmPlan& plan) {
+  if (op.scratch == nullptr || plan.split != 1 || op.row_tiles != nullptr || op.experts > kDealtExpertsMax) return;
+  const std::int32_t rows = op.rows_usual > 0 ? op.rows_usual : op.rows_max;
+  const std::int32_t row_tiles = op.experts * ((rows + 127) / 128);
+  plan.dealt = op.rows_usual > 0 || row_tiles * (op.n / plan.tile_columns) > kGemmMultiprocessors;
+  if (plan.dealt && op.n % 256 == 0 && row_tiles * (op.n / 256) >= kGemmMultiprocessors) plan.tile_columns = 256;
+}
+
+}  // namespace
+
 Fp8GemmPlan plan_of(const Fp8Gemm& op) {
   const bool swiglu = op.hidden != nullptr;
   if (!op.fixed_order) {
     Fp8GemmPlan plan = plan_fp8_gemm(op.experts, op.rows_max, op.n, op.k, swiglu);
-    plan.dealt = op.scratch != nullptr && op.rows_usual > 0 && plan.split == 1 && op.row_tiles == nullptr &&
-                 op.experts <= kDealtExpertsMax;
+    deal_tiles(op, plan);
     return plan;
   }
   // As for one tile of rows, however many there are.

@@ -38,6 +38,19 @@ __device__ T* in_block(T* p, int rank) {
   return reinterpret_cast<T*>(address);
 }
 
+__device__ inline int rank_in_cluster() {
+  int rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+// At the barrier of another block, or of this one, for what the thread has read: nothing that it wrote is published to
+// the cluster, which takes as long as a fence of the whole GPU.
+__device__ inline void arrive_in_block(std::uint64_t* barrier, int rank) {
+  asm volatile("mbarrier.arrive.release.cta.shared::cluster.b64 _, [%0];" ::"r"(address_in_cluster(barrier, rank))
+               : "memory");
+}
+
 __device__ inline float4 load_from_cluster(const float4* p, int rank) {
   float4 x;
   asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"

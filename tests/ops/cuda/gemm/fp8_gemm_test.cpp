@@ -43,6 +43,25 @@ TEST(Fp8GemmPlan, DealsTilesOfFewExpertsOnly) {
   EXPECT_FALSE(plan_of(op).dealt);
 }
 
+// Without a guess at the rows: of more tiles than multiprocessors, in wide ones where these, too, are more.
+TEST(Fp8GemmPlan, DealsMoreTilesThanMultiprocessors) {
+  std::byte scratch{};
+  Fp8Gemm op{};
+  op.experts = 3;
+  op.rows_max = 256;
+  op.n = 7168;
+  op.k = 5120;
+  EXPECT_EQ(plan_of(op).to_string(), "336 blocks of 128 x 128, k in 1");
+  op.scratch = &scratch;
+  EXPECT_TRUE(plan_of(op).dealt);
+  EXPECT_EQ(plan_of(op).tile_columns, 256);
+  op.rows_max = 128;  // 84 tiles
+  EXPECT_FALSE(plan_of(op).dealt);
+  op.rows_usual = 100;  // mostly
+  op.rows_max = 300;
+  EXPECT_TRUE(plan_of(op).dealt);
+}
+
 class Fp8GemmTest : public GpuTest {};
 
 struct Case {
@@ -74,6 +93,8 @@ std::vector<Case> cases() {
       {"dealt, three parts of two tiles of k",
        {.counts = {256, 129, 3, 0, 70}, .rows_usual = 100, .n = 3072, .k = 256},
        32},
+      {"dealt, three row tiles, odd columns", {.counts = {300, 64, 257}, .rows_usual = 100, .n = 4480, .k = 512}, 32},
+      {"dealt, wide tiles, odd columns", {.counts = {300, 200, 257}, .rows_usual = 100, .n = 8960, .k = 512}, 32},
       {"dealt, nobody has rows", {.counts = {0, 0, 0}, .rows_max = 256, .rows_usual = 100, .n = 3072, .k = 256}},
       {"dealt, wide tiles", {.counts = {256, 256, 129}, .rows_usual = 100, .n = 10240, .k = 384}, 32},
   };
