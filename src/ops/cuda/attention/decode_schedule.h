@@ -5,8 +5,9 @@
 // blocks, and pieces of one sequence are merged afterwards. Host code: the CPU knows every length before the step is
 // launched.
 //
-// Deterministic: cut at fixed positions, so that a row's bits do not depend on its neighbours. Otherwise the piece
-// length with the smallest estimated time is taken, often whole sequences.
+// Deterministic: cut at fixed positions, so that a row's bits do not depend on its neighbours. Otherwise what has the
+// smallest estimated time: whole sequences, equal pieces of them, or whole ones beside some that are cut so that every
+// block has as many pages.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +40,7 @@ struct DecodeCosts {
   double page_memory = 0.0111;  // a page at the whole GPU's bandwidth
   double page_math = 1.4;       // a page in one block
   double piece = 2.0;           // start and end of a piece in its block
-  double merge = 6.0;           // the second kernel
+  double merge = 12.0;          // the second kernel, which starts when all blocks have ended
   double partial = 0.03;        // writing and reading one partial result, whole GPU
   double merge_part = 0.08;     // for each part of the sequence that has most
   int blocks_for_memory = 120;  // fewer blocks than this do not draw the whole bandwidth

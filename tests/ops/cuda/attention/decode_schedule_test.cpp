@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <random>
 
 namespace tandem::cuda {
@@ -77,6 +78,31 @@ TEST(DecodeSchedule, CutsOnlyWhereItPays) {
   EXPECT_GE(schedule_decode(Lengths(1, 32768), {}).blocks, 60);
   EXPECT_GE(schedule_decode(Lengths(8, 32768), {}).blocks, 80);
   EXPECT_EQ(schedule_decode(Lengths(1, 64), {}).partials, 0);
+}
+
+// Pages of the block that has most.
+int most_pages(const DecodeSchedule& schedule) {
+  std::vector<int> pages(static_cast<std::size_t>(schedule.blocks));
+  for (std::size_t i = 0; i < schedule.pieces.size(); ++i)
+    pages[i % pages.size()] += schedule.pieces[i].page_end - schedule.pieces[i].page_begin;
+  return *std::ranges::max_element(pages);
+}
+
+// Of a few more sequences than blocks, most stay whole and the others are spread over all.
+TEST(DecodeSchedule, BlocksHaveAsManyPagesEach) {
+  for (const int sequences : {136, 160, 176, 208, 300}) {
+    const DecodeSchedule schedule = schedule_decode(Lengths(static_cast<std::size_t>(sequences), 4096), {});
+    const int even = (sequences * 64 + 131) / 132;
+    EXPECT_LE(most_pages(schedule), even + 4) << schedule.to_string();
+    EXPECT_LE(schedule.partials, 2 * 132 + sequences % 132) << schedule.to_string();
+  }
+  EXPECT_EQ(schedule_decode(Lengths(264, 4096), {}).partials, 0);
+  Lengths ragged;
+  for (int i = 0; i < 150; ++i) ragged.push_back(1 + i * 61);
+  expect_whole(ragged, schedule_decode(ragged, {}), 132);
+  const int pages =
+      std::accumulate(ragged.begin(), ragged.end(), 0, [](int sum, int tokens) { return sum + pages_of(tokens); });
+  EXPECT_LE(most_pages(schedule_decode(ragged, {})), pages / 132 + 5);
 }
 
 TEST(DecodeSchedule, ALongSequenceAmongShortOnesIsSpread) {
