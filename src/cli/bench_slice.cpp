@@ -35,8 +35,8 @@ struct Options {
   double tpot_ms = 50;
   SliceOptions slice;
   std::string experts = "whole", sides = "both";
-  std::string flags_by;  // none: not asked for
-  std::int32_t expert_parallel_micro_batches = 2;
+  std::string flags_by;                                                    // none: not asked for
+  std::vector<std::int32_t> micro_batches, expert_parallel_micro_batches;  // none: not asked for
   std::string trace;
   bool hand_over = false, json = false;
 };
@@ -88,19 +88,27 @@ void prepare_trace(Options& options) {
   if (wanted && slice.trace_steps == 0) slice.trace_steps = kTraceSteps;
 }
 
-// At the rows that were asked for, else at the most within the time; none: without rows.
+// With the rows that were asked for, else the best within the time; none: without rows.
 SliceReport measure(const Options& options, const cuda::GpuLimits& limits) {
   SliceOptions slice = options.slice;
-  if (!slice.deployment.disaggregated()) {
-    slice.micro_batches = options.expert_parallel_micro_batches;
-    slice.trace_steps = 0;
-  }
+  const bool has_sides = slice.deployment.disaggregated();
+  std::vector<std::int32_t> micro_batches = has_sides ? options.micro_batches : options.expert_parallel_micro_batches;
+  if (micro_batches.empty() && slice.rows > 0) micro_batches = {has_sides ? 3 : 2};
+  if (micro_batches.empty()) micro_batches = has_sides ? std::vector{2, 3, 4} : std::vector{2, 3};
+  if (!has_sides) slice.trace_steps = 0;
   if (slice.rows > 0) {
-    const SliceReport report = measure_slice(slice, limits);
-    print(report, options);
-    return report;
+    SliceReport best;
+    for (const std::int32_t count : micro_batches) {
+      slice.micro_batches = count;
+      const SliceReport report = measure_slice(slice, limits);
+      print(report, options);
+      if (best.options.rows == 0 || report.tokens_per_second_per_gpu() > best.tokens_per_second_per_gpu())
+        best = report;
+    }
+    return best;
   }
-  const SliceReport best = best_slice(slice, options.tpot_ms * 1e3, limits, [](const SliceReport& tried) {
+  const SliceSearch search{.tpot_us = options.tpot_ms * 1e3, .micro_batches = micro_batches};
+  const SliceReport best = best_slice(slice, search, limits, [](const SliceReport& tried) {
     std::fputs(format("{}, {} x {}: {:.2f} ms\n", tried.options.deployment.to_string(), tried.options.micro_batches,
                       tried.options.rows, tried.together.median * 1e-3)
                    .c_str(),
@@ -162,6 +170,25 @@ int run_slice(Options options) {
   return 0;
 }
 
+// What is looked at closely, and what is made worse to see it.
+void declare_trace_and_delays(CLI::App& app, Options& options) {
+  SliceOptions& slice = options.slice;
+  app.add_option(
+      "--trace", options.trace,
+      "writes a timeline of the last of further steps with stamps for chrome://tracing or Perfetto; the report has the "
+      "stages' times");
+  app.add_option("--trace-steps", slice.trace_steps,
+                 format("further steps with stamps, for the report's stages; {} with --trace", kTraceSteps))
+      ->check(CLI::Range(2, 1000));
+  app.add_option("--link-us", slice.link.latency_us, "latency that a network would add to each hand-over and return")
+      ->check(CLI::Range(0., 10000.));
+  app.add_option("--link-gbps", slice.link.gbps,
+                 "rate of such a network: the bytes that a GPU sends or takes there go one after the other")
+      ->check(CLI::Range(10., 100000.));
+  app.add_option("--stall-ffn-us", slice.stall_ffn_us, "that the FFN GPU loses in every layer, to see what is reported")
+      ->check(CLI::Range(0., 1000.));
+}
+
 }  // namespace
 
 Action declare_bench_slice(CLI::App& app) {
@@ -181,21 +208,24 @@ Action declare_bench_slice(CLI::App& app) {
                  "unless --rows says one")
       ->delimiter(',')
       ->check(CLI::IsMember({"ep16", "ep24"}));
-  app.add_option("--layout-micro-batches", options->expert_parallel_micro_batches, "of ep16 and ep24")
-      ->check(CLI::Range(1, 8))
-      ->capture_default_str();
+  app.add_option("--layout-micro-batches", options->expert_parallel_micro_batches,
+                 "the same of ep16 and ep24; with --rows 2, else 2,3")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 8));
   app.add_option("--context", slice.context, "tokens of every sequence, such as 8192 or 8K")
       ->check(CLI::Range(64, 65536))
       ->transform(plain_tokens)
       ->capture_default_str();
-  app.add_option("--rows", slice.rows, "sequences of a micro-batch on an attention GPU; else the most within --tpot-ms")
+  app.add_option("--rows", slice.rows,
+                 "sequences of a micro-batch on an attention GPU; else those that make most within --tpot-ms")
       ->check(CLI::Range(1, SliceOptions::kRowsMax));
   app.add_option("--tpot-ms", options->tpot_ms, "time per token to keep")
       ->check(CLI::Range(1., 10000.))
       ->capture_default_str();
-  app.add_option("--micro-batches", slice.micro_batches, "on their way at once")
-      ->check(CLI::Range(1, 8))
-      ->capture_default_str();
+  app.add_option("--micro-batches", options->micro_batches,
+                 "on their way at once, several to try; with --rows 3, else 2,3,4")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 8));
   app.add_option("--routing", options->routing, "who is chosen: uniform, or zipf:S")->capture_default_str();
   app.add_option("--layers", slice.model.layers, "of 61; fewer for a trial")
       ->check(CLI::Range(6, 61))
@@ -217,20 +247,7 @@ Action declare_bench_slice(CLI::App& app) {
   app.add_option("--sides", options->sides, "both, or one of them where there is one GPU")
       ->check(CLI::IsMember({"both", "attention", "ffn"}))
       ->capture_default_str();
-  app.add_option(
-      "--trace", options->trace,
-      "writes a timeline of the last of further steps with stamps for chrome://tracing or Perfetto; the report has the "
-      "stages' times");
-  app.add_option("--trace-steps", slice.trace_steps,
-                 format("further steps with stamps, for the report's stages; {} with --trace", kTraceSteps))
-      ->check(CLI::Range(2, 1000));
-  app.add_option("--link-us", slice.link.latency_us, "latency that a network would add to each hand-over and return")
-      ->check(CLI::Range(0., 10000.));
-  app.add_option("--link-gbps", slice.link.gbps,
-                 "rate of such a network: the bytes that a GPU sends or takes there go one after the other")
-      ->check(CLI::Range(10., 100000.));
-  app.add_option("--stall-ffn-us", slice.stall_ffn_us, "that the FFN GPU loses in every layer, to see what is reported")
-      ->check(CLI::Range(0., 1000.));
+  declare_trace_and_delays(app, *options);
   app.add_flag("--json", options->json, "one JSON object a line");
   return [options, &app] { return options->hand_over ? run_hand_over(*options, app) : run_slice(*options); };
 }

@@ -18,7 +18,7 @@ HandOverReport measure_hand_overs(const HandOverOptions&) {
   throw Error(ErrorCode::kUnavailable, cuda::why_unusable(cuda::look_at_device()));
 }
 
-SliceReport best_slice(const SliceOptions& options, double, const cuda::GpuLimits& limits,
+SliceReport best_slice(const SliceOptions& options, const SliceSearch&, const cuda::GpuLimits& limits,
                        const std::function<void(const SliceReport&)>&) {
   return measure_slice(options, limits);
 }

@@ -19,12 +19,11 @@ ExpertParallelSlice::ExpertParallelSlice(const SliceOptions& options) : options_
   if (options.sides == SliceSides::kBoth) cuda::connect_devices(options.attention_gpu, options.ffn_gpu);
   const OnDevice on(options.attention_gpu);
   link_free_at_ = zeros(sizeof(std::uint64_t));
-  lanes_.resize(static_cast<std::size_t>(options.micro_batches));
   give_rows();
 }
 
 void ExpertParallelSlice::take(const SliceOptions& options) {
-  const bool other_rows = options.rows != options_.rows;
+  const bool other_rows = options.rows != options_.rows || options.micro_batches != options_.micro_batches;
   options_ = options;
   if (other_rows) give_rows();
 }
@@ -37,6 +36,7 @@ void ExpertParallelSlice::give_rows() {
     give_exchange_memory();
   }
   const OnDevice on(options_.attention_gpu);
+  lanes_.resize(static_cast<std::size_t>(options_.micro_batches));
   const AttentionSideOptions attention{.model = options_.model,
                                        .rows = options_.rows,
                                        .micro_batches = options_.micro_batches,
@@ -48,11 +48,11 @@ void ExpertParallelSlice::give_rows() {
                            .zipf_exponent = options_.zipf_exponent};
   gigabytes_ = 1e-9 * static_cast<double>(AttentionSide::bytes_needed(attention) + FfnSide::bytes_needed(ffn));
   if (attention_)
-    attention_->resize(options_.rows, attention.return_blocks);
+    attention_->resize(options_.rows, options_.micro_batches, attention.return_blocks);
   else
     attention_ = std::make_unique<AttentionSide>(attention);
   if (ffn_)
-    ffn_->resize(options_.rows);
+    ffn_->resize(options_.rows, options_.micro_batches);
   else
     ffn_ = std::make_unique<FfnSide>(ffn);
   ffn_->exchange_with(

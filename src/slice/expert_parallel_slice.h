@@ -24,7 +24,8 @@ class ExpertParallelSlice {
  public:
   // Throws as measure_slice does.
   explicit ExpertParallelSlice(const SliceOptions& options);
-  // The same deployment's, with other rows or steps. Where it throws, for memory, it can be asked for others.
+  // The same deployment's, with other rows, micro-batches or steps. Where it throws, for memory, it can be asked for
+  // others.
   void take(const SliceOptions& options);
 
   StepTimes measure(int steps);

@@ -93,35 +93,55 @@ RowGrid grid_of(const SliceOptions& options) {
           .step = static_cast<std::int32_t>(std::clamp<std::int64_t>(first / 16, 1, 8))};
 }
 
-// Tries are short: on a clock that has not come down for long they take a little less than they will. So the most rows
-// that keep the time in them are measured as they were asked for, and fewer until they keep it then, too.
+// What was tried and kept the time, best first.
+struct Try {
+  std::int32_t micro_batches, rows;
+  double tokens_per_second;
+};
+
 template <class Gpus>
-SliceReport best_of(const SliceOptions& options, double tpot_us, const cuda::GpuLimits& limits,
-                    const std::function<void(const SliceReport&)>& on_try) {
-  Slice<Gpus> slice;
+std::vector<Try> tries_within(const SliceOptions& options, const SliceSearch& search, const cuda::GpuLimits& limits,
+                              Slice<Gpus>& slice, const std::function<void(const SliceReport&)>& on_try) {
   SliceOptions tried = options;
   tried.alone = false;
   tried.trace_steps = 0;
   tried.steps = std::min(options.steps, kTrySteps);
   tried.warm_up_seconds = std::min(options.warm_up_seconds, kTrySeconds);
+  std::vector<Try> tries;
   const auto step_us = [&](std::int32_t rows) -> std::optional<double> {
     if (rows > SliceOptions::kRowsMax) return std::nullopt;
     tried.rows = rows;
     try {
       const SliceReport report = slice.measured(tried, limits);
       on_try(report);
+      if (report.together.median <= search.tpot_us)
+        tries.push_back({tried.micro_batches, rows, report.tokens_per_second_of_attention_gpu()});
       return report.together.median;
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kOutOfResources) throw;
       return std::nullopt;
     }
   };
+  for (const std::int32_t micro_batches : search.micro_batches) {
+    tried.micro_batches = micro_batches;
+    most_rows(grid_of(tried), search.tpot_us, step_us);
+  }
+  std::ranges::stable_sort(tries, std::greater<>(), &Try::tokens_per_second);
+  return tries;
+}
+
+// Tries are short: on a clock that has not come down for long they take a little less than they will. So the best of
+// them is measured as it was asked for, and the next ones until one keeps the time then, too.
+template <class Gpus>
+SliceReport best_of(const SliceOptions& options, const SliceSearch& search, const cuda::GpuLimits& limits,
+                    const std::function<void(const SliceReport&)>& on_try) {
+  Slice<Gpus> slice;
   SliceOptions chosen = options;
-  const RowGrid grid = grid_of(options);
-  chosen.rows = most_rows(grid, tpot_us, step_us);
-  for (; chosen.rows > 0; chosen.rows -= grid.step) {
+  for (const Try& best : tries_within(options, search, limits, slice, on_try)) {
+    chosen.rows = best.rows;
+    chosen.micro_batches = best.micro_batches;
     SliceReport report = slice.measured(chosen, limits);
-    if (report.together.median <= tpot_us) return report;
+    if (report.together.median <= search.tpot_us) return report;
     on_try(report);
   }
   return {};
@@ -135,11 +155,11 @@ SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& li
                                             : Slice<ExpertParallelSlice>().measured(options, limits);
 }
 
-SliceReport best_slice(const SliceOptions& options, double tpot_us, const cuda::GpuLimits& limits,
+SliceReport best_slice(const SliceOptions& options, const SliceSearch& search, const cuda::GpuLimits& limits,
                        const std::function<void(const SliceReport&)>& on_try) {
   check(options);
-  return options.deployment.disaggregated() ? best_of<SliceGpus>(options, tpot_us, limits, on_try)
-                                            : best_of<ExpertParallelSlice>(options, tpot_us, limits, on_try);
+  return options.deployment.disaggregated() ? best_of<SliceGpus>(options, search, limits, on_try)
+                                            : best_of<ExpertParallelSlice>(options, search, limits, on_try);
 }
 
 }  // namespace tandem

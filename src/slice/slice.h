@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "ops/cuda/bench/gpu_limits.h"
 #include "ops/cuda/peer/stream_flag.h"
@@ -98,9 +99,15 @@ struct SliceReport {
 // Error{kOutOfResources} (memory), each with the numbers.
 SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& limits);
 
-// At the most rows a micro-batch (row_search.h) whose median step stays within tpot_us, whatever options.rows says;
-// none: a report without rows. Every try is told: a few steps together.
-SliceReport best_slice(const SliceOptions& options, double tpot_us, const cuda::GpuLimits& limits,
+struct SliceSearch {
+  double tpot_us = 0;                       // of a median step, at most
+  std::vector<std::int32_t> micro_batches;  // how many may be on their way at once
+};
+
+// The most tokens per second within the time, whatever options.rows and options.micro_batches say; none: a report
+// without rows. Of each number of micro-batches those rows are tried that lead to the most within the time
+// (row_search.h): as times rise in steps, fewer may make more. Every try is told: a few steps together.
+SliceReport best_slice(const SliceOptions& options, const SliceSearch& search, const cuda::GpuLimits& limits,
                        const std::function<void(const SliceReport&)>& on_try);
 
 }  // namespace tandem

@@ -81,21 +81,18 @@ SliceGpus::SliceGpus(const SliceOptions& options) : options_(options) {
   if (options.sides != SliceSides::kFfn) {
     const OnDevice on(options.attention_gpu);
     a_ = std::make_unique<AttentionLanes>();
-    make_flags(*a_);
-    a_->lanes.resize(static_cast<std::size_t>(options.micro_batches));
     a_->to_ffn_free_at = zeros(8);
     a_->to_attention_free_at = zeros(8);
   }
   if (options.sides != SliceSides::kAttention) {
     const OnDevice on(options.ffn_gpu);
     f_ = std::make_unique<FfnLanes>();
-    make_flags(*f_);
   }
   give_rows();
 }
 
 void SliceGpus::take(const SliceOptions& options) {
-  const bool other_rows = options.rows != options_.rows;
+  const bool other_rows = options.rows != options_.rows || options.micro_batches != options_.micro_batches;
   options_ = options;
   if (other_rows) give_rows();
 }
@@ -105,8 +102,10 @@ void SliceGpus::give_rows() {
   load_ = load_of(options_.deployment, options_.rows);
   if (a_) {
     const OnDevice on(options_.attention_gpu);
+    make_flags(*a_);
+    a_->lanes.resize(static_cast<std::size_t>(options_.micro_batches));
     if (attention_)
-      attention_->resize(options_.rows, load_.own_blocks);
+      attention_->resize(options_.rows, options_.micro_batches, load_.own_blocks);
     else
       attention_ = std::make_unique<AttentionSide>(attention_options());
   }
@@ -116,8 +115,9 @@ void SliceGpus::give_rows() {
     give_exchange_memory();
   }
   const OnDevice on(options_.ffn_gpu);
+  make_flags(*f_);
   if (ffn_)
-    ffn_->resize(options_.rows);
+    ffn_->resize(options_.rows, options_.micro_batches);
   else
     ffn_ = std::make_unique<FfnSide>(ffn_options());
   f_->elsewhere = DeviceMemory(for_other_servers_.bytes());
@@ -147,6 +147,7 @@ FfnSideOptions SliceGpus::ffn_options() const {
 }
 
 void SliceGpus::make_flags(Lanes& lanes) const {
+  lanes.flags.clear();
   for (std::int32_t m = 0; m < options_.micro_batches; ++m) lanes.flags.push_back(zeros(sizeof(std::uint32_t)));
 }
 

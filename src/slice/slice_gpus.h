@@ -30,7 +30,8 @@ class SliceGpus {
  public:
   // Throws as measure_slice does.
   explicit SliceGpus(const SliceOptions& options);
-  // The same deployment's, with other rows or steps. Where it throws, for memory, it can be asked for others.
+  // The same deployment's, with other rows, micro-batches or steps. Where it throws, for memory, it can be asked for
+  // others.
   void take(const SliceOptions& options);
 
   StepTimes measure(SliceSides sides, const SliceRun& run);

@@ -5,6 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+#include <vector>
+
 #include "base/error.h"
 #include "ops/cuda/device.h"
 
@@ -180,14 +184,18 @@ TEST_F(SliceOnTheGpu, TheBestBatchKeepsTheTime) {
     options.alone = false;
     options.warm_up_seconds = .2;
     const double tpot_us = 1.25 * measure_slice(options, kLimits).together.median;
-    std::vector<std::int32_t> tried;
-    const SliceReport best = best_slice(options, tpot_us, kLimits, [&](const SliceReport& report) {
+    std::map<std::int32_t, std::vector<std::int32_t>> tried;  // rows of each number of micro-batches
+    double most = 0;
+    const SliceSearch search{.tpot_us = tpot_us, .micro_batches = {3, 2}};
+    const SliceReport best = best_slice(options, search, kLimits, [&](const SliceReport& report) {
       EXPECT_EQ(report.mismatches, 0u) << deployment << ", " << report.options.rows;
-      tried.push_back(report.options.rows);
+      tried[report.options.micro_batches].push_back(report.options.rows);
+      if (report.together.median <= tpot_us) most = std::max(most, report.tokens_per_second_per_gpu());
     });
-    EXPECT_GE(tried.size(), 2u) << deployment;
+    EXPECT_EQ(tried.size(), 2u) << deployment;
+    EXPECT_GE(tried[3].size(), 2u) << deployment;
     EXPECT_GE(best.options.rows, 40) << testing::PrintToString(tried);
-    EXPECT_LT(best.options.rows, 128) << testing::PrintToString(tried);
+    EXPECT_GE(best.tokens_per_second_per_gpu(), .7 * most) << testing::PrintToString(tried);
     EXPECT_LE(best.together.median, tpot_us) << deployment;
     EXPECT_EQ(best.mismatches, 0u) << deployment;
     EXPECT_EQ(best.together.all.size(), 8u) << deployment;
