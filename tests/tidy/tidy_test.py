@@ -166,6 +166,10 @@ class Text(unittest.TestCase):
         self.assertIn("(size)", self.faults("src/a/b.h", LICENCE + "\n" * 800))
         self.assertIn("(cuda)", self.faults("src/a/b.h", LICENCE + "__global__ void k();\n"))
 
+    def test_a_rust_test_that_is_never_run(self):
+        self.assertIn("(rust test)", self.faults("rust/text/src/a.rs", LICENCE + "#[test]\nfn f() {}\n"))
+        self.assertEqual(self.faults("rust/header/tests/a.rs", LICENCE + "#[test]\nfn f() {}\n"), "")
+
 
 class Headers(unittest.TestCase):
     def test_compiles_alone(self):

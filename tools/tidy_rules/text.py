@@ -18,6 +18,8 @@ LICENSED = (".h", ".cpp", ".inc", ".cu", ".cuh", ".rs", ".py", ".sh")
 OPEN_END = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b(?!\(#\d+\))")
 MACHINE = re.compile(r"(?<![\w.~}/-])/(?:work|farm|home|root|Users)/\w")
 REGISTRY = re.compile(r"\b(?:[\w-]+\.)*(?:py" r"pi|python" r"hosted|deb" r"ian|npm" r"js|crates)\.(?:org|io|com|net)\b")
+# Only rust/header has tests that cargo runs; the manifests of the others say why.
+RUST_TEST = re.compile(r"#\[\s*(?:test|cfg\(test\))\s*\]")
 DEVICE_CODE = re.compile(r"__global__|__device__|<<<|#\s*include\s*<cu(?:da|blas)")
 
 
@@ -34,6 +36,8 @@ def check(project):
         findings += search(file, OPEN_END, "without the number of an issue", "open end")
         findings += search(file, MACHINE, "is a path of one machine", "machine")
         findings += search(file, REGISTRY, "is the host of a registry", "machine")
+        if file.path.endswith(".rs") and not file.path.startswith("rust/header/"):
+            findings += search(file, RUST_TEST, "is never run: these crates are tested from C++", "rust test")
         if file.is_header:
             findings += search(file, DEVICE_CODE, "in a .h: device code lives in .cuh and .cu", "cuda")
     return findings
