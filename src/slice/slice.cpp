@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <queue>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -93,21 +94,24 @@ RowGrid grid_of(const SliceOptions& options) {
           .step = static_cast<std::int32_t>(std::clamp<std::int64_t>(first / 16, 1, 8))};
 }
 
-// What was tried and kept the time, best first.
+// What was tried and kept the time, or may; the best on top.
 struct Try {
   std::int32_t micro_batches, rows;
   double tokens_per_second;
+
+  bool operator<(const Try& other) const { return tokens_per_second < other.tokens_per_second; }
 };
+using Tries = std::priority_queue<Try>;
 
 template <class Gpus>
-std::vector<Try> tries_within(const SliceOptions& options, const SliceSearch& search, const cuda::GpuLimits& limits,
-                              Slice<Gpus>& slice, const std::function<void(const SliceReport&)>& on_try) {
+Tries tries_within(const SliceOptions& options, const SliceSearch& search, const cuda::GpuLimits& limits,
+                   Slice<Gpus>& slice, const std::function<void(const SliceReport&)>& on_try) {
   SliceOptions tried = options;
   tried.alone = false;
   tried.trace_steps = 0;
   tried.steps = std::min(options.steps, kTrySteps);
   tried.warm_up_seconds = std::min(options.warm_up_seconds, kTrySeconds);
-  std::vector<Try> tries;
+  Tries tries;
   const auto step_us = [&](std::int32_t rows) -> std::optional<double> {
     if (rows > SliceOptions::kRowsMax) return std::nullopt;
     tried.rows = rows;
@@ -115,7 +119,7 @@ std::vector<Try> tries_within(const SliceOptions& options, const SliceSearch& se
       const SliceReport report = slice.measured(tried, limits);
       on_try(report);
       if (report.together.median <= search.tpot_us)
-        tries.push_back({tried.micro_batches, rows, report.tokens_per_second_of_attention_gpu()});
+        tries.push({tried.micro_batches, rows, report.tokens_per_second_of_attention_gpu()});
       return report.together.median;
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kOutOfResources) throw;
@@ -126,23 +130,26 @@ std::vector<Try> tries_within(const SliceOptions& options, const SliceSearch& se
     tried.micro_batches = micro_batches;
     most_rows(grid_of(tried), search.tpot_us, step_us);
   }
-  std::ranges::stable_sort(tries, std::greater<>(), &Try::tokens_per_second);
   return tries;
 }
 
 // Tries are short: on a clock that has not come down for long they take a little less than they will. So the best of
-// them is measured as it was asked for, and the next ones until one keeps the time then, too.
+// them is measured as it was asked for, and where that takes too long others, among them one step of rows fewer.
 template <class Gpus>
 SliceReport best_of(const SliceOptions& options, const SliceSearch& search, const cuda::GpuLimits& limits,
                     const std::function<void(const SliceReport&)>& on_try) {
   Slice<Gpus> slice;
   SliceOptions chosen = options;
-  for (const Try& best : tries_within(options, search, limits, slice, on_try)) {
+  for (Tries tries = tries_within(options, search, limits, slice, on_try); !tries.empty();) {
+    const Try best = tries.top();
+    tries.pop();
     chosen.rows = best.rows;
     chosen.micro_batches = best.micro_batches;
     SliceReport report = slice.measured(chosen, limits);
     if (report.together.median <= search.tpot_us) return report;
     on_try(report);
+    const std::int32_t fewer = best.rows - grid_of(chosen).step;
+    if (fewer > 0) tries.push({best.micro_batches, fewer, best.tokens_per_second * fewer / best.rows});
   }
   return {};
 }
