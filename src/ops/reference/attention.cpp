@@ -25,11 +25,18 @@ struct Page {
     float* scales = reinterpret_cast<float*>(data + element(kBlockTokens - 1, heads, 0));
     return scales[slot % kBlockTokens * heads + head];
   }
-  float load(std::int32_t slot, std::int32_t head, std::int32_t i) const {
-    const std::size_t at = element(slot, head, i);
-    if (dtype == DType::kF32) return reinterpret_cast<const float*>(data)[at];
-    if (dtype == DType::kBF16) return bf16_to_f32(reinterpret_cast<const std::uint16_t*>(data)[at]);
-    return f8_e4m3_to_f32(reinterpret_cast<const std::uint8_t*>(data)[at]) * scale(slot, head);
+  void load(std::int32_t slot, std::int32_t head, std::int32_t count, float* to) const {
+    const std::size_t at = element(slot, head, 0);
+    if (dtype == DType::kF32) {
+      std::copy_n(reinterpret_cast<const float*>(data) + at, count, to);
+    } else if (dtype == DType::kBF16) {
+      const auto* from = reinterpret_cast<const std::uint16_t*>(data) + at;
+      std::transform(from, from + count, to, bf16_to_f32);
+    } else {
+      const auto* from = reinterpret_cast<const std::uint8_t*>(data) + at;
+      const float factor = scale(slot, head);
+      std::transform(from, from + count, to, [&](std::uint8_t code) { return f8_e4m3_to_f32(code) * factor; });
+    }
   }
   void store(std::int32_t slot, std::int32_t head, const float* values) const {
     const std::size_t at = element(slot, head, 0);
@@ -75,11 +82,11 @@ std::byte* ReferenceKvCache::k_page(std::int32_t block, std::int32_t layer) cons
 std::byte* ReferenceKvCache::v_page(std::int32_t block, std::int32_t layer) const {
   return v_pages.bytes_data() + (static_cast<std::size_t>(block) * spec().layers + layer) * v_page_bytes();
 }
-float ReferenceKvCache::load_k(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const {
-  return k_of(*this, slot, layer).load(slot, head, i);
+void ReferenceKvCache::load_k(std::int32_t slot, std::int32_t layer, std::int32_t head, float* to) const {
+  k_of(*this, slot, layer).load(slot, head, spec().k_dim, to);
 }
-float ReferenceKvCache::load_v(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const {
-  return spec().v_in_k ? load_k(slot, layer, head, i) : v_of(*this, slot, layer).load(slot, head, i);
+void ReferenceKvCache::load_v(std::int32_t slot, std::int32_t layer, std::int32_t head, float* to) const {
+  (spec().v_in_k ? k_of(*this, slot, layer) : v_of(*this, slot, layer)).load(slot, head, spec().v_dim, to);
 }
 void ReferenceKvCache::store_k(std::int32_t slot, std::int32_t layer, const float* values) {
   for (std::int32_t h = 0; h < spec().kv_heads; ++h) k_of(*this, slot, layer).store(slot, h, values + h * spec().k_dim);
@@ -100,7 +107,7 @@ void run(const AppendKv& op) {
 void run(const PagedAttention& op) {
   const ReferenceKvCache& cache = of(op.cache);
   const KvSpec& spec = cache.spec();
-  std::vector<float> scores;
+  std::vector<float> scores, key(static_cast<std::size_t>(spec.k_dim)), value(static_cast<std::size_t>(spec.v_dim));
   for (std::int64_t r = 0; r < op.q.rows(); ++r) {
     const std::int32_t position = op.positions.as<const std::int32_t>()[r];
     const std::int32_t begin = op.first_seen(position), context = position + 1;
@@ -112,8 +119,9 @@ void run(const PagedAttention& op) {
       const float* q = op.q.row<float>(r) + h * spec.k_dim;
       float top = -INFINITY;
       for (std::int32_t t = begin; t < context; ++t) {
+        cache.load_k(slot(t), op.layer, kv_head, key.data());
         float dot = 0;
-        for (std::int32_t i = 0; i < spec.k_dim; ++i) dot += q[i] * cache.load_k(slot(t), op.layer, kv_head, i);
+        for (std::int32_t i = 0; i < spec.k_dim; ++i) dot += q[i] * key[i];
         scores[t] = dot * op.scale;
         top = std::max(top, scores[t]);
       }
@@ -121,8 +129,10 @@ void run(const PagedAttention& op) {
       for (std::int32_t t = begin; t < context; ++t) total += scores[t] = std::exp(scores[t] - top);
       float* out = op.out.row<float>(r) + h * spec.v_dim;
       std::fill(out, out + spec.v_dim, 0.0f);
-      for (std::int32_t t = begin; t < context; ++t)
-        for (std::int32_t i = 0; i < spec.v_dim; ++i) out[i] += scores[t] * cache.load_v(slot(t), op.layer, kv_head, i);
+      for (std::int32_t t = begin; t < context; ++t) {
+        cache.load_v(slot(t), op.layer, kv_head, value.data());
+        for (std::int32_t i = 0; i < spec.v_dim; ++i) out[i] += scores[t] * value[i];
+      }
       for (std::int32_t i = 0; i < spec.v_dim; ++i) out[i] /= total;
     }
   }

@@ -25,8 +25,9 @@ struct ReferenceWeight final : Weight {
 // where it has some; that of V is empty where it is in K.
 struct ReferenceKvCache final : KvCache {
   explicit ReferenceKvCache(const KvSpec& spec);
-  float load_k(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const;
-  float load_v(std::int32_t slot, std::int32_t layer, std::int32_t head, std::int32_t i) const;
+  // A token's key or value of one head.
+  void load_k(std::int32_t slot, std::int32_t layer, std::int32_t head, float* to) const;
+  void load_v(std::int32_t slot, std::int32_t layer, std::int32_t head, float* to) const;
   // A token's keys or values of all heads.
   void store_k(std::int32_t slot, std::int32_t layer, const float* values);
   void store_v(std::int32_t slot, std::int32_t layer, const float* values);
