@@ -42,6 +42,9 @@ struct Options {
 };
 
 constexpr std::int32_t kTraceSteps = 24, kTimelineSteps = 3;
+// Micro-batches where nobody said how many: with rows that are asked for, and to try.
+constexpr std::int32_t kWithSides = 3, kWithoutSides = 2;
+const std::vector<std::int32_t> kTriedWithSides{2, 3, 4}, kTriedWithoutSides{2, 3};
 
 double exponent_of(const std::string& routing) {
   if (routing == "uniform") return 0;
@@ -57,6 +60,9 @@ double exponent_of(const std::string& routing) {
 void print(const SliceReport& report, const Options& options) {
   std::fputs((options.json ? slice_json(report) + "\n" : slice_text(report)).c_str(), stdout);
   std::fflush(stdout);
+}
+
+void write_timeline(const SliceReport& report, const Options& options) {
   if (!options.trace.empty() && report.trace.steps > 0)
     write_slice_timeline(report.trace, kTimelineSteps, options.trace);
 }
@@ -93,8 +99,8 @@ SliceReport measure(const Options& options, const cuda::GpuLimits& limits) {
   SliceOptions slice = options.slice;
   const bool has_sides = slice.deployment.disaggregated();
   std::vector<std::int32_t> micro_batches = has_sides ? options.micro_batches : options.expert_parallel_micro_batches;
-  if (micro_batches.empty() && slice.rows > 0) micro_batches = {has_sides ? 3 : 2};
-  if (micro_batches.empty()) micro_batches = has_sides ? std::vector{2, 3, 4} : std::vector{2, 3};
+  if (micro_batches.empty() && slice.rows > 0) micro_batches = {has_sides ? kWithSides : kWithoutSides};
+  if (micro_batches.empty()) micro_batches = has_sides ? kTriedWithSides : kTriedWithoutSides;
   if (!has_sides) slice.trace_steps = 0;
   if (slice.rows > 0) {
     SliceReport best;
@@ -105,6 +111,7 @@ SliceReport measure(const Options& options, const cuda::GpuLimits& limits) {
       if (best.options.rows == 0 || report.tokens_per_second_per_gpu() > best.tokens_per_second_per_gpu())
         best = report;
     }
+    write_timeline(best, options);
     return best;
   }
   const SliceSearch search{.tpot_us = options.tpot_ms * 1e3, .micro_batches = micro_batches};
@@ -118,6 +125,7 @@ SliceReport measure(const Options& options, const cuda::GpuLimits& limits) {
     std::fputs(format("{}: no batch keeps {} ms\n", slice.deployment.to_string(), options.tpot_ms).c_str(), stderr);
   else
     print(best, options);
+  write_timeline(best, options);
   return best;
 }
 
@@ -209,7 +217,7 @@ Action declare_bench_slice(CLI::App& app) {
       ->delimiter(',')
       ->check(CLI::IsMember({"ep16", "ep24"}));
   app.add_option("--layout-micro-batches", options->expert_parallel_micro_batches,
-                 "the same of ep16 and ep24; with --rows 2, else 2,3")
+                 "of ep16 and ep24, as --micro-batches; 2 with --rows, else 2,3")
       ->delimiter(',')
       ->check(CLI::Range(1, 8));
   app.add_option("--context", slice.context, "tokens of every sequence, such as 8192 or 8K")
@@ -223,7 +231,7 @@ Action declare_bench_slice(CLI::App& app) {
       ->check(CLI::Range(1., 10000.))
       ->capture_default_str();
   app.add_option("--micro-batches", options->micro_batches,
-                 "on their way at once, several to try; with --rows 3, else 2,3,4")
+                 "on their way at once, several to try; 3 with --rows, else 2,3,4")
       ->delimiter(',')
       ->check(CLI::Range(1, 8));
   app.add_option("--routing", options->routing, "who is chosen: uniform, or zipf:S")->capture_default_str();

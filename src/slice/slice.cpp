@@ -7,6 +7,8 @@
 #include <memory>
 #include <optional>
 #include <queue>
+#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -128,7 +130,7 @@ Tries tries_within(const SliceOptions& options, const SliceSearch& search, const
   };
   for (const std::int32_t micro_batches : search.micro_batches) {
     tried.micro_batches = micro_batches;
-    most_rows(grid_of(tried), search.tpot_us, step_us);
+    most_rows(grid_of(tried), search.tpot_us, step_us);  // which may not be the best of those on the way
   }
   return tries;
 }
@@ -140,9 +142,11 @@ SliceReport best_of(const SliceOptions& options, const SliceSearch& search, cons
                     const std::function<void(const SliceReport&)>& on_try) {
   Slice<Gpus> slice;
   SliceOptions chosen = options;
+  std::set<std::pair<std::int32_t, std::int32_t>> measured;  // micro-batches and rows: again they might be lucky
   for (Tries tries = tries_within(options, search, limits, slice, on_try); !tries.empty();) {
     const Try best = tries.top();
     tries.pop();
+    if (!measured.emplace(best.micro_batches, best.rows).second) continue;
     chosen.rows = best.rows;
     chosen.micro_batches = best.micro_batches;
     SliceReport report = slice.measured(chosen, limits);

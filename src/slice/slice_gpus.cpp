@@ -92,9 +92,9 @@ SliceGpus::SliceGpus(const SliceOptions& options) : options_(options) {
 }
 
 void SliceGpus::take(const SliceOptions& options) {
-  const bool other_rows = options.rows != options_.rows || options.micro_batches != options_.micro_batches;
+  const bool other_shape = options.rows != options_.rows || options.micro_batches != options_.micro_batches;
   options_ = options;
-  if (other_rows) give_rows();
+  if (other_shape) give_rows();
 }
 
 // Sides that are there keep their weights.

@@ -11,8 +11,8 @@ Installs what is missing, builds and runs, on a clone with nothing beside it:
   format        clang-format finds nothing to change (./dev lint --fix)
   fast suite    every unit test, seeded simulation, small goldens, and tidy
   rust          the C headers of the Rust part are what its sources say (the rest of it is tested from C++)
-  simulation    whole deployments on a network that fails: 350 seeds, and bugs put in that have to be found; and
-  smollm2       the real model against its recorded answers (fetches it once, 93 MB), in one stage
+  simulation    whole deployments on a network that fails: 350 seeds, and bugs put in that have to be found
+  smollm2       the real model against its recorded answers (fetches it once, 93 MB); beside the simulation
   asan + ubsan  the fast suite under the address and undefined-behaviour sanitizers
   fuzz          each fuzz target for a few seconds
   tsan          sched, kv, engine and transport under the thread sanitizer

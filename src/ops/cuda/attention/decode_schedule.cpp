@@ -61,7 +61,8 @@ Dealt deal(const DecodeScheduleOptions& options, std::vector<DecodePiece> pieces
 }
 
 // Writes down who does what, and how long that should take.
-void lay_out(const Dealt& dealt, const DecodeScheduleOptions& options, std::int64_t pages, DecodeSchedule& schedule) {
+void lay_out(Dealt dealt, const DecodeScheduleOptions& options, std::int64_t pages, DecodeSchedule& schedule) {
+  std::erase_if(dealt, [](const std::vector<DecodePiece>& own) { return own.empty(); });
   double busiest = 0;
   std::size_t rounds = 0;
   for (const std::vector<DecodePiece>& own : dealt) {

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include "base/check.h"
+#include "ops/cuda/device.h"
 #include "ops/cuda/gemm/fp8_gemm.cuh"
 #include "ops/cuda/gemm/fp8_gemm_dealt.cuh"
 #include "ops/cuda/launch.cuh"
@@ -10,10 +11,16 @@ namespace tandem::cuda {
 
 namespace {
 
+// Blocks of a dealt product wait for parts of others, so all of them have to be there.
+bool has_room_to_deal() {
+  static const bool has = look_at_device().multiprocessors >= kGemmMultiprocessors;
+  return has;
+}
+
 template <class V>
 void launch(const Fp8Gemm& op, const Fp8GemmPlan& plan, Stream stream) {
   if constexpr (V::kSplit == 1)
-    if (plan.dealt) {
+    if (plan.dealt && has_room_to_deal()) {
       TANDEM_CHECK(op.experts <= kDealtExpertsMax, "more experts than tiles can be dealt of");
       return launch_dependent(fp8_gemm::multiply_dealt_kernel<V>, dim3(kGemmMultiprocessors), fp8_gemm::kThreads,
                               sizeof(fp8_gemm::Shared<V>), stream, op, 2);

@@ -19,9 +19,12 @@
 namespace tandem::cuda::fp8_gemm {
 
 inline constexpr int kPartsMax = 4, kStagesMax = 6;
-// A counter for each block's left-over tile, then float4 [16 · kColumnBlocks][256 threads] for each part but the first:
-// fewer than multiprocessors.
+// A counter for each block's left-over tile, then float4 [16 · kColumnBlocks][256 threads] for each part but the first.
+// Since rest · parts <= pairs of blocks, so there are at most (1 - 1 / kPartsMax) · kGemmMultiprocessors of them.
 inline constexpr std::size_t kCounterBytes = 1024;
+static_assert(kGemmMultiprocessors * sizeof(unsigned) <= kCounterBytes);
+static_assert(kCounterBytes + kGemmMultiprocessors * (kPartsMax - 1) / kPartsMax * sizeof(float4) * 32 * 256 <=
+              Fp8Gemm::kScratchBytes);
 
 // How pairs of tiles are dealt to pairs of blocks, found once by each block, and rows of the experts: what a block does
 // next is looked up here again and again, as the registers are the sums'.
@@ -223,6 +226,7 @@ __device__ inline void compute_dealt(Shared<V>& s, const Fp8Gemm& op, const Deal
 
 template <class V>
 __global__ void __launch_bounds__(kThreads, 1) multiply_dealt_kernel(const __grid_constant__ Fp8Gemm op) {
+  static_assert(V::kStages <= kStagesMax);
   __shared__ Dealt dealt;
   Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
   if (threadIdx.x == 0)

@@ -38,7 +38,9 @@ void deal_tiles(const Fp8Gemm& op, Fp8GemmPlan& plan) {
   const std::int32_t rows = op.rows_usual > 0 ? op.rows_usual : op.rows_max;
   const std::int32_t row_tiles = op.experts * ((rows + 127) / 128);
   plan.dealt = op.rows_usual > 0 || row_tiles * (op.n / plan.tile_columns) > kGemmMultiprocessors;
-  if (plan.dealt && op.n % 256 == 0 && row_tiles * (op.n / 256) >= kGemmMultiprocessors) plan.tile_columns = 256;
+  if (!plan.dealt) return;
+  if (op.n % 256 == 0 && row_tiles * (op.n / 256) >= kGemmMultiprocessors) plan.tile_columns = 256;
+  plan.blocks = kGemmMultiprocessors;
 }
 
 }  // namespace

@@ -29,7 +29,6 @@ __device__ inline void bulk_load_once(void* shared, const void* global, std::uin
       : "memory");
 }
 
-// Orders this thread's ordinary accesses to shared memory before later ones of the copy engine and the tensor cores.
 // To the same place of each block of the cluster whose bit is set in blocks, whose barrier at the same place is told.
 __device__ inline void bulk_load_to_blocks(void* shared, const void* global, std::uint32_t bytes,
                                            std::uint64_t* barrier, std::uint16_t blocks) {
@@ -40,6 +39,7 @@ __device__ inline void bulk_load_to_blocks(void* shared, const void* global, std
       : "memory");
 }
 
+// Orders this thread's ordinary accesses to shared memory before later ones of the copy engine and the tensor cores.
 __device__ inline void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
