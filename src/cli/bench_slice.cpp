@@ -42,8 +42,9 @@ struct Options {
 };
 
 constexpr std::int32_t kTraceSteps = 24, kTimelineSteps = 3;
-// Micro-batches where nobody said how many: with rows that are asked for, and to try.
-constexpr std::int32_t kWithSides = 3, kWithoutSides = 2;
+// Micro-batches where nobody said how many: without sides with rows that are asked for (with sides the slice's own),
+// and to try.
+constexpr std::int32_t kWithoutSides = 2;
 const std::vector<std::int32_t> kTriedWithSides{2, 3, 4}, kTriedWithoutSides{2, 3};
 
 double exponent_of(const std::string& routing) {
@@ -60,11 +61,6 @@ double exponent_of(const std::string& routing) {
 void print(const SliceReport& report, const Options& options) {
   std::fputs((options.json ? slice_json(report) + "\n" : slice_text(report)).c_str(), stdout);
   std::fflush(stdout);
-}
-
-void write_timeline(const SliceReport& report, const Options& options) {
-  if (!options.trace.empty() && report.trace.steps > 0)
-    write_slice_timeline(report.trace, kTimelineSteps, options.trace);
 }
 
 SliceSides sides_of(const std::string& text) {
@@ -99,8 +95,10 @@ SliceReport measure(const Options& options, const cuda::GpuLimits& limits) {
   SliceOptions slice = options.slice;
   const bool has_sides = slice.deployment.disaggregated();
   std::vector<std::int32_t> micro_batches = has_sides ? options.micro_batches : options.expert_parallel_micro_batches;
-  if (micro_batches.empty() && slice.rows > 0) micro_batches = {has_sides ? kWithSides : kWithoutSides};
-  if (micro_batches.empty()) micro_batches = has_sides ? kTriedWithSides : kTriedWithoutSides;
+  if (micro_batches.empty()) {
+    micro_batches = has_sides ? kTriedWithSides : kTriedWithoutSides;
+    if (slice.rows > 0) micro_batches = {has_sides ? slice.micro_batches : kWithoutSides};
+  }
   if (!has_sides) slice.trace_steps = 0;
   if (slice.rows > 0) {
     SliceReport best;
@@ -111,7 +109,6 @@ SliceReport measure(const Options& options, const cuda::GpuLimits& limits) {
       if (best.options.rows == 0 || report.tokens_per_second_per_gpu() > best.tokens_per_second_per_gpu())
         best = report;
     }
-    write_timeline(best, options);
     return best;
   }
   const SliceSearch search{.tpot_us = options.tpot_ms * 1e3, .micro_batches = micro_batches};
@@ -125,7 +122,6 @@ SliceReport measure(const Options& options, const cuda::GpuLimits& limits) {
     std::fputs(format("{}: no batch keeps {} ms\n", slice.deployment.to_string(), options.tpot_ms).c_str(), stderr);
   else
     print(best, options);
-  write_timeline(best, options);
   return best;
 }
 
@@ -173,6 +169,8 @@ int run_slice(Options options) {
     slice.deployment = deployment;
     slice.deployment.width_is_cut = width_is_cut && deployment.disaggregated();
     best.push_back(measure(options, limits));
+    if (const SliceTrace& trace = best.back().trace; !options.trace.empty() && trace.steps > 0)
+      write_slice_timeline(trace, kTimelineSteps, options.trace);
   }
   if (!options.json) compare(best);
   return 0;

@@ -23,9 +23,9 @@ ExpertParallelSlice::ExpertParallelSlice(const SliceOptions& options) : options_
 }
 
 void ExpertParallelSlice::take(const SliceOptions& options) {
-  const bool other_shape = options.rows != options_.rows || options.micro_batches != options_.micro_batches;
+  const bool same_batch = options.has_batch_of(options_);
   options_ = options;
-  if (other_shape) give_rows();
+  if (!same_batch) give_rows();
 }
 
 // Attention and experts that are there keep their weights.

@@ -58,6 +58,9 @@ struct SliceOptions {
   AddedLink link;                // of both sides together; of ep16 and ep24 for what goes to other servers
   double stall_ffn_us = 0;       // that the FFN GPU loses in every layer, for one micro-batch after the other
 
+  bool has_batch_of(const SliceOptions& other) const {
+    return rows == other.rows && micro_batches == other.micro_batches;
+  }
   // Nanoseconds that the added link has one micro-batch's messages of bytes each: of the two sides' GPUs those of the
   // one that has more to send or take there.
   std::uint32_t link_occupied_ns(double bytes) const {

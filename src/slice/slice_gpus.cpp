@@ -92,9 +92,9 @@ SliceGpus::SliceGpus(const SliceOptions& options) : options_(options) {
 }
 
 void SliceGpus::take(const SliceOptions& options) {
-  const bool other_shape = options.rows != options_.rows || options.micro_batches != options_.micro_batches;
+  const bool same_batch = options.has_batch_of(options_);
   options_ = options;
-  if (other_shape) give_rows();
+  if (!same_batch) give_rows();
 }
 
 // Sides that are there keep their weights.

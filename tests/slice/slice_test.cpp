@@ -195,6 +195,7 @@ TEST_F(SliceOnTheGpu, TheBestBatchKeepsTheTime) {
     EXPECT_EQ(tried.size(), 2u) << deployment;
     EXPECT_GE(tried[3].size(), 2u) << deployment;
     EXPECT_GE(best.options.rows, 40) << testing::PrintToString(tried);
+    EXPECT_LT(best.options.rows * best.options.micro_batches, 3 * 128) << testing::PrintToString(tried);
     EXPECT_GE(best.tokens_per_second_per_gpu(), .7 * most) << testing::PrintToString(tried);
     EXPECT_LE(best.together.median, tpot_us) << deployment;
     EXPECT_EQ(best.mismatches, 0u) << deployment;

@@ -21,4 +21,15 @@ __device__ inline std::uint32_t to_bf16_pair(float low, float high) {
   return __bfloat16_as_ushort(to_bf16(low)) | static_cast<std::uint32_t>(__bfloat16_as_ushort(to_bf16(high))) << 16;
 }
 
+// The same in one instruction, for values that are numbers.
+__device__ inline std::uint32_t packed_bf16(float a, float b) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+
+// What rounding them left over, rounded in turn.
+__device__ inline std::uint32_t rest_bf16(std::uint32_t packed, float a, float b) {
+  return packed_bf16(a - __uint_as_float(packed << 16), b - __uint_as_float(packed & 0xffff0000u));
+}
+
 }  // namespace tandem::cuda

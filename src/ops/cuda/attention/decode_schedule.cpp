@@ -44,6 +44,11 @@ std::int32_t pages_in(const DecodePiece& piece) {
   return piece.page_end - piece.page_begin;
 }
 
+// Microseconds in its block.
+double time_of(const DecodePiece& piece, const DecodeCosts& costs) {
+  return pages_in(piece) * costs.page_math + costs.piece;
+}
+
 // Longest piece first, each to the block that has least to do.
 Dealt deal(const DecodeScheduleOptions& options, std::vector<DecodePiece> pieces) {
   std::ranges::stable_sort(pieces, std::greater<>(), pages_in);
@@ -54,7 +59,7 @@ Dealt deal(const DecodeScheduleOptions& options, std::vector<DecodePiece> pieces
   for (const DecodePiece& piece : pieces) {
     const auto [load, block] = least.top();
     least.pop();
-    least.push({load + pages_in(piece) * options.costs.page_math + options.costs.piece, block});
+    least.push({load + time_of(piece, options.costs), block});
     dealt[block].push_back(piece);
   }
   return dealt;
@@ -67,7 +72,7 @@ void lay_out(Dealt dealt, const DecodeScheduleOptions& options, std::int64_t pag
   std::size_t rounds = 0;
   for (const std::vector<DecodePiece>& own : dealt) {
     double load = 0;
-    for (const DecodePiece& piece : own) load += pages_in(piece) * options.costs.page_math + options.costs.piece;
+    for (const DecodePiece& piece : own) load += time_of(piece, options.costs);
     busiest = std::max(busiest, load);
     rounds = std::max(rounds, own.size());
     schedule.piece_count += static_cast<int>(own.size());
@@ -116,7 +121,6 @@ class Rooms {
       if (room < kCrumb) return false;
       const std::int32_t end = left - room < kCrumb ? pages : begin + room;
       give({.sequence = sequence, .page_begin = begin, .page_end = end, .partial = schedule.partials++});
-      schedule.piece_pages = std::max(schedule.piece_pages, end - begin);
       begin = end;
     }
     const int count = schedule.partials - first;
@@ -149,17 +153,16 @@ std::optional<DecodeSchedule> with_even_blocks(std::span<const std::int32_t> len
   const auto pages_of_sequence = [&](std::int32_t i) { return pages_of(lengths[static_cast<std::size_t>(i)]); };
   std::ranges::stable_sort(order, std::greater<>(), pages_of_sequence);
   const auto try_with = [&](std::int32_t room) -> std::optional<DecodeSchedule> {
-    DecodeSchedule schedule{.piece_pages = 1};
+    DecodeSchedule schedule;
     Rooms rooms(options.blocks, room);
     std::vector<std::int32_t> rest;
     for (const std::int32_t i : order)
-      if (rooms.give_whole(i, pages_of_sequence(i)))
-        schedule.piece_pages = std::max(schedule.piece_pages, pages_of_sequence(i));
-      else
-        rest.push_back(i);
+      if (!rooms.give_whole(i, pages_of_sequence(i))) rest.push_back(i);
     for (const std::int32_t i : rest)
       if (!rooms.pour(i, pages_of_sequence(i), schedule)) return std::nullopt;
     lay_out(rooms.dealt(), options, pages, schedule);
+    for (const DecodePiece& piece : schedule.pieces)
+      schedule.piece_pages = std::max(schedule.piece_pages, pages_in(piece));
     return schedule;
   };
   const auto even = static_cast<std::int32_t>((pages + options.blocks - 1) / options.blocks);

@@ -29,6 +29,7 @@
 #include "ops/cuda/ptx/dependent_launch.cuh"
 #include "ops/cuda/ptx/mbarrier.cuh"
 #include "ops/cuda/ptx/wgmma.cuh"
+#include "ops/cuda/quad.cuh"
 
 namespace tandem::cuda::mla {
 
@@ -220,26 +221,11 @@ __device__ inline void finish_values(Rows& rows) {
 
 // Four lanes hold two columns each of four blocks of eight, 16 bytes apart in x; afterwards a block of eight each, in
 // bf16.
-__device__ inline uint4 gather_columns(const float* x, float scale, int quad) {
+__device__ inline uint4 gather_columns(const float* x, float scale) {
   std::uint32_t word[4];
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(x[4 * i] * scale, x[4 * i + 1] * scale);
-    word[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
-  }
-#pragma unroll
-  for (int bit = 1; bit <= 2; bit <<= 1) {  // transposes 4 x 4, one bit of the index at a time
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (i & bit) continue;
-      const bool upper = (quad & bit) != 0;
-      const std::uint32_t received = __shfl_xor_sync(~0u, upper ? word[i] : word[i | bit], bit);
-      if (upper)
-        word[i] = received;
-      else
-        word[i | bit] = received;
-    }
-  }
+  for (int i = 0; i < 4; ++i) word[i] = packed_bf16(x[4 * i] * scale, x[4 * i + 1] * scale);
+  transpose_in_quad(word);
   return make_uint4(word[0], word[1], word[2], word[3]);
 }
 
@@ -256,7 +242,7 @@ __device__ inline void store(const MlaDecode& op, const Piece& piece, int group,
 #pragma unroll
       for (int r = 0; r < 2; ++r)
         *reinterpret_cast<uint4*>(out + 8 * j + r * 8 * MlaPage::kLatent) =
-            gather_columns(&rows.out[4 * j + 2 * r], scale[r], quad);
+            gather_columns(&rows.out[4 * j + 2 * r], scale[r]);
     }
     return;
   }

@@ -6,10 +6,10 @@
 // A warpgroup holds scores of 64 rows by 64 tokens, c, as WGMMA leaves them (ptx/wgmma.cuh): a thread has two rows.
 #pragma once
 
-#include <cuda_bf16.h>
-
 #include <cmath>
 #include <cstdint>
+
+#include "ops/cuda/bf16.cuh"
 
 namespace tandem::cuda {
 
@@ -42,16 +42,6 @@ __device__ inline void raise_maximum(const float (&c)[32], float scale, float (&
     maximum[r] = fmaxf(maximum[r], __shfl_xor_sync(~0u, maximum[r], 1));
     maximum[r] = fmaxf(maximum[r], __shfl_xor_sync(~0u, maximum[r], 2));
   }
-}
-
-// Two values in a register.
-__device__ inline std::uint32_t packed_bf16(float a, float b) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
-  return *reinterpret_cast<const std::uint32_t*>(&pair);
-}
-// What rounding them left over, rounded in turn.
-__device__ inline std::uint32_t rest_bf16(std::uint32_t packed, float a, float b) {
-  return packed_bf16(a - __uint_as_float(packed << 16), b - __uint_as_float(packed & 0xffff0000u));
 }
 
 // Scores times scale become probabilities in bf16, the A operand of the next product, in one term or two; sum grows by

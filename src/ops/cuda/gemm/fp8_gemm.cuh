@@ -18,8 +18,7 @@
 // Bound by memory up to about 200 rows an expert. Measured: docs/performance/gpu-kernels.md.
 #pragma once
 
-#include <cuda_bf16.h>
-
+#include "ops/cuda/bf16.cuh"
 #include "ops/cuda/gemm/fp8_gemm.h"
 #include "ops/cuda/gemm/fp8_tile.h"
 #include "ops/cuda/gemm/ring.cuh"
@@ -31,6 +30,7 @@
 #include "ops/cuda/ptx/e4m3.cuh"
 #include "ops/cuda/ptx/mbarrier.cuh"
 #include "ops/cuda/ptx/wgmma.cuh"
+#include "ops/cuda/quad.cuh"
 
 namespace tandem::cuda::fp8_gemm {
 
@@ -100,17 +100,19 @@ __device__ inline Work work_of_block(const Fp8Gemm& op, int block) {
   return w;
 }
 
+__device__ inline const std::uint8_t* weight_tile(const Fp8Gemm& op, const Work& w, int k, int column_block) {
+  const std::size_t before = static_cast<std::size_t>(k) * (op.n / Fp8Tile::kWeightRows) + column_block;
+  return w.weight + before * Fp8Tile::kWeightBytes;
+}
+
 template <class V>
 __device__ inline void feed_weight(Shared<V>& s, const Fp8Gemm& op, const Work& w, int k, int stage) {
   // Gate and up of the same columns are apart, other columns of a block are neighbours.
   constexpr int kPieces = V::kSwiGlu ? 2 : 1, kBytes = V::kColumnBlocks * Fp8Tile::kWeightBytes;
   ptx::expect(&s.full[stage], kBytes);
-  const std::uint8_t* from =
-      w.weight + static_cast<std::size_t>(k) * (op.n / Fp8Tile::kWeightRows) * Fp8Tile::kWeightBytes;
 #pragma unroll
   for (int piece = 0; piece < kPieces; ++piece) {
-    const std::uint8_t* tile =
-        from + static_cast<std::size_t>(piece == 0 ? w.column_block : w.second_column_block) * Fp8Tile::kWeightBytes;
+    const std::uint8_t* tile = weight_tile(op, w, k, piece == 0 ? w.column_block : w.second_column_block);
     if (op.rows_max <= 128)
       ptx::bulk_load_once(s.weight[stage][piece], tile, kBytes / kPieces, &s.full[stage]);
     else  // the other row tiles read it as well
@@ -336,19 +338,9 @@ __device__ inline float silu(float x) {
   return __fdividef(x, 1.f + __expf(-x));
 }
 
-// Word i of each lane of four, to lane i of them: what the accumulators have in pairs of columns leaves in 16 bytes.
-__device__ inline void transpose_in_quad(std::uint32_t (&w)[4]) {
-  const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
-  const std::uint32_t a = __shfl_xor_sync(~0u, odd ? w[0] : w[1], 1), b = __shfl_xor_sync(~0u, odd ? w[2] : w[3], 1);
-  (odd ? w[0] : w[1]) = a, (odd ? w[2] : w[3]) = b;
-  const std::uint32_t c = __shfl_xor_sync(~0u, high ? w[0] : w[2], 2), d = __shfl_xor_sync(~0u, high ? w[1] : w[3], 2);
-  (high ? w[0] : w[2]) = c, (high ? w[1] : w[3]) = d;
-}
-
 // Codes of 64 columns of a row, columns 8 j + 2 quad and the next of each 8, to the tile of the next product: 16
 // columns a lane.
-__device__ inline void store_codes(std::uint8_t* tile, int row, int column, const float (&h)[16], float inverse,
-                                   bool there) {
+__device__ inline void store_codes(std::uint8_t* tile, int row, int column, const float* h, float inverse, bool there) {
   std::uint32_t w[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i)
@@ -385,18 +377,8 @@ __device__ inline void store_hidden(const Fp8Gemm& op, const Work& w, const RowR
     const bool there = group * Fp8Tile::kRows + at < rows.count;
     if (there && quad == 0) op.hidden_scales[column * op.x_rows + first + at] = scale;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float values[16];
-#pragma unroll
-      for (int i = 0; i < 16; ++i) values[i] = h[r][16 * half + i];
-      store_codes(tile, at, 64 * half, values, inverse, there);
-    }
+    for (int half = 0; half < 2; ++half) store_codes(tile, at, 64 * half, &h[r][16 * half], inverse, there);
   }
-}
-
-__device__ inline std::uint32_t bf16_pair(float a, float b) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
-  return reinterpret_cast<const std::uint32_t&>(pair);
 }
 
 // Columns 8 j … of a thread's two rows, for four j from j on in [0, 16 · kColumnBlocks): x[4 i …] of j + i.
@@ -422,7 +404,7 @@ __device__ inline void store_four(const Fp8Gemm& op, const Work& w, const RowRan
   for (int r = 0; r < 2; ++r) {
     std::uint32_t words[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) words[i] = bf16_pair(x[4 * i + 2 * r], x[4 * i + 2 * r + 1]);
+    for (int i = 0; i < 4; ++i) words[i] = packed_bf16(x[4 * i + 2 * r], x[4 * i + 2 * r + 1]);
     transpose_in_quad(words);
     if (there[r])
       *reinterpret_cast<uint4*>(at + static_cast<std::size_t>(8 * r) * op.n) =

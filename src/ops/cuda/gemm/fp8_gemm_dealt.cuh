@@ -20,10 +20,9 @@ namespace tandem::cuda::fp8_gemm {
 
 inline constexpr int kPartsMax = 4, kStagesMax = 6;
 // A counter for each block's left-over tile, then float4 [16 · kColumnBlocks][256 threads] for each part but the first.
-// Since rest · parts <= pairs of blocks, so there are at most (1 - 1 / kPartsMax) · kGemmMultiprocessors of them.
-inline constexpr std::size_t kCounterBytes = 1024;
-static_assert(kGemmMultiprocessors * sizeof(unsigned) <= kCounterBytes);
-static_assert(kCounterBytes + kGemmMultiprocessors * (kPartsMax - 1) / kPartsMax * sizeof(float4) * 32 * 256 <=
+// As rest · parts <= pairs of blocks, there are at most (1 - 1 / kPartsMax) · kGemmMultiprocessors of them.
+static_assert(kGemmMultiprocessors * sizeof(unsigned) <= Fp8Gemm::kCounterBytes);
+static_assert(Fp8Gemm::kCounterBytes + kGemmMultiprocessors * (kPartsMax - 1) / kPartsMax * sizeof(float4) * 32 * 256 <=
               Fp8Gemm::kScratchBytes);
 
 // How pairs of tiles are dealt to pairs of blocks, found once by each block, and rows of the experts: what a block does
@@ -120,8 +119,7 @@ __device__ inline void feed_shared_weight(Shared<V>& s, const Fp8Gemm& op, const
   constexpr std::uint16_t kBothBlocks = 3;
   ptx::expect(&s.full[stage], kBytes);
   const int column = V::kColumnBlocks == 2 && w.rank == 1 ? w.second_column_block : w.column_block;
-  const std::uint8_t* from =
-      w.weight + (static_cast<std::size_t>(k) * (op.n / Fp8Tile::kWeightRows) + column) * Fp8Tile::kWeightBytes;
+  const std::uint8_t* from = weight_tile(op, w, k, column);
   if (V::kColumnBlocks == 1) from += w.rank * (kBytes / 2);
   ptx::bulk_load_to_blocks(s.weight[stage][0] + w.rank * (kBytes / 2), from, kBytes / 2, &s.full[stage], kBothBlocks);
 }
@@ -166,7 +164,7 @@ template <class V>
 __device__ inline float4* part_memory(const Fp8Gemm& op, int left, int part, int parts) {
   const int tile = 2 * left + static_cast<int>(blockIdx.x) % 2;
   const std::size_t at = static_cast<std::size_t>(tile * (parts - 1) + part - 1);
-  return reinterpret_cast<float4*>(op.scratch + kCounterBytes) + at * (16 * V::kColumnBlocks * 256);
+  return reinterpret_cast<float4*>(op.scratch + Fp8Gemm::kCounterBytes) + at * (16 * V::kColumnBlocks * 256);
 }
 
 template <class V>
