@@ -12,7 +12,7 @@
 #include "cli/command.h"
 #include "cli/engine_options.h"
 #include "cli/operator_times.h"
-#include "engine/machine.h"
+#include "engine/settings/machine.h"
 #include "engine/speed.h"
 #include "kv/kv_space.h"
 #include "ops/cpu/machine_limits.h"

@@ -19,7 +19,7 @@
 #include "checkpoint/file_rate.h"
 #include "cli/command.h"
 #include "cli/engine_options.h"
-#include "engine/machine.h"
+#include "engine/settings/machine.h"
 
 namespace tandem {
 

@@ -15,7 +15,7 @@
 #include "cli/line_editor.h"
 #include "cli/line_source.h"
 #include "cli/sampling_options.h"
-#include "engine/machine.h"
+#include "engine/settings/machine.h"
 
 namespace tandem {
 

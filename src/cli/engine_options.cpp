@@ -12,8 +12,8 @@
 #include "cli/end_signals.h"
 #include "cli/progress_bar.h"
 #include "engine/auto_layout.h"
-#include "engine/gpu_places.h"
-#include "engine/machine.h"
+#include "engine/settings/gpu_places.h"
+#include "engine/settings/machine.h"
 #include "roles/deployment_engine.h"
 #include "roles/front.h"
 

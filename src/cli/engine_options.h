@@ -11,7 +11,7 @@
 #include "cli/deployment_options.h"
 #include "deploy/deployment.h"
 #include "engine/engine.h"
-#include "engine/trace.h"
+#include "engine/worker/trace.h"
 
 namespace CLI {
 class App;

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "cli/command.h"
-#include "engine/layout.h"
+#include "engine/worker/layout.h"
 #include "model/model.h"
 #include "model/step3_vision.h"
 

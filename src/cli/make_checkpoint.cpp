@@ -10,7 +10,7 @@
 #include "base/format.h"
 #include "cli/command.h"
 #include "cli/progress_bar.h"
-#include "engine/machine.h"
+#include "engine/settings/machine.h"
 #include "model/config.h"
 #include "synthetic/checkpoint_maker.h"
 #include "synthetic/published_config.h"

@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
-#include "engine/machine.h"
+#include "engine/settings/machine.h"
 #include "ops/cpu/machine_limits.h"
 #include "ops/cuda/bench/gpu_limits.h"
 #include "ops/cuda/device.h"

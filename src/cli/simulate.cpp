@@ -16,7 +16,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "cli/command.h"
-#include "engine/machine.h"
+#include "engine/settings/machine.h"
 #include "sim/fleet/fleet.h"
 #include "synthetic/checkpoint_maker.h"
 #include "synthetic/published_config.h"

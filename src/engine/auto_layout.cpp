@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "engine/gpu_places.h"
+#include "engine/settings/gpu_places.h"
 #include "engine/speed.h"
 
 namespace tandem {

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "base/format.h"
-#include "engine/gpu_places.h"
+#include "engine/settings/gpu_places.h"
 #include "engine/worker_parts.h"
 
 namespace tandem {

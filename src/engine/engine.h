@@ -17,9 +17,9 @@
 #include <thread>
 #include <vector>
 
-#include "engine/engine_config.h"
 #include "engine/local_workers.h"
-#include "engine/vision_worker.h"
+#include "engine/settings/engine_config.h"
+#include "engine/vision/vision_worker.h"
 
 namespace tandem {
 

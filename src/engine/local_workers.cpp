@@ -7,7 +7,7 @@
 #include <optional>
 #include <utility>
 
-#include "engine/gpu_places.h"
+#include "engine/settings/gpu_places.h"
 #include "engine/worker_parts.h"
 #include "transport/inproc/inproc.h"
 #include "transport/nvlink/nvlink.h"

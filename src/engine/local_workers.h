@@ -11,10 +11,10 @@
 #include <thread>
 #include <vector>
 
-#include "engine/attention_worker.h"
-#include "engine/engine_config.h"
-#include "engine/ffn_worker.h"
-#include "engine/workers.h"
+#include "engine/attention/attention_worker.h"
+#include "engine/ffn/ffn_worker.h"
+#include "engine/settings/engine_config.h"
+#include "engine/worker/workers.h"
 
 namespace tandem {
 

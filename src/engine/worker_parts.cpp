@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "base/format.h"
-#include "engine/backends.h"
-#include "engine/gpu_places.h"
+#include "engine/settings/backends.h"
+#include "engine/settings/gpu_places.h"
 #include "ops/checked.h"
 #include "ops/cuda/cuda_backend.h"
 

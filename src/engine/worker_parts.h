@@ -7,9 +7,9 @@
 
 #include <memory>
 
-#include "engine/attention_worker.h"
-#include "engine/engine_config.h"
-#include "engine/ffn_worker.h"
+#include "engine/attention/attention_worker.h"
+#include "engine/ffn/ffn_worker.h"
+#include "engine/settings/engine_config.h"
 
 namespace tandem {
 

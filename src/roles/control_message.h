@@ -138,8 +138,8 @@ struct Yield {
   RequestId id = 0;
   bool operator==(const Yield&) const = default;
 };
-// A piece of the KV of one block of a request, which is a page in canonical form (engine/attention_worker.h): blocks in
-// order, and the pieces of each.
+// A piece of the KV of one block of a request, which is a page in canonical form (engine/attention/attention_worker.h):
+// blocks in order, and the pieces of each.
 struct Page {
   std::uint32_t epoch = 0;
   RequestId id = 0;

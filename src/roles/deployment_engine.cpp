@@ -9,8 +9,8 @@
 
 #include "base/format.h"
 #include "checkpoint/checkpoint.h"
-#include "engine/hand_over_frame.h"
-#include "engine/machine.h"
+#include "engine/hand_over/hand_over_frame.h"
+#include "engine/settings/machine.h"
 #include "transport/frame.h"
 #include "trust/frame_cipher.h"
 

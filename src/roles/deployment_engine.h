@@ -8,7 +8,7 @@
 #include <string>
 
 #include "deploy/deployment.h"
-#include "engine/engine_config.h"
+#include "engine/settings/engine_config.h"
 #include "roles/control_message.h"
 #include "transport/ucx/ucx.h"
 #include "trust/credentials.h"

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "deploy/deployment.h"
-#include "engine/workers.h"
+#include "engine/worker/workers.h"
 #include "roles/control_message.h"
 
 namespace tandem {

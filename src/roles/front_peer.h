@@ -15,7 +15,7 @@
 
 #include "base/json.h"
 #include "deploy/deployment.h"
-#include "engine/workers.h"
+#include "engine/worker/workers.h"
 #include "roles/control_channel.h"
 #include "roles/outbox.h"
 

@@ -26,7 +26,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "deploy/deployment.h"
-#include "engine/event_stream.h"
+#include "engine/worker/event_stream.h"
 #include "roles/control_channel.h"
 #include "roles/control_message.h"
 #include "roles/front_peer.h"

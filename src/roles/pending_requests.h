@@ -11,7 +11,7 @@
 #include <optional>
 #include <vector>
 
-#include "engine/event_stream.h"
+#include "engine/worker/event_stream.h"
 #include "sched/request.h"
 
 namespace tandem {

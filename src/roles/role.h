@@ -11,7 +11,7 @@
 #include <string>
 
 #include "deploy/deployment.h"
-#include "engine/observer.h"
+#include "engine/worker/observer.h"
 #include "roles/constraint_thread.h"
 #include "roles/endpoint_maker.h"
 

@@ -9,7 +9,7 @@
 
 #include "base/format.h"
 #include "checkpoint/checkpoint.h"
-#include "engine/gpu_places.h"
+#include "engine/settings/gpu_places.h"
 #include "roles/deployment_engine.h"
 #include "sched/admission.h"
 #include "transport/sealed/sealed.h"

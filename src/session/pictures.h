@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "base/json.h"
-#include "engine/vision_worker.h"
+#include "engine/vision/vision_worker.h"
 #include "text/tokenizer.h"
 
 namespace tandem {

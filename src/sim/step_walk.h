@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "engine/layout.h"
-#include "engine/pipeline.h"
+#include "engine/worker/layout.h"
+#include "engine/worker/pipeline.h"
 
 namespace tandem {
 

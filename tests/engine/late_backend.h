@@ -8,7 +8,7 @@
 #include <memory>
 #include <utility>
 
-#include "engine/engine_config.h"
+#include "engine/settings/engine_config.h"
 #include "ops/forwarding.h"
 #include "tests/transport/late_device.h"
 

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/engine_config.h"
+#include "engine/settings/engine_config.h"
 #include "ops/forwarding.h"
 #include "tests/engine/lasting_operators.h"
 #include "tests/engine/late_backend.h"

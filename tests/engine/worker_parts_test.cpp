@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "engine/engine_config.h"
+#include "engine/settings/engine_config.h"
 #include "tests/engine/recording_engine.h"
 
 namespace tandem {

@@ -9,7 +9,7 @@
 #include <algorithm>
 
 #include "checkpoint/checkpoint.h"
-#include "engine/machine.h"
+#include "engine/settings/machine.h"
 #include "tests/base/error_of.h"
 #include "tests/checkpoint/temporary_folder.h"
 #include "trust/frame_cipher.h"
