@@ -165,20 +165,33 @@ double DecodeModel::attention_seconds(const LayerLoad& kind, double rows) const 
          std::max(kind.projection_bytes / a.memory_bandwidth, kind.projection_flops * rows / a.flops()) / e.projection;
 }
 
+namespace {
+
+const StageLadders* at_full_clock(const std::shared_ptr<const StageLadders>& ladders) {
+  return ladders ? &ladders->at_full_clock() : nullptr;
+}
+
+}  // namespace
+
 StageTimes DecodeModel::stages(const Candidate& c, const LayerLoad& kind, double rows) const {
+  return stages_by(settings_.attention_ladders.get(), settings_.ffn_ladders.get(), c, kind, rows);
+}
+
+StageTimes DecodeModel::stages_by(const StageLadders* attention, const StageLadders* ffn, const Candidate& c,
+                                  const LayerLoad& kind, double rows) const {
   const Hardware &a = settings_.attention, &f = settings_.ffn;
   const Efficiency& e = settings_.efficiency;
   const bool routed = kind.experts > 0;
   StageTimes t;
-  if (const StageLadders* measured = settings_.attention_ladders.get()) {
-    const StageCost cost = measured->attention(rows, static_cast<double>(settings_.context), routed);
+  if (attention != nullptr) {
+    const StageCost cost = attention->attention(rows, static_cast<double>(settings_.context), routed);
     t.attention = cost.busy;
     t.attention_alone = cost.latency;
   } else {
     t.attention = t.attention_alone = attention_seconds(kind, rows);
   }
-  if (const StageLadders* measured = settings_.ffn_ladders.get(); measured && measured->has_ffn(ffn_gpus(c))) {
-    const StageCost cost = measured->ffn(rows * attention_gpus(c), ffn_gpus(c), routed);
+  if (ffn != nullptr && ffn->has_ffn(ffn_gpus(c))) {
+    const StageCost cost = ffn->ffn(rows * attention_gpus(c), ffn_gpus(c), routed);
     t.ffn = cost.busy;
     t.ffn_alone = cost.latency;
   } else {
@@ -217,7 +230,7 @@ double DecodeModel::tpot(const Candidate& c, double rows) const {
 
 // Of a roofline there is one product and nothing else.
 FfnPieces DecodeModel::ffn_pieces(const Candidate& c, std::size_t kind, double rows) const {
-  const StageLadders* measured = settings_.ffn_ladders.get();
+  const StageLadders* measured = at_full_clock(settings_.ffn_ladders);
   const std::int32_t gpus = ffn_gpus(c);
   if (measured == nullptr || !measured->has_ffn(gpus))
     return {.products = {{.gate_up = ffn_seconds(c, kinds_[kind], rows)}}};
@@ -229,9 +242,10 @@ FfnPieces DecodeModel::ffn_pieces(const Candidate& c, std::size_t kind, double r
 }
 
 double DecodeModel::simulated_tpot(const Candidate& c, double rows) const {
+  const StageLadders* attention = at_full_clock(settings_.attention_ladders);
   std::vector<PipelineLayers> of_kind;
   for (std::size_t kind = 0; kind < kinds_.size(); ++kind) {
-    const StageTimes t = stages(c, kinds_[kind], rows);
+    const StageTimes t = stages_by(attention, at_full_clock(settings_.ffn_ladders), c, kinds_[kind], rows);
     of_kind.push_back({.attention_alone = t.attention_alone,
                        .attention_busy = t.attention,
                        .to_ffn = t.to_ffn,
@@ -243,8 +257,8 @@ double DecodeModel::simulated_tpot(const Candidate& c, double rows) const {
     step.layers.push_back(of_kind[kind]);
     step.layers.back().count = count;
   }
-  if (!settings_.attention_ladders) return head_seconds(c, rows) + step_seconds(step);
-  const StageCost head = settings_.attention_ladders->head(rows);
+  if (attention == nullptr) return head_seconds(c, rows) + step_seconds(step);
+  const StageCost head = attention->head(rows);
   step.head_alone = head.latency;
   step.head_busy = head.busy;
   return step_seconds(step);

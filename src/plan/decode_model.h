@@ -15,8 +15,10 @@
 // micro-batches share the GPU: one alone takes L, which is longer than the time a that it keeps the GPU busy, and n
 // beside each other are done at the rate X(n) = n / max(L, n · a), in between on a straight line. With u of m
 // micro-batches in A on average, a layer takes P where m / P = X(u), u = m - (A2F + F + F2A) · m / P.
-// That, too, takes it that nobody waits for somebody else but for a turn: it is the least that a step takes. What it
-// takes is simulated (plan/micro_batch_pipeline.h), kernel by kernel at the FFN, with rows as they are drawn.
+// That, too, takes it that nobody waits for somebody else but for a turn: it is the least that a step takes. Who waits
+// for whom is simulated (plan/micro_batch_pipeline.h), kernel by kernel at the FFN, with rows as they are drawn, at the
+// GPU's highest clock: at its power limit, where the stages were measured, a GPU does not wait, and one that waits has
+// power left for a higher clock. A step takes the longer of both.
 #pragma once
 
 #include <cstdint>
@@ -115,7 +117,7 @@ class DecodeModel {
   bool fits_model(const Candidate& c) const;
 
   StageTimes stages(const Candidate& c, const LayerLoad& kind, double rows) const;
-  double tpot(const Candidate& c, double rows) const;          // seconds a token; of measured stages simulated
+  double tpot(const Candidate& c, double rows) const;          // seconds a token
   double tpot_min(const Candidate& c, double rows) const;      // by the stages' rule: the same, or less and at once
   double head_seconds(const Candidate& c, double rows) const;  // of a step
   // The stage that a step's time is mostly made of.
@@ -140,6 +142,8 @@ class DecodeModel {
   double link_bits_per_second(const Candidate& c, double rows) const;
 
  private:
+  StageTimes stages_by(const StageLadders* attention, const StageLadders* ffn, const Candidate& c,
+                       const LayerLoad& kind, double rows) const;
   double attention_seconds(const LayerLoad& kind, double rows) const;
   double ffn_seconds(const Candidate& c, const LayerLoad& kind, double rows_of_micro_batch) const;
   FfnPieces ffn_pieces(const Candidate& c, std::size_t kind, double rows) const;

@@ -27,6 +27,7 @@ struct MeasuredKernel {
 struct KernelMeasurements {
   std::string gpu;
   double read_bytes_per_second = 0, fp8_flops_per_second = 0, bf16_flops_per_second = 0;
+  double clock_mhz = 0;  // the highest; 0: not known
   std::vector<MeasuredKernel> kernels;
   // Of --stages: whose (a name that find_shape knows), and each kernel at each batch.
   std::string stage_model;

@@ -117,6 +117,15 @@ class StageLadders::Kernels {
 };
 
 StageLadders::StageLadders(const std::vector<StageKernel>& kernels, const std::string& what) {
+  if (std::ranges::any_of(kernels, [](const StageKernel& k) { return k.clock < 1; })) {
+    std::vector<StageKernel> faster = kernels;
+    for (StageKernel& k : faster) {
+      k.seconds *= k.clock;
+      k.seconds_beside *= k.clock;
+      k.clock = 1;
+    }
+    full_clock_ = std::make_shared<const StageLadders>(faster, what);
+  }
   Kernels attention, head;
   std::map<std::int32_t, Kernels> ffn;
   for (const StageKernel& k : kernels)
@@ -151,7 +160,7 @@ StageLadders::StageLadders(const std::vector<StageKernel>& kernels, const std::s
                             .down = alone({"dense-down"}),
                             .copy_out = {},
                             .combine = alone({"dense-combine"})},
-                  .layer = alone({kLayer}),
+                  .layer = all.sum({kLayer}),
                   .flag = alone({"flag"})};
   }
 }
@@ -198,12 +207,13 @@ StageCost StageLadders::head(double rows) const {
 }
 
 double StageLadders::gap(const Ffn& ffn, double rows) {
-  return std::max(0.0, ffn.layer.at(rows) - ffn.routed.all.alone.at(rows)) / kGapsOfRoutedLayer;
+  return std::max(0.0, ffn.layer.alone.at(rows) - ffn.routed.all.alone.at(rows)) / kGapsOfRoutedLayer;
 }
 
 StageCost StageLadders::ffn(double rows, std::int32_t gpus, bool routed) const {
   const Ffn& ffn = ffn_.at(gpus);
   StageCost cost = ffn.kind(routed).all.at(rows);
+  if (routed) cost.busy = ffn.layer.beside.at(rows);
   cost.latency += (routed ? kGapsOfRoutedLayer : kGapsOfDenseLayer) * gap(ffn, rows);
   return cost;
 }

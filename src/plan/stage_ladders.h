@@ -2,13 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What the stages of a model take, added up from their kernels as measured over a ladder of batches and contexts
-// (tandem bench kernels --stages). Between two rungs times are interpolated, above the last they go on as between the
-// last two; nothing is fitted. The ladder shows what a roofline does not: small kernels, tiles that are not full, gaps
-// between kernels, and the clock that a GPU has under its power limit.
+// (tandem bench kernels --stages); routed layers of the FFN, whose rows are drawn, were measured whole. Between two
+// rungs times are interpolated, above the last they go on as between the last two; nothing is fitted. The ladder shows
+// what a roofline does not: small kernels, tiles that are not full, gaps between kernels, and the clock that a GPU has
+// under its power limit.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,6 +27,7 @@ struct StageKernel {
   std::int32_t gpus = 0;
   double seconds = 0;         // one call after the other
   double seconds_beside = 0;  // what a call adds to a stage of several micro-batches beside each other
+  double clock = 1;           // that the GPU had meanwhile, of its highest
 };
 
 // Of one micro-batch and layer, in seconds.
@@ -52,6 +55,10 @@ class StageLadders {
   // what names the source in messages. Stages without any kernel are not measured; a stage that lacks one of its
   // kernels, or has one with fewer than two rungs, is Error{kInvalidData}.
   StageLadders(const std::vector<StageKernel>& kernels, const std::string& what);
+
+  // The same if the GPU had its highest clock, as one has that rests often enough: measured one after the other, calls
+  // bring it to its power limit.
+  const StageLadders& at_full_clock() const { return full_clock_ ? *full_clock_ : *this; }
 
   bool has_attention() const { return has_attention_; }
   bool has_ffn(std::int32_t gpus) const { return ffn_.contains(gpus); }
@@ -82,7 +89,8 @@ class StageLadders {
   };
   struct Ffn {
     FfnKind routed, dense;
-    TimeLadder layer, flag;
+    Times layer;
+    TimeLadder flag;
 
     const FfnKind& kind(bool is_routed) const { return is_routed ? routed : dense; }
   };
@@ -91,6 +99,7 @@ class StageLadders {
   double attention_latency(double rows, double context) const;
   static double gap(const Ffn& ffn, double rows);
 
+  std::shared_ptr<const StageLadders> full_clock_;  // null: it had it
   bool has_attention_ = false;
   std::vector<double> attention_rows_;
   Times attention_rest_, router_, seal_, head_;  // rest: without the core, and what ends a layer

@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The plan beside what was measured: stages out of recorded kernels (h200_stages.jsonl: tandem bench kernels --stages
-// --json on two H200s, 2026-11-29) against tandem bench slice --json (h200_slices.jsonl): one side alone on the same
-// GPUs, then both together on two other H200s, later on that day, of a slice whose small kernels no longer wait for
-// both products. docs/planning.md has the tables. Lines that the commands print anew may stand in place of these.
+// --json on an H200, 2026-11-30) against tandem bench slice --json (h200_slices.jsonl): one side alone on the same GPU
+// right after, then both together on two other H200s the same day. docs/planning.md has the tables. Lines that the
+// commands print anew may stand in place of these.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -56,15 +56,7 @@ std::vector<Slice> slices() {
   return all;
 }
 
-constexpr double kTenth = .1;
-// Of what docs/planning.md says is off by more than a tenth: F alone of 1A1F (0.89), steps of 2A2F's 3 x 104 (1.11).
-constexpr double kKnownMiss = .12;
-double ffn_tolerance(const Slice& slice) {
-  return slice.name() == "1A1F 4096 3 x 128" ? kKnownMiss : kTenth;
-}
-double step_tolerance(const Slice& slice) {
-  return slice.name() == "2A2F 4096 3 x 104" ? kKnownMiss : kTenth;
-}
+constexpr double kStageTolerance = .1, kStepTolerance = .07;
 
 DecodeModel model_at(std::int64_t context) {
   const KernelMeasurements measured = parse_kernel_measurements(read_plan_file(kKernels), kKernels);
@@ -92,21 +84,23 @@ Stages stages_of(const DecodeModel& model, const Slice& slice) {
   return stages;
 }
 
-TEST(PlannedSlice, StagesAreWithinATenthOfTheMeasuredOnesButOne) {
+TEST(PlannedSlice, StagesAreWithinATenthOfTheMeasuredOnes) {
   for (const Slice& slice : slices()) {
     const Stages planned = stages_of(model_at(slice.context), slice);
     SCOPED_TRACE(slice.name());
-    if (slice.attention_us > 0) {
-      EXPECT_NEAR(planned.attention / slice.attention_us, 1, kTenth);
-    }
-    if (slice.ffn_us > 0) {
-      EXPECT_NEAR(planned.ffn / slice.ffn_us, 1, ffn_tolerance(slice));
-    }
+    const auto compare = [&](const char* stage, double ours, double measured) {
+      if (measured == 0) return;
+      std::printf("%-24s %s planned %5.1f us, measured %5.1f: %.2f\n", slice.name().c_str(), stage, ours, measured,
+                  ours / measured);
+      EXPECT_NEAR(ours / measured, 1, kStageTolerance) << stage;
+    };
+    compare("A", planned.attention, slice.attention_us);
+    compare("F", planned.ffn, slice.ffn_us);
   }
 }
 
-// At 4K, 8K and 32K, for ratios from 1A1F to 16A2F.
-TEST(PlannedSlice, TimesPerTokenAreWithinATenthOfTheMeasuredOnesButOne) {
+// At 4K, 8K and 32K, with two micro-batches and with three.
+TEST(PlannedSlice, TimesPerTokenAreNearTheMeasuredOnes) {
   int compared = 0;
   for (const Slice& slice : slices()) {
     if (slice.step_us == 0) continue;
@@ -115,21 +109,22 @@ TEST(PlannedSlice, TimesPerTokenAreWithinATenthOfTheMeasuredOnesButOne) {
                  least = 1e6 * model.tpot_min(slice.candidate, slice.rows);
     std::printf("%-24s planned %5.1f ms, measured %5.1f: %.2f, by the stages' rule %.2f\n", slice.name().c_str(),
                 planned * 1e-3, slice.step_us * 1e-3, planned / slice.step_us, least / slice.step_us);
-    EXPECT_NEAR(planned / slice.step_us, 1, step_tolerance(slice)) << slice.name();
+    EXPECT_NEAR(planned / slice.step_us, 1, kStepTolerance) << slice.name();
     ++compared;
   }
-  EXPECT_GE(compared, 9);
+  EXPECT_GE(compared, 20);
 }
 
-// What the simulation is for: where no side is the slower by much, stages that only take turns explain too little.
-TEST(PlannedSlice, WaitingForKernelsIsPartOfIt) {
+// What the simulation is for: two micro-batches leave a side with nothing to do while the other works, three of such
+// sizes do not.
+TEST(PlannedSlice, WaitingForEachOtherIsPartOfIt) {
   const DecodeModel model = model_at(4096);
   const auto waiting = [&](std::int32_t micro_batches) {
     const Candidate c{2, 2, micro_batches, 1};
-    return model.tpot(c, 104) / model.tpot_min(c, 104);
+    return model.tpot(c, 256) / model.tpot_min(c, 256);
   };
-  EXPECT_GT(waiting(3), 1.03);
-  EXPECT_LT(waiting(4), waiting(3));
+  EXPECT_GT(waiting(2), 1.03);
+  EXPECT_LT(waiting(3), 1.01);
 }
 
 // Sums of kernels and whole layers are measured apart from each other: a check of both.
