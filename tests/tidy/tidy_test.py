@@ -39,6 +39,14 @@ class Includes(unittest.TestCase):
         self.assertIn("(order)", self.check("src/base/error.h", '#include "kv/pool.h"', "src/kv/pool.h")[0])
         self.assertIn("(order)", self.check("src/kv/pool.h", '#include "model/llama.h"', "src/model/llama.h")[0])
 
+    def test_rooms_of_a_folder(self):
+        self.assertEqual(self.check("src/engine/ffn/b.h", '#include "engine/worker/a.h"', "src/engine/worker/a.h"), [])
+        self.assertEqual(self.check("src/engine/b.h", '#include "engine/ffn/a.h"', "src/engine/ffn/a.h"), [])
+        self.assertIn("(order)", self.check("src/engine/worker/b.h", '#include "engine/ffn/a.h"', "src/engine/ffn/a.h")[0])
+        self.assertIn("(order)", self.check("src/engine/ffn/b.h", '#include "engine/attention/a.h"', "src/engine/attention/a.h")[0])
+        self.assertIn("(order)", self.check("src/engine/ffn/b.h", '#include "engine/a.h"', "src/engine/a.h")[0])
+        self.assertIn("ROOMS", self.check("src/engine/misc/b.h", '#include "engine/ffn/a.h"', "src/engine/ffn/a.h")[0])
+
     def test_text_knows_base_only(self):
         self.assertIn("(order)", self.check("src/text/tokenizer.h", '#include "tensor/dtype.h"', "src/tensor/dtype.h")[0])
 

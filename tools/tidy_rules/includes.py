@@ -37,6 +37,11 @@ ONLY = {
     "chat_format": {"base", "text", "chat_format"},
 }
 
+# The same of a folder's own folders, "" being its own files.
+ROOMS = {
+    "engine": (("hand_over",), ("worker",), ("attention", "ffn", "vision", "settings"), ("",)),
+}
+
 # Third-party header (a prefix of the name in <>) → the one folder that includes it, and that of its tests if they do.
 THIRD_PARTY = {
     "fmt/": "src/base",
@@ -100,4 +105,16 @@ def own(project, file, line, name):
         allowed = there in ONLY[here]
     if not allowed:
         return [finding(file.path, line, f'src/{here} may not include "{name}": it does not stand to its left', "order")]
-    return []
+    return own_room(file, line, name) if here == there and here in ROOMS else []
+
+
+def own_room(file, line, name):
+    folder = file.parts[1]
+    rank = {room: number for number, row in enumerate(ROOMS[folder]) for room in row}
+    here, there = (parts[1] if len(parts) > 2 else "" for parts in (file.parts[1:], name.split("/")))
+    for room in (here, there):
+        if room not in rank:
+            return [finding(file.path, line, f"folder {folder}/{room} has no place in ROOMS of tools/tidy_rules/includes.py", "order")]
+    if here == there or rank[there] < rank[here]:
+        return []
+    return [finding(file.path, line, f'src/{folder}/{here} may not include "{name}": it does not stand to its left', "order")]

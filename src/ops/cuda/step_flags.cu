@@ -10,6 +10,7 @@
 #include "ops/cuda/machine.cuh"
 #include "ops/cuda/peer/devices.h"
 #include "ops/cuda/ptx/global_time.cuh"
+#include "ops/cuda/ptx/system_word.cuh"
 
 namespace tandem::cuda {
 
@@ -24,25 +25,15 @@ struct Words {
   explicit Words(void* memory) : epoch(static_cast<Word*>(memory)), poisoned(epoch + 1), flags(epoch + kBeforeFlags) {}
 };
 
-__device__ inline Word read(const Word* word) {
-  Word value;
-  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
-  return value;
-}
-
-__device__ inline void write(Word* word, Word value) {
-  asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
-}
-
 __global__ void begin_epoch(Word* word, Word epoch) {
   *word = epoch;
 }
 
 // Kernels before this one have ended, so what they wrote comes before the release.
 __global__ void raise_step_flag(Words own, Word* flag) {
-  if (*own.epoch <= read(own.poisoned)) return;
+  if (*own.epoch <= ptx::load_acquire(own.poisoned)) return;
   __threadfence_system();
-  write(flag, *own.epoch);
+  ptx::store_release(flag, *own.epoch);
 }
 
 struct StepWait {
@@ -56,8 +47,8 @@ struct StepWait {
 __global__ void wait_for_step_flag(StepWait w) {
   const Word epoch = *w.own.epoch;
   const std::uint64_t until = ptx::global_time() + w.patience_ns;
-  while (read(w.own.flags + w.flag) < epoch) {
-    const bool poisoned = read(w.own.poisoned) >= epoch;
+  while (ptx::load_acquire(w.own.flags + w.flag) < epoch) {
+    const bool poisoned = ptx::load_acquire(w.own.poisoned) >= epoch;
     if (!poisoned && ptx::global_time() < until) {
       __nanosleep(40);
       continue;
@@ -66,7 +57,7 @@ __global__ void wait_for_step_flag(StepWait w) {
       atomicMax_system(w.other_poisoned, epoch);
       atomicMax_system(w.own.poisoned, epoch);
     }
-    write(w.seen, epoch);
+    ptx::store_release(w.seen, epoch);
     return;
   }
 }

@@ -11,6 +11,7 @@
 
 #include "base/scalar.h"
 #include "ops/cuda/bench/random_fill.h"
+#include "ops/cuda/device.h"
 #include "ops/cuda/gemm/fp8_quantise.h"
 #include "ops/cuda/gemm/fp8_tile.h"
 
@@ -215,7 +216,7 @@ double Fp8Problem::relative_error(int step) const {
 }
 
 Fp8GemmPlan Fp8Problem::plan() const {
-  return plan_of(op());
+  return plan_of(op(), look_at_device().multiprocessors);
 }
 
 double Fp8Problem::bytes() const {

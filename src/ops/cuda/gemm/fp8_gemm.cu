@@ -11,16 +11,15 @@ namespace tandem::cuda {
 
 namespace {
 
-// Blocks of a dealt product wait for parts of others, so all of them have to be there.
-bool has_room_to_deal() {
-  static const bool has = look_at_device().multiprocessors >= kGemmMultiprocessors;
-  return has;
+int multiprocessors() {
+  static const int count = look_at_device().multiprocessors;
+  return count;
 }
 
 template <class V>
 void launch(const Fp8Gemm& op, const Fp8GemmPlan& plan, Stream stream) {
   if constexpr (V::kSplit == 1)
-    if (plan.dealt && has_room_to_deal()) {
+    if (plan.dealt) {
       TANDEM_CHECK(op.experts <= kDealtExpertsMax, "more experts than tiles can be dealt of");
       return launch_dependent(fp8_gemm::multiply_dealt_kernel<V>, dim3(kGemmMultiprocessors), fp8_gemm::kThreads,
                               sizeof(fp8_gemm::Shared<V>), stream, op, 2);
@@ -38,7 +37,7 @@ void run(const Fp8Gemm& op, Stream stream) {
   if (op.experts == 0 || op.rows_max == 0) return;
   using fp8_gemm::Variant;
   const bool swiglu = op.hidden != nullptr;
-  const Fp8GemmPlan plan = plan_of(op);
+  const Fp8GemmPlan plan = plan_of(op, multiprocessors());
   if (swiglu) return launch<Variant<2, 1, true>>(op, plan, stream);
   if (plan.tile_columns == 256) return launch<Variant<2, 1, false>>(op, plan, stream);
   if (plan.split == 4) return launch<Variant<1, 4, false>>(op, plan, stream);

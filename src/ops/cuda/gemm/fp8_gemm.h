@@ -73,8 +73,9 @@ struct Fp8GemmPlan {
   std::string to_string() const;
 };
 Fp8GemmPlan plan_fp8_gemm(std::int32_t experts, std::int32_t rows_max, std::int32_t n, std::int32_t k, bool swiglu);
-// The plan of op, which has a fixed order of sums if it asks for one.
-Fp8GemmPlan plan_of(const Fp8Gemm& op);
+// The plan of op, which has a fixed order of sums if it asks for one, on a GPU with so many multiprocessors: blocks of
+// a dealt product wait for parts of others, so all of them have to be there.
+Fp8GemmPlan plan_of(const Fp8Gemm& op, int multiprocessors);
 
 void run(const Fp8Gemm& op, Stream stream);
 

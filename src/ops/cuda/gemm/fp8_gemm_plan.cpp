@@ -45,11 +45,11 @@ void deal_tiles(const Fp8Gemm& op, Fp8GemmPlan& plan) {
 
 }  // namespace
 
-Fp8GemmPlan plan_of(const Fp8Gemm& op) {
+Fp8GemmPlan plan_of(const Fp8Gemm& op, int multiprocessors) {
   const bool swiglu = op.hidden != nullptr;
   if (!op.fixed_order) {
     Fp8GemmPlan plan = plan_fp8_gemm(op.experts, op.rows_max, op.n, op.k, swiglu);
-    deal_tiles(op, plan);
+    if (multiprocessors >= kGemmMultiprocessors) deal_tiles(op, plan);
     return plan;
   }
   // As for one tile of rows, however many there are.

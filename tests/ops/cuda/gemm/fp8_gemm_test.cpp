@@ -38,9 +38,9 @@ TEST(Fp8GemmPlan, DealsTilesOfFewExpertsOnly) {
   op.n = 3072;
   op.k = 256;
   op.scratch = &scratch;
-  EXPECT_TRUE(plan_of(op).dealt);
+  EXPECT_TRUE(plan_of(op, kGemmMultiprocessors).dealt);
   op.experts = kDealtExpertsMax + 1;
-  EXPECT_FALSE(plan_of(op).dealt);
+  EXPECT_FALSE(plan_of(op, kGemmMultiprocessors).dealt);
 }
 
 // Without a guess at the rows: of more tiles than multiprocessors, in wide ones where these, too, are more.
@@ -51,14 +51,15 @@ TEST(Fp8GemmPlan, DealsMoreTilesThanMultiprocessors) {
   op.rows_max = 256;
   op.n = 7168;
   op.k = 5120;
-  EXPECT_EQ(plan_of(op).to_string(), "336 blocks of 128 x 128, k in 1");
+  EXPECT_EQ(plan_of(op, kGemmMultiprocessors).to_string(), "336 blocks of 128 x 128, k in 1");
   op.scratch = &scratch;
-  EXPECT_EQ(plan_of(op).to_string(), "132 blocks of 128 x 256, k in 1, dealt in rounds");
+  EXPECT_EQ(plan_of(op, kGemmMultiprocessors).to_string(), "132 blocks of 128 x 256, k in 1, dealt in rounds");
   op.rows_max = 128;  // 84 tiles
-  EXPECT_FALSE(plan_of(op).dealt);
+  EXPECT_FALSE(plan_of(op, kGemmMultiprocessors).dealt);
   op.rows_usual = 100;  // mostly
   op.rows_max = 300;
-  EXPECT_TRUE(plan_of(op).dealt);
+  EXPECT_TRUE(plan_of(op, kGemmMultiprocessors).dealt);
+  EXPECT_FALSE(plan_of(op, kGemmMultiprocessors - 1).dealt) << "blocks would wait for some that are not there";
 }
 
 class Fp8GemmTest : public GpuTest {};
