@@ -4,6 +4,7 @@
 // tandem bench slice: an attention GPU and an FFN GPU of a deployment of Step-3, at full size.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <optional>
 #include <set>
 #include <sstream>
 
@@ -36,6 +37,7 @@ struct Options {
   SliceOptions slice;
   std::string experts = "whole", sides = "both";
   std::string flags_by;                                                    // none: not asked for
+  std::vector<std::int32_t> rows;                                          // none: to be found
   std::vector<std::int32_t> micro_batches, expert_parallel_micro_batches;  // none: not asked for
   std::string trace;
   bool hand_over = false, json = false;
@@ -90,6 +92,36 @@ void prepare_trace(Options& options) {
   if (wanted && slice.trace_steps == 0) slice.trace_steps = kTraceSteps;
 }
 
+std::string name_of(const SliceDeployment& deployment, const SliceBatch& batch) {
+  return format("{}, {} x {}", deployment.to_string(), batch.micro_batches, batch.rows);
+}
+
+// All rows that were asked for, with all micro-batches; the best of those that there is memory for.
+SliceReport measure_rows(const Options& options, const SliceOptions& slice, const cuda::GpuLimits& limits,
+                         const std::vector<std::int32_t>& micro_batches) {
+  std::vector<SliceBatch> batches;
+  for (const std::int32_t count : micro_batches)
+    for (const std::int32_t rows : options.rows) batches.push_back({.micro_batches = count, .rows = rows});
+  SliceReport best;
+  std::optional<Error> no_room;
+  measure_batches(
+      slice, batches, limits,
+      {.on_report =
+           [&](const SliceReport& report) {
+             print(report, options);
+             if (best.options.rows == 0 || report.tokens_per_second_per_gpu() > best.tokens_per_second_per_gpu())
+               best = report;
+           },
+       .on_no_room =
+           [&](const SliceBatch& batch, const Error& error) {
+             no_room = error;
+             if (batches.size() > 1)
+               std::fputs(format("{}: {}\n", name_of(slice.deployment, batch), error.what()).c_str(), stderr);
+           }});
+  if (best.options.rows == 0 && no_room) throw Error(*no_room);
+  return best;
+}
+
 // With the rows that were asked for, else the best within the time; none: without rows.
 SliceReport measure(const Options& options, const cuda::GpuLimits& limits) {
   SliceOptions slice = options.slice;
@@ -97,24 +129,14 @@ SliceReport measure(const Options& options, const cuda::GpuLimits& limits) {
   std::vector<std::int32_t> micro_batches = has_sides ? options.micro_batches : options.expert_parallel_micro_batches;
   if (micro_batches.empty()) {
     micro_batches = has_sides ? kTriedWithSides : kTriedWithoutSides;
-    if (slice.rows > 0) micro_batches = {has_sides ? slice.micro_batches : kWithoutSides};
+    if (!options.rows.empty()) micro_batches = {has_sides ? slice.micro_batches : kWithoutSides};
   }
   if (!has_sides) slice.trace_steps = 0;
-  if (slice.rows > 0) {
-    SliceReport best;
-    for (const std::int32_t count : micro_batches) {
-      slice.micro_batches = count;
-      const SliceReport report = measure_slice(slice, limits);
-      print(report, options);
-      if (best.options.rows == 0 || report.tokens_per_second_per_gpu() > best.tokens_per_second_per_gpu())
-        best = report;
-    }
-    return best;
-  }
+  if (!options.rows.empty()) return measure_rows(options, slice, limits, micro_batches);
   const SliceSearch search{.tpot_us = options.tpot_ms * 1e3, .micro_batches = micro_batches};
   const SliceReport best = best_slice(slice, search, limits, [](const SliceReport& tried) {
-    std::fputs(format("{}, {} x {}: {:.2f} ms\n", tried.options.deployment.to_string(), tried.options.micro_batches,
-                      tried.options.rows, tried.together.median * 1e-3)
+    std::fputs(format("{}: {:.2f} ms\n", name_of(tried.options.deployment, tried.options.batch()),
+                      tried.together.median * 1e-3)
                    .c_str(),
                stderr);
   });
@@ -222,8 +244,10 @@ Action declare_bench_slice(CLI::App& app) {
       ->check(CLI::Range(64, 65536))
       ->transform(plain_tokens)
       ->capture_default_str();
-  app.add_option("--rows", slice.rows,
-                 "sequences of a micro-batch on an attention GPU; else those that make most within --tpot-ms")
+  app.add_option("--rows", options->rows,
+                 "sequences of a micro-batch on an attention GPU, several to measure with the same weights; else those "
+                 "that make most within --tpot-ms")
+      ->delimiter(',')
       ->check(CLI::Range(1, SliceOptions::kRowsMax));
   app.add_option("--tpot-ms", options->tpot_ms, "time per token to keep")
       ->check(CLI::Range(1., 10000.))

@@ -64,12 +64,12 @@ void AttentionSide::need_room(std::int32_t rows, std::int64_t weight_bytes) cons
                     weight_bytes + row_bytes(wanted));
 }
 
-void AttentionSide::resize(std::int32_t rows, std::int32_t micro_batches, std::int32_t return_blocks) {
+void AttentionSide::resize(const SliceBatch& batch, std::int32_t return_blocks) {
   batches_.clear();
   pages_ = DeviceMemory();
-  options_.micro_batches = micro_batches;
-  need_room(rows, 0);
-  options_.rows = rows;
+  options_.micro_batches = batch.micro_batches;
+  need_room(batch.rows, 0);
+  options_.rows = batch.rows;
   options_.return_blocks = return_blocks;
   make_rows();
 }

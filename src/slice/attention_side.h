@@ -31,8 +31,8 @@ class AttentionSide {
   // On the thread's device. Throws Error{kOutOfResources} with the bytes needed and free.
   explicit AttentionSide(const AttentionSideOptions& options);
 
-  // Other rows and micro-batches, with the same weights. Throws as the constructor, then it has none.
-  void resize(std::int32_t rows, std::int32_t micro_batches, std::int32_t return_blocks);
+  // Another batch, with the same weights. Throws as the constructor, then it has none.
+  void resize(const SliceBatch& batch, std::int32_t return_blocks);
 
   static std::int64_t bytes_needed(const AttentionSideOptions& options) {
     return weight_bytes(options) + row_bytes(options);

@@ -23,7 +23,7 @@ ExpertParallelSlice::ExpertParallelSlice(const SliceOptions& options) : options_
 }
 
 void ExpertParallelSlice::take(const SliceOptions& options) {
-  const bool same_batch = options.has_batch_of(options_);
+  const bool same_batch = options.batch() == options_.batch();
   options_ = options;
   if (!same_batch) give_rows();
 }
@@ -48,11 +48,11 @@ void ExpertParallelSlice::give_rows() {
                            .zipf_exponent = options_.zipf_exponent};
   gigabytes_ = 1e-9 * static_cast<double>(AttentionSide::bytes_needed(attention) + FfnSide::bytes_needed(ffn));
   if (attention_)
-    attention_->resize(options_.rows, options_.micro_batches, attention.return_blocks);
+    attention_->resize(options_.batch(), attention.return_blocks);
   else
     attention_ = std::make_unique<AttentionSide>(attention);
   if (ffn_)
-    ffn_->resize(options_.rows, options_.micro_batches);
+    ffn_->resize(options_.batch());
   else
     ffn_ = std::make_unique<FfnSide>(ffn);
   ffn_->exchange_with(

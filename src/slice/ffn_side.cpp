@@ -64,11 +64,11 @@ FfnSide::FfnSide(const FfnSideOptions& options) : options_(options), load_(load_
   make_rows();
 }
 
-void FfnSide::resize(std::int32_t rows, std::int32_t micro_batches) {
+void FfnSide::resize(const SliceBatch& batch) {
   batches_.clear();
-  options_.rows = rows;
-  options_.micro_batches = micro_batches;
-  load_ = load_of(options_.deployment, rows);
+  options_.rows = batch.rows;
+  options_.micro_batches = batch.micro_batches;
+  load_ = load_of(options_.deployment, batch.rows);
   need_room("FFN", format("{} tokens", load_.tokens), row_bytes(options_));
   make_rows();
 }

@@ -43,8 +43,8 @@ class FfnSide {
   // On the thread's device. Throws Error{kOutOfResources} with the bytes needed and free.
   explicit FfnSide(const FfnSideOptions& options);
 
-  // Other rows and micro-batches, with the same weights. Throws as the constructor, then it has none.
-  void resize(std::int32_t rows, std::int32_t micro_batches);
+  // Another batch, with the same weights. Throws as the constructor, then it has none.
+  void resize(const SliceBatch& batch);
 
   static std::int64_t bytes_needed(const FfnSideOptions& options) { return weight_bytes(options) + row_bytes(options); }
 

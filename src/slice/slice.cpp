@@ -7,8 +7,7 @@
 #include <memory>
 #include <optional>
 #include <queue>
-#include <set>
-#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -87,6 +86,25 @@ void check(const SliceOptions& options) {
         format("GPU {} for both sides at once: a slice takes two, or one side at a time", options.attention_gpu));
 }
 
+template <class Gpus>
+void measure_each(const SliceOptions& options, std::span<const SliceBatch> batches, const cuda::GpuLimits& limits,
+                  const SliceObserver& observer) {
+  Slice<Gpus> slice;
+  SliceOptions of_batch = options;
+  for (const SliceBatch& batch : batches) {
+    of_batch.set(batch);
+    std::optional<SliceReport> report;
+    try {
+      report = slice.measured(of_batch, limits);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kOutOfResources) throw;
+      observer.on_no_room(batch, error);
+      continue;
+    }
+    observer.on_report(*report);
+  }
+}
+
 // As many tokens of context to begin with as three micro-batches of 128 sequences of 4,096 have (two where nobody waits
 // for another side), in steps of a sixteenth.
 RowGrid grid_of(const SliceOptions& options) {
@@ -98,7 +116,7 @@ RowGrid grid_of(const SliceOptions& options) {
 
 // What was tried and kept the time, or may; the best on top.
 struct Try {
-  std::int32_t micro_batches, rows;
+  SliceBatch batch;
   double tokens_per_second;
 
   bool operator<(const Try& other) const { return tokens_per_second < other.tokens_per_second; }
@@ -121,7 +139,7 @@ Tries tries_within(const SliceOptions& options, const SliceSearch& search, const
       const SliceReport report = slice.measured(tried, limits);
       on_try(report);
       if (report.together.median <= search.tpot_us)
-        tries.push({tried.micro_batches, rows, report.tokens_per_second_of_attention_gpu()});
+        tries.push({tried.batch(), report.tokens_per_second_of_attention_gpu()});
       return report.together.median;
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kOutOfResources) throw;
@@ -142,18 +160,18 @@ SliceReport best_of(const SliceOptions& options, const SliceSearch& search, cons
                     const std::function<void(const SliceReport&)>& on_try) {
   Slice<Gpus> slice;
   SliceOptions chosen = options;
-  std::set<std::pair<std::int32_t, std::int32_t>> measured;  // micro-batches and rows: again they might be lucky
+  std::vector<SliceBatch> measured;  // again they might be lucky
   for (Tries tries = tries_within(options, search, limits, slice, on_try); !tries.empty();) {
     const Try best = tries.top();
     tries.pop();
-    if (!measured.emplace(best.micro_batches, best.rows).second) continue;
-    chosen.rows = best.rows;
-    chosen.micro_batches = best.micro_batches;
+    if (std::ranges::find(measured, best.batch) != measured.end()) continue;
+    measured.push_back(best.batch);
+    chosen.set(best.batch);
     SliceReport report = slice.measured(chosen, limits);
     if (report.together.median <= search.tpot_us) return report;
     on_try(report);
-    const std::int32_t fewer = best.rows - grid_of(chosen).step;
-    if (fewer > 0) tries.push({best.micro_batches, fewer, best.tokens_per_second * fewer / best.rows});
+    const std::int32_t rows = best.batch.rows, fewer = rows - grid_of(chosen).step;
+    if (fewer > 0) tries.push({{best.batch.micro_batches, fewer}, best.tokens_per_second * fewer / rows});
   }
   return {};
 }
@@ -164,6 +182,13 @@ SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& li
   check(options);
   return options.deployment.disaggregated() ? Slice<SliceGpus>().measured(options, limits)
                                             : Slice<ExpertParallelSlice>().measured(options, limits);
+}
+
+void measure_batches(const SliceOptions& options, std::span<const SliceBatch> batches, const cuda::GpuLimits& limits,
+                     const SliceObserver& observer) {
+  check(options);
+  return options.deployment.disaggregated() ? measure_each<SliceGpus>(options, batches, limits, observer)
+                                            : measure_each<ExpertParallelSlice>(options, batches, limits, observer);
 }
 
 SliceReport best_slice(const SliceOptions& options, const SliceSearch& search, const cuda::GpuLimits& limits,

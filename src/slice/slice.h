@@ -17,9 +17,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "ops/cuda/bench/gpu_limits.h"
 #include "ops/cuda/peer/stream_flag.h"
 #include "slice/measured_steps.h"
@@ -58,9 +60,8 @@ struct SliceOptions {
   AddedLink link;                // of both sides together; of ep16 and ep24 for what goes to other servers
   double stall_ffn_us = 0;       // that the FFN GPU loses in every layer, for one micro-batch after the other
 
-  bool has_batch_of(const SliceOptions& other) const {
-    return rows == other.rows && micro_batches == other.micro_batches;
-  }
+  SliceBatch batch() const { return {.micro_batches = micro_batches, .rows = rows}; }
+  void set(const SliceBatch& batch) { micro_batches = batch.micro_batches, rows = batch.rows; }
   // Nanoseconds that the added link has one micro-batch's messages of bytes each: of the two sides' GPUs those of the
   // one that has more to send or take there.
   std::uint32_t link_occupied_ns(double bytes) const {
@@ -101,6 +102,14 @@ struct SliceReport {
 // their graphs would share its queues, in which one's wait may stand before what the other waits for) and
 // Error{kOutOfResources} (memory), each with the numbers.
 SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& limits);
+
+struct SliceObserver {
+  std::function<void(const SliceReport&)> on_report;
+  std::function<void(const SliceBatch&, const Error&)> on_no_room;  // Error{kOutOfResources}; others are measured
+};
+// The same for several batches in place of the options' own, one after the other, with weights that are made once.
+void measure_batches(const SliceOptions& options, std::span<const SliceBatch> batches, const cuda::GpuLimits& limits,
+                     const SliceObserver& observer);
 
 struct SliceSearch {
   double tpot_us = 0;                       // of a median step, at most

@@ -92,7 +92,7 @@ SliceGpus::SliceGpus(const SliceOptions& options) : options_(options) {
 }
 
 void SliceGpus::take(const SliceOptions& options) {
-  const bool same_batch = options.has_batch_of(options_);
+  const bool same_batch = options.batch() == options_.batch();
   options_ = options;
   if (!same_batch) give_rows();
 }
@@ -105,7 +105,7 @@ void SliceGpus::give_rows() {
     make_flags(*a_);
     a_->lanes.resize(static_cast<std::size_t>(options_.micro_batches));
     if (attention_)
-      attention_->resize(options_.rows, options_.micro_batches, load_.own_blocks);
+      attention_->resize(options_.batch(), load_.own_blocks);
     else
       attention_ = std::make_unique<AttentionSide>(attention_options());
   }
@@ -117,7 +117,7 @@ void SliceGpus::give_rows() {
   const OnDevice on(options_.ffn_gpu);
   make_flags(*f_);
   if (ffn_)
-    ffn_->resize(options_.rows, options_.micro_batches);
+    ffn_->resize(options_.batch());
   else
     ffn_ = std::make_unique<FfnSide>(ffn_options());
   f_->elsewhere = DeviceMemory(for_other_servers_.bytes());

@@ -23,6 +23,12 @@ struct SliceModel {
   std::int32_t dense_layers() const;
 };
 
+// What an attention GPU has on its way at once.
+struct SliceBatch {
+  std::int32_t micro_batches = 0, rows = 0;  // rows: of each
+  bool operator==(const SliceBatch&) const = default;
+};
+
 struct SliceDeployment {
   std::int32_t attention_servers = 2, ffn_servers = 2;
   // Else: so many GPUs, each with attention for sequences of its own and with whole experts, dense layers and the

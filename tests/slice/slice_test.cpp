@@ -173,6 +173,35 @@ TEST_F(SliceOnTheGpu, ExpertsBesideAttentionGetWhatIsTheirs) {
     }
 }
 
+// One that there is no memory for disturbs no other, wherever it stands.
+TEST_F(SliceOnTheGpu, BatchesAreMeasuredOneAfterTheOther) {
+  constexpr SliceBatch kTooMuch{.micro_batches = 8, .rows = SliceOptions::kRowsMax};
+  const bool two = cuda::look_at_device().devices > 1;
+  for (const char* deployment : {"2A2F", "ep16"}) {
+    SliceOptions options = small(two ? SliceSides::kBoth : SliceSides::kAttention);
+    options.deployment = SliceDeployment::parse(deployment);
+    options.context = 65536;
+    options.alone = false;
+    const std::vector<SliceBatch> batches{
+        kTooMuch, {.micro_batches = 2, .rows = 8}, kTooMuch, {.micro_batches = 3, .rows = 5}};
+    std::vector<SliceBatch> measured, without_room;
+    measure_batches(options, batches, kLimits,
+                    {.on_report =
+                         [&](const SliceReport& report) {
+                           measured.push_back(report.options.batch());
+                           EXPECT_EQ(report.mismatches, 0u) << deployment;
+                           EXPECT_EQ(report.together.all.size(), 8u) << deployment;
+                         },
+                     .on_no_room =
+                         [&](const SliceBatch& batch, const Error& error) {
+                           without_room.push_back(batch);
+                           EXPECT_EQ(error.code(), ErrorCode::kOutOfResources);
+                         }});
+    EXPECT_EQ(measured, (std::vector<SliceBatch>{batches[1], batches[3]})) << deployment;
+    EXPECT_EQ(without_room, (std::vector<SliceBatch>{kTooMuch, kTooMuch})) << deployment;
+  }
+}
+
 // Of slices whose rows change while their weights stay, on one GPU as on two.
 TEST_F(SliceOnTheGpu, TheBestBatchKeepsTheTime) {
   const bool two = cuda::look_at_device().devices > 1;
