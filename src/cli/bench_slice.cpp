@@ -3,8 +3,8 @@
 
 // tandem bench slice: an attention GPU and an FFN GPU of a deployment of Step-3, at full size.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
-#include <optional>
 #include <set>
 #include <sstream>
 
@@ -96,14 +96,13 @@ std::string name_of(const SliceDeployment& deployment, const SliceBatch& batch) 
   return format("{}, {} x {}", deployment.to_string(), batch.micro_batches, batch.rows);
 }
 
-// All rows that were asked for, with all micro-batches; the best of those that there is memory for.
+// All rows that were asked for, with all micro-batches; the best of those that there is memory for, or none.
 SliceReport measure_rows(const Options& options, const SliceOptions& slice, const cuda::GpuLimits& limits,
                          const std::vector<std::int32_t>& micro_batches) {
   std::vector<SliceBatch> batches;
   for (const std::int32_t count : micro_batches)
     for (const std::int32_t rows : options.rows) batches.push_back({.micro_batches = count, .rows = rows});
   SliceReport best;
-  std::optional<Error> no_room;
   measure_batches(
       slice, batches, limits,
       {.on_report =
@@ -114,11 +113,8 @@ SliceReport measure_rows(const Options& options, const SliceOptions& slice, cons
            },
        .on_no_room =
            [&](const SliceBatch& batch, const Error& error) {
-             no_room = error;
-             if (batches.size() > 1)
-               std::fputs(format("{}: {}\n", name_of(slice.deployment, batch), error.what()).c_str(), stderr);
+             std::fputs(format("{}: {}\n", name_of(slice.deployment, batch), error.what()).c_str(), stderr);
            }});
-  if (best.options.rows == 0 && no_room) throw Error(*no_room);
   return best;
 }
 
@@ -195,7 +191,7 @@ int run_slice(Options options) {
       write_slice_timeline(trace, kTimelineSteps, options.trace);
   }
   if (!options.json) compare(best);
-  return 0;
+  return std::ranges::all_of(best, [](const SliceReport& report) { return report.options.rows > 0; }) ? 0 : 1;
 }
 
 // What is looked at closely, and what is made worse to see it.

@@ -11,7 +11,8 @@
 // m micro-batches keep the slowest stage busy when a round takes no longer than m of its turns (no bubble), so a layer
 // takes max(m · slowest, A + A2F + F + F2A), and a step the sum over layers and the head.
 //
-// Where the stages' kernels were measured (plan/stage_ladders.h), A and F are sums of their times instead. Then
+// Where the stages' kernels were measured (plan/stage_ladders.h), A and F are sums of their times instead, and F's
+// routed layers what they took as a whole. Then
 // micro-batches share the GPU: one alone takes L, which is longer than the time a that it keeps the GPU busy, and n
 // beside each other are done at the rate X(n) = n / max(L, n · a), in between on a straight line. With u of m
 // micro-batches in A on average, a layer takes P where m / P = X(u), u = m - (A2F + F + F2A) · m / P.

@@ -3,7 +3,8 @@
 
 // A decoding step of several micro-batches on their way between an attention GPU and an FFN GPU (paper, figure 7;
 // spec, section 10.4), event by event: who waits for whom. The paper's rule (plan/decode_model.h) takes stages for
-// queues with equal times; measured kernels are neither, so this is what a plan from measured stages ends with.
+// queues with equal times; measured kernels are neither, so of measured stages a plan takes the longer of that rule's
+// time and this one's.
 //
 // A      Micro-batches share the GPU: one alone takes attention_alone, n beside each other are done at the rate
 //        n / max(attention_alone, n · attention_busy).

@@ -4,6 +4,8 @@
 #include "plan/stage_ladders.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <tuple>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -31,6 +33,25 @@ Names with(Names names, const Names& more) {
 // Of the points (x0, y0) and (x1, y1), also beyond them.
 double on_line(double x0, double y0, double x1, double y1, double x) {
   return y0 + (y1 - y0) * (x - x0) / (x1 - x0);
+}
+
+// Everything follows the clock, also what is bound by memory and does not: the least that it may take. Single readings
+// are rough, so all of a batch has the median of its own.
+std::vector<StageKernel> with_full_clock(std::vector<StageKernel> kernels) {
+  using Batch = std::tuple<std::string, double, double, std::int32_t>;
+  const auto batch_of = [](const StageKernel& k) { return Batch{k.stage, k.rows, k.context, k.gpus}; };
+  std::map<Batch, std::vector<double>> clocks;
+  for (const StageKernel& k : kernels) clocks[batch_of(k)].push_back(k.clock);
+  for (auto& [batch, readings] : clocks)
+    std::ranges::nth_element(readings, readings.begin() + static_cast<std::ptrdiff_t>(readings.size() / 2));
+  for (StageKernel& k : kernels) {
+    const std::vector<double>& readings = clocks.at(batch_of(k));
+    const double clock = readings[readings.size() / 2];
+    k.seconds *= clock;
+    k.seconds_beside *= clock;
+    k.clock = 1;
+  }
+  return kernels;
 }
 
 }  // namespace
@@ -73,8 +94,8 @@ class StageLadders::Kernels {
     Kernel& kernel = kernels_[k.kernel];
     kernel.alone[context].add(k.rows, k.seconds);
     // Micro-batches on an attention GPU could always take turns, so none pays more for company than for being alone.
-    // (It was measured to: further calls of long attention slow the GPU down for everybody.) On an FFN GPU, what goes
-    // on beside the products holds those up, and that is its price.
+    // (It was measured to: further calls of long attention slow the GPU down for everybody.) On an FFN GPU, of whose
+    // dense layers the sum counts, what goes on beside the products may hold those up.
     kernel.beside[context].add(k.rows, k.stage == "ffn" ? k.seconds_beside : std::min(k.seconds, k.seconds_beside));
   }
 
@@ -117,15 +138,8 @@ class StageLadders::Kernels {
 };
 
 StageLadders::StageLadders(const std::vector<StageKernel>& kernels, const std::string& what) {
-  if (std::ranges::any_of(kernels, [](const StageKernel& k) { return k.clock < 1; })) {
-    std::vector<StageKernel> faster = kernels;
-    for (StageKernel& k : faster) {
-      k.seconds *= k.clock;
-      k.seconds_beside *= k.clock;
-      k.clock = 1;
-    }
-    full_clock_ = std::make_shared<const StageLadders>(faster, what);
-  }
+  if (std::ranges::any_of(kernels, [](const StageKernel& k) { return k.clock < 1; }))
+    full_clock_ = std::make_shared<const StageLadders>(with_full_clock(kernels), what);
   Kernels attention, head;
   std::map<std::int32_t, Kernels> ffn;
   for (const StageKernel& k : kernels)
@@ -146,20 +160,21 @@ StageLadders::StageLadders(const std::vector<StageKernel>& kernels, const std::s
   for (const auto& [gpus, all] : ffn) {
     all.check("ffn", with(with(kRouted, kDense), {kLayer}), what);
     const auto alone = [&all](const Names& names) { return all.sum(names).alone; };
-    ffn_[gpus] = {.routed = {.all = all.sum(kRouted),
+    ffn_[gpus] = {.routed = {.all = alone(kRouted),
                              .copy_in = alone({"exchange-rows"}),
                              .gather = alone({"plan-rows", "gather"}),
                              .gate_up = alone({"gate-up"}),
                              .down = alone({"down"}),
                              .copy_out = alone({"exchange-results"}),
                              .combine = alone({"combine"})},
-                  .dense = {.all = all.sum(kDense),
+                  .dense = {.all = alone(kDense),
                             .copy_in = {},
                             .gather = alone({"dense-plan-rows", "dense-gather"}),
                             .gate_up = alone({"dense-gate-up"}),
                             .down = alone({"dense-down"}),
                             .copy_out = {},
                             .combine = alone({"dense-combine"})},
+                  .dense_beside = all.sum(kDense).beside,
                   .layer = all.sum({kLayer}),
                   .flag = alone({"flag"})};
   }
@@ -207,15 +222,14 @@ StageCost StageLadders::head(double rows) const {
 }
 
 double StageLadders::gap(const Ffn& ffn, double rows) {
-  return std::max(0.0, ffn.layer.alone.at(rows) - ffn.routed.all.alone.at(rows)) / kGapsOfRoutedLayer;
+  return std::max(0.0, ffn.layer.alone.at(rows) - ffn.routed.all.at(rows)) / kGapsOfRoutedLayer;
 }
 
 StageCost StageLadders::ffn(double rows, std::int32_t gpus, bool routed) const {
   const Ffn& ffn = ffn_.at(gpus);
-  StageCost cost = ffn.kind(routed).all.at(rows);
-  if (routed) cost.busy = ffn.layer.beside.at(rows);
-  cost.latency += (routed ? kGapsOfRoutedLayer : kGapsOfDenseLayer) * gap(ffn, rows);
-  return cost;
+  const double gaps = (routed ? kGapsOfRoutedLayer : kGapsOfDenseLayer) * gap(ffn, rows);
+  return {.latency = ffn.kind(routed).all.at(rows) + gaps,
+          .busy = (routed ? ffn.layer.beside : ffn.dense_beside).at(rows)};
 }
 
 FfnPieces StageLadders::ffn_pieces(double rows, std::int32_t gpus, bool routed) const {

@@ -56,8 +56,8 @@ class StageLadders {
   // kernels, or has one with fewer than two rungs, is Error{kInvalidData}.
   StageLadders(const std::vector<StageKernel>& kernels, const std::string& what);
 
-  // The same if the GPU had its highest clock, as one has that rests often enough: measured one after the other, calls
-  // bring it to its power limit.
+  // The same if the GPU had its highest clock, as one has that rests often enough (measured one after the other, calls
+  // bring it to its power limit), and all of it followed the clock: the least.
   const StageLadders& at_full_clock() const { return full_clock_ ? *full_clock_ : *this; }
 
   bool has_attention() const { return has_attention_; }
@@ -84,11 +84,11 @@ class StageLadders {
   using ByContext = std::map<double, TimeLadder>;
   // Each a sum of kernels, in one ladder.
   struct FfnKind {
-    Times all;
-    TimeLadder copy_in, gather, gate_up, down, copy_out, combine;
+    TimeLadder all, copy_in, gather, gate_up, down, copy_out, combine;
   };
   struct Ffn {
     FfnKind routed, dense;
+    TimeLadder dense_beside;
     Times layer;
     TimeLadder flag;
 
@@ -99,7 +99,7 @@ class StageLadders {
   double attention_latency(double rows, double context) const;
   static double gap(const Ffn& ffn, double rows);
 
-  std::shared_ptr<const StageLadders> full_clock_;  // null: it had it
+  std::shared_ptr<const StageLadders> full_clock_;  // null: it had it, or nobody knows
   bool has_attention_ = false;
   std::vector<double> attention_rows_;
   Times attention_rest_, router_, seal_, head_;  // rest: without the core, and what ends a layer

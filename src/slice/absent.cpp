@@ -18,6 +18,11 @@ HandOverReport measure_hand_overs(const HandOverOptions&) {
   throw Error(ErrorCode::kUnavailable, cuda::why_unusable(cuda::look_at_device()));
 }
 
+void measure_batches(const SliceOptions& options, std::span<const SliceBatch>, const cuda::GpuLimits& limits,
+                     const SliceObserver&) {
+  measure_slice(options, limits);
+}
+
 SliceReport best_slice(const SliceOptions& options, const SliceSearch&, const cuda::GpuLimits& limits,
                        const std::function<void(const SliceReport&)>&) {
   return measure_slice(options, limits);

@@ -23,13 +23,14 @@ ExpertParallelSlice::ExpertParallelSlice(const SliceOptions& options) : options_
 }
 
 void ExpertParallelSlice::take(const SliceOptions& options) {
-  const bool same_batch = options.batch() == options_.batch();
+  const bool same_batch = has_rows_ && options.batch() == options_.batch();
   options_ = options;
   if (!same_batch) give_rows();
 }
 
 // Attention and experts that are there keep their weights.
 void ExpertParallelSlice::give_rows() {
+  has_rows_ = false;
   load_ = load_of(options_.deployment, options_.rows);
   {
     const OnDevice on(options_.sides == SliceSides::kBoth ? options_.ffn_gpu : options_.attention_gpu);
@@ -58,6 +59,7 @@ void ExpertParallelSlice::give_rows() {
   ffn_->exchange_with(
       {.out = out_.as<std::byte>(), .rows_in = rows_in_.as<std::byte>(), .results_in = results_in_.as<std::byte>()});
   for (std::int32_t m = 0; m < options_.micro_batches; ++m) record(m);
+  has_rows_ = true;
 }
 
 void ExpertParallelSlice::give_exchange_memory() {

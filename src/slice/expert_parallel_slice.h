@@ -45,6 +45,7 @@ class ExpertParallelSlice {
 
   SliceOptions options_;
   SliceLoad load_;
+  bool has_rows_ = false;  // not where there was no memory for them
   double gigabytes_ = 0;
   std::unique_ptr<AttentionSide> attention_;
   std::unique_ptr<FfnSide> ffn_;

@@ -105,9 +105,10 @@ SliceReport measure_slice(const SliceOptions& options, const cuda::GpuLimits& li
 
 struct SliceObserver {
   std::function<void(const SliceReport&)> on_report;
-  std::function<void(const SliceBatch&, const Error&)> on_no_room;  // Error{kOutOfResources}; others are measured
+  std::function<void(const SliceBatch&, const Error&)> on_no_room;  // the other batches are measured
 };
-// The same for several batches in place of the options' own, one after the other, with weights that are made once.
+// The same for several batches in place of the options' own, one after the other, with weights that are made once. Of
+// Error{kOutOfResources} the observer is told.
 void measure_batches(const SliceOptions& options, std::span<const SliceBatch> batches, const cuda::GpuLimits& limits,
                      const SliceObserver& observer);
 

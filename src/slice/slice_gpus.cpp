@@ -92,24 +92,31 @@ SliceGpus::SliceGpus(const SliceOptions& options) : options_(options) {
 }
 
 void SliceGpus::take(const SliceOptions& options) {
-  const bool same_batch = options.batch() == options_.batch();
+  const bool same_batch = has_rows_ && options.batch() == options_.batch();
   options_ = options;
   if (!same_batch) give_rows();
 }
 
 // Sides that are there keep their weights.
 void SliceGpus::give_rows() {
+  has_rows_ = false;
   load_ = load_of(options_.deployment, options_.rows);
-  if (a_) {
-    const OnDevice on(options_.attention_gpu);
-    make_flags(*a_);
-    a_->lanes.resize(static_cast<std::size_t>(options_.micro_batches));
-    if (attention_)
-      attention_->resize(options_.batch(), load_.own_blocks);
-    else
-      attention_ = std::make_unique<AttentionSide>(attention_options());
-  }
-  if (!f_) return;
+  if (a_) give_attention_rows();
+  if (f_) give_ffn_rows();
+  has_rows_ = true;
+}
+
+void SliceGpus::give_attention_rows() {
+  const OnDevice on(options_.attention_gpu);
+  make_flags(*a_);
+  a_->lanes.resize(static_cast<std::size_t>(options_.micro_batches));
+  if (attention_)
+    attention_->resize(options_.batch(), load_.own_blocks);
+  else
+    attention_ = std::make_unique<AttentionSide>(attention_options());
+}
+
+void SliceGpus::give_ffn_rows() {
   {
     const OnDevice on(options_.sides == SliceSides::kBoth ? options_.attention_gpu : options_.ffn_gpu);
     give_exchange_memory();

@@ -76,6 +76,8 @@ class SliceGpus {
   FfnSideOptions ffn_options() const;
   void make_flags(Lanes& lanes) const;
   void give_rows();
+  void give_attention_rows();
+  void give_ffn_rows();
   void give_exchange_memory();
   void restart(SliceSides sides, std::int32_t kept_steps);
   void make_stamps(std::int32_t kept_steps);
@@ -90,6 +92,7 @@ class SliceGpus {
 
   SliceOptions options_;
   SliceLoad load_;
+  bool has_rows_ = false;  // not where there was no memory for them
   std::int64_t memory_growth_ = 0;
   std::unique_ptr<AttentionSide> attention_;
   std::unique_ptr<FfnSide> ffn_;

@@ -254,6 +254,24 @@ TEST(DecodeModel, StepsOfMeasuredStagesAreSimulated) {
   EXPECT_GE(step3(half).tpot({2, 2, 3, 1}, 64), step3(half).tpot_min({2, 2, 3, 1}, 64));
 }
 
+// Stages measured at the power limit take turns; micro-batches wait for each other at the full clock.
+TEST(DecodeModel, AStepIsTheLongerOfTurnsAndOfWaiting) {
+  const auto with_clock = [](double clock) {
+    std::vector<StageKernel> rows = stage_rows();
+    for (StageKernel& k : rows) k.clock = clock;
+    DecodeSettings s = settings("h200", "h200", 4096);
+    s.attention_ladders = s.ffn_ladders = std::make_shared<const StageLadders>(rows, "k.jsonl");
+    return step3(s);
+  };
+  const DecodeModel full = with_clock(1), nearly = with_clock(.97), half = with_clock(.5);
+  const Candidate c{2, 2, 2, 1};
+  const double turns = full.tpot_min(c, 96);
+  EXPECT_EQ(half.tpot_min(c, 96), turns);
+  EXPECT_EQ(half.tpot(c, 96), turns);
+  EXPECT_GT(nearly.tpot(c, 96), turns);
+  EXPECT_LT(nearly.tpot(c, 96), full.tpot(c, 96));
+}
+
 // Without a difference between alone and busy it is the paper's rule.
 TEST(StageTimes, APeriodIsTheSlowestTurnOrTheRound) {
   const StageTimes t{.attention = 3, .to_ffn = 1, .ffn = 2, .to_attention = 2, .attention_alone = 3, .ffn_alone = 2};

@@ -3,8 +3,8 @@
 
 // The plan beside what was measured: stages out of recorded kernels (h200_stages.jsonl: tandem bench kernels --stages
 // --json on an H200, 2026-11-30) against tandem bench slice --json (h200_slices.jsonl): one side alone on the same GPU
-// right after, then both together on two other H200s the same day. docs/planning.md has the tables. Lines that the
-// commands print anew may stand in place of these.
+// right after, then both together on two other pairs of H200s the same day. docs/planning.md has the tables. Lines that
+// the commands print anew may stand in place of these.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -56,7 +56,7 @@ std::vector<Slice> slices() {
   return all;
 }
 
-constexpr double kStageTolerance = .1, kStepTolerance = .07;
+constexpr double kStageTolerance = .08, kStepTolerance = .07;
 
 DecodeModel model_at(std::int64_t context) {
   const KernelMeasurements measured = parse_kernel_measurements(read_plan_file(kKernels), kKernels);
@@ -84,7 +84,7 @@ Stages stages_of(const DecodeModel& model, const Slice& slice) {
   return stages;
 }
 
-TEST(PlannedSlice, StagesAreWithinATenthOfTheMeasuredOnes) {
+TEST(PlannedSlice, StagesAreNearTheMeasuredOnes) {
   for (const Slice& slice : slices()) {
     const Stages planned = stages_of(model_at(slice.context), slice);
     SCOPED_TRACE(slice.name());
@@ -99,7 +99,7 @@ TEST(PlannedSlice, StagesAreWithinATenthOfTheMeasuredOnes) {
   }
 }
 
-// At 4K, 8K and 32K, with two micro-batches and with three.
+// At 4K, 8K and 32K, with two micro-batches to four.
 TEST(PlannedSlice, TimesPerTokenAreNearTheMeasuredOnes) {
   int compared = 0;
   for (const Slice& slice : slices()) {

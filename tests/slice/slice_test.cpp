@@ -182,8 +182,8 @@ TEST_F(SliceOnTheGpu, BatchesAreMeasuredOneAfterTheOther) {
     options.deployment = SliceDeployment::parse(deployment);
     options.context = 65536;
     options.alone = false;
-    const std::vector<SliceBatch> batches{
-        kTooMuch, {.micro_batches = 2, .rows = 8}, kTooMuch, {.micro_batches = 3, .rows = 5}};
+    const SliceBatch two_of_eight{.micro_batches = 2, .rows = 8}, three_of_five{.micro_batches = 3, .rows = 5};
+    const std::vector<SliceBatch> batches{kTooMuch, two_of_eight, kTooMuch, kTooMuch, three_of_five};
     std::vector<SliceBatch> measured, without_room;
     measure_batches(options, batches, kLimits,
                     {.on_report =
@@ -197,8 +197,8 @@ TEST_F(SliceOnTheGpu, BatchesAreMeasuredOneAfterTheOther) {
                            without_room.push_back(batch);
                            EXPECT_EQ(error.code(), ErrorCode::kOutOfResources);
                          }});
-    EXPECT_EQ(measured, (std::vector<SliceBatch>{batches[1], batches[3]})) << deployment;
-    EXPECT_EQ(without_room, (std::vector<SliceBatch>{kTooMuch, kTooMuch})) << deployment;
+    EXPECT_EQ(measured, (std::vector<SliceBatch>{two_of_eight, three_of_five})) << deployment;
+    EXPECT_EQ(without_room, (std::vector<SliceBatch>(3, kTooMuch))) << deployment;
   }
 }
 
