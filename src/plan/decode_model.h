@@ -12,10 +12,10 @@
 // takes max(m · slowest, A + A2F + F + F2A), and a step the sum over layers and the head.
 //
 // Where the stages' kernels were measured (plan/stage_ladders.h), A and F are sums of their times instead, and F's
-// routed layers what they took as a whole. Then
-// micro-batches share the GPU: one alone takes L, which is longer than the time a that it keeps the GPU busy, and n
-// beside each other are done at the rate X(n) = n / max(L, n · a), in between on a straight line. With u of m
-// micro-batches in A on average, a layer takes P where m / P = X(u), u = m - (A2F + F + F2A) · m / P.
+// routed layers what they took as a whole. Then micro-batches share the GPU: one alone takes L, which is longer than
+// the time a that it keeps the GPU busy, and n beside each other are done at the rate X(n) = n / max(L, n · a), in
+// between on a straight line. With u of m micro-batches in A on average, a layer takes P where m / P = X(u),
+// u = m - (A2F + F + F2A) · m / P.
 // That, too, takes it that nobody waits for somebody else but for a turn: it is the least that a step takes. Who waits
 // for whom is simulated (plan/micro_batch_pipeline.h), kernel by kernel at the FFN, with rows as they are drawn, at the
 // GPU's highest clock: at its power limit, where the stages were measured, a GPU does not wait, and one that waits has

@@ -4,10 +4,10 @@
 // Choosing a deployment: every count of attention and FFN servers, of micro-batches and cut of the experts within
 // limits, each with the largest batch that keeps the time per token and fits the memory. A larger batch never costs
 // more per token (every stage's time per row falls with it), so that one batch is enough to look at; measured stages
-// rise in steps, and the batches at which they were measured are looked at as well. Who waits
-// for whom in steps of measured stages is simulated, which takes a tenth of a millisecond, and a step is never shorter
-// than by the stages' rule: candidates are taken in the order of what they would cost by that rule, until that is more
-// than the best one was found to cost.
+// rise in steps, and the batches at which they were measured are looked at as well. Who waits for whom in steps of
+// measured stages is simulated, which takes a tenth of a millisecond, and a step is never shorter than by the stages'
+// rule: candidates are taken in the order of what they would cost by that rule, until that is more than the best one
+// was found to cost.
 #pragma once
 
 #include <optional>
