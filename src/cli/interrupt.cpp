@@ -6,8 +6,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <string.h>
 #include <unistd.h>
+
+#include <system_error>
 
 #include "base/error.h"
 
@@ -29,7 +30,8 @@ void on_interrupt(int) {
 InterruptWatch::InterruptWatch() {
   TANDEM_CHECK(pipe_ends[0] < 0, "one watch at a time");
   if (pipe2(pipe_ends, O_CLOEXEC | O_NONBLOCK) != 0)
-    throw Error(ErrorCode::kOutOfResources, std::string("cannot make a pipe: ") + strerror(errno));
+    throw Error(ErrorCode::kOutOfResources,
+                std::string("cannot make a pipe: ") + std::generic_category().message(errno));
   struct sigaction action{};
   action.sa_handler = on_interrupt;
   sigaction(SIGINT, &action, &previous_action);

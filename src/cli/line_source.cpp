@@ -6,10 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <array>
+#include <system_error>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -23,7 +23,7 @@ LineSource::LineSource(const std::string& path)
   const ErrorCode code = errno == ENOENT   ? ErrorCode::kNotFound
                          : errno == EACCES ? ErrorCode::kPermissionDenied
                                            : ErrorCode::kInvalidArgument;
-  throw Error(code, format("cannot read {}: {}", path_, strerror(errno)));
+  throw Error(code, format("cannot read {}: {}", path_, std::generic_category().message(errno)));
 }
 
 LineSource::~LineSource() {
@@ -36,7 +36,9 @@ bool LineSource::fill(int timeout_ms) {
   std::array<char, 1 << 16> bytes;
   const ssize_t count = read(fd_, bytes.data(), bytes.size());
   if (count < 0 && (errno == EINTR || errno == EAGAIN)) return false;
-  if (count < 0) throw Error(ErrorCode::kInvalidArgument, format("cannot read {}: {}", path_, strerror(errno)));
+  if (count < 0)
+    throw Error(ErrorCode::kInvalidArgument,
+                format("cannot read {}: {}", path_, std::generic_category().message(errno)));
   buffer_.append(bytes.data(), static_cast<std::size_t>(count));
   ended_ = count == 0;
   return true;

@@ -157,7 +157,8 @@ StageLadders::StageLadders(const std::vector<StageKernel>& kernels, const std::s
     core_beside_ = attention.beside(kCore);
     layer_ = attention.alone(kLayer);
   }
-  for (const auto& [gpus, all] : ffn) {
+  for (const auto& [gpus, of_gpus] : ffn) {
+    const Kernels& all = of_gpus;
     all.check("ffn", with(with(kRouted, kDense), {kLayer}), what);
     const auto alone = [&all](const Names& names) { return all.sum(names).alone; };
     ffn_[gpus] = {.routed = {.all = alone(kRouted),

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <ctime>
+#include <system_error>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -45,7 +45,8 @@ RequestLog::RequestLog(const std::string& file, const std::string& format_name, 
   if (file.empty()) return;
   fd_ = ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
   if (fd_ < 0)
-    throw Error(ErrorCode::kNotFound, format("--log-file {} cannot be opened: {}", file, std::strerror(errno)));
+    throw Error(ErrorCode::kNotFound,
+                format("--log-file {} cannot be opened: {}", file, std::generic_category().message(errno)));
 }
 
 RequestLog::~RequestLog() {

@@ -17,7 +17,8 @@ struct StampShape {
   std::int32_t steps = 0, layers = 0, micro_batches = 0, points = 0;
 
   std::size_t place(std::int32_t step, std::int32_t layer, std::int32_t m, std::int32_t point) const {
-    return static_cast<std::size_t>(((step * layers + layer) * micro_batches + m) * points + point);
+    const std::int64_t layer_of_all = std::int64_t{step} * layers + layer;
+    return static_cast<std::size_t>((layer_of_all * micro_batches + m) * points + point);
   }
 };
 

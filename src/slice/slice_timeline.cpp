@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <limits>
+#include <system_error>
 #include <vector>
 
 #include "base/error.h"
@@ -111,7 +111,8 @@ void write_slice_timeline(const SliceTrace& trace, std::int32_t steps, const std
   file << slice_timeline(trace, steps);
   file.close();
   if (!file)
-    throw Error(ErrorCode::kInvalidArgument, format("cannot write the timeline to {}: {}", path, std::strerror(errno)));
+    throw Error(ErrorCode::kInvalidArgument,
+                format("cannot write the timeline to {}: {}", path, std::generic_category().message(errno)));
 }
 
 }  // namespace tandem

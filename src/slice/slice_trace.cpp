@@ -87,6 +87,7 @@ double part_of(const Interval& gap, double begin, double end) {
 
 IdleShares attention_idle(const std::vector<Batch>& all, double begin, double end) {
   std::vector<Interval> busy;
+  busy.reserve(all.size());
   for (std::size_t i = 0; i < all.size(); ++i)
     busy.push_back({all[i].t.returned, all[i].t.handed_over, static_cast<std::int32_t>(i)});
   IdleShares idle;
@@ -157,6 +158,7 @@ SlowPart TraceSummary::waited_for() const {
 
 void derive_begun(SliceTrace& trace) {
   std::vector<LayerTimes*> by_end;
+  by_end.reserve(trace.times.size());
   for (LayerTimes& t : trace.times) by_end.push_back(&t);
   std::ranges::sort(by_end, {}, [](const LayerTimes* t) { return t->multiplied; });
   double end = 0;

@@ -33,7 +33,8 @@ struct SliceTrace {
   double step_us = 0;                 // of these steps, which stamps make longer
 
   const LayerTimes& at(std::int32_t step, std::int32_t layer, std::int32_t m) const {
-    return times[static_cast<std::size_t>((step * layers + layer) * micro_batches + m)];
+    const std::int64_t layer_of_all = std::int64_t{step} * layers + layer;
+    return times[static_cast<std::size_t>(layer_of_all * micro_batches + m)];
   }
 };
 

@@ -165,16 +165,16 @@ TEST(SearchDeployment, NoMeasuredBatchIsCheaperThanWhatItFinds) {
 // Where times rise in steps, a smaller batch may carry a load that the largest one in time does not.
 TEST(SearchDeployment, ALoadIsCarriedByWhicheverBatchCarriesIt) {
   int seen = 0;
-  for (double tpot = 0.03; tpot < 0.06; tpot += 0.001) {
+  for (int milliseconds = 30; milliseconds < 60; ++milliseconds) {
     Question q = recorded();
-    q.goal.tpot = tpot;
+    q.goal.tpot = milliseconds * 1e-3;
     q.goal.limits.attention_servers_min = q.goal.limits.attention_servers_max = 2;
     q.goal.limits.ffn_servers_min = q.goal.limits.ffn_servers_max = 2;
     const SearchResult free = ask(q);
     if (!free.best) continue;
     q.goal.tokens_per_second = free.best->tokens_per_second;
     const SearchResult loaded = ask(q);
-    ASSERT_TRUE(loaded.best) << tpot << ": " << loaded.infeasible.reason;
+    ASSERT_TRUE(loaded.best) << milliseconds << " ms: " << loaded.infeasible.reason;
     EXPECT_GE(loaded.best->tokens_per_second, q.goal.tokens_per_second);
     ++seen;
   }

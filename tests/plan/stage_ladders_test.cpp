@@ -89,7 +89,7 @@ TEST(StageLadders, ALongerContextNeverTakesLess) {
   const StageLadders ladders(rows, "k.jsonl");
   for (const double batch : {64., 256., 1024.}) {
     double last = 0;
-    for (double context = 1024; context < 40'000; context += 512) {
+    for (int context = 1024; context < 40'000; context += 512) {
       const double now = ladders.attention(batch, context, true).latency;
       EXPECT_GE(now, last) << batch << " rows of " << context;
       last = now;

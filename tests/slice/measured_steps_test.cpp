@@ -77,7 +77,8 @@ TEST(MeasuredSteps, AreAmongTheLastAsManyAndThoseOnTheirWay) {
   for (const int steps : {2, 3, 7, 8, 24})
     for (const double warm_up_seconds : {0., 1., 10.}) {
       const Finished r = run(steps, warm_up_seconds, [](std::size_t) { return 10'000.; });
-      const auto measured_end = static_cast<std::size_t>(r.times.warm_up.steps + steps);
+      const std::size_t measured_end =
+          static_cast<std::size_t>(r.times.warm_up.steps) + static_cast<std::size_t>(steps);
       EXPECT_GE(r.steps, measured_end) << steps;
       EXPECT_LE(r.steps, measured_end + kStepsAhead) << steps;
     }

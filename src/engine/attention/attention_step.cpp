@@ -117,8 +117,8 @@ void AttentionWorker::execute(const Command& command) {
   stats_.busy_ns += end - begin;
   const bool visible = command.kind != CommandKind::kReturn && command.kind != CommandKind::kHandOver;
   if (parts_.track && visible)
-    parts_.track->record({name(command.kind).data(), begin, end, step_, layer, m,
-                          static_cast<std::int32_t>(state.inputs->rows().rows())});
+    parts_.track->record(
+        {name(command.kind), begin, end, step_, layer, m, static_cast<std::int32_t>(state.inputs->rows().rows())});
 }
 
 void AttentionWorker::wait_for_news() {

@@ -88,6 +88,7 @@ std::vector<MemoryUse> memory_uses(const EngineConfig& c, const Checkpoint& chec
     uses.try_emplace(vision_gpu(c), MemoryUse{.gpu = vision_gpu(c)}).first->second.weight_bytes +=
         vision_memory_bytes(checkpoint);
   std::vector<MemoryUse> list;
+  list.reserve(uses.size());
   for (const auto& [gpu, use] : uses) list.push_back(use);
   return list;
 }
@@ -99,6 +100,7 @@ std::string describe_gpus(const EngineConfig& c) {
     workers[gpu_of(c, rank)].push_back(c.layout.local() ? "A and F" : f < 0 ? format("A{}", rank) : format("F{}", f));
   }
   std::vector<std::string> places;
+  places.reserve(workers.size());
   for (const auto& [gpu, names] : workers) places.push_back(format("{} on GPU {}", join(names, ", "), gpu));
   return join(places, "; ");
 }

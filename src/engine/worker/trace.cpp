@@ -4,8 +4,8 @@
 #include "engine/worker/trace.h"
 
 #include <cerrno>
-#include <cstring>
 #include <fstream>
+#include <system_error>
 
 #include "base/format.h"
 #include "base/json.h"
@@ -43,7 +43,8 @@ Status Trace::write(const std::string& path) const {
   file << "\n]}\n";
   file.close();
   if (!file)
-    return Status(ErrorCode::kInvalidArgument, format("cannot write the trace to {}: {}", path, std::strerror(errno)));
+    return Status(ErrorCode::kInvalidArgument,
+                  format("cannot write the trace to {}: {}", path, std::generic_category().message(errno)));
   return Status::ok();
 }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -19,7 +20,7 @@ namespace tandem {
 class TraceTrack {
  public:
   struct Span {
-    const char* name;  // a literal
+    std::string_view name;  // of a literal
     Nanoseconds begin, end;
     std::uint64_t step;
     std::int32_t layer, micro_batch, rows;
