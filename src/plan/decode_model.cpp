@@ -66,6 +66,10 @@ void check_settings(const DecodeSettings& s) {
   check_fraction("fraction of memory", s.memory_fraction);
 }
 
+const StageLadders* at_full_clock(const std::shared_ptr<const StageLadders>& ladders) {
+  return ladders ? &ladders->at_full_clock() : nullptr;
+}
+
 }  // namespace
 
 void check_time_per_token(double seconds) {
@@ -164,14 +168,6 @@ double DecodeModel::attention_seconds(const LayerLoad& kind, double rows) const 
   return std::max(kind.kv_bytes / a.memory_bandwidth, kind.core_flops / core_rate_) * rows / e.attention +
          std::max(kind.projection_bytes / a.memory_bandwidth, kind.projection_flops * rows / a.flops()) / e.projection;
 }
-
-namespace {
-
-const StageLadders* at_full_clock(const std::shared_ptr<const StageLadders>& ladders) {
-  return ladders ? &ladders->at_full_clock() : nullptr;
-}
-
-}  // namespace
 
 StageTimes DecodeModel::stages(const Candidate& c, const LayerLoad& kind, double rows) const {
   return stages_by(settings_.attention_ladders.get(), settings_.ffn_ladders.get(), c, kind, rows);

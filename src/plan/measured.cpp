@@ -32,6 +32,11 @@ std::string text_at(const Json& line, const char* key, const std::string& where)
   return value->get<std::string>();
 }
 
+// In MHz; 0: not known.
+double clock_at(const Json& line, const std::string& where) {
+  return line.contains("clock_mhz") ? number_at(line, "clock_mhz", 0, 1e5, where) : 0;
+}
+
 std::vector<double> numbers_in(const std::string& text) {
   std::vector<double> numbers;
   for (const char *at = text.data(), *end = at + text.size(); at < end;) {
@@ -65,7 +70,7 @@ void read_stage(const Json& line, const std::string& where, KernelMeasurements& 
     k.context = number_at(line, "context", 1, 1e9, where);
   k.seconds = 1e-6 * number_at(line, "microseconds", 1e-3, 1e9, where);
   k.seconds_beside = 1e-6 * number_at(line, "microseconds_beside", 0, 1e9, where);
-  const double clock_mhz = line.contains("clock_mhz") ? number_at(line, "clock_mhz", 0, 1e5, where) : 0;
+  const double clock_mhz = clock_at(line, where);
   if (clock_mhz > 0 && all.clock_mhz > 0) k.clock = std::min(1., clock_mhz / all.clock_mhz);
   all.stages.push_back(std::move(k));
 }
@@ -77,7 +82,7 @@ void read_line(const Json& line, const std::string& where, KernelMeasurements& a
     all.read_bytes_per_second = number_at(line, "read_bytes_per_second", 1e6, 1e18, where);
     all.fp8_flops_per_second = number_at(line, "fp8_flops_per_second", 1e6, 1e21, where);
     all.bf16_flops_per_second = number_at(line, "bf16_flops_per_second", 1e6, 1e21, where);
-    if (line.contains("clock_mhz")) all.clock_mhz = number_at(line, "clock_mhz", 0, 1e5, where);
+    all.clock_mhz = clock_at(line, where);
     return;
   }
   if (line.contains("stage")) return read_stage(line, where, all);

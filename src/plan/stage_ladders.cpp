@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
+#include <set>
 #include <tuple>
 
 #include "base/check.h"
@@ -40,13 +42,11 @@ double on_line(double x0, double y0, double x1, double y1, double x) {
 std::vector<StageKernel> with_full_clock(std::vector<StageKernel> kernels) {
   using Batch = std::tuple<std::string, double, double, std::int32_t>;
   const auto batch_of = [](const StageKernel& k) { return Batch{k.stage, k.rows, k.context, k.gpus}; };
-  std::map<Batch, std::vector<double>> clocks;
-  for (const StageKernel& k : kernels) clocks[batch_of(k)].push_back(k.clock);
-  for (auto& [batch, readings] : clocks)
-    std::ranges::nth_element(readings, readings.begin() + static_cast<std::ptrdiff_t>(readings.size() / 2));
+  std::map<Batch, std::multiset<double>> clocks;
+  for (const StageKernel& k : kernels) clocks[batch_of(k)].insert(k.clock);
   for (StageKernel& k : kernels) {
-    const std::vector<double>& readings = clocks.at(batch_of(k));
-    const double clock = readings[readings.size() / 2];
+    const std::multiset<double>& readings = clocks.at(batch_of(k));
+    const double clock = *std::next(readings.begin(), static_cast<std::ptrdiff_t>(readings.size() / 2));
     k.seconds *= clock;
     k.seconds_beside *= clock;
     k.clock = 1;

@@ -22,7 +22,13 @@ ORDER = (
     ("sim", "plan", "serve", "slice", "traffic", "verify"),
     ("cli",),
 )
-RANK = {folder: rank for rank, row in enumerate(ORDER) for folder in row}
+
+
+def ranks(order):
+    return {folder: rank for rank, row in enumerate(order) for folder in row}
+
+
+RANK = ranks(ORDER)
 
 # These know less than their place in the order would allow.
 ONLY = {
@@ -39,7 +45,7 @@ ONLY = {
 
 # The same of a folder's own folders, "" being its own files.
 ROOMS = {
-    "engine": (("hand_over",), ("worker",), ("attention", "ffn", "vision", "settings"), ("",)),
+    "engine": ranks((("hand_over",), ("worker",), ("attention", "ffn", "vision", "settings"), ("",))),
 }
 
 # Third-party header (a prefix of the name in <>) → the one folder that includes it, and that of its tests if they do.
@@ -110,7 +116,7 @@ def own(project, file, line, name):
 
 def own_room(file, line, name):
     folder = file.parts[1]
-    rank = {room: number for number, row in enumerate(ROOMS[folder]) for room in row}
+    rank = ROOMS[folder]
     here, there = (parts[1] if len(parts) > 2 else "" for parts in (file.parts[1:], name.split("/")))
     for room in (here, there):
         if room not in rank:
