@@ -8,6 +8,16 @@
 
 namespace tandem::cuda {
 
+__device__ inline float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+  return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+}
+
+__device__ inline float quad_sum(float x) {
+  x += __shfl_xor_sync(~0u, x, 1);
+  return x + __shfl_xor_sync(~0u, x, 2);
+}
+
 // Word i of each lane of four, to lane i of them. All lanes of the warp.
 __device__ inline void transpose_in_quad(std::uint32_t (&word)[4]) {
   const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;

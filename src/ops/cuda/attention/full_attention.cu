@@ -386,7 +386,7 @@ template <int kDim>
 __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ AttendOp op) {
   auto& s = ptx::dynamic_shared<Shared<kDim>>();
   if (threadIdx.x == 0) ptx::init_barrier(&s.q_full, 1);
-  init_ring(s.full, s.free, 4 * kGroups);
+  init_ring(s.full, s.free, {.feeders = 1, .readers = 4 * kGroups});
   const int group = ptx::warpgroup();
   if (group == kGroups) {
     ptx::give_registers<40>();

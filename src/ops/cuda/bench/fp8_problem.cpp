@@ -142,9 +142,11 @@ Fp8Gemm Fp8Problem::op() const {
   op.x_rows = rows_;
   op.weight = packed_.as<std::uint8_t>();
   op.weight_scales = packed_scales_.as<float>();
-  op.row_begin = begin_memory_.as<std::int32_t>();
-  op.row_count = count_memory_.as<std::int32_t>();
   op.experts = static_cast<std::int32_t>(options_.counts.size());
+  if (op.experts > 1 || options_.counts[0] < options_.rows_max) {  // else known when the launch is recorded
+    op.row_begin = begin_memory_.as<std::int32_t>();
+    op.row_count = count_memory_.as<std::int32_t>();
+  }
   op.rows_max = options_.rows_max;
   op.rows_usual = options_.rows_usual;
   op.scratch = scratch_.as<std::byte>();

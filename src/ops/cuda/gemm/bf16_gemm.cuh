@@ -278,7 +278,7 @@ template <class V>
 __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_constant__ Launch launch) {
   // Blocks of a cluster find each other's sums at the same place: dynamic memory begins alike in all of them.
   Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
-  init_ring(s.full, s.free, kMathThreads / 32);
+  init_ring(s.full, s.free, {.feeders = 1, .readers = kMathThreads / 32});
   const Bf16Gemm& op = launch.op;
   const Work w = work_of_block<V>(op, launch.split);
   if (w.rows.expert < 0) return;  // and so do all blocks of the cluster

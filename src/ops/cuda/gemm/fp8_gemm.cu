@@ -16,33 +16,41 @@ int multiprocessors() {
   return count;
 }
 
-template <class V>
+using fp8_gemm::Output;
+
+template <int kColumnBlocks, int kSplit, Output kOutput>
 void launch(const Fp8Gemm& op, const Fp8GemmPlan& plan, Stream stream) {
-  if constexpr (V::kSplit == 1)
+  using V = fp8_gemm::Variant<kColumnBlocks, kSplit, kOutput>;
+  if constexpr (kSplit == 1 && kOutput != Output::kNorm)
     if (plan.dealt) {
       TANDEM_CHECK(op.experts <= kDealtExpertsMax, "more experts than tiles can be dealt of");
       return launch_dependent(fp8_gemm::multiply_dealt_kernel<V>, dim3(kGemmMultiprocessors), fp8_gemm::kThreads,
                               sizeof(fp8_gemm::Shared<V>), stream, op, 2);
     }
   const int row_tiles = op.row_tiles ? 1 : (op.rows_max + 127) / 128;
-  const dim3 grid(static_cast<unsigned>(op.n / plan.tile_columns * row_tiles * V::kSplit),
+  const dim3 grid(static_cast<unsigned>(op.n / plan.tile_columns * row_tiles * kSplit),
                   static_cast<unsigned>(op.row_tiles ? op.row_tile_count : op.experts));
   launch_dependent(fp8_gemm::multiply_kernel<V>, grid, fp8_gemm::kThreads, sizeof(fp8_gemm::Shared<V>), stream, op,
-                   V::kSplit);
+                   kSplit);
+}
+
+template <Output kOutput>
+void launch_rows(const Fp8Gemm& op, const Fp8GemmPlan& plan, Stream stream) {
+  if (plan.tile_columns == 256) return launch<2, 1, kOutput>(op, plan, stream);
+  if (plan.split == 4) return launch<1, 4, kOutput>(op, plan, stream);
+  if (plan.split == 2) return launch<1, 2, kOutput>(op, plan, stream);
+  launch<1, 1, kOutput>(op, plan, stream);
 }
 
 }  // namespace
 
 void run(const Fp8Gemm& op, Stream stream) {
   if (op.experts == 0 || op.rows_max == 0) return;
-  using fp8_gemm::Variant;
-  const bool swiglu = op.hidden != nullptr;
   const Fp8GemmPlan plan = plan_of(op, multiprocessors());
-  if (swiglu) return launch<Variant<2, 1, true>>(op, plan, stream);
-  if (plan.tile_columns == 256) return launch<Variant<2, 1, false>>(op, plan, stream);
-  if (plan.split == 4) return launch<Variant<1, 4, false>>(op, plan, stream);
-  if (plan.split == 2) return launch<Variant<1, 2, false>>(op, plan, stream);
-  launch<Variant<1, 1, false>>(op, plan, stream);
+  if (op.hidden != nullptr) return launch<2, 1, Output::kSwiGlu>(op, plan, stream);
+  if (op.before_norm.gain != nullptr || op.after_norm.squares != nullptr)
+    return launch_rows<Output::kNorm>(op, plan, stream);
+  launch_rows<Output::kRows>(op, plan, stream);
 }
 
 }  // namespace tandem::cuda

@@ -20,6 +20,7 @@
 
 #include "ops/cuda/bf16.cuh"
 #include "ops/cuda/gemm/fp8_gemm.h"
+#include "ops/cuda/gemm/fp8_store.cuh"
 #include "ops/cuda/gemm/fp8_tile.h"
 #include "ops/cuda/gemm/ring.cuh"
 #include "ops/cuda/ptx/async_copy.cuh"
@@ -27,7 +28,6 @@
 #include "ops/cuda/ptx/bulk_copy.cuh"
 #include "ops/cuda/ptx/cluster.cuh"
 #include "ops/cuda/ptx/dependent_launch.cuh"
-#include "ops/cuda/ptx/e4m3.cuh"
 #include "ops/cuda/ptx/mbarrier.cuh"
 #include "ops/cuda/ptx/wgmma.cuh"
 #include "ops/cuda/quad.cuh"
@@ -37,12 +37,17 @@ namespace tandem::cuda::fp8_gemm {
 inline constexpr int kThreads = 384;
 inline constexpr int kRowBlocks = 2;  // of 64 rows, a math warpgroup each
 
-template <int kColumnBlocks_, int kSplit_, bool kSwiGlu_>
+// What leaves a block: rows, also before a norm or after one, or the rows of an expert's second product.
+enum class Output : std::uint8_t { kRows, kNorm, kSwiGlu };
+
+template <int kColumnBlocks_, int kSplit_, Output kOutput>
 struct Variant {
   static constexpr int kColumnBlocks = kColumnBlocks_;  // of 128
   static constexpr int kSplit = kSplit_;                // blocks of a cluster
-  static constexpr bool kSwiGlu = kSwiGlu_;
+  static constexpr bool kSwiGlu = kOutput == Output::kSwiGlu, kNorm = kOutput == Output::kNorm;
   static constexpr int kStages = kColumnBlocks == 2 ? 4 : 6;
+  // Threads that feed: a second one loads rows, as copies that one thread starts come one after the other.
+  static constexpr int kFeeders = kColumnBlocks == 2 ? 1 : 2;
   static constexpr int kFeederRegisters = kColumnBlocks == 2 ? 24 : 40, kMathRegisters = kColumnBlocks == 2 ? 240 : 232;
   static_assert(!kSwiGlu || (kColumnBlocks == 2 && kSplit == 1), "gate and up of the same columns meet in one block");
 };
@@ -52,7 +57,8 @@ struct alignas(1024) Shared {
   std::uint8_t weight[V::kStages][V::kColumnBlocks][Fp8Tile::kWeightBytes];
   std::uint8_t x[V::kStages][kRowBlocks][Fp8Tile::kBytes];
   float x_scales[V::kStages][kRowBlocks][Fp8Tile::kRows];
-  std::uint64_t full[V::kStages], free[V::kStages];
+  float factors[kRowBlocks * Fp8Tile::kRows];  // of the norm before, by row
+  std::uint64_t full[V::kStages], free[V::kStages], has_factors;
 };
 
 // What this block computes. Blocks with the same columns and other rows are neighbours: they read a weight tile at
@@ -142,23 +148,51 @@ __device__ inline RowRange rows_of_block(const Fp8Gemm& op, const Work& w) {
 }
 
 template <class V>
+__device__ inline void wait_until_free(Shared<V>& s, int step) {
+  if (step >= V::kStages) ptx::wait(&s.free[step % V::kStages], (step / V::kStages - 1) & 1);
+}
+
+// The thread that loads weights, and rows if there is no other.
+template <class V>
 __device__ inline void feed(Shared<V>& s, const Fp8Gemm& op, const Work& w) {
   const int count = w.k_end - w.k_begin, early = min(count, V::kStages);
-  for (int i = 0; i < early; ++i) feed_weight<V>(s, op, w, w.k_begin + i, i);
+  for (int i = 0; i < early; ++i) {
+    feed_weight<V>(s, op, w, w.k_begin + i, i);
+    if (V::kFeeders == 2) ptx::arrive(&s.full[i]);
+  }
   ptx::wait_for_previous_kernel();
   const RowRange rows = rows_of_block(op, w);
   if (rows.count == 0) {  // what was fetched early must have arrived before the block may end
-    for (int i = 0; i < early; ++i) ptx::arrive(&s.full[i]);
+    if (V::kFeeders == 1)
+      for (int i = 0; i < early; ++i) ptx::arrive(&s.full[i]);
     for (int i = 0; i < early; ++i) ptx::wait(&s.full[i], 0);
     return;
   }
-  for (int i = 0; i < count; ++i) {
+  for (int i = V::kFeeders == 1 ? 0 : early; i < count; ++i) {
     const int stage = i % V::kStages;
     if (i >= V::kStages) {
-      ptx::wait(&s.free[stage], (i / V::kStages - 1) & 1);
+      wait_until_free(s, i);
       feed_weight<V>(s, op, w, w.k_begin + i, stage);
     }
-    feed_x<V>(s, op, rows.first, rows.blocks(), w.k_begin + i, stage);
+    if (V::kFeeders == 1)
+      feed_x<V>(s, op, rows.first, rows.blocks(), w.k_begin + i, stage);
+    else
+      ptx::arrive(&s.full[stage]);
+  }
+}
+
+template <class V>
+__device__ inline void feed_rows(Shared<V>& s, const Fp8Gemm& op, const Work& w) {
+  const int count = w.k_end - w.k_begin;
+  ptx::wait_for_previous_kernel();
+  const RowRange rows = rows_of_block(op, w);
+  if (rows.count == 0) {
+    for (int i = 0; i < min(count, V::kStages); ++i) ptx::arrive(&s.full[i]);
+    return;
+  }
+  for (int i = 0; i < count; ++i) {
+    wait_until_free(s, i);
+    feed_x<V>(s, op, rows.first, rows.blocks(), w.k_begin + i, i % V::kStages);
   }
 }
 
@@ -338,46 +372,18 @@ __device__ inline float silu(float x) {
   return __fdividef(x, 1.f + __expf(-x));
 }
 
-// Codes of 64 columns of a row, columns 8 j + 2 quad and the next of each 8, to the tile of the next product: 16
-// columns a lane.
-__device__ inline void store_codes(std::uint8_t* tile, int row, int column, const float* h, float inverse, bool there) {
-  std::uint32_t w[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-    w[i] = ptx::to_e4m3(h[4 * i] * inverse, h[4 * i + 1] * inverse, h[4 * i + 2] * inverse, h[4 * i + 3] * inverse);
-  transpose_in_quad(w);
-  const uint4 codes = make_uint4(__byte_perm(w[0], w[1], 0x5410), __byte_perm(w[2], w[3], 0x5410),
-                                 __byte_perm(w[0], w[1], 0x7632), __byte_perm(w[2], w[3], 0x7632));
-  if (there) *reinterpret_cast<uint4*>(tile + Fp8Tile::offset(row, column + 16 * (threadIdx.x & 3))) = codes;
-}
-
 // silu(gate) · up, quantised by row and 128 columns, into the tile that the next product reads.
 template <class V>
 __device__ inline void store_hidden(const Fp8Gemm& op, const Work& w, const RowRange& rows, int group,
                                     const float (&out)[128]) {
-  const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
-  const int column = w.column_block, first = rows.first + group * Fp8Tile::kRows;
-  float h[2][32], largest[2] = {0, 0};  // of either row, two of each 8 columns
+  float h[2][32];  // of either row, two of each 8 columns
 #pragma unroll
-  for (int i = 0; i < 64; ++i) {
-    const int r = (i >> 1) & 1;
-    const float x = silu(out[i]) * out[64 + i];
-    h[r][i / 4 * 2 + i % 2] = x;
-    largest[r] = fmaxf(largest[r], fabsf(x));
-  }
-  const std::size_t index = static_cast<std::size_t>(column) * (op.x_rows / Fp8Tile::kRows) + first / Fp8Tile::kRows;
-  std::uint8_t* tile = op.hidden + index * Fp8Tile::kBytes;
+  for (int i = 0; i < 64; ++i) h[(i >> 1) & 1][i / 4 * 2 + i % 2] = silu(out[i]) * out[64 + i];
+  const Fp8Rows to{op.hidden, op.hidden_scales, op.x_rows};
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 1));
-    largest[r] = fmaxf(largest[r], __shfl_xor_sync(~0u, largest[r], 2));
-    const float scale = largest[r] > 0 ? largest[r] / ptx::kMaxE4m3 : 1.f;
-    const float inverse = 1.f / scale;
-    const int at = row + 8 * r;
-    const bool there = group * Fp8Tile::kRows + at < rows.count;
-    if (there && quad == 0) op.hidden_scales[column * op.x_rows + first + at] = scale;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) store_codes(tile, at, 64 * half, &h[r][16 * half], inverse, there);
+    const int at = group * Fp8Tile::kRows + row_of_thread() + 8 * r;
+    to.store_quad(rows.first + at, w.column_block, h[r], at < rows.count);
   }
 }
 
@@ -412,35 +418,119 @@ __device__ inline void store_four(const Fp8Gemm& op, const Work& w, const RowRan
   }
 }
 
-// Every block of the cluster has a sum over its part of k; each adds up and stores its share of the columns.
+// Rows before a norm: of x's rows row and row + 8 of the block columns 8 j + 2 quad and the next, for a part of the j.
+// Parts of a row are in different warps, which exchange what they have found, if there are several.
+template <int kParts>
+__device__ inline void store_before_norm(const Fp8Gemm& op, int column_block, const RowRange& rows, int row, int part,
+                                         float (&x)[64 / kParts], float4 (*found)[256 / 4 / kParts]) {
+  constexpr int kCount = 16 / kParts;  // j
+  const Fp8BeforeNorm& to = op.before_norm;
+  const int quad = threadIdx.x & 3;
+  const float2* gain = reinterpret_cast<const float2*>(to.gain + column_block * 128 + part * (8 * kCount) + 2 * quad);
+  float largest[2] = {0, 0}, squares[2] = {0, 0};
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) {
+    const float2 g = gain[4 * j];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float& value = x[4 * j + i];
+      squares[i / 2] = fmaf(value, value, squares[i / 2]);
+      value *= i % 2 == 0 ? g.x : g.y;
+      largest[i / 2] = fmaxf(largest[i / 2], fabsf(value));
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) largest[r] = quad_max(largest[r]), squares[r] = quad_sum(squares[r]);
+  if constexpr (kParts > 1) {
+    const int place = static_cast<int>(threadIdx.x) % (256 / kParts) / 4;
+    if (quad == 0) found[part][place] = make_float4(largest[0], largest[1], squares[0], squares[1]);
+    ptx::sync_threads(1, 256);
+    float4 all = found[0][place];
+#pragma unroll
+    for (int p = 1; p < kParts; ++p) {
+      const float4 y = found[p][place];
+      all = make_float4(fmaxf(all.x, y.x), fmaxf(all.y, y.y), all.z + y.z, all.w + y.w);
+    }
+    largest[0] = all.x, largest[1] = all.y, squares[0] = all.z, squares[1] = all.w;
+  }
+  const Fp8Scale scale[2] = {Fp8Scale(largest[0]), Fp8Scale(largest[1])};
+  const Fp8Rows out{to.tiles, to.scales, op.x_rows};
+  const bool there[2] = {row < rows.count, row + 8 < rows.count};
+#pragma unroll
+  for (int j = 0; j < kCount; j += 4) {
+    std::uint32_t w[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float* y = &x[4 * (j + i)];
+      w[i] = ptx::to_e4m3(y[0] * scale[0].inverse, y[1] * scale[0].inverse, y[2] * scale[1].inverse,
+                          y[3] * scale[1].inverse);
+    }
+    transpose_in_quad(w);
+    const int column = 8 * (part * kCount + j + quad);
+    if (there[0])
+      *reinterpret_cast<uint2*>(out.at(rows.first + row, column_block, column)) =
+          make_uint2(__byte_perm(w[0], w[1], 0x5410), __byte_perm(w[2], w[3], 0x5410));
+    if (there[1])
+      *reinterpret_cast<uint2*>(out.at(rows.first + row + 8, column_block, column)) =
+          make_uint2(__byte_perm(w[0], w[1], 0x7632), __byte_perm(w[2], w[3], 0x7632));
+  }
+  if (part > 0 || quad > 0) return;
+#pragma unroll
+  for (int r = 0; r < 2; ++r)
+    if (there[r]) {
+      const std::size_t at = static_cast<std::size_t>(column_block) * op.x_rows + rows.first + row + 8 * r;
+      to.scales[at] = scale[r].scale;
+      to.squares[at] = squares[r];
+    }
+}
+
+__device__ inline bool is_before_norm(const Fp8Gemm& op, int column_block) {
+  return op.before_norm.gain != nullptr && column_block * 128 < op.before_norm.columns;
+}
+
+// The sum of what the blocks of a cluster have there.
+template <class V>
+__device__ inline float4 sum_of_cluster(const float4* at) {
+  float4 sum = ptx::load_from_cluster(at, 0);
+#pragma unroll
+  for (int peer = 1; peer < V::kSplit; ++peer) {
+    const float4 y = ptx::load_from_cluster(at, peer);
+    sum = make_float4(sum.x + y.x, sum.y + y.y, sum.z + y.z, sum.w + y.w);
+  }
+  return sum;
+}
+
+// Every block of the cluster has a sum over its part of k; each adds up and stores its share of the columns, or of the
+// rows, where a row's columns have to meet.
 template <class V>
 __device__ inline void store_sum_of_cluster(Shared<V>& s, const Fp8Gemm& op, const Work& w, const RowRange& rows,
-                                            int group, const float (&out)[64 * V::kColumnBlocks]) {
-  constexpr int kQuads = 16 * V::kColumnBlocks;  // float4 of a thread
-  static_assert(kQuads % (4 * V::kSplit) == 0 && sizeof(float4) * kQuads * 256 <= sizeof(s.weight));
+                                            int group, const float (&out)[64]) {
+  constexpr int kCount = 16 / V::kSplit, kThreadsOfShare = 256 / V::kSplit;  // float4 of a thread
+  static_assert(V::kColumnBlocks == 1 && kCount % 4 == 0 && sizeof(float4) * 16 * 256 <= sizeof(s.weight));
   float4* sums = reinterpret_cast<float4*>(s.weight);
   const int thread = threadIdx.x;  // of both groups
   ptx::sync_threads(1, 256);       // the other group has read the last stages as well
 #pragma unroll
-  for (int j = 0; j < kQuads; ++j)
+  for (int j = 0; j < 16; ++j)
     sums[j * 256 + thread] = make_float4(out[4 * j], out[4 * j + 1], out[4 * j + 2], out[4 * j + 3]);
   ptx::sync_cluster();
+  const bool by_rows = V::kNorm && is_before_norm(op, w.column_block);
+  const int part = by_rows ? thread / kThreadsOfShare : w.rank;  // of the columns
+  const int source = by_rows ? w.rank * kThreadsOfShare + thread % kThreadsOfShare : thread;
+  float x[4 * kCount];
 #pragma unroll
-  for (int four = 0; four < kQuads / V::kSplit; four += 4) {
-    const int first = w.rank * (kQuads / V::kSplit) + four;
-    float x[16];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      float4 sum = ptx::load_from_cluster(&sums[(first + i) * 256 + thread], 0);
-#pragma unroll
-      for (int peer = 1; peer < V::kSplit; ++peer) {
-        const float4 y = ptx::load_from_cluster(&sums[(first + i) * 256 + thread], peer);
-        sum = make_float4(sum.x + y.x, sum.y + y.y, sum.z + y.z, sum.w + y.w);
-      }
-      x[4 * i] = sum.x, x[4 * i + 1] = sum.y, x[4 * i + 2] = sum.z, x[4 * i + 3] = sum.w;
-    }
-    store_four(op, w, rows, group, first, x);
+  for (int j = 0; j < kCount; ++j) {
+    const float4 sum = sum_of_cluster<V>(&sums[(part * kCount + j) * 256 + source]);
+    x[4 * j] = sum.x, x[4 * j + 1] = sum.y, x[4 * j + 2] = sum.z, x[4 * j + 3] = sum.w;
   }
+  ptx::arrive_in_cluster();  // the others' memory is read no more
+  if (by_rows) {
+    const int row = source / 128 * Fp8Tile::kRows + source % 128 / 32 * 16 + source % 32 / 4;
+    return store_before_norm<V::kSplit>(op, w.column_block, rows, row, part, x,
+                                        reinterpret_cast<float4(*)[256 / 4 / V::kSplit]>(s.x));
+  }
+#pragma unroll
+  for (int j = 0; j < kCount; j += 4) store_four(op, w, rows, group, part * kCount + j, x + 4 * j);
 }
 
 // A tile's sums over [w.k_begin, w.k_end), from ring position step on. A group without rows has zeros.
@@ -460,14 +550,46 @@ __device__ inline void multiply_tile(Shared<V>& s, const Fp8Gemm& op, const Work
 
 template <class V>
 __device__ inline void store_tile(const Fp8Gemm& op, const Work& w, const RowRange& rows, int group,
-                                  const float (&out)[64 * V::kColumnBlocks]) {
+                                  float (&out)[64 * V::kColumnBlocks]) {
   if (group >= rows.blocks()) return;
   if constexpr (V::kSwiGlu) {
     store_hidden<V>(op, w, rows, group, out);
   } else {
 #pragma unroll
-    for (int j = 0; j < 16 * V::kColumnBlocks; j += 4) store_four(op, w, rows, group, j, out + 4 * j);
+    for (int block = 0; block < V::kColumnBlocks; ++block) {
+      float(&x)[64] = *reinterpret_cast<float(*)[64]>(&out[64 * block]);
+      if (V::kNorm && is_before_norm(op, w.column_block + block)) {
+        store_before_norm<1>(op, w.column_block + block, rows, group * Fp8Tile::kRows + row_of_thread(), 0, x, nullptr);
+        continue;
+      }
+#pragma unroll
+      for (int j = 0; j < 16; j += 4) store_four(op, w, rows, group, 16 * block + j, x + 4 * j);
+    }
   }
+}
+
+// By the two last warps of the feeding group, which do not feed.
+template <class V>
+__device__ inline void find_factors(Shared<V>& s, const Fp8Gemm& op, const Work& w) {
+  ptx::wait_for_previous_kernel();
+  const RowRange rows = rows_of_block(op, w);
+  const int thread = static_cast<int>(threadIdx.x) % 128 - 64, blocks = op.k / Fp8Tile::kDepth;
+  for (int row = thread; row < rows.count; row += 64) {
+    const float* squares = op.after_norm.squares + rows.first + row;
+    float sum = 0;
+    for (int block = 0; block < blocks; ++block) sum += squares[block * op.x_rows];
+    s.factors[row] = rsqrtf(sum / static_cast<float>(op.k) + op.after_norm.epsilon);
+  }
+  ptx::arrive_as_warp(&s.has_factors);
+}
+
+template <class V>
+__device__ inline void multiply_by_factors(Shared<V>& s, int group, float (&out)[64 * V::kColumnBlocks]) {
+  ptx::wait(&s.has_factors, 0);
+  const float* factors = s.factors + group * Fp8Tile::kRows + row_of_thread();
+  const float factor[2] = {factors[0], factors[8]};
+#pragma unroll
+  for (int i = 0; i < 64 * V::kColumnBlocks; ++i) out[i] *= factor[(i >> 1) & 1];
 }
 
 // x, of which the compiler knows nothing: what is found from it again is not kept in registers beside the sums.
@@ -477,10 +599,10 @@ __device__ inline int anew(int x) {
 }
 
 template <class V>
-__device__ inline void store_block(Shared<V>& s, const Fp8Gemm& op, int group,
-                                   const float (&out)[64 * V::kColumnBlocks]) {
+__device__ inline void store_block(Shared<V>& s, const Fp8Gemm& op, int group, float (&out)[64 * V::kColumnBlocks]) {
   const Work w = work_of_block<V>(op, anew(static_cast<int>(blockIdx.x)));
   const RowRange rows = rows_of_block(op, w);
+  if (V::kNorm && op.after_norm.squares != nullptr) multiply_by_factors<V>(s, group, out);
   if constexpr (V::kSplit > 1)
     store_sum_of_cluster<V>(s, op, w, rows, group, out);
   else
@@ -491,7 +613,10 @@ template <class V>
 __device__ inline void compute(Shared<V>& s, const Fp8Gemm& op, const Work& w, int group) {
   const RowRange rows = rows_of_block(op, w);
   if (rows.count == 0) {
-    if constexpr (V::kSplit > 1) ptx::sync_cluster();
+    if constexpr (V::kSplit > 1) {
+      ptx::sync_cluster();
+      ptx::arrive_in_cluster();
+    }
     return;
   }
   float out[64 * V::kColumnBlocks];
@@ -503,16 +628,21 @@ template <class V>
 __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_constant__ Fp8Gemm op) {
   // Blocks of a cluster find each other's sums at the same place: dynamic memory begins alike in all of them.
   Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
-  init_ring(s.full, s.free, 8);  // math warps
+  if (V::kNorm && threadIdx.x == 0) ptx::init_barrier(&s.has_factors, 2);
+  init_ring(s.full, s.free, {.feeders = V::kFeeders, .readers = 8});  // math warps
   const Work w = work_of_block<V>(op, static_cast<int>(blockIdx.x));
   if (w.expert < 0) return;  // and so do all blocks of the cluster
   const int group = ptx::warpgroup();
   if (group == kRowBlocks) {
     ptx::give_registers<V::kFeederRegisters>();
     if (threadIdx.x == 128 * kRowBlocks) feed<V>(s, op, w);
+    if (V::kFeeders == 2 && threadIdx.x == 128 * kRowBlocks + 32) feed_rows<V>(s, op, w);
+    if constexpr (V::kNorm)
+      if (op.after_norm.squares != nullptr && threadIdx.x >= 128 * kRowBlocks + 64) find_factors<V>(s, op, w);
     if constexpr (V::kSplit > 1) {
       __syncwarp();
       ptx::sync_cluster();
+      ptx::arrive_in_cluster();
     }
   } else {
     ptx::take_registers<V::kMathRegisters>();
@@ -522,7 +652,7 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_cons
   }
   if constexpr (V::kSplit > 1) {
     __syncwarp();
-    ptx::sync_cluster();  // nobody ends while another reads or writes its shared memory
+    ptx::wait_for_cluster();  // nobody ends while another reads its shared memory
   }
 }
 

@@ -23,6 +23,20 @@ struct Fp8RowTile {
   std::int32_t expert, row_tile;  // expert: none when negative
 };
 
+// An RMS norm between two products is done by both. The first writes rows without the norm's factor, y = gain · x, and
+// sums of squares; the second multiplies its sums by the factor, 1 / sqrt(mean(x²) + epsilon).
+struct Fp8BeforeNorm {
+  const float* gain = nullptr;    // [columns]; null: none
+  std::int32_t columns = 0;       // the first of a row, a multiple of 128
+  std::uint8_t* tiles = nullptr;  // activations of the second product
+  float* scales = nullptr;        // [columns / 128][x_rows]
+  float* squares = nullptr;       // [columns / 128][x_rows], of x, each of 128 columns
+};
+struct Fp8AfterNorm {
+  const float* squares = nullptr;  // [k / 128][x_rows]; null: none
+  float epsilon = 0;
+};
+
 // Everything points to device memory. Expert e has row_count[e] rows from row_begin[e], a multiple of 64: experts stand
 // behind each other (contiguous) or at fixed distances with gaps (masked). An expert may have none.
 struct Fp8Gemm {
@@ -52,13 +66,17 @@ struct Fp8Gemm {
   std::byte* scratch = nullptr;
   static constexpr std::size_t kCounterBytes = 1024, kScratchBytes = kCounterBytes + std::size_t{100} * 128 * 1024;
 
-  // Either rows …
+  Fp8AfterNorm after_norm{};
+
+  // Either rows, of which the first columns may go to before_norm …
   std::uint16_t* out;           // bf16 [x_rows, n]
   float* out_f32 = nullptr;     // or f32
   std::int64_t out_stride = 0;  // of f32 rows
   // … or, where the weight is gate, then up: silu(gate) · up as activations of the next product.
   std::uint8_t* hidden;  // n / 2 wide
   float* hidden_scales;  // [n / 256][x_rows]
+
+  Fp8BeforeNorm before_norm{};
 };
 
 inline constexpr int kGemmMultiprocessors = 132;

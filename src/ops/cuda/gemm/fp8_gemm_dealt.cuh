@@ -224,12 +224,12 @@ __device__ inline void compute_dealt(Shared<V>& s, const Fp8Gemm& op, const Deal
 
 template <class V>
 __global__ void __launch_bounds__(kThreads, 1) multiply_dealt_kernel(const __grid_constant__ Fp8Gemm op) {
-  static_assert(V::kStages <= kStagesMax);
+  static_assert(V::kStages <= kStagesMax && V::kSplit == 1 && !V::kNorm);
   __shared__ Dealt dealt;
   Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
   if (threadIdx.x == 0)
     for (std::uint64_t& barrier : dealt.other_is_free) ptx::init_barrier(&barrier, 1);
-  init_ring(s.full, s.free, 8);  // math warps
+  init_ring(s.full, s.free, {.feeders = 1, .readers = 8});  // math warps
   ptx::sync_cluster();
   ptx::wait_for_previous_kernel();
   deal<V>(op, dealt);

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The ring of stages by which one thread of a block feeds warps that multiply.
+// The ring of stages by which one or two threads of a block feed warps that multiply.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +10,19 @@
 
 namespace tandem::cuda {
 
-// A stage is full when its bytes have arrived, which the feeding thread announces, and free when all readers, warps,
-// have let it go. All threads of the block.
+struct RingUsers {
+  int feeders;  // threads
+  int readers;  // warps
+};
+
+// A stage is full when its bytes have arrived, which the feeders announce, and free when all readers have let it go.
+// All threads of the block.
 template <int kStages>
-__device__ inline void init_ring(std::uint64_t (&full)[kStages], std::uint64_t (&free)[kStages], int readers) {
+__device__ inline void init_ring(std::uint64_t (&full)[kStages], std::uint64_t (&free)[kStages], RingUsers users) {
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
-      ptx::init_barrier(&full[i], 1);
-      ptx::init_barrier(&free[i], readers);
+      ptx::init_barrier(&full[i], users.feeders);
+      ptx::init_barrier(&free[i], users.readers);
     }
     ptx::publish_barriers();
   }

@@ -10,6 +10,8 @@
 
 #include "base/scalar.h"
 #include "ops/cuda/bench/fp8_problem.h"
+#include "ops/cuda/device_memory.h"
+#include "ops/cuda/gemm/fp8_tile.h"
 #include "tests/ops/cuda/gpu_test.h"
 
 namespace tandem::cuda {
@@ -163,6 +165,135 @@ TEST_F(Fp8GemmTest, GateUpAndDownOfExperts) {
     synchronise();
     EXPECT_LE(first.relative_error(5), 3e-2);  // E4M3 itself
     EXPECT_LE(second.relative_error(5), 2.5e-3);
+  }
+}
+
+// Rows with values of their own; what a norm between two products makes of them.
+struct BeforeNorm {
+  explicit BeforeNorm(const Fp8Problem& problem, std::int32_t columns) : columns(columns), rows(problem.op().x_rows) {
+    std::vector<float> gains;
+    for (std::int32_t i = 0; i < columns; ++i) gains.push_back(.5f + .01f * static_cast<float>(i % 100));
+    gain = DeviceMemory::of(gains);
+    const auto size = static_cast<std::size_t>(rows * columns);
+    tiles = DeviceMemory(size);
+    scales = DeviceMemory(size / 32);
+    squares = DeviceMemory(size / 32);
+    for (DeviceMemory* m : {&tiles, &scales, &squares}) m->fill(0xff);
+  }
+  Fp8BeforeNorm op() const {
+    return {.gain = gain.as<float>(),
+            .columns = columns,
+            .tiles = tiles.as<std::uint8_t>(),
+            .scales = scales.as<float>(),
+            .squares = squares.as<float>()};
+  }
+
+  std::int32_t columns;
+  std::int64_t rows;
+  DeviceMemory gain, tiles, scales, squares;
+};
+
+// The first columns leave as rows before a norm, the others in bf16; against what they are in bf16.
+TEST_F(Fp8GemmTest, ColumnsLeaveBeforeANorm) {
+  struct {
+    const char* name;
+    std::int32_t rows, n, k, columns;
+  } const rounds[] = {{"k in four", 128, 2560, 2176, 2048},
+                      {"k in four, few rows", 5, 768, 2048, 512},
+                      {"k in two", 70, 5120, 1024, 4096},
+                      {"narrow tiles", 100, 11392, 256, 11008},
+                      {"wide tiles, odd columns", 65, 22528, 256, 384},
+                      {"two row tiles", 200, 2560, 1152, 2048}};
+  for (const auto& round : rounds) {
+    const Fp8Problem problem({.counts = {round.rows}, .n = round.n, .k = round.k});
+    problem.run(nullptr);
+    synchronise();
+    const std::vector<std::uint16_t> wanted = problem.output();
+    const BeforeNorm norm(problem, round.columns);
+    Fp8Gemm op = problem.op();
+    op.before_norm = norm.op();
+    run(op, nullptr);
+    synchronise();
+    EXPECT_EQ(problem.output(), wanted) << round.name;  // of the others; these were there before
+    const auto tiles = norm.tiles.download<std::uint8_t>();
+    const auto scales = norm.scales.download<float>(), squares = norm.squares.download<float>();
+    const auto gain = norm.gain.download<float>();
+    for (std::int32_t row = 0; row < round.rows; ++row)
+      for (std::int32_t block = 0; block < round.columns / 128; ++block) {
+        double largest = 0, sum = 0;
+        const auto at = static_cast<std::size_t>(block * norm.rows + row);
+        for (std::int32_t i = 0; i < 128; ++i) {
+          const std::int32_t column = block * 128 + i;
+          const double x = bf16_to_f32(wanted[static_cast<std::size_t>(row) * static_cast<std::size_t>(round.n) +
+                                              static_cast<std::size_t>(column)]);
+          const double y = x * static_cast<double>(gain[static_cast<std::size_t>(column)]);
+          sum += x * x;
+          largest = std::max(largest, std::abs(y));
+          const std::int64_t tile = block * (norm.rows / 64) + row / 64;
+          const std::uint8_t code =
+              tiles[static_cast<std::size_t>(tile * Fp8Tile::kBytes + Fp8Tile::offset(row % 64, i))];
+          ASSERT_NEAR(static_cast<double>(f8_e4m3_to_f32(code)) * static_cast<double>(scales[at]), y,
+                      std::abs(y) / 14 + static_cast<double>(scales[at]) / 400)
+              << round.name << " " << row << " " << column;
+        }
+        ASSERT_NEAR(static_cast<double>(scales[at]) * 448, largest, 5e-3 * largest) << round.name << " " << row;
+        ASSERT_NEAR(static_cast<double>(squares[at]), sum, 5e-3 * sum) << round.name << " " << row;
+      }
+  }
+}
+
+// And those of the first columns are left alone.
+TEST_F(Fp8GemmTest, ColumnsBesideThoseBeforeANormAreWritten) {
+  Fp8Problem problem({.counts = {70}, .n = 2560, .k = 2176});
+  problem.run(nullptr);
+  synchronise();
+  const std::vector<std::uint16_t> wanted = problem.output();
+  problem.poison_output();
+  const BeforeNorm norm(problem, 2048);
+  Fp8Gemm op = problem.op();
+  op.before_norm = norm.op();
+  run(op, nullptr);
+  synchronise();
+  const std::vector<std::uint16_t> out = problem.output();
+  for (std::size_t i = 0; i < 70u * 2560; ++i) ASSERT_EQ(out[i], i % 2560 < 2048 ? 0xffff : wanted[i]) << i;
+}
+
+// What a product makes of rows before their norm is its result times their factor.
+TEST_F(Fp8GemmTest, MultipliesByTheFactorOfANorm) {
+  struct {
+    const char* name;
+    std::int32_t rows, n, k;
+  } const rounds[] = {{"narrow tiles", 128, 16384, 256},
+                      {"k in two", 70, 5120, 1024},
+                      {"k in four", 3, 256, 2048},
+                      {"wide tiles", 200, 16384, 384},
+                      {"one row", 1, 128, 128}};
+  for (const auto& round : rounds) {
+    Fp8Problem problem({.counts = {round.rows}, .n = round.n, .k = round.k});
+    problem.run(nullptr);
+    synchronise();
+    const std::vector<std::uint16_t> plain = problem.output();
+    const auto rows = static_cast<std::size_t>(problem.op().x_rows), blocks = static_cast<std::size_t>(round.k / 128);
+    std::vector<float> squares(blocks * rows);
+    for (std::size_t i = 0; i < squares.size(); ++i) squares[i] = .25f * static_cast<float>(i % 37 * (i % 11));
+    const DeviceMemory memory = DeviceMemory::of(squares);
+    problem.poison_output();
+    Fp8Gemm op = problem.op();
+    op.after_norm = {.squares = memory.as<float>(), .epsilon = 1e-2f};
+    run(op, nullptr);
+    synchronise();
+    const std::vector<std::uint16_t> out = problem.output();
+    const auto n = static_cast<std::size_t>(round.n);
+    for (std::size_t row = 0; row < static_cast<std::size_t>(round.rows); ++row) {
+      double sum = 0;
+      for (std::size_t block = 0; block < blocks; ++block) sum += static_cast<double>(squares[block * rows + row]);
+      const double factor = 1 / std::sqrt(sum / round.k + 1e-2);
+      for (std::size_t column = 0; column < n; ++column) {
+        const double right = bf16_to_f32(plain[row * n + column]) * factor;
+        ASSERT_NEAR(bf16_to_f32(out[row * n + column]), right, std::abs(right) / 100 + 1e-30)
+            << round.name << " " << row << " " << column;
+      }
+    }
   }
 }
 
