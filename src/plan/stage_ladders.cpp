@@ -21,11 +21,14 @@ using Names = std::vector<std::string>;
 
 constexpr double kGapsOfRoutedLayer = 6, kGapsOfDenseLayer = 4;  // it has no copies
 
-const Names kRest{"norm-in", "q-down-k-v", "norm-q", "q-up", "rope-append", "quantise-o", "o", "norm-out", "flag"};
+// Of attention, what every layer has, and what depends on its kind or on the context; other kernels come and go as they
+// are fused.
+const Names kAttention{"norm-in", "q-down-k-v", "q-up", "o", "norm-out", "flag"};
 const Names kHead{"norm-head", "head", "sample-greedy", "begin-step"};
 const Names kRouted{"exchange-rows", "plan-rows", "gather", "gate-up", "down", "exchange-results", "combine", "flag"};
 const Names kDense{"dense-plan-rows", "dense-gather", "dense-gate-up", "dense-down", "dense-combine", "flag"};
 const std::string kCore = "mfa-decode-fp8", kLayer = "layer";
+const Names kApart{kCore, "router", "seal", kLayer};
 
 Names with(Names names, const Names& more) {
   names.insert(names.end(), more.begin(), more.end());
@@ -113,6 +116,12 @@ class StageLadders::Kernels {
   }
 
   bool empty() const { return kernels_.empty(); }
+  Names names_but(const Names& others) const {
+    Names names;
+    for (const auto& [name, kernel] : kernels_)
+      if (std::ranges::find(others, name) == others.end()) names.push_back(name);
+    return names;
+  }
   const ByContext& alone(const std::string& name) const { return kernels_.at(name).alone; }
   const ByContext& beside(const std::string& name) const { return kernels_.at(name).beside; }
   Times sum(const Names& names) const { return {sum(names, &Kernel::alone), sum(names, &Kernel::beside)}; }
@@ -145,11 +154,11 @@ StageLadders::StageLadders(const std::vector<StageKernel>& kernels, const std::s
   for (const StageKernel& k : kernels)
     (k.stage == "attention" ? attention : k.stage == "head" ? head : ffn[k.gpus]).add(k);
   if (!attention.empty()) {
-    attention.check("attention", with(kRest, {kCore, "router", "seal", kLayer}), what);
+    attention.check("attention", with(kAttention, with(kApart, attention.names_but(kApart))), what);
     head.check("head", kHead, what);
     has_attention_ = true;
     attention_rows_ = attention.alone("o").at(0).rows();
-    attention_rest_ = attention.sum(kRest);
+    attention_rest_ = attention.sum(attention.names_but(kApart));
     router_ = attention.sum({"router"});
     seal_ = attention.sum({"seal"});
     head_ = head.sum(kHead);

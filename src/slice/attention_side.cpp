@@ -15,7 +15,6 @@
 #include "ops/cuda/attention/mfa_prepare.h"
 #include "ops/cuda/bench/random_fill.h"
 #include "ops/cuda/device.h"
-#include "ops/cuda/gemm/fp8_quantise.h"
 #include "ops/cuda/sampling/sample_rows.h"
 #include "ops/cuda/split/decode_step.h"
 #include "ops/cuda/split/route_rows.h"
@@ -121,6 +120,7 @@ void AttentionSide::make_batch(std::int32_t m) {
   b.down = zeros(size(layout_.tile_rows()) * kDown * 2);
   b.up_x = zeros(size(layout_.tile_rows()) * SliceModel::kQueryRank);
   b.up_x_scales = zeros(size(layout_.tile_rows()) * SliceModel::kQueryRank / 32);
+  b.up_x_squares = zeros(size(layout_.tile_rows()) * SliceModel::kQueryRank / 32);
   b.q = zeros(size(layout_.tile_rows()) * kUp * 2);
   b.q_tiles = zeros(size(rows) * 2 * cuda::MfaPage::kQueryTileBytes);
   b.q_scales = zeros(size(rows) * SliceModel::kHeads * 4);
@@ -202,25 +202,22 @@ std::vector<SideOperator> AttentionSide::layer_operators(std::int32_t layer, std
   const MicroBatch& b = batch(m);
   cuda::Fp8Gemm down = product(b.x, b.x_scales, w.down, w.down_scales, kDown, kHidden);
   down.out = b.down.as<std::uint16_t>();
+  down.before_norm = {.gain = gain_.as<float>(),
+                      .columns = SliceModel::kQueryRank,
+                      .tiles = b.up_x.as<std::uint8_t>(),
+                      .scales = b.up_x_scales.as<float>(),
+                      .squares = b.up_x_squares.as<float>()};
   cuda::Fp8Gemm up = product(b.up_x, b.up_x_scales, w.up, w.up_scales, kUp, SliceModel::kQueryRank);
+  up.after_norm = {.squares = b.up_x_squares.as<float>(), .epsilon = kEpsilon};
   up.out = b.q.as<std::uint16_t>();
-  const cuda::QuantiseTiles quantise{.tiles = b.o_x.as<std::uint8_t>(),
-                                     .scales = b.o_x_scales.as<float>(),
-                                     .x = b.attention.as<std::uint16_t>(),
-                                     .bf16 = true,
-                                     .rows = options_.rows,
-                                     .columns = kUp,
-                                     .tile_rows = layout_.tile_rows()};
   cuda::Fp8Gemm o = product(b.o_x, b.o_x_scales, w.o, w.o_scales, kHidden, kUp);
   o.out = b.o.as<std::uint16_t>();
   const bool dense = options_.model.is_dense(layer);
   return {side_operator("norm-in", norm_in(layer, m)),
           side_operator("q-down-k-v", down),
-          side_operator("norm-q", norm_of_query(m)),
           side_operator("q-up", up),
           {"rope-append", [=, this](cuda::Stream stream) { rotate_and_append(layer, m, stream); }},
           {"mfa-decode-fp8", [=, this](cuda::Stream stream) { attend(layer, m, stream); }},
-          side_operator("quantise-o", quantise),
           side_operator("o", o),
           side_operator("norm-out", norm_out(m)),
           {dense ? "seal" : "router", [=, this](cuda::Stream stream) { route(layer, m, stream); }}};
@@ -243,18 +240,6 @@ std::vector<SideOperator> AttentionSide::head_operators(std::int32_t m) const {
 cuda::NormQuantise AttentionSide::norm_in(std::int32_t layer, std::int32_t m) const {
   cuda::NormQuantise op = norm(m);
   if (layer > 0) add_returns(m, op);
-  return op;
-}
-
-cuda::NormQuantise AttentionSide::norm_of_query(std::int32_t m) const {
-  const MicroBatch& b = batch(m);
-  cuda::NormQuantise op = norm(m);
-  op.residual = nullptr;
-  op.delta = b.down.as<std::uint16_t>();
-  op.delta_stride = kDown;
-  op.columns = SliceModel::kQueryRank;
-  op.tiles = b.up_x.as<std::uint8_t>();
-  op.scales = b.up_x_scales.as<float>();
   return op;
 }
 
@@ -308,6 +293,10 @@ void AttentionSide::attend(std::int32_t layer, std::int32_t m, cuda::Stream stre
   decode.lengths = b.lengths.as<std::int32_t>();
   decode.scale = 1.f / 16;
   decode.work = b.work.work();
+  decode.o_tiles = b.o_x.as<std::uint8_t>();
+  decode.o_scales = b.o_x_scales.as<float>();
+  decode.o_tile_rows = layout_.tile_rows();
+  decode.sequences = options_.rows;
   decode.cache_is_settled = true;
   cuda::run(decode, stream);
 }

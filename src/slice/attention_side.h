@@ -67,8 +67,8 @@ class AttentionSide {
     cuda::DeviceMemory down_scales, up_scales, o_scales;
   };
   struct MicroBatch {
-    cuda::DeviceMemory residual, x, x_scales, down, up_x, up_x_scales, q, q_tiles, q_scales, attention, o_x, o_x_scales,
-        o;
+    cuda::DeviceMemory residual, x, x_scales, down, up_x, up_x_scales, up_x_squares, q, q_tiles, q_scales, attention,
+        o_x, o_x_scales, o;
     cuda::DeviceMemory normed, hand_over, returned, logits, drawn;
     cuda::DeviceMemory table, lengths, positions, slots, step, mismatches;
     cuda::ScheduledWork work;
@@ -77,7 +77,6 @@ class AttentionSide {
   const MicroBatch& batch(std::int32_t m) const { return batches_[static_cast<std::size_t>(m)]; }
   cuda::NormQuantise norm(std::int32_t m) const;
   cuda::NormQuantise norm_in(std::int32_t layer, std::int32_t m) const;
-  cuda::NormQuantise norm_of_query(std::int32_t m) const;
   cuda::NormQuantise norm_out(std::int32_t m) const;
   void add_returns(std::int32_t m, cuda::NormQuantise& op) const;
   cuda::Fp8Gemm product(const cuda::DeviceMemory& x, const cuda::DeviceMemory& x_scales,

@@ -54,8 +54,7 @@ TEST_F(StagesOnTheGpu, EveryKernelIsTimedOnceAtEveryShape) {
     EXPECT_EQ(t.context > 0, t.stage != "ffn");
     kernels.insert(t.stage + " " + t.kernel);
   });
-  for (const char* kernel : {"norm-in", "q-down-k-v", "norm-q", "q-up", "rope-append", "quantise-o", "o", "norm-out",
-                             "router", "seal", "flag"})
+  for (const char* kernel : {"norm-in", "q-down-k-v", "q-up", "rope-append", "o", "norm-out", "router", "seal", "flag"})
     EXPECT_EQ(kernels.count(std::string("attention ") + kernel), 1u) << kernel;
   EXPECT_EQ(kernels.count("attention mfa-decode-fp8"), 2u);  // at both contexts
   EXPECT_EQ(kernels.count("attention layer"), 2u);
@@ -65,7 +64,7 @@ TEST_F(StagesOnTheGpu, EveryKernelIsTimedOnceAtEveryShape) {
        {"exchange-rows", "plan-rows", "gather", "gate-up", "down", "exchange-results", "combine", "flag", "layer",
         "dense-plan-rows", "dense-gather", "dense-gate-up", "dense-down", "dense-combine"})
     EXPECT_EQ(kernels.count(std::string("ffn ") + kernel), 1u) << kernel;
-  EXPECT_EQ(kernels.size(), 11u + 2 + 2 + 4 + 14);
+  EXPECT_EQ(kernels.size(), 9u + 2 + 2 + 4 + 14);
 }
 
 TEST_F(StagesOnTheGpu, RowsOfTheFfnAreWholeServers) {

@@ -262,32 +262,9 @@ __device__ inline void add_page(float (&c)[32], std::uint8_t* page, std::uint64_
   promote<3>(odd, factor, rows);
 }
 
-// Where the merged columns of a piece go: to the output, or to a partial result.
-template <class Heads>
-struct Target {
-  Heads out;
-  float4* partial;  // if not null
-  template <int kChunk>
-  __device__ void store(const float (&x)[32], int row, int quad, int thread) const {
-    if (partial != nullptr) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i)
-        partial[(8 * kChunk + i) * 128 + thread] = make_float4(x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
-      return;
-    }
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const int column = 64 * kChunk + 8 * i + 2 * quad;
-      out.store(row, column, x[4 * i], x[4 * i + 1]);
-      out.store(row + 8, column, x[4 * i + 2], x[4 * i + 3]);
-    }
-  }
-};
-
-// Gives 64 columns to the other group through give, takes its share of 64 others through take, and stores the sum.
-template <int kGive, int kTake, class Heads>
-__device__ void exchange(const Rows& rows, float scale0, float scale1, float4* give, const float4* take,
-                         const Target<Heads>& target, int row, int quad) {
+// Gives 64 columns to the other group through give and adds its share of 64 others, which come through take.
+template <int kGive, int kTake>
+__device__ void exchange(Rows& rows, float scale0, float scale1, float4* give, const float4* take) {
   const int thread = threadIdx.x % 128;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
@@ -295,17 +272,26 @@ __device__ void exchange(const Rows& rows, float scale0, float scale1, float4* g
     give[i * 128 + thread] = make_float4(x[0] * scale0, x[1] * scale0, x[2] * scale1, x[3] * scale1);
   }
   ptx::sync_threads(1, kMathThreads);
-  float sum[32];
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     const float4 other = take[i * 128 + thread];
-    const float* x = &rows.out[32 * kTake + 4 * i];
-    sum[4 * i] = fmaf(x[0], scale0, other.x);
-    sum[4 * i + 1] = fmaf(x[1], scale0, other.y);
-    sum[4 * i + 2] = fmaf(x[2], scale1, other.z);
-    sum[4 * i + 3] = fmaf(x[3], scale1, other.w);
+    float* x = &rows.out[32 * kTake + 4 * i];
+    x[0] = fmaf(x[0], scale0, other.x);
+    x[1] = fmaf(x[1], scale0, other.y);
+    x[2] = fmaf(x[2], scale1, other.z);
+    x[3] = fmaf(x[3], scale1, other.w);
   }
-  target.template store<kTake>(sum, row, quad, thread);
+}
+
+// A group's merged 128 columns go to the output, or to a partial result.
+template <int kGroup, class Heads>
+__device__ void store_half(const Rows& rows, const Heads& out, float4* partial) {
+  const float* x = &rows.out[64 * kGroup];
+  if (partial == nullptr) return out.store_half(kGroup, x);
+#pragma unroll
+  for (int i = 0; i < 16; ++i)
+    partial[(16 * kGroup + i) * 128 + threadIdx.x % 128] =
+        make_float4(x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
 }
 
 // The two groups become one result, through the memory of the piece's queries, which both have finished reading.
@@ -338,17 +324,19 @@ __device__ void end_piece(Shared& s, const Op& op, const Piece& piece, int group
       partial.stats[head] = make_float2(maximum, sum);
     }
   }
-  const Target target{output_of(op, piece.unit), partial.values};
+  const auto out = output_of(op, piece.unit);
   float4* first = reinterpret_cast<float4*>(s.q[buffer][0]);
   float4* second = reinterpret_cast<float4*>(s.q[buffer][1]);
   if (group == 0) {
-    exchange<2, 0>(rows, scale[0], scale[1], first, second, target, row, quad);
+    exchange<2, 0>(rows, scale[0], scale[1], first, second);
     ptx::sync_threads(1, kMathThreads);
-    exchange<3, 1>(rows, scale[0], scale[1], first, second, target, row, quad);
+    exchange<3, 1>(rows, scale[0], scale[1], first, second);
+    store_half<0>(rows, out, partial.values);
   } else {
-    exchange<0, 2>(rows, scale[0], scale[1], second, first, target, row, quad);
+    exchange<0, 2>(rows, scale[0], scale[1], second, first);
     ptx::sync_threads(1, kMathThreads);
-    exchange<1, 3>(rows, scale[0], scale[1], second, first, target, row, quad);
+    exchange<1, 3>(rows, scale[0], scale[1], second, first);
+    store_half<1>(rows, out, partial.values);
   }
   ptx::fence_async_proxy();
   ptx::arrive_as_warp(&s.q_free[buffer]);

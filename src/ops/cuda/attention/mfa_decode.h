@@ -30,6 +30,13 @@ struct MfaDecode {
 
   DecodeWork work;
 
+  // If not null, the output goes into the rows of the product that comes next (gemm/fp8_tile.h), as if it had been
+  // stored in bf16 and quantised; out is scratch then.
+  std::uint8_t* o_tiles = nullptr;
+  float* o_scales = nullptr;     // [128][o_tile_rows]
+  std::int64_t o_tile_rows = 0;  // a multiple of 64, at least sequences
+  std::int32_t sequences = 0;
+
   // The kernel before this one in the stream wrote nothing but queries and the newest token of each sequence. Then the
   // first pages are fetched while it still runs.
   bool cache_is_settled;

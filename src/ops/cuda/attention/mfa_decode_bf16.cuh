@@ -170,14 +170,9 @@ __device__ void end_piece(const Op& op, const Piece& piece, int group, Rows& row
   }
   if (piece.partial < 0) {
     const float scale[2] = {1.f / rows.sum[0], 1.f / rows.sum[1]};
-    const auto out = output_of(op, piece.unit);
 #pragma unroll
-    for (int j = 0; j < 16; ++j) {
-      const float* x = &rows.out[4 * j];
-      const int column = 128 * group + 8 * j + 2 * quad;
-      out.store(row, column, x[0] * scale[0], x[1] * scale[0]);
-      out.store(row + 8, column, x[2] * scale[1], x[3] * scale[1]);
-    }
+    for (int i = 0; i < 64; ++i) rows.out[i] *= scale[(i >> 1) & 1];
+    output_of(op, piece.unit).store_half(group, rows.out);
     return;
   }
   const Partials partial = partials_of(op, piece.partial);

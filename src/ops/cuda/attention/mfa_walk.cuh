@@ -5,14 +5,15 @@
 // it, for one kernel each of FP8 and bf16: a list that the host made (MfaDecode), or positions of rows (MfaAttention).
 #pragma once
 
-#include <cuda_bf16.h>
-
 #include <cstdint>
 
 #include "ops/cuda/attention/mfa_attention.h"
 #include "ops/cuda/attention/mfa_decode.h"
 #include "ops/cuda/attention/pieces.cuh"
+#include "ops/cuda/bf16.cuh"
+#include "ops/cuda/gemm/fp8_store.cuh"
 #include "ops/cuda/ptx/bulk_copy.cuh"
+#include "ops/cuda/quad.cuh"
 
 namespace tandem::cuda::mfa {
 
@@ -64,28 +65,76 @@ __device__ inline void load_page(void* shared, const std::uint8_t* page, std::ui
   ptx::bulk_load(shared, page, bytes, barrier);
 }
 
-// ---- where a unit's 64 heads of 256 go
+// ---- where a unit's 64 heads of 256 go: a math group's 128 columns at a time. x[4 j …]: of heads head_of_thread() and
+// 8 further, columns 8 j + 2 quad and the next of each.
 
-struct Bf16Heads {
+__device__ inline int head_of_thread() {
+  return threadIdx.x % 128 / 32 * 16 + (threadIdx.x % 32 >> 2);
+}
+
+// Of one sequence: bf16, or rows of the product that comes next.
+struct DecodedHeads {
   std::uint16_t* at;
-  __device__ void store(int head, int column, float a, float b) const {
-    *reinterpret_cast<__nv_bfloat162*>(at + head * MfaPage::kDim + column) = __floats2bfloat162_rn(a, b);
+  Fp8Rows rows;  // without tiles: bf16
+  std::int32_t row;
+
+  __device__ void store_half(int half, const float* x) const {
+    if (rows.tiles != nullptr) return quantise_half(half, x);
+    const int quad = threadIdx.x & 3;
+#pragma unroll
+    for (int j = 0; j < 16; j += 4)
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        std::uint32_t words[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) words[i] = packed_bf16(x[4 * (j + i) + 2 * r], x[4 * (j + i) + 2 * r + 1]);
+        transpose_in_quad(words);
+        *reinterpret_cast<uint4*>(at + (head_of_thread() + 8 * r) * MfaPage::kDim + 128 * half + 8 * (j + quad)) =
+            make_uint4(words[0], words[1], words[2], words[3]);
+      }
+  }
+
+ private:
+  // As if they had been stored in bf16 before.
+  __device__ void quantise_half(int half, const float* x) const {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float y[32];
+#pragma unroll
+      for (int j = 0; j < 16; ++j) {
+        const std::uint32_t pair = packed_bf16(x[4 * j + 2 * r], x[4 * j + 2 * r + 1]);
+        y[2 * j] = __uint_as_float(pair << 16);
+        y[2 * j + 1] = __uint_as_float(pair & 0xffff0000u);
+      }
+      rows.store_quad(row, 2 * (head_of_thread() + 8 * r) + half, y, true);
+    }
   }
 };
 
 struct F32Heads {
   float* at;
   std::int32_t heads;  // that are there
+
   __device__ void store(int head, int column, float a, float b) const {
     if (head >= heads) return;
     float* to = at + head * MfaPage::kDim + column;
     to[0] = a;
     to[1] = b;
   }
+  __device__ void store_half(int half, const float* x) const {
+#pragma unroll
+    for (int j = 0; j < 16; ++j)
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        store(head_of_thread() + 8 * r, 128 * half + 8 * j + 2 * (threadIdx.x & 3), x[4 * j + 2 * r],
+              x[4 * j + 2 * r + 1]);
+  }
 };
 
-__device__ inline Bf16Heads output_of(const MfaDecode& op, std::int32_t unit) {
-  return {op.out + static_cast<std::size_t>(unit) * MfaPage::kHeads * MfaPage::kDim};
+__device__ inline DecodedHeads output_of(const MfaDecode& op, std::int32_t unit) {
+  return {op.out + static_cast<std::size_t>(unit) * MfaPage::kHeads * MfaPage::kDim,
+          {op.o_tiles, op.o_scales, op.o_tile_rows},
+          unit};
 }
 
 __device__ inline F32Heads output_of(const MfaAttention& op, std::int32_t unit) {

@@ -8,7 +8,6 @@
 
 #include "ops/cuda/attention/mfa_page.h"
 #include "ops/cuda/bench/random_fill.h"
-#include "ops/cuda/gemm/fp8_quantise.h"
 #include "ops/cuda/gemm/fp8_tile.h"
 #include "ops/cuda/gemm/norm_quantise.h"
 
@@ -38,56 +37,57 @@ AttentionStageProblem::AttentionStageProblem(std::int32_t sequences, std::int32_
   std::vector<float> inv_freq;
   for (int i = 0; i < kKeyValue / 2; ++i) inv_freq.push_back(std::pow(500000.f, -static_cast<float>(i) / 128.f));
   inv_freq_ = DeviceMemory::of(inv_freq);
+  squares_ = DeviceMemory(static_cast<std::size_t>(tile_rows_) * kQueryRank / 128 * sizeof(float));
   hand_over_ = DeviceMemory(static_cast<std::size_t>(tile_rows_) * kHidden);
   hand_over_scales_ = DeviceMemory(static_cast<std::size_t>(tile_rows_) * kHidden / 128 * sizeof(float));
   hand_over_scales_.fill(0xff);
   synchronise();
 }
 
-void AttentionStageProblem::norm(float* residual, const std::uint16_t* delta, std::int64_t delta_stride,
-                                 std::int32_t columns, std::uint8_t* tiles, float* scales, Stream stream) const {
-  cuda::run(NormQuantise{.residual = residual,
+void AttentionStageProblem::norm(const std::uint16_t* delta, std::uint8_t* tiles, float* scales, Stream stream) const {
+  cuda::run(NormQuantise{.residual = residual_.as<float>(),
                          .delta = delta,
-                         .delta_stride = delta_stride,
+                         .delta_stride = kHidden,
                          .gain = gain_.as<float>(),
                          .epsilon = kEpsilon,
                          .tiles = tiles,
                          .scales = scales,
                          .tile_rows = tile_rows_,
                          .rows = sequences_,
-                         .columns = columns},
+                         .columns = kHidden},
             stream);
 }
 
 void AttentionStageProblem::run(Stream stream) const {
-  float* residual = residual_.as<float>();
-  norm(residual, experts_.as<std::uint16_t>(), kHidden, kHidden, down_.x_tiles(), down_.x_scales(), stream);
-  down_.run(stream);
-  const std::uint16_t* rows = down_.op().out;
-  norm(nullptr, rows, kDown, kQueryRank, up_.x_tiles(), up_.x_scales(), stream);
-  up_.run(stream);
+  norm(experts_.as<std::uint16_t>(), down_.x_tiles(), down_.x_scales(), stream);
+  Fp8Gemm down = down_.op();
+  down.before_norm = {.gain = gain_.as<float>(),
+                      .columns = kQueryRank,
+                      .tiles = up_.x_tiles(),
+                      .scales = up_.x_scales(),
+                      .squares = squares_.as<float>()};
+  cuda::run(down, stream);
+  Fp8Gemm up = up_.op();
+  up.after_norm = {.squares = squares_.as<float>(), .epsilon = kEpsilon};
+  cuda::run(up, stream);
 
   MfaPrepare prepare = attention_.prepare();
-  prepare.q = up_.op().out;
+  prepare.q = up.out;
   prepare.q_stride = kUp;
-  prepare.k = rows + kQueryRank;
-  prepare.v = rows + kQueryRank + kKeyValue;
+  prepare.k = down.out + kQueryRank;
+  prepare.v = down.out + kQueryRank + kKeyValue;
   prepare.k_stride = prepare.v_stride = kDown;
   prepare.bf16 = true;
   prepare.inv_freq = inv_freq_.as<float>();
   cuda::run(prepare, stream);
-  attention_.run(stream, 0);
-
-  cuda::run(QuantiseTiles{.tiles = o_.x_tiles(),
-                          .scales = o_.x_scales(),
-                          .x = attention_.decode(0).out,
-                          .bf16 = true,
-                          .rows = sequences_,
-                          .columns = kUp,
-                          .tile_rows = tile_rows_},
-            stream);
+  MfaDecode decode = attention_.decode(0);
+  decode.o_tiles = o_.x_tiles();
+  decode.o_scales = o_.x_scales();
+  decode.o_tile_rows = tile_rows_;
+  decode.sequences = sequences_;
+  cuda::run(decode, stream);
   o_.run(stream);
-  norm(residual, o_.op().out, kHidden, kHidden, hand_over_.as<std::uint8_t>(), hand_over_scales_.as<float>(), stream);
+  norm(o_.op().out, hand_over_.as<std::uint8_t>(), hand_over_scales_.as<float>(), stream);
 }
 
 bool AttentionStageProblem::is_complete() const {

@@ -27,14 +27,13 @@ class AttentionStageProblem {
   double flops() const;
 
  private:
-  void norm(float* residual, const std::uint16_t* delta, std::int64_t delta_stride, std::int32_t columns,
-            std::uint8_t* tiles, float* scales, Stream stream) const;
+  void norm(const std::uint16_t* delta, std::uint8_t* tiles, float* scales, Stream stream) const;
 
   std::int32_t sequences_;
   std::int64_t tile_rows_;
   Fp8Problem down_, up_, o_;  // q down with k and v; q up; output
   MfaProblem attention_;
-  DeviceMemory experts_, residual_, gain_, inv_freq_, hand_over_, hand_over_scales_;
+  DeviceMemory experts_, residual_, gain_, inv_freq_, squares_, hand_over_, hand_over_scales_;
 };
 
 }  // namespace tandem::cuda

@@ -183,7 +183,7 @@ void bench_attention_stage(const Bench& bench) {
   m.bytes = problem.bytes();
   m.flops = problem.flops();
   m.flops_per_second_limit = bench.limits.fp8_flops_per_second;
-  m.remark = "nine kernels; the router is not in it";
+  m.remark = "seven kernels; the router is not in it";
   bench.observer.on_row(m);
 }
 

@@ -13,6 +13,8 @@
 #include "ops/cuda/bench/mfa_problem.h"
 #include "ops/cuda/bench/random_fill.h"
 #include "ops/cuda/bench/scheduled_work.h"
+#include "ops/cuda/gemm/fp8_quantise.h"
+#include "ops/cuda/gemm/fp8_tile.h"
 #include "tests/ops/cuda/gpu_test.h"
 
 namespace tandem::cuda {
@@ -124,6 +126,41 @@ TEST_F(MfaTest, RunsAreEqualToTheBit) {
     synchronise();
     ASSERT_EQ(problem.output(), once) << "run " << i;
   }
+}
+
+// The rows of the next product are what quantising the output in bf16 gives, to the bit, with and without partial
+// results.
+TEST_F(MfaTest, GoesIntoTheRowsOfTheNextProduct) {
+  constexpr std::int32_t kColumns = MfaPage::kHeads * MfaPage::kDim;
+  for (const MfaCache cache : {MfaCache::kFp8, MfaCache::kBf16})
+    for (const std::vector<std::int32_t>& lengths :
+         {std::vector<std::int32_t>(130, 200), std::vector<std::int32_t>{5000, 1, 700}}) {
+      const MfaProblem problem({.cache = cache, .lengths = lengths, .v_mean = .5f});
+      const auto rows = static_cast<std::int32_t>(lengths.size());
+      const std::int64_t tile_rows = Fp8Tile::whole_tiles(rows);
+      const std::size_t bytes = static_cast<std::size_t>(tile_rows) * kColumns;
+      DeviceMemory tiles(bytes), scales(bytes / 32), wanted_tiles(bytes), wanted_scales(bytes / 32);
+      for (DeviceMemory* m : {&tiles, &scales, &wanted_tiles, &wanted_scales}) m->fill(0xff);
+      problem.run(nullptr, 0);
+      run(QuantiseTiles{.tiles = wanted_tiles.as<std::uint8_t>(),
+                        .scales = wanted_scales.as<float>(),
+                        .x = problem.decode(0).out,
+                        .bf16 = true,
+                        .rows = rows,
+                        .columns = kColumns,
+                        .tile_rows = tile_rows},
+          nullptr);
+      MfaDecode decode = problem.decode(0);
+      decode.o_tiles = tiles.as<std::uint8_t>();
+      decode.o_scales = scales.as<float>();
+      decode.o_tile_rows = tile_rows;
+      decode.sequences = rows;
+      run(decode, nullptr);
+      synchronise();
+      EXPECT_EQ(tiles.download<std::uint8_t>(), wanted_tiles.download<std::uint8_t>()) << rows;
+      EXPECT_EQ(scales.download<std::uint32_t>(), wanted_scales.download<std::uint32_t>()) << rows;
+      EXPECT_EQ(problem.schedule().merges.empty(), rows == 130);
+    }
 }
 
 // NaN in one sequence's cache stays there.
