@@ -15,6 +15,7 @@
 #include "ops/cuda/attention/mfa_prepare.h"
 #include "ops/cuda/bench/random_fill.h"
 #include "ops/cuda/device.h"
+#include "ops/cuda/gemm/fp8_tile.h"
 #include "ops/cuda/sampling/sample_rows.h"
 #include "ops/cuda/split/decode_step.h"
 #include "ops/cuda/split/route_rows.h"
@@ -117,6 +118,7 @@ void AttentionSide::make_batch(std::int32_t m) {
   b.residual = zeros(size(rows) * kHidden * 4);
   b.x = zeros(size(layout_.tile_rows()) * kHidden);
   b.x_scales = zeros(size(layout_.tile_rows()) * kHidden / 32);
+  b.x_squares = zeros(size(layout_.tile_rows()) * cuda::NormQuantise::square_parts(kHidden) * 4);
   b.down = zeros(size(layout_.tile_rows()) * kDown * 2);
   b.up_x = zeros(size(layout_.tile_rows()) * SliceModel::kQueryRank);
   b.up_x_scales = zeros(size(layout_.tile_rows()) * SliceModel::kQueryRank / 32);
@@ -202,13 +204,17 @@ std::vector<SideOperator> AttentionSide::layer_operators(std::int32_t layer, std
   const MicroBatch& b = batch(m);
   cuda::Fp8Gemm down = product(b.x, b.x_scales, w.down, w.down_scales, kDown, kHidden);
   down.out = b.down.as<std::uint16_t>();
+  down.after_norm = {
+      .squares = b.x_squares.as<float>(), .parts = cuda::NormQuantise::square_parts(kHidden), .epsilon = kEpsilon};
   down.before_norm = {.gain = gain_.as<float>(),
                       .columns = SliceModel::kQueryRank,
                       .tiles = b.up_x.as<std::uint8_t>(),
                       .scales = b.up_x_scales.as<float>(),
                       .squares = b.up_x_squares.as<float>()};
   cuda::Fp8Gemm up = product(b.up_x, b.up_x_scales, w.up, w.up_scales, kUp, SliceModel::kQueryRank);
-  up.after_norm = {.squares = b.up_x_squares.as<float>(), .epsilon = kEpsilon};
+  up.after_norm = {.squares = b.up_x_squares.as<float>(),
+                   .parts = SliceModel::kQueryRank / cuda::Fp8Tile::kDepth,
+                   .epsilon = kEpsilon};
   up.out = b.q.as<std::uint16_t>();
   cuda::Fp8Gemm o = product(b.o_x, b.o_x_scales, w.o, w.o_scales, kHidden, kUp);
   o.out = b.o.as<std::uint16_t>();
@@ -239,6 +245,7 @@ std::vector<SideOperator> AttentionSide::head_operators(std::int32_t m) const {
 
 cuda::NormQuantise AttentionSide::norm_in(std::int32_t layer, std::int32_t m) const {
   cuda::NormQuantise op = norm(m);
+  op.squares = batch(m).x_squares.as<float>();
   if (layer > 0) add_returns(m, op);
   return op;
 }

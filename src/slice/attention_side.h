@@ -67,8 +67,8 @@ class AttentionSide {
     cuda::DeviceMemory down_scales, up_scales, o_scales;
   };
   struct MicroBatch {
-    cuda::DeviceMemory residual, x, x_scales, down, up_x, up_x_scales, up_x_squares, q, q_tiles, q_scales, attention,
-        o_x, o_x_scales, o;
+    cuda::DeviceMemory residual, x, x_scales, x_squares, down, up_x, up_x_scales, up_x_squares, q, q_tiles, q_scales,
+        attention, o_x, o_x_scales, o;
     cuda::DeviceMemory normed, hand_over, returned, logits, drawn;
     cuda::DeviceMemory table, lengths, positions, slots, step, mismatches;
     cuda::ScheduledWork work;

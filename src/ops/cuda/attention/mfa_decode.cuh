@@ -106,7 +106,8 @@ __device__ void feed(Shared& s, const Op& op) {
   }
 }
 
-// One math warpgroup's state. Thread: heads row and row + 8, columns 8 j + 2 quad and the next.
+// One math warpgroup's state. Thread: heads row and row + 8, columns 8 j + 2 quad and the next; first the 128 columns
+// that the group stores when a piece ends, then those that it gives to the other group.
 struct Rows {
   float out[128];
   float maximum[2], sum[2];  // base 2; sum over this thread's columns only
@@ -244,17 +245,18 @@ __device__ inline void add_page(float (&c)[32], std::uint8_t* page, std::uint64_
   softmax(c, q_scale, reinterpret_cast<const float*>(page + MfaPage::kScalesAt), begin, end, threadIdx.x & 3, rows,
           high, low, factor);
   if (begin > 0 || end < MfaPage::kTokens) clear_values(page, begin, end, 2 + group);
-  const ptx::Descriptor v = ptx::descriptor(ptx::shared_address(page) + MfaPage::kKeyBytes, 512, ptx::Swizzle::k64);
   constexpr int kChunkBytes = 64 * 64;
+  const ptx::Descriptor v = ptx::descriptor(ptx::shared_address(page) + MfaPage::kKeyBytes, 512, ptx::Swizzle::k64);
+  const ptx::Descriptor own = v + group * (2 * kChunkBytes), given = v + (1 - group) * (2 * kChunkBytes);
   float(&even)[32] = c, odd[32];
-  issue_output(even, high, low, v);
-  issue_output(odd, high, low, v + kChunkBytes);
+  issue_output(even, high, low, own);
+  issue_output(odd, high, low, own + kChunkBytes);
   ptx::wgmma_wait<1>();
   promote<0>(even, factor, rows);
-  issue_output(even, high, low, v + 2 * kChunkBytes);
+  issue_output(even, high, low, given);
   ptx::wgmma_wait<1>();
   promote<1>(odd, factor, rows);
-  issue_output(odd, high, low, v + 3 * kChunkBytes);
+  issue_output(odd, high, low, given + kChunkBytes);
   ptx::wgmma_wait<1>();
   promote<2>(even, factor, rows);
   begin_next();
@@ -281,17 +283,6 @@ __device__ void exchange(Rows& rows, float scale0, float scale1, float4* give, c
     x[2] = fmaf(x[2], scale1, other.z);
     x[3] = fmaf(x[3], scale1, other.w);
   }
-}
-
-// A group's merged 128 columns go to the output, or to a partial result.
-template <int kGroup, class Heads>
-__device__ void store_half(const Rows& rows, const Heads& out, float4* partial) {
-  const float* x = &rows.out[64 * kGroup];
-  if (partial == nullptr) return out.store_half(kGroup, x);
-#pragma unroll
-  for (int i = 0; i < 16; ++i)
-    partial[(16 * kGroup + i) * 128 + threadIdx.x % 128] =
-        make_float4(x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
 }
 
 // The two groups become one result, through the memory of the piece's queries, which both have finished reading.
@@ -324,22 +315,18 @@ __device__ void end_piece(Shared& s, const Op& op, const Piece& piece, int group
       partial.stats[head] = make_float2(maximum, sum);
     }
   }
-  const auto out = output_of(op, piece.unit);
-  float4* first = reinterpret_cast<float4*>(s.q[buffer][0]);
-  float4* second = reinterpret_cast<float4*>(s.q[buffer][1]);
-  if (group == 0) {
-    exchange<2, 0>(rows, scale[0], scale[1], first, second);
-    ptx::sync_threads(1, kMathThreads);
-    exchange<3, 1>(rows, scale[0], scale[1], first, second);
-    store_half<0>(rows, out, partial.values);
-  } else {
-    exchange<0, 2>(rows, scale[0], scale[1], second, first);
-    ptx::sync_threads(1, kMathThreads);
-    exchange<1, 3>(rows, scale[0], scale[1], second, first);
-    store_half<1>(rows, out, partial.values);
-  }
+  float4* give = reinterpret_cast<float4*>(s.q[buffer][group]);
+  const float4* take = reinterpret_cast<const float4*>(s.q[buffer][1 - group]);
+  exchange<2, 0>(rows, scale[0], scale[1], give, take);
+  ptx::sync_threads(1, kMathThreads);
+  exchange<3, 1>(rows, scale[0], scale[1], give, take);
   ptx::fence_async_proxy();
   ptx::arrive_as_warp(&s.q_free[buffer]);
+  if (is_whole) return output_of(op, piece.unit).store_half(group, rows.out);
+#pragma unroll
+  for (int i = 0; i < 16; ++i)
+    partial.values[(16 * group + i) * 128 + thread] =
+        make_float4(rows.out[4 * i], rows.out[4 * i + 1], rows.out[4 * i + 2], rows.out[4 * i + 3]);
 }
 
 template <class Op>

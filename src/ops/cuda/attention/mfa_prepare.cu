@@ -23,14 +23,12 @@ constexpr int kPrepareThreads = 32 * (kQueryWarps + 1);
 
 struct Rotation {
   float cosine[4], sine[4];
-};
 
-__device__ Rotation rotation(const float* inv_freq, std::int32_t position) {
-  Rotation r;
+  __device__ explicit Rotation(const float (&angle)[4]) {
 #pragma unroll
-  for (int i = 0; i < 4; ++i) sincosf(static_cast<float>(position) * inv_freq[Lane::dim(i)], &r.sine[i], &r.cosine[i]);
-  return r;
-}
+    for (int i = 0; i < 4; ++i) sincosf(angle[i], &sine[i], &cosine[i]);
+  }
+};
 
 __device__ void rotate(Lane& lane, const Rotation& r) {
 #pragma unroll
@@ -44,7 +42,9 @@ __device__ void rotate(Lane& lane, const Rotation& r) {
 template <class T>
 __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant__ MfaPrepare op) {
   const int row = blockIdx.x, warp = threadIdx.x / 32, part = blockIdx.y;
-  const Rotation turn = rotation(op.inv_freq, op.positions[row]);
+  float angle[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) angle[i] = static_cast<float>(op.positions[row]) * op.inv_freq[Lane::dim(i)];
   ptx::wait_for_previous_kernel();
   ptx::let_next_kernel_start();
   if (warp == kQueryWarps && part > 0) return;
@@ -56,6 +56,7 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant
     Lane lanes[kHeadsOfWarp];
 #pragma unroll
     for (int i = 0; i < kHeadsOfWarp; ++i) lanes[i] = load(q + (first + i) * MfaPage::kDim);
+    const Rotation turn(angle);  // while they come
 #pragma unroll
     for (int i = 0; i < kHeadsOfWarp; ++i) {
       rotate(lanes[i], turn);
@@ -70,7 +71,7 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant
   std::uint8_t* page = op.pages + static_cast<std::size_t>(slot / MfaPage::kTokens) * op.page_stride;
   const int token = slot % MfaPage::kTokens;
   Lane key = load(static_cast<const T*>(op.k) + row * op.k_stride);
-  rotate(key, turn);
+  rotate(key, Rotation(angle));
   store_key_of(op.cache, page, token, key);
   store_value_of(op.cache, page, token, load(static_cast<const T*>(op.v) + row * op.v_stride));
 }

@@ -37,38 +37,42 @@ AttentionStageProblem::AttentionStageProblem(std::int32_t sequences, std::int32_
   std::vector<float> inv_freq;
   for (int i = 0; i < kKeyValue / 2; ++i) inv_freq.push_back(std::pow(500000.f, -static_cast<float>(i) / 128.f));
   inv_freq_ = DeviceMemory::of(inv_freq);
-  squares_ = DeviceMemory(static_cast<std::size_t>(tile_rows_) * kQueryRank / 128 * sizeof(float));
+  squares_ = DeviceMemory(static_cast<std::size_t>(tile_rows_) * NormQuantise::square_parts(kHidden) * sizeof(float));
+  query_squares_ = DeviceMemory(static_cast<std::size_t>(tile_rows_) * kQueryRank / 128 * sizeof(float));
   hand_over_ = DeviceMemory(static_cast<std::size_t>(tile_rows_) * kHidden);
   hand_over_scales_ = DeviceMemory(static_cast<std::size_t>(tile_rows_) * kHidden / 128 * sizeof(float));
   hand_over_scales_.fill(0xff);
   synchronise();
 }
 
-void AttentionStageProblem::norm(const std::uint16_t* delta, std::uint8_t* tiles, float* scales, Stream stream) const {
-  cuda::run(NormQuantise{.residual = residual_.as<float>(),
-                         .delta = delta,
-                         .delta_stride = kHidden,
-                         .gain = gain_.as<float>(),
-                         .epsilon = kEpsilon,
-                         .tiles = tiles,
-                         .scales = scales,
-                         .tile_rows = tile_rows_,
-                         .rows = sequences_,
-                         .columns = kHidden},
-            stream);
+NormQuantise AttentionStageProblem::norm(const std::uint16_t* delta, std::uint8_t* tiles, float* scales) const {
+  return {.residual = residual_.as<float>(),
+          .delta = delta,
+          .delta_stride = kHidden,
+          .gain = gain_.as<float>(),
+          .epsilon = kEpsilon,
+          .tiles = tiles,
+          .scales = scales,
+          .tile_rows = tile_rows_,
+          .rows = sequences_,
+          .columns = kHidden};
 }
 
 void AttentionStageProblem::run(Stream stream) const {
-  norm(experts_.as<std::uint16_t>(), down_.x_tiles(), down_.x_scales(), stream);
+  NormQuantise before_down = norm(experts_.as<std::uint16_t>(), down_.x_tiles(), down_.x_scales());
+  before_down.squares = squares_.as<float>();
+  cuda::run(before_down, stream);
   Fp8Gemm down = down_.op();
+  down.after_norm = {
+      .squares = squares_.as<float>(), .parts = NormQuantise::square_parts(kHidden), .epsilon = kEpsilon};
   down.before_norm = {.gain = gain_.as<float>(),
                       .columns = kQueryRank,
                       .tiles = up_.x_tiles(),
                       .scales = up_.x_scales(),
-                      .squares = squares_.as<float>()};
+                      .squares = query_squares_.as<float>()};
   cuda::run(down, stream);
   Fp8Gemm up = up_.op();
-  up.after_norm = {.squares = squares_.as<float>(), .epsilon = kEpsilon};
+  up.after_norm = {.squares = query_squares_.as<float>(), .parts = kQueryRank / 128, .epsilon = kEpsilon};
   cuda::run(up, stream);
 
   MfaPrepare prepare = attention_.prepare();
@@ -87,7 +91,7 @@ void AttentionStageProblem::run(Stream stream) const {
   decode.sequences = sequences_;
   cuda::run(decode, stream);
   o_.run(stream);
-  norm(o_.op().out, hand_over_.as<std::uint8_t>(), hand_over_scales_.as<float>(), stream);
+  cuda::run(norm(o_.op().out, hand_over_.as<std::uint8_t>(), hand_over_scales_.as<float>()), stream);
 }
 
 bool AttentionStageProblem::is_complete() const {

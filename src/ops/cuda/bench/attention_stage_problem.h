@@ -11,6 +11,7 @@
 #include "ops/cuda/bench/fp8_problem.h"
 #include "ops/cuda/bench/mfa_problem.h"
 #include "ops/cuda/device_memory.h"
+#include "ops/cuda/gemm/norm_quantise.h"
 
 namespace tandem::cuda {
 
@@ -27,13 +28,13 @@ class AttentionStageProblem {
   double flops() const;
 
  private:
-  void norm(const std::uint16_t* delta, std::uint8_t* tiles, float* scales, Stream stream) const;
+  NormQuantise norm(const std::uint16_t* delta, std::uint8_t* tiles, float* scales) const;
 
   std::int32_t sequences_;
   std::int64_t tile_rows_;
   Fp8Problem down_, up_, o_;  // q down with k and v; q up; output
   MfaProblem attention_;
-  DeviceMemory experts_, residual_, gain_, inv_freq_, squares_, hand_over_, hand_over_scales_;
+  DeviceMemory experts_, residual_, gain_, inv_freq_, squares_, query_squares_, hand_over_, hand_over_scales_;
 };
 
 }  // namespace tandem::cuda

@@ -573,11 +573,12 @@ template <class V>
 __device__ inline void find_factors(Shared<V>& s, const Fp8Gemm& op, const Work& w) {
   ptx::wait_for_previous_kernel();
   const RowRange rows = rows_of_block(op, w);
-  const int thread = static_cast<int>(threadIdx.x) % 128 - 64, blocks = op.k / Fp8Tile::kDepth;
+  const int thread = static_cast<int>(threadIdx.x) % 128 - 64;
   for (int row = thread; row < rows.count; row += 64) {
     const float* squares = op.after_norm.squares + rows.first + row;
     float sum = 0;
-    for (int block = 0; block < blocks; ++block) sum += squares[block * op.x_rows];
+#pragma unroll 8
+    for (int part = 0; part < op.after_norm.parts; ++part) sum += squares[part * op.x_rows];
     s.factors[row] = rsqrtf(sum / static_cast<float>(op.k) + op.after_norm.epsilon);
   }
   ptx::arrive_as_warp(&s.has_factors);

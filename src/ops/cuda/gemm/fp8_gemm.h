@@ -33,7 +33,8 @@ struct Fp8BeforeNorm {
   float* squares = nullptr;       // [columns / 128][x_rows], of x, each of 128 columns
 };
 struct Fp8AfterNorm {
-  const float* squares = nullptr;  // [k / 128][x_rows]; null: none
+  const float* squares = nullptr;  // [parts][x_rows], of parts of k; null: none
+  std::int32_t parts = 0;
   float epsilon = 0;
 };
 

@@ -4,6 +4,8 @@
 // Residual add, RMS norm and quantisation in one pass: what stands before every FP8 product of a layer.
 //   residual += deltas, one after the other (in place, f32);  y = residual / sqrt(mean(residual²) + epsilon) · gain;
 //   y into fp8_tile.h's tiles
+// Or all but the norm's factor, which the product that reads y multiplies by (Fp8AfterNorm): then rows need not wait
+// for their sum of squares.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +29,12 @@ struct NormQuantise {
   std::int32_t rows;
   std::int32_t columns;             // a multiple of 128, at most kColumnsMax
   std::uint16_t* normed = nullptr;  // y in bf16 as well, [rows, columns]
+  float* squares = nullptr;         // [square_parts(columns)][tile_rows]: without the factor; not with normed
 
-  static constexpr std::int32_t kColumnsMax = 8192;
+  static constexpr std::int32_t kColumnsMax = 8192, kColumnsOfSquare = 1024;
+  static constexpr std::int32_t square_parts(std::int32_t columns) {
+    return (columns + kColumnsOfSquare - 1) / kColumnsOfSquare;
+  }
 };
 void run(const NormQuantise& op, Stream stream);
 

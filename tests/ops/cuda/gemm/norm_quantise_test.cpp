@@ -41,11 +41,13 @@ struct Problem {
     device_gain = DeviceMemory::of(gain);
     tiles = DeviceMemory(static_cast<std::size_t>(tile_rows * c.columns));
     scales = DeviceMemory(static_cast<std::size_t>(tile_rows * c.columns / 128) * sizeof(float));
+    squares = DeviceMemory(static_cast<std::size_t>(tile_rows * NormQuantise::square_parts(c.columns)) * sizeof(float));
     tiles.fill(0xff);
     scales.fill(0xff);
+    squares.fill(0xff);
   }
 
-  void run() const {
+  void run(bool before_norm = false) const {
     cuda::run(NormQuantise{.residual = c.residual ? device_residual.as<float>() : nullptr,
                            .delta = c.delta ? device_delta.as<std::uint16_t>() : nullptr,
                            .delta_stride = c.delta_stride,
@@ -55,7 +57,8 @@ struct Problem {
                            .scales = scales.as<float>(),
                            .tile_rows = tile_rows,
                            .rows = c.rows,
-                           .columns = c.columns},
+                           .columns = c.columns,
+                           .squares = before_norm ? squares.as<float>() : nullptr},
               nullptr);
     synchronise();
   }
@@ -73,8 +76,31 @@ struct Problem {
   std::int64_t tile_rows;
   std::vector<float> residual, gain;
   std::vector<std::uint16_t> delta;
-  DeviceMemory device_residual, device_delta, device_gain, tiles, scales;
+  DeviceMemory device_residual, device_delta, device_gain, tiles, scales, squares;
 };
+
+// What the tiles have of a row, against its sums times the factor and their gain.
+void expect_row(const Problem& p, std::int32_t row, double factor, const std::vector<std::uint8_t>& tiles,
+                const std::vector<float>& scales) {
+  const std::vector<double> x = p.sums(row);
+  for (std::int32_t block = 0; block < p.c.columns / 128; ++block) {
+    double largest = 0;
+    for (int i = 0; i < 128; ++i) {
+      const auto at = static_cast<std::size_t>(block * 128 + i);
+      largest = std::max(largest, std::abs(x[at] * factor * p.gain[at]));
+    }
+    const double scale = scales[static_cast<std::size_t>(block * p.tile_rows + row)];
+    ASSERT_NEAR(scale * 448, largest, 1e-5 * largest) << row << " " << block;
+    const auto tile = static_cast<std::size_t>((block * p.tile_rows / 64 + row / 64) * Fp8Tile::kBytes);
+    for (int i = 0; i < 128; ++i) {
+      const auto at = static_cast<std::size_t>(block * 128 + i);
+      const std::uint8_t code = tiles[tile + static_cast<std::size_t>(Fp8Tile::offset(row % 64, i))];
+      const double right = x[at] * factor * p.gain[at];
+      ASSERT_NEAR(static_cast<double>(f8_e4m3_to_f32(code)) * scale, right, std::abs(right) / 15 + scale / 500)
+          << row << " " << at;
+    }
+  }
+}
 
 TEST_P(NormQuantiseTest, IsTheNormOfTheSumInEightBits) {
   const Problem p(GetParam());
@@ -85,30 +111,29 @@ TEST_P(NormQuantiseTest, IsTheNormOfTheSumInEightBits) {
     const std::vector<double> x = p.sums(row);
     double squares = 0;
     for (const double value : x) squares += value * value;
-    const double factor = 1 / std::sqrt(squares / p.c.columns + kEpsilon);
-    for (std::int32_t block = 0; block < p.c.columns / 128; ++block) {
-      double largest = 0;
-      for (int i = 0; i < 128; ++i) {
-        const auto at = static_cast<std::size_t>(block * 128 + i);
-        largest = std::max(largest, std::abs(x[at] * factor * p.gain[at]));
-      }
-      const double scale = scales[static_cast<std::size_t>(block * p.tile_rows + row)];
-      ASSERT_NEAR(scale * 448, largest, 1e-5 * largest) << row << " " << block;
-      const auto tile = static_cast<std::size_t>((block * p.tile_rows / 64 + row / 64) * Fp8Tile::kBytes);
-      for (int i = 0; i < 128; ++i) {
-        const auto at = static_cast<std::size_t>(block * 128 + i);
-        const std::uint8_t code = tiles[tile + static_cast<std::size_t>(Fp8Tile::offset(row % 64, i))];
-        const double right = x[at] * factor * p.gain[at];
-        ASSERT_NEAR(static_cast<double>(f8_e4m3_to_f32(code)) * scale, right, std::abs(right) / 15 + scale / 500)
-            << row << " " << at;
-      }
+    expect_row(p, row, 1 / std::sqrt(squares / p.c.columns + kEpsilon), tiles, scales);
+  }
+}
+
+TEST_P(NormQuantiseTest, LeavesTheFactorToTheProduct) {
+  const Problem p(GetParam());
+  p.run(true);
+  const auto tiles = p.tiles.download<std::uint8_t>();
+  const auto scales = p.scales.download<float>(), squares = p.squares.download<float>();
+  for (std::int32_t row = 0; row < p.c.rows; ++row) {
+    expect_row(p, row, 1, tiles, scales);
+    const std::vector<double> x = p.sums(row);
+    for (std::size_t begin = 0, part = 0; begin < x.size(); begin += NormQuantise::kColumnsOfSquare, ++part) {
+      double sum = 0;
+      for (std::size_t i = begin; i < std::min(begin + NormQuantise::kColumnsOfSquare, x.size()); ++i)
+        sum += x[i] * x[i];
+      const std::size_t at = part * static_cast<std::size_t>(p.tile_rows) + static_cast<std::size_t>(row);
+      ASSERT_NEAR(static_cast<double>(squares[at]), sum, 1e-5 * sum) << row << " " << part;
     }
   }
 }
 
-TEST_P(NormQuantiseTest, KeepsTheSumAsResidual) {
-  const Problem p(GetParam());
-  p.run();
+void expect_residual(const Problem& p) {
   const auto residual = p.device_residual.download<float>();
   for (std::int32_t row = 0; row < p.c.rows; ++row) {
     const std::vector<double> x = p.sums(row);
@@ -116,6 +141,14 @@ TEST_P(NormQuantiseTest, KeepsTheSumAsResidual) {
       const auto at = static_cast<std::size_t>(row * p.c.columns + i);
       ASSERT_EQ(residual[at], p.c.residual ? static_cast<float>(x[static_cast<std::size_t>(i)]) : 0) << row << " " << i;
     }
+  }
+}
+
+TEST_P(NormQuantiseTest, KeepsTheSumAsResidual) {
+  for (const bool before_norm : {false, true}) {
+    const Problem p(GetParam());
+    p.run(before_norm);
+    expect_residual(p);
   }
 }
 
