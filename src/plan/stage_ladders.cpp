@@ -21,13 +21,13 @@ using Names = std::vector<std::string>;
 
 constexpr double kGapsOfRoutedLayer = 6, kGapsOfDenseLayer = 4;  // it has no copies
 
-// Of attention, what every layer has, and what depends on its kind or on the context; other kernels come and go as they
-// are fused.
-const Names kAttention{"norm-in", "q-down-k-v", "q-up", "o", "norm-out", "flag"};
+// Of attention, what every layer has: others come and go as kernels are fused.
+const Names kAttention{"norm-in", "q-down-k-v", "q-up", "rope-append", "o", "norm-out", "flag"};
 const Names kHead{"norm-head", "head", "sample-greedy", "begin-step"};
 const Names kRouted{"exchange-rows", "plan-rows", "gather", "gate-up", "down", "exchange-results", "combine", "flag"};
 const Names kDense{"dense-plan-rows", "dense-gather", "dense-gate-up", "dense-down", "dense-combine", "flag"};
 const std::string kCore = "mfa-decode-fp8", kLayer = "layer";
+// What depends on the layer's kind or on the context, and what is not a kernel; the rest is added up.
 const Names kApart{kCore, "router", "seal", kLayer};
 
 Names with(Names names, const Names& more) {

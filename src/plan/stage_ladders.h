@@ -52,7 +52,7 @@ class TimeLadder {
 class StageLadders {
  public:
   StageLadders() = default;
-  // what names the source in messages. Stages without any kernel are not measured; a stage that lacks one of its
+  // what names the source in messages. Stages without any kernel are not measured; a stage that lacks one of the
   // kernels, or has one with fewer than two rungs, is Error{kInvalidData}.
   StageLadders(const std::vector<StageKernel>& kernels, const std::string& what);
 

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include "base/check.h"
 #include "ops/cuda/attention/mfa_decode.cuh"
 #include "ops/cuda/attention/mfa_decode_bf16.cuh"
 #include "ops/cuda/gemm/fp8_quantise.h"
@@ -11,6 +12,9 @@ namespace tandem::cuda {
 // Partial results are added in rows of bf16, so where there are some, all sequences take that way.
 void run(const MfaDecode& op, Stream stream) {
   if (op.work.blocks == 0) return;
+  TANDEM_CHECK(
+      op.o_tiles == nullptr || (op.sequences > 0 && op.o_tile_rows >= op.sequences && op.o_tile_rows % 64 == 0),
+      "where attention's output goes");
   const bool has_partials = op.work.merge_count > 0;
   MfaDecode attend = op;
   if (has_partials) attend.o_tiles = nullptr;

@@ -21,8 +21,6 @@
 // docs/performance/gpu-kernels.md.
 #pragma once
 
-#include <cuda_bf16.h>
-
 #include "ops/cuda/attention/mfa_walk.cuh"
 #include "ops/cuda/attention/online_softmax.cuh"
 #include "ops/cuda/ptx/block.cuh"

@@ -103,8 +103,9 @@ bool AttentionStageProblem::is_complete() const {
 }
 
 double AttentionStageProblem::bytes() const {
-  const double rows = static_cast<double>(sequences_) * kHidden;
-  return down_.bytes() + up_.bytes() + o_.bytes() + attention_.bytes() + rows * (2 + 4 * 4 + 1);
+  const double rows = static_cast<double>(sequences_);
+  const double not_in_bf16 = rows * (kQueryRank + kUp);  // of q-down's and attention's results, which leave in FP8
+  return down_.bytes() + up_.bytes() + o_.bytes() + attention_.bytes() + rows * kHidden * (2 + 4 * 4 + 1) - not_in_bf16;
 }
 
 double AttentionStageProblem::flops() const {

@@ -3,15 +3,18 @@
 
 // The FP8 product kernel.
 //
-// Shape: a block owns 128 rows x 128 or 256 columns; two math warpgroups take 64 rows each, one thread feeds a ring of
-// 128-deep stages with plain copies of whole tiles. A stage's products are summed inside the tensor core (about 14
-// bits) for 128 of k only, then scaled and added in f32. K runs in order, so bits do not depend on the number of rows.
+// Shape: a block owns 128 rows x 128 or 256 columns; two math warpgroups take 64 rows each, one or two threads feed a
+// ring of 128-deep stages with plain copies of whole tiles. A stage's products are summed inside the tensor core (about
+// 14 bits) for 128 of k only, then scaled and added in f32. K runs in order, so bits do not depend on the number of
+// rows.
 //
 // While a group adds up products, its next ones are on their way, from one stage to the next as well: the tensor cores
 // always have some to do. With 256 columns that takes nearly all registers, so what else a block knows is looked up
 // again when its sums are done.
 //
-// With kSplit > 1 the blocks of a cluster take parts of k and add up in rank order through each other's shared memory.
+// With kSplit > 1 the blocks of a cluster take parts of k and add up in rank order through each other's shared memory,
+// each a part of the columns, or before a norm of the rows. Factors of a norm before are found meanwhile by two warps
+// that have nothing else to do.
 // Where tiles are dealt (fp8_gemm_dealt.cuh), blocks that have the same columns share what they load of them.
 //
 // Weights do not come from the previous kernel, so their first stages are fetched while it still runs.
@@ -28,6 +31,7 @@
 #include "ops/cuda/ptx/bulk_copy.cuh"
 #include "ops/cuda/ptx/cluster.cuh"
 #include "ops/cuda/ptx/dependent_launch.cuh"
+#include "ops/cuda/ptx/e4m3.cuh"
 #include "ops/cuda/ptx/mbarrier.cuh"
 #include "ops/cuda/ptx/wgmma.cuh"
 #include "ops/cuda/quad.cuh"
@@ -46,7 +50,8 @@ struct Variant {
   static constexpr int kSplit = kSplit_;                // blocks of a cluster
   static constexpr bool kSwiGlu = kOutput == Output::kSwiGlu, kNorm = kOutput == Output::kNorm;
   static constexpr int kStages = kColumnBlocks == 2 ? 4 : 6;
-  // Threads that feed: a second one loads rows, as copies that one thread starts come one after the other.
+  // Threads that feed multiply_kernel: a second one loads rows, as copies that one thread starts come one after the
+  // other. Dealt tiles have one.
   static constexpr int kFeeders = kColumnBlocks == 2 ? 1 : 2;
   static constexpr int kFeederRegisters = kColumnBlocks == 2 ? 24 : 40, kMathRegisters = kColumnBlocks == 2 ? 240 : 232;
   static_assert(!kSwiGlu || (kColumnBlocks == 2 && kSplit == 1), "gate and up of the same columns meet in one block");
@@ -390,8 +395,7 @@ __device__ inline void store_hidden(const Fp8Gemm& op, const Work& w, const RowR
 // Columns 8 j … of a thread's two rows, for four j from j on in [0, 16 · kColumnBlocks): x[4 i …] of j + i.
 __device__ inline void store_four(const Fp8Gemm& op, const Work& w, const RowRange& rows, int group, int j,
                                   const float* x) {
-  const int thread = threadIdx.x % 128, quad = thread & 3;
-  const int row = group * Fp8Tile::kRows + thread / 32 * 16 + (thread % 32 >> 2);
+  const int quad = threadIdx.x & 3, row = group * Fp8Tile::kRows + row_of_thread();
   const bool there[2] = {row < rows.count, row + 8 < rows.count};
   if (op.out_f32) {
     float* at = op.out_f32 + (rows.first + row) * op.out_stride + w.column_block * 128 + 8 * j + 2 * quad;

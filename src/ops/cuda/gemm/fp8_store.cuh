@@ -14,11 +14,11 @@
 
 namespace tandem::cuda {
 
-// Of 128 columns of a row, by the largest magnitude in them.
+// Of 128 columns of a row, by the largest magnitude in them. The inverse of the least scale is a number.
 struct Fp8Scale {
   float scale, inverse;
   __device__ explicit Fp8Scale(float largest)
-      : scale(largest > 0 ? largest / ptx::kMaxE4m3 : 1.f), inverse(1.f / scale) {}
+      : scale(largest > 0 ? fmaxf(largest / ptx::kMaxE4m3, 1e-30f) : 1.f), inverse(1.f / scale) {}
 };
 
 // Where quantised rows go: tiles, and scales [columns / 128][rows]; rows is a multiple of 64.

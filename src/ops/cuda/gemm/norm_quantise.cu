@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // One block a row, whose values stay in registers: a warp has every sixteenth block of 128 columns, four columns in a
-// lane. Without the norm's factor a warp has one of them. Bound by launch and latency at decode sizes; reads and writes
-// each byte once.
+// lane. Without the norm's factor a block has 1,024 columns of a row, 128 in a warp. Bound by launch and latency at
+// decode sizes; reads and writes each byte once.
 #include <cuda_bf16.h>
 
 #include "base/check.h"
@@ -11,6 +11,7 @@
 #include "ops/cuda/gemm/norm_quantise.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/ptx/dependent_launch.cuh"
+#include "ops/cuda/reduce.cuh"
 
 namespace tandem::cuda {
 

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Residual add, RMS norm and quantisation in one pass: what stands before every FP8 product of a layer.
+// Residual add, RMS norm and quantisation in one pass: what stands between the residual stream and FP8 products.
 //   residual += deltas, one after the other (in place, f32);  y = residual / sqrt(mean(residual²) + epsilon) · gain;
 //   y into fp8_tile.h's tiles
 // Or all but the norm's factor, which the product that reads y multiplies by (Fp8AfterNorm): then rows need not wait
