@@ -6,8 +6,7 @@
 #include <errno.h>
 #include <sys/random.h>
 
-#include <system_error>
-
+#include "base/errno_text.h"
 #include "base/error.h"
 
 namespace tandem {
@@ -18,8 +17,7 @@ void fill_random(std::span<std::byte> bytes) {
     if (count > 0)
       bytes = bytes.subspan(static_cast<std::size_t>(count));
     else if (errno != EINTR)
-      throw Error(ErrorCode::kOutOfResources,
-                  "the system gives no random numbers: " + std::generic_category().message(errno));
+      throw Error(ErrorCode::kOutOfResources, "the system gives no random numbers: " + errno_text(errno));
   }
 }
 

@@ -12,10 +12,10 @@
 #include <atomic>
 #include <cerrno>
 #include <set>
-#include <system_error>
 #include <thread>
 
 #include "base/clock.h"
+#include "base/errno_text.h"
 #include "base/error.h"
 #include "base/format.h"
 #include "checkpoint/checkpoint.h"
@@ -63,7 +63,7 @@ class OpenFile {
   }
   [[noreturn]] void fail(int error) const {
     throw Error(error == ENOENT ? ErrorCode::kNotFound : ErrorCode::kInternal,
-                format("{}: {}", path_, std::generic_category().message(error)));
+                format("{}: {}", path_, errno_text(error)));
   }
 
  private:

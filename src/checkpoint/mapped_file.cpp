@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <system_error>
 #include <utility>
 
 #include "base/check.h"
+#include "base/errno_text.h"
 #include "base/error.h"
 #include "base/format.h"
 
@@ -21,7 +21,7 @@ namespace tandem {
 namespace {
 
 [[noreturn]] void throw_errno(const std::string& path, int error) {
-  const std::string message = format("{}: {}", path, std::generic_category().message(error));
+  const std::string message = format("{}: {}", path, errno_text(error));
   switch (error) {
     case ENOENT:
     case ENOTDIR:

@@ -15,10 +15,10 @@
 #include <optional>
 #include <set>
 #include <string_view>
-#include <system_error>
 #include <thread>
 #include <vector>
 
+#include "base/errno_text.h"
 #include "base/error.h"
 #include "base/format.h"
 #include "base/json.h"
@@ -129,7 +129,7 @@ class PartialFile {
                            : error == ENOENT                    ? ErrorCode::kNotFound
                            : error == ENOSPC || error == EDQUOT ? ErrorCode::kOutOfResources
                                                                 : ErrorCode::kInternal;
-    throw Error(code, format("{}: {}", path_, std::generic_category().message(error)));
+    throw Error(code, format("{}: {}", path_, errno_text(error)));
   }
 
   std::string path_;

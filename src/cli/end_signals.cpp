@@ -8,8 +8,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <system_error>
-
+#include "base/errno_text.h"
 #include "base/format.h"
 
 namespace tandem {
@@ -30,9 +29,7 @@ EndSignals::EndSignals() {
   const sigset_t set = end_signals();
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   fd_ = Descriptor(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!fd_)
-    throw Error(ErrorCode::kOutOfResources,
-                format("cannot wait for signals: {}", std::generic_category().message(errno)));
+  if (!fd_) throw Error(ErrorCode::kOutOfResources, format("cannot wait for signals: {}", errno_text(errno)));
 }
 
 void EndSignals::take() const {

@@ -8,8 +8,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <system_error>
-
+#include "base/errno_text.h"
 #include "base/error.h"
 
 namespace tandem {
@@ -30,8 +29,7 @@ void on_interrupt(int) {
 InterruptWatch::InterruptWatch() {
   TANDEM_CHECK(pipe_ends[0] < 0, "one watch at a time");
   if (pipe2(pipe_ends, O_CLOEXEC | O_NONBLOCK) != 0)
-    throw Error(ErrorCode::kOutOfResources,
-                std::string("cannot make a pipe: ") + std::generic_category().message(errno));
+    throw Error(ErrorCode::kOutOfResources, std::string("cannot make a pipe: ") + errno_text(errno));
   struct sigaction action{};
   action.sa_handler = on_interrupt;
   sigaction(SIGINT, &action, &previous_action);

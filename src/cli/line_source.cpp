@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include <array>
-#include <system_error>
 
+#include "base/errno_text.h"
 #include "base/error.h"
 #include "base/format.h"
 
@@ -23,7 +23,7 @@ LineSource::LineSource(const std::string& path)
   const ErrorCode code = errno == ENOENT   ? ErrorCode::kNotFound
                          : errno == EACCES ? ErrorCode::kPermissionDenied
                                            : ErrorCode::kInvalidArgument;
-  throw Error(code, format("cannot read {}: {}", path_, std::generic_category().message(errno)));
+  throw Error(code, format("cannot read {}: {}", path_, errno_text(errno)));
 }
 
 LineSource::~LineSource() {
@@ -36,9 +36,7 @@ bool LineSource::fill(int timeout_ms) {
   std::array<char, 1 << 16> bytes;
   const ssize_t count = read(fd_, bytes.data(), bytes.size());
   if (count < 0 && (errno == EINTR || errno == EAGAIN)) return false;
-  if (count < 0)
-    throw Error(ErrorCode::kInvalidArgument,
-                format("cannot read {}: {}", path_, std::generic_category().message(errno)));
+  if (count < 0) throw Error(ErrorCode::kInvalidArgument, format("cannot read {}: {}", path_, errno_text(errno)));
   buffer_.append(bytes.data(), static_cast<std::size_t>(count));
   ended_ = count == 0;
   return true;

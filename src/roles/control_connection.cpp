@@ -14,9 +14,9 @@
 
 #include <array>
 #include <memory>
-#include <system_error>
 #include <utility>
 
+#include "base/errno_text.h"
 #include "base/format.h"
 
 namespace tandem {
@@ -72,9 +72,7 @@ void Descriptor::reset() {
 }
 
 WakePipe::WakePipe() : event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-  if (!event_)
-    throw Error(ErrorCode::kOutOfResources,
-                format("cannot make an eventfd: {}", std::generic_category().message(errno)));
+  if (!event_) throw Error(ErrorCode::kOutOfResources, format("cannot make an eventfd: {}", errno_text(errno)));
 }
 
 void WakePipe::wake() const {
@@ -96,8 +94,7 @@ Descriptor listen_on(const std::string& host, std::int32_t port) {
   if (socket) setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (!socket || bind(socket.get(), addresses->ai_addr, addresses->ai_addrlen) != 0 ||
       listen(socket.get(), SOMAXCONN) != 0)
-    throw Error(ErrorCode::kUnavailable,
-                format("cannot listen on {}:{}: {}", host, port, std::generic_category().message(errno)));
+    throw Error(ErrorCode::kUnavailable, format("cannot listen on {}:{}: {}", host, port, errno_text(errno)));
   return socket;
 }
 
@@ -106,7 +103,7 @@ Descriptor begin_connect(const std::string& host, std::int32_t port, std::string
   if (!addresses) return Descriptor();
   Descriptor socket = open_socket(*addresses);
   if (!socket || (connect(socket.get(), addresses->ai_addr, addresses->ai_addrlen) != 0 && errno != EINPROGRESS)) {
-    why = std::generic_category().message(errno);
+    why = errno_text(errno);
     return Descriptor();
   }
   send_at_once(socket);
@@ -117,7 +114,7 @@ std::string connect_failure(const Descriptor& socket) {
   int failure = 0;
   socklen_t size = sizeof failure;
   if (getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &failure, &size) != 0) failure = errno;
-  return failure == 0 ? std::string() : std::generic_category().message(failure);
+  return failure == 0 ? std::string() : errno_text(failure);
 }
 
 Descriptor accept_from(const Descriptor& listener) {
@@ -175,7 +172,7 @@ Status ControlConnection::write_some() {
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       break;
     } else if (errno != EINTR) {
-      return {ErrorCode::kUnavailable, format("cannot write to it: {}", std::generic_category().message(errno))};
+      return {ErrorCode::kUnavailable, format("cannot write to it: {}", errno_text(errno))};
     }
   }
   return Status::ok();
@@ -194,7 +191,7 @@ Status ControlConnection::read_some(bool& ended) {
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       return Status::ok();
     } else if (errno != EINTR) {
-      return {ErrorCode::kUnavailable, format("cannot read from it: {}", std::generic_category().message(errno))};
+      return {ErrorCode::kUnavailable, format("cannot read from it: {}", errno_text(errno))};
     }
   }
   return Status::ok();

@@ -15,9 +15,9 @@
 #include <memory>
 #include <span>
 #include <sstream>
-#include <system_error>
 #include <utility>
 
+#include "base/errno_text.h"
 #include "base/format.h"
 #include "roles/control_connection.h"
 #include "roles/control_message.h"
@@ -170,10 +170,10 @@ std::vector<HandOverTime> measure_hand_overs(const HandOverBench& bench) {
   if (bench.sizes.empty() || bench.rounds < 1) throw Error(ErrorCode::kInvalidArgument, "nothing to measure");
   std::array<int, 2> ends{};
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
-    throw Error(ErrorCode::kOutOfResources, "cannot make a socket: " + std::generic_category().message(errno));
+    throw Error(ErrorCode::kOutOfResources, "cannot make a socket: " + errno_text(errno));
   Descriptor mine(ends[0]), other(ends[1]);
   const pid_t child = fork();
-  if (child < 0) throw Error(ErrorCode::kOutOfResources, "cannot fork: " + std::generic_category().message(errno));
+  if (child < 0) throw Error(ErrorCode::kOutOfResources, "cannot fork: " + errno_text(errno));
   if (child == 0) {
     mine.reset();
     try {

@@ -14,10 +14,10 @@
 
 #include <algorithm>
 #include <array>
-#include <system_error>
 #include <utility>
 
 #include "base/clock.h"
+#include "base/errno_text.h"
 #include "base/format.h"
 
 namespace tandem {
@@ -59,8 +59,7 @@ Processes::~Processes() {
 void Processes::start(const std::string& name, const std::vector<std::string>& arguments) {
   std::array<int, 2> ends{};
   if (pipe2(ends.data(), O_CLOEXEC) != 0)
-    throw Error(ErrorCode::kOutOfResources,
-                format("cannot make a pipe for {}: {}", name, std::generic_category().message(errno)));
+    throw Error(ErrorCode::kOutOfResources, format("cannot make a pipe for {}: {}", name, errno_text(errno)));
   Descriptor reading(ends[0]), writing(ends[1]);
   fcntl(reading.get(), F_SETFL, O_NONBLOCK);
   std::vector<char*> pointers;
@@ -69,9 +68,7 @@ void Processes::start(const std::string& name, const std::vector<std::string>& a
   pointers.push_back(nullptr);
   const pid_t parent = getpid(), process = fork();
   if (process == 0) become(pointers, writing.get(), parent);
-  if (process < 0)
-    throw Error(ErrorCode::kOutOfResources,
-                format("cannot start {}: {}", name, std::generic_category().message(errno)));
+  if (process < 0) throw Error(ErrorCode::kOutOfResources, format("cannot start {}: {}", name, errno_text(errno)));
   children_.push_back({name, process, std::move(reading), {}});
 }
 

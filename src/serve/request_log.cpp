@@ -8,8 +8,8 @@
 
 #include <cerrno>
 #include <ctime>
-#include <system_error>
 
+#include "base/errno_text.h"
 #include "base/error.h"
 #include "base/format.h"
 
@@ -44,9 +44,7 @@ RequestLog::RequestLog(const std::string& file, const std::string& format_name, 
     : fd_(STDERR_FILENO), json_(format_name == "json"), off_(format_name == "off"), metrics_(metrics) {
   if (file.empty()) return;
   fd_ = ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-  if (fd_ < 0)
-    throw Error(ErrorCode::kNotFound,
-                format("--log-file {} cannot be opened: {}", file, std::generic_category().message(errno)));
+  if (fd_ < 0) throw Error(ErrorCode::kNotFound, format("--log-file {} cannot be opened: {}", file, errno_text(errno)));
 }
 
 RequestLog::~RequestLog() {

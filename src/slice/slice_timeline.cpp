@@ -7,9 +7,9 @@
 #include <cerrno>
 #include <fstream>
 #include <limits>
-#include <system_error>
 #include <vector>
 
+#include "base/errno_text.h"
 #include "base/error.h"
 #include "base/format.h"
 
@@ -111,8 +111,7 @@ void write_slice_timeline(const SliceTrace& trace, std::int32_t steps, const std
   file << slice_timeline(trace, steps);
   file.close();
   if (!file)
-    throw Error(ErrorCode::kInvalidArgument,
-                format("cannot write the timeline to {}: {}", path, std::generic_category().message(errno)));
+    throw Error(ErrorCode::kInvalidArgument, format("cannot write the timeline to {}: {}", path, errno_text(errno)));
 }
 
 }  // namespace tandem

@@ -8,8 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <system_error>
-
+#include "base/errno_text.h"
 #include "base/error.h"
 #include "base/format.h"
 #include "base/read_file.h"
@@ -23,9 +22,7 @@ void write_private_file(const std::string& path, std::string_view text) {
   const bool written = fd >= 0 && write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
   const int failure = errno;
   if (fd >= 0) close(fd);
-  if (!written)
-    throw Error(ErrorCode::kPermissionDenied,
-                format("cannot write {}: {}", path, std::generic_category().message(failure)));
+  if (!written) throw Error(ErrorCode::kPermissionDenied, format("cannot write {}: {}", path, errno_text(failure)));
 }
 
 std::string read_private_file(const std::string& path, std::size_t bytes_max) {

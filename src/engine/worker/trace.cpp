@@ -5,8 +5,8 @@
 
 #include <cerrno>
 #include <fstream>
-#include <system_error>
 
+#include "base/errno_text.h"
 #include "base/format.h"
 #include "base/json.h"
 
@@ -43,8 +43,7 @@ Status Trace::write(const std::string& path) const {
   file << "\n]}\n";
   file.close();
   if (!file)
-    return Status(ErrorCode::kInvalidArgument,
-                  format("cannot write the trace to {}: {}", path, std::generic_category().message(errno)));
+    return Status(ErrorCode::kInvalidArgument, format("cannot write the trace to {}: {}", path, errno_text(errno)));
   return Status::ok();
 }
 
