@@ -100,6 +100,7 @@ void AttentionSide::make_weights() {
   head_scales_ = tile_scales(1, SliceModel::kVocabPadded, kHidden, 1);
   gain_ = repeated_f32(kHidden, 1);
   std::vector<float> inv_freq;
+  inv_freq.reserve(kKeyValue / 2);
   for (int i = 0; i < kKeyValue / 2; ++i)
     inv_freq.push_back(std::pow(kRopeTheta, -2.f * static_cast<float>(i) / static_cast<float>(kKeyValue)));
   inv_freq_ = DeviceMemory::of(inv_freq);

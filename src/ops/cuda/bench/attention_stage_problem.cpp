@@ -35,6 +35,7 @@ AttentionStageProblem::AttentionStageProblem(std::int32_t sequences, std::int32_
   cuda::run(FillNormal{.out = residual_.as<float>(), .rows = sequences, .columns = kHidden, .seed = 4}, nullptr);
   gain_ = DeviceMemory::of(std::vector<float>(kHidden, 1.f));
   std::vector<float> inv_freq;
+  inv_freq.reserve(kKeyValue / 2);
   for (int i = 0; i < kKeyValue / 2; ++i) inv_freq.push_back(std::pow(500000.f, -static_cast<float>(i) / 128.f));
   inv_freq_ = DeviceMemory::of(inv_freq);
   squares_ = DeviceMemory(static_cast<std::size_t>(tile_rows_) * NormQuantise::square_parts(kHidden) * sizeof(float));

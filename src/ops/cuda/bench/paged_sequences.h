@@ -21,7 +21,7 @@ struct PagedSequences {
   std::size_t table_size() const { return lengths.size() * static_cast<std::size_t>(blocks_max); }
   std::size_t pool_blocks() const { return static_cast<std::size_t>(blocks) * static_cast<std::size_t>(copies); }
   std::int32_t block(std::int32_t sequence, std::int32_t page) const {  // in copy 0
-    return tables[static_cast<std::size_t>(sequence * blocks_max + page)];
+    return tables[static_cast<std::size_t>(std::int64_t{sequence} * blocks_max + page)];
   }
   // block · 64 + offset of every token of every copy, sequence after sequence.
   std::vector<std::int32_t> slots() const;

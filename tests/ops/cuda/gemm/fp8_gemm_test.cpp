@@ -125,7 +125,8 @@ TEST_F(Fp8GemmTest, RowsThatNoExpertHasAreNotWritten) {
   for (int expert = 0; expert < 3; ++expert)
     for (int row = 0; row < 128; ++row)
       for (int column = 0; column < 256; ++column) {
-        const std::uint16_t bits = out[static_cast<std::size_t>((problem.row_begin(expert) + row) * 256 + column)];
+        const std::uint16_t bits =
+            out[static_cast<std::size_t>((std::int64_t{problem.row_begin(expert)} + row) * 256 + column)];
         if (row < counts[static_cast<std::size_t>(expert)]) {
           ASSERT_TRUE(std::isfinite(bf16_to_f32(bits)));
         } else {
@@ -172,6 +173,7 @@ TEST_F(Fp8GemmTest, GateUpAndDownOfExperts) {
 struct BeforeNorm {
   explicit BeforeNorm(const Fp8Problem& problem, std::int32_t columns) : columns(columns), rows(problem.op().x_rows) {
     std::vector<float> gains;
+    gains.reserve(static_cast<std::size_t>(columns));
     for (std::int32_t i = 0; i < columns; ++i) gains.push_back(.5f + .01f * static_cast<float>(i % 100));
     gain = DeviceMemory::of(gains);
     const auto size = static_cast<std::size_t>(rows * columns);

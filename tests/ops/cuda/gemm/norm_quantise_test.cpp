@@ -21,7 +21,7 @@ namespace {
 constexpr float kEpsilon = 1e-5f;
 
 struct Case {
-  std::int32_t rows, columns;
+  std::int64_t rows, columns;
   bool residual, delta;
   std::int64_t delta_stride;
 };
@@ -35,13 +35,15 @@ struct Problem {
     const auto size = static_cast<std::size_t>(c.rows * c.columns);
     for (std::size_t i = 0; i < size; ++i) residual.push_back(c.residual ? normal(random) : 0);
     for (std::int64_t i = 0; i < c.rows * c.delta_stride; ++i) delta.push_back(f32_to_bf16(2 * normal(random)));
-    for (std::int32_t i = 0; i < c.columns; ++i) gain.push_back(1 + .25f * normal(random));
+    for (std::int64_t i = 0; i < c.columns; ++i) gain.push_back(1 + .25f * normal(random));
     device_residual = DeviceMemory::of(residual);
     device_delta = DeviceMemory::of(delta);
     device_gain = DeviceMemory::of(gain);
     tiles = DeviceMemory(static_cast<std::size_t>(tile_rows * c.columns));
     scales = DeviceMemory(static_cast<std::size_t>(tile_rows * c.columns / 128) * sizeof(float));
-    squares = DeviceMemory(static_cast<std::size_t>(tile_rows * NormQuantise::square_parts(c.columns)) * sizeof(float));
+    squares = DeviceMemory(
+        static_cast<std::size_t>(tile_rows * NormQuantise::square_parts(static_cast<std::int32_t>(c.columns))) *
+        sizeof(float));
     tiles.fill(0xff);
     scales.fill(0xff);
     squares.fill(0xff);
@@ -56,16 +58,16 @@ struct Problem {
                            .tiles = tiles.as<std::uint8_t>(),
                            .scales = scales.as<float>(),
                            .tile_rows = tile_rows,
-                           .rows = c.rows,
-                           .columns = c.columns,
+                           .rows = static_cast<std::int32_t>(c.rows),
+                           .columns = static_cast<std::int32_t>(c.columns),
                            .squares = before_norm ? squares.as<float>() : nullptr},
               nullptr);
     synchronise();
   }
 
-  std::vector<double> sums(std::int32_t row) const {  // residual + delta
+  std::vector<double> sums(std::int64_t row) const {  // residual + delta
     std::vector<double> x;
-    for (std::int32_t i = 0; i < c.columns; ++i) {
+    for (std::int64_t i = 0; i < c.columns; ++i) {
       const float from = residual[static_cast<std::size_t>(row * c.columns + i)];
       x.push_back(c.delta ? from + bf16_to_f32(delta[static_cast<std::size_t>(row * c.delta_stride + i)]) : from);
     }
@@ -80,21 +82,22 @@ struct Problem {
 };
 
 // What the tiles have of a row, against its sums times the factor and their gain.
-void expect_row(const Problem& p, std::int32_t row, double factor, const std::vector<std::uint8_t>& tiles,
+void expect_row(const Problem& p, std::int64_t row, double factor, const std::vector<std::uint8_t>& tiles,
                 const std::vector<float>& scales) {
   const std::vector<double> x = p.sums(row);
-  for (std::int32_t block = 0; block < p.c.columns / 128; ++block) {
+  for (std::int64_t block = 0; block < p.c.columns / 128; ++block) {
     double largest = 0;
-    for (int i = 0; i < 128; ++i) {
+    for (std::int64_t i = 0; i < 128; ++i) {
       const auto at = static_cast<std::size_t>(block * 128 + i);
       largest = std::max(largest, std::abs(x[at] * factor * p.gain[at]));
     }
     const double scale = scales[static_cast<std::size_t>(block * p.tile_rows + row)];
     ASSERT_NEAR(scale * 448, largest, 1e-5 * largest) << row << " " << block;
     const auto tile = static_cast<std::size_t>((block * p.tile_rows / 64 + row / 64) * Fp8Tile::kBytes);
-    for (int i = 0; i < 128; ++i) {
+    for (std::int64_t i = 0; i < 128; ++i) {
       const auto at = static_cast<std::size_t>(block * 128 + i);
-      const std::uint8_t code = tiles[tile + static_cast<std::size_t>(Fp8Tile::offset(row % 64, i))];
+      const std::uint8_t code =
+          tiles[tile + static_cast<std::size_t>(Fp8Tile::offset(static_cast<int>(row % 64), static_cast<int>(i)))];
       const double right = x[at] * factor * p.gain[at];
       ASSERT_NEAR(static_cast<double>(f8_e4m3_to_f32(code)) * scale, right, std::abs(right) / 15 + scale / 500)
           << row << " " << at;
@@ -107,11 +110,11 @@ TEST_P(NormQuantiseTest, IsTheNormOfTheSumInEightBits) {
   p.run();
   const auto tiles = p.tiles.download<std::uint8_t>();
   const auto scales = p.scales.download<float>();
-  for (std::int32_t row = 0; row < p.c.rows; ++row) {
+  for (std::int64_t row = 0; row < p.c.rows; ++row) {
     const std::vector<double> x = p.sums(row);
     double squares = 0;
     for (const double value : x) squares += value * value;
-    expect_row(p, row, 1 / std::sqrt(squares / p.c.columns + kEpsilon), tiles, scales);
+    expect_row(p, row, 1 / std::sqrt(squares / static_cast<double>(p.c.columns) + kEpsilon), tiles, scales);
   }
 }
 
@@ -120,7 +123,7 @@ TEST_P(NormQuantiseTest, LeavesTheFactorToTheProduct) {
   p.run(true);
   const auto tiles = p.tiles.download<std::uint8_t>();
   const auto scales = p.scales.download<float>(), squares = p.squares.download<float>();
-  for (std::int32_t row = 0; row < p.c.rows; ++row) {
+  for (std::int64_t row = 0; row < p.c.rows; ++row) {
     expect_row(p, row, 1, tiles, scales);
     const std::vector<double> x = p.sums(row);
     for (std::size_t begin = 0, part = 0; begin < x.size(); begin += NormQuantise::kColumnsOfSquare, ++part) {
@@ -135,9 +138,9 @@ TEST_P(NormQuantiseTest, LeavesTheFactorToTheProduct) {
 
 void expect_residual(const Problem& p) {
   const auto residual = p.device_residual.download<float>();
-  for (std::int32_t row = 0; row < p.c.rows; ++row) {
+  for (std::int64_t row = 0; row < p.c.rows; ++row) {
     const std::vector<double> x = p.sums(row);
-    for (std::int32_t i = 0; i < p.c.columns; ++i) {
+    for (std::int64_t i = 0; i < p.c.columns; ++i) {
       const auto at = static_cast<std::size_t>(row * p.c.columns + i);
       ASSERT_EQ(residual[at], p.c.residual ? static_cast<float>(x[static_cast<std::size_t>(i)]) : 0) << row << " " << i;
     }
