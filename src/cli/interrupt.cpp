@@ -29,7 +29,7 @@ void on_interrupt(int) {
 InterruptWatch::InterruptWatch() {
   TANDEM_CHECK(pipe_ends[0] < 0, "one watch at a time");
   if (pipe2(pipe_ends, O_CLOEXEC | O_NONBLOCK) != 0)
-    throw Error(ErrorCode::kOutOfResources, std::string("cannot make a pipe: ") + errno_text(errno));
+    throw Error(ErrorCode::kOutOfResources, "cannot make a pipe: " + errno_text(errno));
   struct sigaction action{};
   action.sa_handler = on_interrupt;
   sigaction(SIGINT, &action, &previous_action);

@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/errno_text.h"
 #include "base/error.h"
 #include "base/format.h"
 
@@ -23,7 +24,7 @@ namespace {
 constexpr std::size_t kReadBytes = 64 << 10;
 
 [[noreturn]] void lost(const char* what, int error) {
-  throw Error(ErrorCode::kUnavailable, format("{}: {}", what, std::strerror(error)));
+  throw Error(ErrorCode::kUnavailable, format("{}: {}", what, errno_text(error)));
 }
 
 }  // namespace

@@ -28,6 +28,7 @@
 #include "ops/cuda/ptx/block.cuh"
 #include "ops/cuda/ptx/bulk_copy.cuh"
 #include "ops/cuda/ptx/wgmma.cuh"
+#include "ops/cuda/quad.cuh"
 #include "ops/cuda/reduce.cuh"
 
 namespace tandem::cuda {
@@ -278,8 +279,7 @@ class QueryTile {
     const std::int32_t first = static_cast<std::int32_t>(blockIdx.y) * op_.dim;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      sum_[r] += __shfl_xor_sync(~0u, sum_[r], 1);
-      sum_[r] += __shfl_xor_sync(~0u, sum_[r], 2);
+      sum_[r] = quad_sum(sum_[r]);
       if (row + 8 * r >= op_.rows) continue;
       float* to = op_.out[row + 8 * r] + first;
       const float scale = 1.0f / sum_[r];

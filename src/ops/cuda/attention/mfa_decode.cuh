@@ -29,6 +29,7 @@
 #include "ops/cuda/ptx/e4m3.cuh"
 #include "ops/cuda/ptx/mbarrier.cuh"
 #include "ops/cuda/ptx/wgmma.cuh"
+#include "ops/cuda/quad.cuh"
 
 namespace tandem::cuda::mfa {
 
@@ -152,8 +153,7 @@ __device__ inline void softmax(float (&c)[32], const float (&q_scale)[2], const 
   float keep[2], base[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    page_maximum[r] = fmaxf(page_maximum[r], __shfl_xor_sync(~0u, page_maximum[r], 1));
-    page_maximum[r] = fmaxf(page_maximum[r], __shfl_xor_sync(~0u, page_maximum[r], 2));
+    page_maximum[r] = quad_max(page_maximum[r]);
     base[r] = page_maximum[r] - 8.f;
     const float maximum = fmaxf(rows.maximum[r], page_maximum[r]);
     keep[r] = exp2_fast(rows.maximum[r] - maximum);
@@ -289,8 +289,7 @@ __device__ void end_piece(Shared& s, const Op& op, const Piece& piece, int group
   const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    rows.sum[r] += __shfl_xor_sync(~0u, rows.sum[r], 1);
-    rows.sum[r] += __shfl_xor_sync(~0u, rows.sum[r], 2);
+    rows.sum[r] = quad_sum(rows.sum[r]);
     if (quad == 0) {
       s.maximum[group][row + 8 * r] = rows.maximum[r];
       s.sum[group][row + 8 * r] = rows.sum[r];

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "ops/cuda/attention/mfa_decode.cuh"
+#include "ops/cuda/quad.cuh"
 
 namespace tandem::cuda::mfa::bf16 {
 
@@ -165,8 +166,7 @@ __device__ void end_piece(const Op& op, const Piece& piece, int group, Rows& row
   const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    rows.sum[r] += __shfl_xor_sync(~0u, rows.sum[r], 1);
-    rows.sum[r] += __shfl_xor_sync(~0u, rows.sum[r], 2);
+    rows.sum[r] = quad_sum(rows.sum[r]);
   }
   if (piece.partial < 0) {
     const float scale[2] = {1.f / rows.sum[0], 1.f / rows.sum[1]};

@@ -65,12 +65,8 @@ __device__ inline void load_page(void* shared, const std::uint8_t* page, std::ui
   ptx::bulk_load(shared, page, bytes, barrier);
 }
 
-// ---- where a unit's 64 heads of 256 go: a math group's 128 columns at a time. x[4 j …]: of heads head_of_thread() and
+// ---- where a unit's 64 heads of 256 go: a math group's 128 columns at a time. x[4 j …]: of heads row_of_quad() and
 // 8 further, columns 8 j + 2 quad and the next of each.
-
-__device__ inline int head_of_thread() {
-  return threadIdx.x % 128 / 32 * 16 + (threadIdx.x % 32 >> 2);
-}
 
 // Of one sequence: bf16, or rows of the product that comes next.
 struct DecodedHeads {
@@ -84,14 +80,9 @@ struct DecodedHeads {
 #pragma unroll
     for (int j = 0; j < 16; j += 4)
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        std::uint32_t words[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) words[i] = packed_bf16(x[4 * (j + i) + 2 * r], x[4 * (j + i) + 2 * r + 1]);
-        transpose_in_quad(words);
-        *reinterpret_cast<uint4*>(at + (head_of_thread() + 8 * r) * MfaPage::kDim + 128 * half + 8 * (j + quad)) =
-            make_uint4(words[0], words[1], words[2], words[3]);
-      }
+      for (int r = 0; r < 2; ++r)
+        *reinterpret_cast<uint4*>(at + (row_of_quad() + 8 * r) * MfaPage::kDim + 128 * half + 8 * (j + quad)) =
+            bf16_of_quad(x + 4 * j, r);
   }
 
  private:
@@ -106,7 +97,7 @@ struct DecodedHeads {
         y[2 * j] = __uint_as_float(pair << 16);
         y[2 * j + 1] = __uint_as_float(pair & 0xffff0000u);
       }
-      rows.store_quad(row, 2 * (head_of_thread() + 8 * r) + half, y, true);
+      rows.store_quad(row, 2 * (row_of_quad() + 8 * r) + half, y, true);
     }
   }
 };
@@ -126,7 +117,7 @@ struct F32Heads {
     for (int j = 0; j < 16; ++j)
 #pragma unroll
       for (int r = 0; r < 2; ++r)
-        store(head_of_thread() + 8 * r, 128 * half + 8 * j + 2 * (threadIdx.x & 3), x[4 * j + 2 * r],
+        store(row_of_quad() + 8 * r, 128 * half + 8 * j + 2 * (threadIdx.x & 3), x[4 * j + 2 * r],
               x[4 * j + 2 * r + 1]);
   }
 };

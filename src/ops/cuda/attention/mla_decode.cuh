@@ -288,8 +288,7 @@ __device__ inline void end_piece(Shared& s, const Op& op, const Piece& piece, in
   const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    rows.sum[r] += __shfl_xor_sync(~0u, rows.sum[r], 1);
-    rows.sum[r] += __shfl_xor_sync(~0u, rows.sum[r], 2);
+    rows.sum[r] = quad_sum(rows.sum[r]);
     if (quad == 0) s.sum[group][row + 8 * r] = rows.sum[r];
   }
   ptx::sync_threads(1, kMathThreads);

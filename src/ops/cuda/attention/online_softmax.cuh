@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "ops/cuda/bf16.cuh"
+#include "ops/cuda/quad.cuh"
 
 namespace tandem::cuda {
 
@@ -38,10 +39,7 @@ __device__ inline void raise_maximum(const float (&c)[32], float scale, float (&
 #pragma unroll
   for (int i = 0; i < 32; ++i) maximum[(i >> 1) & 1] = fmaxf(maximum[(i >> 1) & 1], c[i] * scale);
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    maximum[r] = fmaxf(maximum[r], __shfl_xor_sync(~0u, maximum[r], 1));
-    maximum[r] = fmaxf(maximum[r], __shfl_xor_sync(~0u, maximum[r], 2));
-  }
+  for (int r = 0; r < 2; ++r) maximum[r] = quad_max(maximum[r]);
 }
 
 // Scores times scale become probabilities in bf16, the A operand of the next product, in one term or two; sum grows by

@@ -16,6 +16,7 @@
 #include "ops/cuda/ptx/async_copy.cuh"
 #include "ops/cuda/ptx/block.cuh"
 #include "ops/cuda/ptx/mma.cuh"
+#include "ops/cuda/quad.cuh"
 #include "ops/cuda/reduce.cuh"
 
 namespace tandem::cuda {
@@ -305,8 +306,7 @@ class TileWorker {
             scores[tile][e] = any ? expf(scores[tile][e] - top[i]) : 0.0f;
             sum += scores[tile][e];
           }
-        sum += __shfl_xor_sync(~0u, sum, 1);
-        sum += __shfl_xor_sync(~0u, sum, 2);
+        sum = quad_sum(sum);
         sums[i][pair] = sum;
       }
     }

@@ -26,9 +26,10 @@ std::array<float, 256> e4m3_values() {
   return values;
 }
 
-// Row row of tiles that are columns wide, times its scales.
-std::vector<double> tile_row(const std::vector<std::uint8_t>& tiles, const std::vector<float>& scales,
-                             std::int64_t rows, std::int32_t row, std::int32_t columns) {
+}  // namespace
+
+std::vector<double> fp8_row(const std::vector<std::uint8_t>& tiles, const std::vector<float>& scales, std::int64_t rows,
+                            std::int32_t row, std::int32_t columns) {
   static const std::array<float, 256> kValues = e4m3_values();
   std::vector<double> values(static_cast<std::size_t>(columns));
   for (std::int32_t c = 0; c < columns; ++c) {
@@ -40,8 +41,6 @@ std::vector<double> tile_row(const std::vector<std::uint8_t>& tiles, const std::
   }
   return values;
 }
-
-}  // namespace
 
 Fp8Problem::Fp8Problem(const Fp8ProblemOptions& options) : options_(options) {
   lay_out_rows();
@@ -170,7 +169,7 @@ struct Fp8Problem::Host {
 
 std::vector<double> Fp8Problem::expected(const Host& host, int expert, std::int32_t row) const {
   static const std::array<float, 256> kValues = e4m3_values();
-  const std::vector<double> x = tile_row(host.x, host.x_scales, rows_, row_begin(expert) + row, options_.k);
+  const std::vector<double> x = fp8_row(host.x, host.x_scales, rows_, row_begin(expert) + row, options_.k);
   const auto n = static_cast<std::size_t>(options_.n), k = static_cast<std::size_t>(options_.k);
   const std::uint8_t* weight = &host.weight[static_cast<std::size_t>(expert) * n * k];
   const float* weight_scales = &host.weight_scales[static_cast<std::size_t>(expert) * n / 128 * k / 128];
@@ -189,7 +188,7 @@ std::vector<double> Fp8Problem::expected(const Host& host, int expert, std::int3
 
 std::vector<double> Fp8Problem::result(const Host& host, int expert, std::int32_t row) const {
   const std::int32_t at = row_begin(expert) + row;
-  if (options_.swiglu) return tile_row(host.hidden, host.hidden_scales, rows_, at, options_.n / 2);
+  if (options_.swiglu) return fp8_row(host.hidden, host.hidden_scales, rows_, at, options_.n / 2);
   std::vector<double> values(static_cast<std::size_t>(options_.n));
   for (std::size_t i = 0; i < values.size(); ++i)
     values[i] = bf16_to_f32(host.out[static_cast<std::size_t>(at) * values.size() + i]);

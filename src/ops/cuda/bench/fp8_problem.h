@@ -12,6 +12,10 @@
 
 namespace tandem::cuda {
 
+// Row row of quantised rows (fp8_tile.h) that are columns wide, times its scales; rows: a multiple of 64.
+std::vector<double> fp8_row(const std::vector<std::uint8_t>& tiles, const std::vector<float>& scales, std::int64_t rows,
+                            std::int32_t row, std::int32_t columns);
+
 struct Fp8ProblemOptions {
   std::vector<std::int32_t> counts;  // rows of each expert
   std::int32_t rows_max = 0;         // 0: the most of counts

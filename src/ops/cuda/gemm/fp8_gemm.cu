@@ -46,13 +46,12 @@ void launch_rows(const Fp8Gemm& op, const Fp8GemmPlan& plan, Stream stream) {
 
 void run(const Fp8Gemm& op, Stream stream) {
   if (op.experts == 0 || op.rows_max == 0) return;
-  const bool has_norm = op.before_norm.gain != nullptr || op.after_norm.squares != nullptr;
   TANDEM_CHECK(
-      !has_norm || (op.hidden == nullptr && op.before_norm.columns % 128 == 0 && op.before_norm.columns <= op.n),
+      !op.has_norm() || (op.hidden == nullptr && op.before_norm.columns % 128 == 0 && op.before_norm.columns <= op.n),
       "a product before or after a norm");
   const Fp8GemmPlan plan = plan_of(op, multiprocessors());
   if (op.hidden != nullptr) return launch<2, 1, Output::kSwiGlu>(op, plan, stream);
-  if (has_norm) return launch_rows<Output::kNorm>(op, plan, stream);
+  if (op.has_norm()) return launch_rows<Output::kNorm>(op, plan, stream);
   launch_rows<Output::kRows>(op, plan, stream);
 }
 

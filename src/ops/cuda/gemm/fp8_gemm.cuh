@@ -21,7 +21,6 @@
 // Bound by memory up to about 200 rows an expert. Measured: docs/performance/gpu-kernels.md.
 #pragma once
 
-#include "ops/cuda/bf16.cuh"
 #include "ops/cuda/gemm/fp8_gemm.h"
 #include "ops/cuda/gemm/fp8_store.cuh"
 #include "ops/cuda/gemm/fp8_tile.h"
@@ -152,9 +151,10 @@ __device__ inline RowRange rows_of_block(const Fp8Gemm& op, const Work& w) {
   return {op.row_begin[w.expert] + before, min(max(op.row_count[w.expert] - before, 0), 128)};
 }
 
+// Of a stage that was used before.
 template <class V>
 __device__ inline void wait_until_free(Shared<V>& s, int step) {
-  if (step >= V::kStages) ptx::wait(&s.free[step % V::kStages], (step / V::kStages - 1) & 1);
+  ptx::wait(&s.free[step % V::kStages], (step / V::kStages - 1) & 1);
 }
 
 // The thread that loads weights, and rows if there is no other.
@@ -196,13 +196,9 @@ __device__ inline void feed_rows(Shared<V>& s, const Fp8Gemm& op, const Work& w)
     return;
   }
   for (int i = 0; i < count; ++i) {
-    wait_until_free(s, i);
+    if (i >= V::kStages) wait_until_free(s, i);
     feed_x<V>(s, op, rows.first, rows.blocks(), w.k_begin + i, i % V::kStages);
   }
-}
-
-__device__ inline int row_of_thread() {
-  return threadIdx.x % 128 / 32 * 16 + (threadIdx.x % 32 >> 2);
 }
 
 // By tile of k, of the first columns of the block.
@@ -257,7 +253,7 @@ struct Wide {
 template <class V>
 __device__ inline void multiply_wide(Shared<V>& s, const Fp8Gemm& op, const Work& w, int step, int group,
                                      float (&out)[128]) {
-  const int row = row_of_thread();
+  const int row = row_of_quad();
   const float* scales = weight_scales_of(op, w) + w.k_begin;
   const int second = (w.second_column_block - w.column_block) * (op.k / Fp8Tile::kDepth), count = w.k_end - w.k_begin;
   const Wide<V> wide{s, group, out};
@@ -343,7 +339,7 @@ struct Narrow {
 template <class V>
 __device__ inline void multiply_narrow(Shared<V>& s, const Fp8Gemm& op, const Work& w, int step, int group,
                                        float (&out)[64]) {
-  const Narrow<V> n{s, weight_scales_of(op, w) + w.k_begin, step, group, row_of_thread(), out};
+  const Narrow<V> n{s, weight_scales_of(op, w) + w.k_begin, step, group, row_of_quad(), out};
   const int count = w.k_end - w.k_begin;
   float even[64], odd[64];
   int i = 0;
@@ -387,7 +383,7 @@ __device__ inline void store_hidden(const Fp8Gemm& op, const Work& w, const RowR
   const Fp8Rows to{op.hidden, op.hidden_scales, op.x_rows};
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const int at = group * Fp8Tile::kRows + row_of_thread() + 8 * r;
+    const int at = group * Fp8Tile::kRows + row_of_quad() + 8 * r;
     to.store_quad(rows.first + at, w.column_block, h[r], at < rows.count);
   }
 }
@@ -395,7 +391,7 @@ __device__ inline void store_hidden(const Fp8Gemm& op, const Work& w, const RowR
 // Columns 8 j … of a thread's two rows, for four j from j on in [0, 16 · kColumnBlocks): x[4 i …] of j + i.
 __device__ inline void store_four(const Fp8Gemm& op, const Work& w, const RowRange& rows, int group, int j,
                                   const float* x) {
-  const int quad = threadIdx.x & 3, row = group * Fp8Tile::kRows + row_of_thread();
+  const int quad = threadIdx.x & 3, row = group * Fp8Tile::kRows + row_of_quad();
   const bool there[2] = {row < rows.count, row + 8 < rows.count};
   if (op.out_f32) {
     float* at = op.out_f32 + (rows.first + row) * op.out_stride + w.column_block * 128 + 8 * j + 2 * quad;
@@ -412,13 +408,8 @@ __device__ inline void store_four(const Fp8Gemm& op, const Work& w, const RowRan
       op.out + static_cast<std::size_t>(rows.first + row) * op.n + w.column_block * 128 + 8 * (j + quad);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    std::uint32_t words[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) words[i] = packed_bf16(x[4 * i + 2 * r], x[4 * i + 2 * r + 1]);
-    transpose_in_quad(words);
-    if (there[r])
-      *reinterpret_cast<uint4*>(at + static_cast<std::size_t>(8 * r) * op.n) =
-          make_uint4(words[0], words[1], words[2], words[3]);
+    const uint4 columns = bf16_of_quad(x, r);
+    if (there[r]) *reinterpret_cast<uint4*>(at + static_cast<std::size_t>(8 * r) * op.n) = columns;
   }
 }
 
@@ -471,12 +462,8 @@ __device__ inline void store_before_norm(const Fp8Gemm& op, int column_block, co
     }
     transpose_in_quad(w);
     const int column = 8 * (part * kCount + j + quad);
-    if (there[0])
-      *reinterpret_cast<uint2*>(out.at(rows.first + row, column_block, column)) =
-          make_uint2(__byte_perm(w[0], w[1], 0x5410), __byte_perm(w[2], w[3], 0x5410));
-    if (there[1])
-      *reinterpret_cast<uint2*>(out.at(rows.first + row + 8, column_block, column)) =
-          make_uint2(__byte_perm(w[0], w[1], 0x7632), __byte_perm(w[2], w[3], 0x7632));
+    if (there[0]) *reinterpret_cast<uint2*>(out.at(rows.first + row, column_block, column)) = lower_halves(w);
+    if (there[1]) *reinterpret_cast<uint2*>(out.at(rows.first + row + 8, column_block, column)) = upper_halves(w);
   }
   if (part > 0 || quad > 0) return;
 #pragma unroll
@@ -563,7 +550,7 @@ __device__ inline void store_tile(const Fp8Gemm& op, const Work& w, const RowRan
     for (int block = 0; block < V::kColumnBlocks; ++block) {
       float(&x)[64] = *reinterpret_cast<float(*)[64]>(&out[64 * block]);
       if (V::kNorm && is_before_norm(op, w.column_block + block)) {
-        store_before_norm<1>(op, w.column_block + block, rows, group * Fp8Tile::kRows + row_of_thread(), 0, x, nullptr);
+        store_before_norm<1>(op, w.column_block + block, rows, group * Fp8Tile::kRows + row_of_quad(), 0, x, nullptr);
         continue;
       }
 #pragma unroll
@@ -591,7 +578,7 @@ __device__ inline void find_factors(Shared<V>& s, const Fp8Gemm& op, const Work&
 template <class V>
 __device__ inline void multiply_by_factors(Shared<V>& s, int group, float (&out)[64 * V::kColumnBlocks]) {
   ptx::wait(&s.has_factors, 0);
-  const float* factors = s.factors + group * Fp8Tile::kRows + row_of_thread();
+  const float* factors = s.factors + group * Fp8Tile::kRows + row_of_quad();
   const float factor[2] = {factors[0], factors[8]};
 #pragma unroll
   for (int i = 0; i < 64 * V::kColumnBlocks; ++i) out[i] *= factor[(i >> 1) & 1];

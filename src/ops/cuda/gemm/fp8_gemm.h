@@ -78,6 +78,8 @@ struct Fp8Gemm {
   float* hidden_scales;  // [n / 256][x_rows]
 
   Fp8BeforeNorm before_norm{};
+
+  bool has_norm() const { return before_norm.gain != nullptr || after_norm.squares != nullptr; }
 };
 
 inline constexpr int kGemmMultiprocessors = 132;

@@ -34,8 +34,9 @@ namespace {
 // Tiles are dealt where there are more than multiprocessors, or may be. What is left over is cut along k, so wide ones,
 // which read less, need not fill their last round.
 void deal_tiles(const Fp8Gemm& op, Fp8GemmPlan& plan) {
-  if (op.before_norm.gain != nullptr || op.after_norm.squares != nullptr) return;
-  if (op.scratch == nullptr || plan.split != 1 || op.row_tiles != nullptr || op.experts > kDealtExpertsMax) return;
+  if (op.scratch == nullptr || op.has_norm() || plan.split != 1 || op.row_tiles != nullptr ||
+      op.experts > kDealtExpertsMax)
+    return;
   const std::int32_t rows = op.rows_usual > 0 ? op.rows_usual : op.rows_max;
   const std::int32_t row_tiles = op.experts * ((rows + 127) / 128);
   plan.dealt = op.rows_usual > 0 || row_tiles * (op.n / plan.tile_columns) > kGemmMultiprocessors;

@@ -59,9 +59,10 @@ struct Fp8Rows {
         w[i] = ptx::to_e4m3(y[0] * s.inverse, y[1] * s.inverse, y[2] * s.inverse, y[3] * s.inverse);
       }
       transpose_in_quad(w);
-      const uint4 codes = make_uint4(__byte_perm(w[0], w[1], 0x5410), __byte_perm(w[2], w[3], 0x5410),
-                                     __byte_perm(w[0], w[1], 0x7632), __byte_perm(w[2], w[3], 0x7632));
-      if (there) *reinterpret_cast<uint4*>(at(row, block, 64 * half + 16 * quad)) = codes;
+      const uint2 first = lower_halves(w), second = upper_halves(w);
+      if (there)
+        *reinterpret_cast<uint4*>(at(row, block, 64 * half + 16 * quad)) =
+            make_uint4(first.x, first.y, second.x, second.y);
     }
     if (there && quad == 0) scales[block * rows + row] = s.scale;
   }

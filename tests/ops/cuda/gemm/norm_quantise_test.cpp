@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "base/scalar.h"
+#include "ops/cuda/bench/fp8_problem.h"
 #include "ops/cuda/device_memory.h"
-#include "ops/cuda/gemm/fp8_tile.h"
 #include "tests/ops/cuda/gpu_test.h"
 
 namespace tandem::cuda {
@@ -84,7 +84,9 @@ struct Problem {
 // What the tiles have of a row, against its sums times the factor and their gain.
 void expect_row(const Problem& p, std::int64_t row, double factor, const std::vector<std::uint8_t>& tiles,
                 const std::vector<float>& scales) {
-  const std::vector<double> x = p.sums(row);
+  const std::vector<double> x = p.sums(row),
+                            values = fp8_row(tiles, scales, p.tile_rows, static_cast<std::int32_t>(row),
+                                             static_cast<std::int32_t>(p.c.columns));
   for (std::int64_t block = 0; block < p.c.columns / 128; ++block) {
     double largest = 0;
     for (std::int64_t i = 0; i < 128; ++i) {
@@ -93,14 +95,10 @@ void expect_row(const Problem& p, std::int64_t row, double factor, const std::ve
     }
     const double scale = scales[static_cast<std::size_t>(block * p.tile_rows + row)];
     ASSERT_NEAR(scale * 448, largest, 1e-5 * largest) << row << " " << block;
-    const auto tile = static_cast<std::size_t>((block * p.tile_rows / 64 + row / 64) * Fp8Tile::kBytes);
     for (std::int64_t i = 0; i < 128; ++i) {
       const auto at = static_cast<std::size_t>(block * 128 + i);
-      const std::uint8_t code =
-          tiles[tile + static_cast<std::size_t>(Fp8Tile::offset(static_cast<int>(row % 64), static_cast<int>(i)))];
       const double right = x[at] * factor * p.gain[at];
-      ASSERT_NEAR(static_cast<double>(f8_e4m3_to_f32(code)) * scale, right, std::abs(right) / 15 + scale / 500)
-          << row << " " << at;
+      ASSERT_NEAR(values[at], right, std::abs(right) / 15 + scale / 500) << row << " " << at;
     }
   }
 }
