@@ -12,10 +12,10 @@
 // always have some to do. With 256 columns that takes nearly all registers, so what else a block knows is looked up
 // again when its sums are done.
 //
-// With kSplit > 1 the blocks of a cluster take parts of k and add up in rank order through each other's shared memory,
-// each a part of the columns, or before a norm of the rows. Factors of a norm before are found meanwhile by two warps
-// that have nothing else to do.
-// Where tiles are dealt (fp8_gemm_dealt.cuh), blocks that have the same columns share what they load of them.
+// With kSplit > 1 that many blocks of a cluster take parts of k and add up in rank order through each other's shared
+// memory, each a part of the columns, or before a norm of the rows. Factors of a norm before are found meanwhile by two
+// warps that have nothing else to do. Where tiles are dealt (fp8_gemm_dealt.cuh), blocks that have the same columns
+// share what they load of them.
 //
 // Weights do not come from the previous kernel, so their first stages are fetched while it still runs.
 // Bound by memory up to about 200 rows an expert. Measured: docs/performance/gpu-kernels.md.
@@ -46,7 +46,7 @@ enum class Output : std::uint8_t { kRows, kNorm, kSwiGlu };
 template <int kColumnBlocks_, int kSplit_, Output kOutput>
 struct Variant {
   static constexpr int kColumnBlocks = kColumnBlocks_;  // of 128
-  static constexpr int kSplit = kSplit_;                // blocks of a cluster
+  static constexpr int kSplit = kSplit_;                // blocks of a tile, neighbours in a cluster
   static constexpr bool kSwiGlu = kOutput == Output::kSwiGlu, kNorm = kOutput == Output::kNorm;
   static constexpr int kStages = kColumnBlocks == 2 ? 4 : 6;
   // Threads that feed multiply_kernel: a second one loads rows, as copies that one thread starts come one after the
@@ -73,7 +73,7 @@ struct Work {
   int expert, column_block;  // first, of 128
   int second_column_block;   // of a block that has two
   int row_tile;              // of 128 rows, in the expert
-  int rank;                  // in the cluster
+  int rank;                  // among the blocks of the tile
   int k_begin, k_end;        // tiles of 128
 };
 
@@ -354,7 +354,14 @@ __device__ inline void multiply_narrow(Shared<V>& s, const Fp8Gemm& op, const Wo
     n.template end<1>(i + 2, even);
     n.template end<0>(i + 3, odd);
   }
-  for (; i < count; ++i) {
+  if (i + 2 <= count) {
+    n.begin(i, even);
+    n.begin(i + 1, odd);
+    n.template end<1>(i, even);
+    n.template end<0>(i + 1, odd);
+    i += 2;
+  }
+  if (i < count) {
     n.begin(i, even);
     n.template end<0>(i, even);
   }
@@ -479,19 +486,20 @@ __device__ inline bool is_before_norm(const Fp8Gemm& op, int column_block) {
   return op.before_norm.gain != nullptr && column_block * 128 < op.before_norm.columns;
 }
 
-// The sum of what the blocks of a cluster have there.
+// The sum of what the blocks of a tile have there, in the order of their ranks; this one's is nearer than the others'.
 template <class V>
-__device__ inline float4 sum_of_cluster(const float4* at) {
-  float4 sum = ptx::load_from_cluster(at, 0);
+__device__ inline float4 sum_of_blocks(const float4* at, int rank) {
+  const int first = ptx::rank_in_cluster() - rank;
+  float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
-  for (int peer = 1; peer < V::kSplit; ++peer) {
-    const float4 y = ptx::load_from_cluster(at, peer);
+  for (int peer = 0; peer < V::kSplit; ++peer) {
+    const float4 y = peer == rank ? *at : ptx::load_from_cluster(at, first + peer);
     sum = make_float4(sum.x + y.x, sum.y + y.y, sum.z + y.z, sum.w + y.w);
   }
   return sum;
 }
 
-// Every block of the cluster has a sum over its part of k; each adds up and stores its share of the columns, or of the
+// Every block of the tile has a sum over its part of k; each adds up and stores its share of the columns, or of the
 // rows, where a row's columns have to meet.
 template <class V>
 __device__ inline void store_sum_of_cluster(Shared<V>& s, const Fp8Gemm& op, const Work& w, const RowRange& rows,
@@ -511,7 +519,7 @@ __device__ inline void store_sum_of_cluster(Shared<V>& s, const Fp8Gemm& op, con
   float x[4 * kCount];
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    const float4 sum = sum_of_cluster<V>(&sums[(part * kCount + j) * 256 + source]);
+    const float4 sum = sum_of_blocks<V>(&sums[(part * kCount + j) * 256 + source], w.rank);
     x[4 * j] = sum.x, x[4 * j + 1] = sum.y, x[4 * j + 2] = sum.z, x[4 * j + 3] = sum.w;
   }
   ptx::arrive_in_cluster();  // the others' memory is read no more
