@@ -41,7 +41,7 @@ void set_rows(RowAttention& a, const Machine& machine, const PagedAttention& op,
   a.scale = op.scale;
   a.blocks = machine.multiprocessors;
   a.partials = partials;
-  a.partial_stats = partials + parts * static_cast<std::int64_t>(kDecodePartialFloats);
+  a.partial_stats = partials + parts * static_cast<std::int64_t>(kDecodePartialValues);
 }
 
 }  // namespace tandem::cuda

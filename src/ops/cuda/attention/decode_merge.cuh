@@ -4,10 +4,14 @@
 // The merge kernel of decode_merge.h.
 //
 // kLanes groups of threads take every kLanes-th partial and add up in a fixed order, so bits depend on the number of
-// partials and kLanes alone. Bound by L2: partials were just written.
+// partials and kLanes alone. Blocks begin where attention has left multiprocessors and are bound by what these read
+// from L2, some 30 KB a microsecond each: so partial results of a bf16 output are bf16. Measured:
+// docs/performance/gpu-kernels.md.
 #pragma once
 
 #include <cuda_bf16.h>
+
+#include <type_traits>
 
 #include "ops/cuda/attention/decode_merge.h"
 #include "ops/cuda/attention/online_softmax.cuh"
@@ -17,56 +21,116 @@ namespace tandem::cuda::decode {
 
 inline constexpr int kMergeThreads = 256;
 
-__device__ inline float4 scaled_sum(float4 sum, float4 x, float scale0, float scale1) {
-  return make_float4(fmaf(x.x, scale0, sum.x), fmaf(x.y, scale0, sum.y), fmaf(x.z, scale1, sum.z),
-                     fmaf(x.w, scale1, sum.w));
-}
-
-// weights[head][partial], for the heads that the block's elements belong to. stride: from partial to partial.
-template <int kHeads>
-__device__ inline void weigh(float* weights, const float2* stats, int stride, int count) {
-  // All loads first, then a few threads for each head.
-  for (int i = threadIdx.x; i < count * kHeads; i += kMergeThreads) {
-    const float2 x = stats[i / kHeads * stride + i % kHeads];
-    weights[i % kHeads * count + i / kHeads] = x.x;
-    weights[(kHeads + i % kHeads) * count + i / kHeads] = x.y;
+// What 16 bytes of partial results add up to: a thread's four values (pieces.cuh), two of one row and two of another,
+// or those of two neighbours, which have the same rows.
+struct Sum {
+  float4 x = make_float4(0, 0, 0, 0);
+  __device__ void add(float4 y, float scale0, float scale1) {
+    x = make_float4(fmaf(y.x, scale0, x.x), fmaf(y.y, scale0, x.y), fmaf(y.z, scale1, x.z), fmaf(y.w, scale1, x.w));
   }
-  __syncthreads();
-  constexpr int kWidth = kMergeThreads / kHeads < 32 ? kMergeThreads / kHeads : 32;
-  const int head = threadIdx.x / kWidth, first = threadIdx.x % kWidth;
-  if (head >= kHeads) return;
-  float* maxima = weights + head * count;
-  const float* sums = maxima + kHeads * count;
-  float maximum = kMinusInfinity, sum = 0;
-  for (int p = first; p < count; p += kWidth) maximum = fmaxf(maximum, maxima[p]);
+};
+template <class Values>
+struct Sums {
+  static constexpr int kCount = 1;
+  Sum of[1];
+  __device__ void add(float4 y, float scale0, float scale1) { of[0].add(y, scale0, scale1); }
+};
+template <>
+struct Sums<uint4> {
+  static constexpr int kCount = 2;
+  Sum of[2];
+  __device__ void add(uint4 y, float scale0, float scale1) {
+    const auto first = [](std::uint32_t pair) { return __uint_as_float(pair << 16); };
+    const auto second = [](std::uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); };
+    of[0].add(make_float4(first(y.x), second(y.x), first(y.y), second(y.y)), scale0, scale1);
+    of[1].add(make_float4(first(y.z), second(y.z), first(y.w), second(y.w)), scale0, scale1);
+  }
+};
+
+// What a thread looks at of a head's partial results: every kWidth-th pair of maximum and sum, the first kAhead of them
+// on their way before all else.
+template <int kWidth, int kAhead>
+struct OwnStats {
+  const float2* from;  // the thread's first
+  int stride, count;   // from partial to partial; of partial results from the thread's first on
+  float2 ahead[kAhead];
+
+  __device__ OwnStats(const float2* first, int stride, int count) : from(first), stride(stride), count(count) {
 #pragma unroll
-  for (int d = 1; d < kWidth; d <<= 1) maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, d));
-  for (int p = first; p < count; p += kWidth) sum = fmaf(sums[p], exp2_fast(maxima[p] - maximum), sum);
+    for (int i = 0; i < kAhead; ++i)
+      if (i * kWidth < count) ahead[i] = __ldcg(&from[i * kWidth * stride]);
+  }
+  // f(at, pair), at counted in partial results from the thread's first on.
+  template <class F>
+  __device__ void each(const F& f) const {
 #pragma unroll
-  for (int d = 1; d < kWidth; d <<= 1) sum += __shfl_xor_sync(~0u, sum, d);
-  for (int p = first; p < count; p += kWidth) maxima[p] = exp2_fast(maxima[p] - maximum) / sum;
+    for (int i = 0; i < kAhead; ++i)
+      if (i * kWidth < count) f(i * kWidth, ahead[i]);
+    for (int at = kAhead * kWidth; at < count; at += kWidth) f(at, __ldcg(&from[at * stride]));
+  }
+};
+
+// Of a block's kHeads, some threads each.
+template <int kHeads, int kAhead>
+struct Weights {
+  static constexpr int kWidth = kMergeThreads / kHeads;
+  static_assert(kWidth <= 32 && kWidth * kHeads == kMergeThreads);
+  int head, first, count;
+  OwnStats<kWidth, kAhead> stats;
+
+  __device__ Weights(const float2* stats, int stride, int count)
+      : head(static_cast<int>(threadIdx.x) / kWidth),
+        first(static_cast<int>(threadIdx.x) % kWidth),
+        count(count),
+        stats(stats + head + first * stride, stride, count - first) {}
+
+  // To weights[head][partial].
+  __device__ void find(float* weights) const {
+    float maximum = kMinusInfinity, sum = 0;
+    stats.each([&](int, float2 x) { maximum = fmaxf(maximum, x.x); });
+#pragma unroll
+    for (int d = 1; d < kWidth; d <<= 1) maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, d));
+    stats.each([&](int, float2 x) { sum = fmaf(x.y, exp2_fast(x.x - maximum), sum); });
+#pragma unroll
+    for (int d = 1; d < kWidth; d <<= 1) sum += __shfl_xor_sync(~0u, sum, d);
+    float* to = weights + head * count + first;
+    stats.each([&](int at, float2 x) { to[at] = exp2_fast(x.x - maximum) / sum; });
+  }
+};
+
+// A block has elements of so many threads of the decode kernel, whose warps own 16 heads each.
+template <class Values>
+inline constexpr int heads_of_block(int lanes) {
+  const int threads = kMergeThreads / lanes * Sums<Values>::kCount;
+  return threads < 128 ? threads / 32 * 16 : 64;
 }
 
+template <class Values>
 inline constexpr std::size_t merge_shared_bytes(int lanes, int count_max) {
-  return static_cast<std::size_t>(lanes == 1 ? 64 : 16) * 2 * count_max * sizeof(float);
+  return static_cast<std::size_t>(heads_of_block<Values>(lanes)) * count_max * sizeof(float);
 }
 
-// What a merge of the grid adds up, and where it goes.
+// What a merge of the grid adds up.
+template <class Values>
 struct Merged {
   std::int32_t count;           // of partial results; fewer than two: nothing to do
   std::int32_t partial_stride;  // from one to the next, in units
-  const float4* values;         // of the unit at hand, of the first
+  const Values* values;         // of the unit at hand, of the first
   const float2* stats;          // [64] likewise
   std::int32_t stats_stride;
 };
 
-__device__ inline Merged merged_of(const DecodeMerging& op) {
+// Of 16 bytes, in a partial result's unit.
+template <class Values>
+inline constexpr int kElementsOfUnit = 4096 / Sums<Values>::kCount;
+
+__device__ inline Merged<uint4> merged_of(const DecodeMerging& op) {
   const DecodeMerge merge = op.work.merges[blockIdx.y];
   const int units = op.shape.units(), unit = static_cast<int>(blockIdx.z);
   const int head_group = unit / op.shape.column_groups;
   return {merge.count, units,
-          reinterpret_cast<const float4*>(op.work.partials) +
-              (static_cast<std::size_t>(merge.first_partial) * units + unit) * (kDecodePartialFloats / 4),
+          reinterpret_cast<const uint4*>(op.work.partials) +
+              (static_cast<std::size_t>(merge.first_partial) * units + unit) * kElementsOfUnit<uint4>,
           reinterpret_cast<const float2*>(op.work.partial_stats) +
               (merge.first_partial * op.shape.head_groups + head_group) * 64,
           64 * op.shape.head_groups};
@@ -82,49 +146,56 @@ __device__ inline void store_merged(const DecodeMerging& op, int head, int colum
 
 // Grid: (elements of a unit / elements of a block, merges, units of a merge).
 template <int kLanes, class Op>
-__global__ void __launch_bounds__(kMergeThreads) merge_partials(const __grid_constant__ Op op) {
-  constexpr int kElements = kMergeThreads / kLanes;  // float4
-  constexpr int kAhead = 8;
-  // A block covers whole warps of the decode kernel; each owns 16 heads.
-  constexpr int kHeads = kElements >= 128 ? 64 : kElements / 32 * 16;
+__global__ void __launch_bounds__(kMergeThreads, kLanes > 1 ? 3 : 4) merge_partials(const __grid_constant__ Op op) {
+  using Values = std::remove_cvref_t<decltype(*merged_of(op).values)>;
+  constexpr int kElements = kMergeThreads / kLanes;  // of 16 bytes
+  constexpr int kAhead = kLanes > 1 ? 6 : 8, kSums = Sums<Values>::kCount, kHeads = heads_of_block<Values>(kLanes);
   extern __shared__ float weights[];
-  __shared__ float4 lane_sums[kLanes][kElements];
-  const Merged merge = merged_of(op);
+  __shared__ Sums<Values> lane_sums[kLanes][kElements];
+  const Merged<Values> merge = merged_of(op);
   ptx::wait_for_previous_kernel();
   ptx::let_next_kernel_start();
   if (merge.count < 2) return;
   const int lane = threadIdx.x / kElements, element = blockIdx.x * kElements + threadIdx.x % kElements;
-  const int stride = merge.partial_stride * static_cast<int>(kDecodePartialFloats / 4);
-  const float4* from = merge.values + element;
-  float4 ahead[kAhead];  // on their way while the weights are computed
+  const int head_begin = blockIdx.x * kElements * kSums % 128 / 32 * 16;
+  // What weights are found from is asked for first, or it comes after all that the values move.
+  const Weights<kHeads, kLanes == 1 ? 2 : 6> found(merge.stats + head_begin, merge.stats_stride, merge.count);
+  const int stride = merge.partial_stride * kElementsOfUnit<Values>;
+  const Values* from = merge.values + element;
+  Values ahead[kAhead];  // on their way while the weights are found
 #pragma unroll
   for (int i = 0; i < kAhead; ++i)
     if (lane + i * kLanes < merge.count) ahead[i] = __ldcg(&from[(lane + i * kLanes) * stride]);
-  const int head_begin = blockIdx.x * kElements % 128 / 32 * 16;
-  weigh<kHeads>(weights, merge.stats + head_begin, merge.stats_stride, merge.count);
+  found.find(weights);
   __syncthreads();
-  const int thread = element % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
+  const int thread = element * kSums % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
   const float* weights0 = weights + (row - head_begin) * merge.count;
   const float* weights1 = weights0 + 8 * merge.count;
-  float4 sum = make_float4(0, 0, 0, 0);
+  Sums<Values> sums;
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
     const int p = lane + i * kLanes;
-    if (p < merge.count) sum = scaled_sum(sum, ahead[i], weights0[p], weights1[p]);
+    if (p < merge.count) sums.add(ahead[i], weights0[p], weights1[p]);
   }
-#pragma unroll 8
+#pragma unroll 4
   for (int p = lane + kAhead * kLanes; p < merge.count; p += kLanes)
-    sum = scaled_sum(sum, __ldcg(&from[p * stride]), weights0[p], weights1[p]);
+    sums.add(__ldcg(&from[p * stride]), weights0[p], weights1[p]);
   if constexpr (kLanes > 1) {
-    lane_sums[lane][threadIdx.x % kElements] = sum;
+    lane_sums[lane][threadIdx.x % kElements] = sums;
     __syncthreads();
     if (lane > 0) return;
 #pragma unroll
-    for (int i = 1; i < kLanes; ++i) sum = scaled_sum(sum, lane_sums[i][threadIdx.x], 1.f, 1.f);
+    for (int i = 1; i < kLanes; ++i)
+#pragma unroll
+      for (int k = 0; k < kSums; ++k) sums.of[k].add(lane_sums[i][threadIdx.x].of[k].x, 1.f, 1.f);
   }
-  const int column = element / 128 * 8 + 2 * quad;
-  store_merged(op, row, column, sum.x, sum.y);
-  store_merged(op, row + 8, column, sum.z, sum.w);
+#pragma unroll
+  for (int k = 0; k < kSums; ++k) {
+    const int column = element * kSums / 128 * 8 + 2 * (quad + k);
+    const float4 sum = sums.of[k].x;
+    store_merged(op, row, column, sum.x, sum.y);
+    store_merged(op, row + 8, column, sum.z, sum.w);
+  }
 }
 
 }  // namespace tandem::cuda::decode

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Adds up the partial results of sequences that a schedule cut. A partial result consists of units, 64 heads by 256
-// columns each, as the decode kernels' registers have them: float4 [32][128 threads].
+// columns each, as the decode kernels' registers have them (pieces.cuh), in bf16 as the output is: what they are
+// rounded by is lost among what that is.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +27,7 @@ struct DecodeMerging {
   DecodeMergeShape shape;
 };
 
-inline constexpr std::size_t kDecodePartialFloats = 64 * 256;
+inline constexpr std::size_t kDecodePartialValues = 64 * 256;
 inline constexpr std::size_t kDecodePartialStatsFloats = 64 * 2;
 
 void run(const DecodeMerging& op, Stream stream);

@@ -68,14 +68,14 @@ struct DecodeSchedule {
   std::string to_string() const;
 };
 
-// A schedule's arrays on the device, and the scratch that partial results need: [partials, 64 · 256 for each unit of
-// the kernel's output] and [partials, heads, 2], maximum (base 2) and sum of each head.
+// A schedule's arrays on the device, and the scratch that partial results need: bf16 [partials, 64 · 256 for each unit
+// of the kernel's output] and [partials, heads, 2], maximum (base 2) and sum of each head.
 struct DecodeWork {
   const DecodePiece* pieces;
   const DecodeMerge* merges;
   std::int32_t blocks, rounds, merge_count, merge_count_max;
   bool deterministic;  // partial results are added in one order, whatever merge_count_max is
-  float* partials;
+  std::uint16_t* partials;
   float* partial_stats;
 };
 

@@ -12,10 +12,10 @@
 namespace tandem::cuda {
 
 // What the merge kernel asks: a unit is a merge.
-__device__ inline decode::Merged merged_of(const MfaAttention& op) {
+__device__ inline decode::Merged<float4> merged_of(const MfaAttention& op) {
   const auto unit = static_cast<std::int32_t>(blockIdx.y);
   const RowParts parts(op, unit / op.units.of_row());
-  const Partials first = mfa::partials_of(op, unit * op.parts_max);
+  const Partials<float4> first = mfa::partials_of(op, unit * op.parts_max);
   return {parts.count(), 1, first.values, first.stats, MfaPage::kHeads};
 }
 
@@ -34,7 +34,7 @@ void run(const MfaAttention& op, Stream stream) {
     launch_dependent(mfa::attend<MfaAttention>, blocks, mfa::kThreads, sizeof(mfa::Shared), stream, op);
   if (op.parts_max < 2) return;
   launch_dependent(decode::merge_partials<1, MfaAttention>, dim3(16, static_cast<unsigned>(units)),
-                   decode::kMergeThreads, decode::merge_shared_bytes(1, op.parts_max), stream, op);
+                   decode::kMergeThreads, decode::merge_shared_bytes<float4>(1, op.parts_max), stream, op);
 }
 
 }  // namespace tandem::cuda

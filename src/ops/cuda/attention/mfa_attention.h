@@ -72,7 +72,7 @@ struct MfaAttention {
 void run(const MfaAttention& op, Stream stream);
 
 // Floats of partials and partial_stats together for one part of a unit.
-inline constexpr std::size_t kMfaPartFloats = kDecodePartialFloats + kDecodePartialStatsFloats;
+inline constexpr std::size_t kMfaPartFloats = kDecodePartialValues + kDecodePartialStatsFloats;
 
 // Queries of rows into tiles.
 struct MfaQueries {

@@ -297,7 +297,7 @@ __device__ void end_piece(Shared& s, const Op& op, const Piece& piece, int group
   }
   ptx::sync_threads(1, kMathThreads);
   const bool is_whole = piece.partial < 0;
-  const Partials partial = is_whole ? Partials{} : partials_of(op, piece.partial);
+  const auto partial = partials_of(op, is_whole ? 0 : piece.partial);
   float scale[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -321,9 +321,7 @@ __device__ void end_piece(Shared& s, const Op& op, const Piece& piece, int group
   ptx::arrive_as_warp(&s.q_free[buffer]);
   if (is_whole) return output_of(op, piece.unit).store_half(group, rows.out);
 #pragma unroll
-  for (int i = 0; i < 16; ++i)
-    partial.values[(16 * group + i) * 128 + thread] =
-        make_float4(rows.out[4 * i], rows.out[4 * i + 1], rows.out[4 * i + 2], rows.out[4 * i + 3]);
+  for (int j = 0; j < 16; ++j) partial.store(16 * group + j, &rows.out[4 * j]);
 }
 
 template <class Op>

@@ -175,11 +175,9 @@ __device__ void end_piece(const Op& op, const Piece& piece, int group, Rows& row
     output_of(op, piece.unit).store_half(group, rows.out);
     return;
   }
-  const Partials partial = partials_of(op, piece.partial);
+  const auto partial = partials_of(op, piece.partial);
 #pragma unroll
-  for (int j = 0; j < 16; ++j)
-    partial.values[(16 * group + j) * 128 + thread] =
-        make_float4(rows.out[4 * j], rows.out[4 * j + 1], rows.out[4 * j + 2], rows.out[4 * j + 3]);
+  for (int j = 0; j < 16; ++j) partial.store(16 * group + j, &rows.out[4 * j]);
   if (group == 0 && quad == 0) {
     partial.stats[row] = make_float2(rows.maximum[0], rows.sum[0]);
     partial.stats[row + 8] = make_float2(rows.maximum[1], rows.sum[1]);

@@ -133,10 +133,10 @@ __device__ inline F32Heads output_of(const MfaAttention& op, std::int32_t unit) 
   return {op.out + row * op.out_stride + op.units.first_head(in_row) * MfaPage::kDim, op.units.heads(in_row)};
 }
 
-__device__ inline Partials partials_of(const MfaDecode& op, std::int32_t index) {
+__device__ inline Partials<uint2> partials_of(const MfaDecode& op, std::int32_t index) {
   return partials_at(op.work.partials, op.work.partial_stats, index);
 }
-__device__ inline Partials partials_of(const MfaAttention& op, std::int32_t index) {
+__device__ inline Partials<float4> partials_of(const MfaAttention& op, std::int32_t index) {
   return partials_at(op.partials, op.partial_stats, index);
 }
 

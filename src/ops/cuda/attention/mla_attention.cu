@@ -12,10 +12,10 @@
 namespace tandem::cuda {
 
 // What the merge kernel asks: a unit is a merge.
-__device__ inline decode::Merged merged_of(const MlaAttention& op) {
+__device__ inline decode::Merged<float4> merged_of(const MlaAttention& op) {
   const auto unit = static_cast<std::int32_t>(blockIdx.y);
   const RowParts parts(op, unit / op.units.of_row());
-  const Partials first = mla::partials_of(op, unit * op.parts_max);
+  const Partials<float4> first = mla::partials_of(op, unit * op.parts_max);
   return {parts.count(), 1, first.values, first.stats, 64};
 }
 
@@ -37,7 +37,7 @@ void run(const MlaAttention& op, Stream stream) {
                    mla::kThreads, sizeof(mla::Shared), stream, op);
   if (op.parts_max < 2) return;
   launch_dependent(decode::merge_partials<1, MlaAttention>, dim3(16, static_cast<unsigned>(units)),
-                   decode::kMergeThreads, decode::merge_shared_bytes(1, op.parts_max), stream, op);
+                   decode::kMergeThreads, decode::merge_shared_bytes<float4>(1, op.parts_max), stream, op);
 }
 
 }  // namespace tandem::cuda

@@ -65,7 +65,7 @@ struct MlaAttention {
 void run(const MlaAttention& op, Stream stream);
 
 // Floats of partials and partial_stats together for one part of a unit.
-inline constexpr std::size_t kMlaPartFloats = kDecodePartialFloats + kDecodePartialStatsFloats;
+inline constexpr std::size_t kMlaPartFloats = kDecodePartialValues + kDecodePartialStatsFloats;
 
 // Absorbed queries of rows into tiles.
 struct MlaQueries {

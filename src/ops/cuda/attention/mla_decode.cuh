@@ -246,11 +246,9 @@ __device__ inline void store(const MlaDecode& op, const Piece& piece, int group,
     }
     return;
   }
-  const Partials partial = partials_of(op, piece.partial, group);
+  const Partials<uint2> partial = partials_of(op, piece.partial, group);
 #pragma unroll
-  for (int j = 0; j < 32; ++j)
-    partial.values[j * 128 + thread] =
-        make_float4(rows.out[4 * j], rows.out[4 * j + 1], rows.out[4 * j + 2], rows.out[4 * j + 3]);
+  for (int j = 0; j < 32; ++j) partial.store(j, &rows.out[4 * j]);
   if (group == 0 && quad == 0) {
     partial.stats[row] = make_float2(rows.maximum[0], sum[0]);
     partial.stats[row + 8] = make_float2(rows.maximum[1], sum[1]);
@@ -274,7 +272,7 @@ __device__ inline void store(const MlaAttention& op, const Piece& piece, int gro
     }
     return;
   }
-  const Partials partial = partials_of(op, piece.partial);
+  const Partials<float4> partial = partials_of(op, piece.partial);
 #pragma unroll
   for (int j = 0; j < 32; j += 2)
     partial.values[(16 * group + j / 2) * 128 + thread] =

@@ -51,12 +51,12 @@ class Walk<MlaAttention> : public RowWalk<MlaAttention> {
 };
 
 // Of a unit of MlaDecode: 64 heads by 256 columns of either warpgroup.
-__device__ inline Partials partials_of(const MlaDecode& op, std::int32_t index, int group) {
+__device__ inline Partials<uint2> partials_of(const MlaDecode& op, std::int32_t index, int group) {
   return {partials_at(op.work.partials, op.work.partial_stats, 2 * index + group).values,
           partials_at(op.work.partials, op.work.partial_stats, index).stats};
 }
 // Of a unit of MlaAttention: 32 heads by 512 columns.
-__device__ inline Partials partials_of(const MlaAttention& op, std::int32_t index) {
+__device__ inline Partials<float4> partials_of(const MlaAttention& op, std::int32_t index) {
   return partials_at(op.partials, op.partial_stats, index);
 }
 

@@ -7,8 +7,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "ops/cuda/attention/decode_merge.h"
+#include "ops/cuda/bf16.cuh"
 
 namespace tandem::cuda {
 
@@ -71,16 +73,29 @@ class RowWalk {
   std::int32_t next_;
 };
 
-// Where a partial result goes: 16,384 values, float4 [32][128 threads] as the registers have them, and pairs of maximum
-// and sum for 64 rows of the tensor cores.
+// Where a partial result goes: 16,384 values, [32][128 threads] of four, as the registers have them, and pairs of
+// maximum and sum for 64 rows of the tensor cores. Four values are a float4, or, for an output in bf16, bf16 in a
+// uint2.
+template <class Four>
 struct Partials {
-  float4* values;
+  Four* values;
   float2* stats;  // [64]
+
+  // The thread's j-th four.
+  __device__ void store(int j, const float* x) const {
+    Four& to = values[j * 128 + static_cast<int>(threadIdx.x) % 128];
+    if constexpr (std::is_same_v<Four, float4>)
+      to = make_float4(x[0], x[1], x[2], x[3]);
+    else
+      to = make_uint2(packed_bf16(x[0], x[1]), packed_bf16(x[2], x[3]));
+  }
 };
 
-__device__ inline Partials partials_at(float* values, float* stats, std::int32_t index) {
-  return {reinterpret_cast<float4*>(values + static_cast<std::size_t>(index) * kDecodePartialFloats),
-          reinterpret_cast<float2*>(stats + static_cast<std::size_t>(index) * kDecodePartialStatsFloats)};
+template <class T>
+__device__ inline auto partials_at(T* values, float* stats, std::int32_t index) {
+  using Four = std::conditional_t<std::is_same_v<T, float>, float4, uint2>;
+  return Partials<Four>{reinterpret_cast<Four*>(values + static_cast<std::size_t>(index) * kDecodePartialValues),
+                        reinterpret_cast<float2*>(stats + static_cast<std::size_t>(index) * kDecodePartialStatsFloats)};
 }
 
 }  // namespace tandem::cuda

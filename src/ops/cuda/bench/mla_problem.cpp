@@ -135,7 +135,7 @@ void MlaProblem::prepare_rows() {
   q_tiles_ = DeviceMemory(units * MlaPage::kBytes);
   if (parts_max() < 2) return;
   const std::size_t parts = units * static_cast<std::size_t>(parts_max());
-  partials_ = DeviceMemory(parts * kDecodePartialFloats * sizeof(float));
+  partials_ = DeviceMemory(parts * kDecodePartialValues * sizeof(float));
   partial_stats_ = DeviceMemory(parts * kDecodePartialStatsFloats * sizeof(float));
 }
 

@@ -11,7 +11,7 @@ ScheduledWork::ScheduledWork(std::span<const std::int32_t> lengths, const Decode
   pieces_ = DeviceMemory::of(schedule_.pieces);
   merges_ = DeviceMemory::of(schedule_.merges);
   const auto partials = static_cast<std::size_t>(schedule_.partials);
-  partials_ = DeviceMemory(partials * static_cast<std::size_t>(shape.units()) * kDecodePartialFloats * sizeof(float));
+  partials_ = DeviceMemory(partials * static_cast<std::size_t>(shape.units()) * kDecodePartialValues * 2);
   partial_stats_ =
       DeviceMemory(partials * static_cast<std::size_t>(shape.head_groups) * kDecodePartialStatsFloats * sizeof(float));
 }
@@ -24,7 +24,7 @@ DecodeWork ScheduledWork::work() const {
           .merge_count = static_cast<std::int32_t>(schedule_.merges.size()),
           .merge_count_max = schedule_.merge_count_max,
           .deterministic = schedule_.deterministic,
-          .partials = partials_.as<float>(),
+          .partials = partials_.as<std::uint16_t>(),
           .partial_stats = partial_stats_.as<float>()};
 }
 
