@@ -27,9 +27,17 @@ __device__ inline std::uint32_t packed_bf16(float a, float b) {
   return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
+// Of the two.
+__device__ inline float low_of_bf16(std::uint32_t pair) {
+  return __uint_as_float(pair << 16);
+}
+__device__ inline float high_of_bf16(std::uint32_t pair) {
+  return __uint_as_float(pair & 0xffff0000u);
+}
+
 // What rounding them left over, rounded in turn.
 __device__ inline std::uint32_t rest_bf16(std::uint32_t packed, float a, float b) {
-  return packed_bf16(a - __uint_as_float(packed << 16), b - __uint_as_float(packed & 0xffff0000u));
+  return packed_bf16(a - low_of_bf16(packed), b - high_of_bf16(packed));
 }
 
 }  // namespace tandem::cuda

@@ -15,7 +15,7 @@ inline constexpr std::int64_t kPartsOfLaunchMax = 2048;  // of all its rows, 65 
 // Parts of the longest context that the block table has room for.
 template <class RowAttention>
 std::int32_t parts_of_row(const PagedAttention& op) {
-  constexpr std::int32_t kMergedMax = 400;  // that the merge has room for
+  constexpr std::int32_t kMergedMax = 400;  // whose weights are 100 KiB of the merge's shared memory
   const auto parts =
       static_cast<std::int32_t>(divide_up<std::int64_t>(op.block_table.shape[1], RowAttention::kPartPages));
   TANDEM_CHECK(parts <= kMergedMax, "contexts of over 400 Ki tokens");

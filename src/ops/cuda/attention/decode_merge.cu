@@ -9,19 +9,19 @@ namespace tandem::cuda {
 void run(const DecodeMerging& op, Stream stream) {
   if (op.work.merge_count == 0) return;
   const auto merges = static_cast<unsigned>(op.work.merge_count), units = static_cast<unsigned>(op.shape.units());
-  // Many pieces of a sequence are added by several threads each, which few pieces do not repay. Bits depend on it, so
-  // not in deterministic mode.
-  const auto merge = [&](auto kernel, int lanes) {
-    const auto blocks = static_cast<unsigned>(decode::kElementsOfUnit<uint4> * lanes / decode::kMergeThreads);
-    launch_dependent(kernel, dim3(blocks, merges, units), decode::kMergeThreads,
-                     decode::merge_shared_bytes<uint4>(lanes, op.work.merge_count_max), stream, op);
+  const auto merge = [&]<int kLanes>() {
+    launch_dependent(decode::merge_partials<kLanes, DecodeMerging>,
+                     dim3(decode::merge_blocks<uint4>(kLanes), merges, units), decode::kMergeThreads,
+                     decode::merge_shared_bytes<uint4>(kLanes, op.work.merge_count_max), stream, op);
   };
+  // Many pieces of a sequence are added by several threads each, which few pieces do not repay: 16 are added sooner by
+  // 4 than by 16, 86 by 16. Bits depend on it, so not in deterministic mode.
   if (op.work.deterministic || op.work.merge_count_max < 12)
-    merge(decode::merge_partials<1, DecodeMerging>, 1);
+    merge.operator()<1>();
   else if (op.work.merge_count_max < 48)
-    merge(decode::merge_partials<4, DecodeMerging>, 4);
+    merge.operator()<4>();
   else
-    merge(decode::merge_partials<16, DecodeMerging>, 16);
+    merge.operator()<16>();
 }
 
 }  // namespace tandem::cuda

@@ -21,14 +21,14 @@ namespace tandem::cuda::decode {
 
 inline constexpr int kMergeThreads = 256;
 
-// What 16 bytes of partial results add up to: a thread's four values (pieces.cuh), two of one row and two of another,
-// or those of two neighbours, which have the same rows.
+// A thread's four values of a partial result (pieces.cuh), two of one row and two of another, added up.
 struct Sum {
   float4 x = make_float4(0, 0, 0, 0);
   __device__ void add(float4 y, float scale0, float scale1) {
     x = make_float4(fmaf(y.x, scale0, x.x), fmaf(y.y, scale0, x.y), fmaf(y.z, scale1, x.z), fmaf(y.w, scale1, x.w));
   }
 };
+// 16 bytes of partial results: the four of one thread, or of two neighbours, which have the same rows.
 template <class Values>
 struct Sums {
   static constexpr int kCount = 1;
@@ -40,10 +40,8 @@ struct Sums<uint4> {
   static constexpr int kCount = 2;
   Sum of[2];
   __device__ void add(uint4 y, float scale0, float scale1) {
-    const auto first = [](std::uint32_t pair) { return __uint_as_float(pair << 16); };
-    const auto second = [](std::uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); };
-    of[0].add(make_float4(first(y.x), second(y.x), first(y.y), second(y.y)), scale0, scale1);
-    of[1].add(make_float4(first(y.z), second(y.z), first(y.w), second(y.w)), scale0, scale1);
+    of[0].add(make_float4(low_of_bf16(y.x), high_of_bf16(y.x), low_of_bf16(y.y), high_of_bf16(y.y)), scale0, scale1);
+    of[1].add(make_float4(low_of_bf16(y.z), high_of_bf16(y.z), low_of_bf16(y.w), high_of_bf16(y.w)), scale0, scale1);
   }
 };
 
@@ -98,11 +96,23 @@ struct Weights {
   }
 };
 
-// A block has elements of so many threads of the decode kernel, whose warps own 16 heads each.
+// Of a unit, 16 bytes each; and blocks that take them, with so many lanes.
+template <class Values>
+inline constexpr int kElementsOfUnit = 4096 / Sums<Values>::kCount;
+
+template <class Values>
+inline constexpr unsigned merge_blocks(int lanes) {
+  return static_cast<unsigned>(kElementsOfUnit<Values> * lanes / kMergeThreads);
+}
+
+// Of the decode kernel, that made a block's elements. A warp of it owns 16 heads.
+template <class Values>
+inline constexpr int threads_of_block(int lanes) {
+  return kMergeThreads / lanes * Sums<Values>::kCount;
+}
 template <class Values>
 inline constexpr int heads_of_block(int lanes) {
-  const int threads = kMergeThreads / lanes * Sums<Values>::kCount;
-  return threads < 128 ? threads / 32 * 16 : 64;
+  return threads_of_block<Values>(lanes) < 128 ? threads_of_block<Values>(lanes) / 32 * 16 : 64;
 }
 
 template <class Values>
@@ -119,10 +129,6 @@ struct Merged {
   const float2* stats;          // [64] likewise
   std::int32_t stats_stride;
 };
-
-// Of 16 bytes, in a partial result's unit.
-template <class Values>
-inline constexpr int kElementsOfUnit = 4096 / Sums<Values>::kCount;
 
 __device__ inline Merged<uint4> merged_of(const DecodeMerging& op) {
   const DecodeMerge merge = op.work.merges[blockIdx.y];
@@ -144,12 +150,13 @@ __device__ inline void store_merged(const DecodeMerging& op, int head, int colum
   *reinterpret_cast<__nv_bfloat162*>(op.out + row * width + column_group * 256 + column) = __floats2bfloat162_rn(a, b);
 }
 
-// Grid: (elements of a unit / elements of a block, merges, units of a merge).
+// Grid: (merge_blocks, merges, units of a merge). 16 lanes have 96 parts on their way at once.
 template <int kLanes, class Op>
 __global__ void __launch_bounds__(kMergeThreads, kLanes > 1 ? 3 : 4) merge_partials(const __grid_constant__ Op op) {
   using Values = std::remove_cvref_t<decltype(*merged_of(op).values)>;
   constexpr int kElements = kMergeThreads / kLanes;  // of 16 bytes
-  constexpr int kAhead = kLanes > 1 ? 6 : 8, kSums = Sums<Values>::kCount, kHeads = heads_of_block<Values>(kLanes);
+  constexpr int kAhead = kLanes > 1 ? 6 : 8, kStatsAhead = kLanes > 1 ? 6 : 2;
+  constexpr int kSums = Sums<Values>::kCount, kHeads = heads_of_block<Values>(kLanes);
   extern __shared__ float weights[];
   __shared__ Sums<Values> lane_sums[kLanes][kElements];
   const Merged<Values> merge = merged_of(op);
@@ -157,9 +164,9 @@ __global__ void __launch_bounds__(kMergeThreads, kLanes > 1 ? 3 : 4) merge_parti
   ptx::let_next_kernel_start();
   if (merge.count < 2) return;
   const int lane = threadIdx.x / kElements, element = blockIdx.x * kElements + threadIdx.x % kElements;
-  const int head_begin = blockIdx.x * kElements * kSums % 128 / 32 * 16;
+  const int head_begin = blockIdx.x * threads_of_block<Values>(kLanes) % 128 / 32 * 16;
   // What weights are found from is asked for first, or it comes after all that the values move.
-  const Weights<kHeads, kLanes == 1 ? 2 : 6> found(merge.stats + head_begin, merge.stats_stride, merge.count);
+  const Weights<kHeads, kStatsAhead> found(merge.stats + head_begin, merge.stats_stride, merge.count);
   const int stride = merge.partial_stride * kElementsOfUnit<Values>;
   const Values* from = merge.values + element;
   Values ahead[kAhead];  // on their way while the weights are found

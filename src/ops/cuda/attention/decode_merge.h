@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Adds up the partial results of sequences that a schedule cut. A partial result consists of units, 64 heads by 256
-// columns each, as the decode kernels' registers have them (pieces.cuh), in bf16 as the output is: what they are
-// rounded by is lost among what that is.
+// columns each, as the decode kernels' registers have them (pieces.cuh), in bf16 as the output is. That adds about the
+// output's own rounding where there are two parts (errors 1.8e-3 → 2.1e-3), and less where there are more.
 #pragma once
 
 #include <cstddef>

@@ -35,7 +35,8 @@ constexpr std::int32_t pages_of(std::int32_t tokens) {
   return (tokens + kDecodePageTokens - 1) / kDecodePageTokens;
 }
 
-// What the estimate needs to know of a GPU and a kernel; microseconds. These are of MFA with an FP8 cache.
+// What the estimate needs to know of a GPU and a kernel; microseconds. These are of MFA with an FP8 cache, when partial
+// results were f32.
 struct DecodeCosts {
   double page_memory = 0.0111;  // a page at the whole GPU's bandwidth
   double page_math = 1.4;       // a page in one block

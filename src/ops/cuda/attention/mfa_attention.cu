@@ -33,8 +33,9 @@ void run(const MfaAttention& op, Stream stream) {
   else
     launch_dependent(mfa::attend<MfaAttention>, blocks, mfa::kThreads, sizeof(mfa::Shared), stream, op);
   if (op.parts_max < 2) return;
-  launch_dependent(decode::merge_partials<1, MfaAttention>, dim3(16, static_cast<unsigned>(units)),
-                   decode::kMergeThreads, decode::merge_shared_bytes<float4>(1, op.parts_max), stream, op);
+  launch_dependent(decode::merge_partials<1, MfaAttention>,
+                   dim3(decode::merge_blocks<float4>(1), static_cast<unsigned>(units)), decode::kMergeThreads,
+                   decode::merge_shared_bytes<float4>(1, op.parts_max), stream, op);
 }
 
 }  // namespace tandem::cuda

@@ -297,7 +297,7 @@ __device__ void end_piece(Shared& s, const Op& op, const Piece& piece, int group
   }
   ptx::sync_threads(1, kMathThreads);
   const bool is_whole = piece.partial < 0;
-  const auto partial = partials_of(op, is_whole ? 0 : piece.partial);
+  const auto partial = partials_of(op, is_whole ? 0 : piece.partial);  // not used if whole
   float scale[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {

@@ -94,8 +94,8 @@ struct DecodedHeads {
 #pragma unroll
       for (int j = 0; j < 16; ++j) {
         const std::uint32_t pair = packed_bf16(x[4 * j + 2 * r], x[4 * j + 2 * r + 1]);
-        y[2 * j] = __uint_as_float(pair << 16);
-        y[2 * j + 1] = __uint_as_float(pair & 0xffff0000u);
+        y[2 * j] = low_of_bf16(pair);
+        y[2 * j + 1] = high_of_bf16(pair);
       }
       rows.store_quad(row, 2 * (row_of_quad() + 8 * r) + half, y, true);
     }

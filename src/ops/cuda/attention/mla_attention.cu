@@ -36,8 +36,9 @@ void run(const MlaAttention& op, Stream stream) {
   launch_dependent(mla::attend<MlaAttention>, dim3(static_cast<unsigned>(std::min(op.blocks, units * op.parts_max))),
                    mla::kThreads, sizeof(mla::Shared), stream, op);
   if (op.parts_max < 2) return;
-  launch_dependent(decode::merge_partials<1, MlaAttention>, dim3(16, static_cast<unsigned>(units)),
-                   decode::kMergeThreads, decode::merge_shared_bytes<float4>(1, op.parts_max), stream, op);
+  launch_dependent(decode::merge_partials<1, MlaAttention>,
+                   dim3(decode::merge_blocks<float4>(1), static_cast<unsigned>(units)), decode::kMergeThreads,
+                   decode::merge_shared_bytes<float4>(1, op.parts_max), stream, op);
 }
 
 }  // namespace tandem::cuda

@@ -11,7 +11,8 @@ ScheduledWork::ScheduledWork(std::span<const std::int32_t> lengths, const Decode
   pieces_ = DeviceMemory::of(schedule_.pieces);
   merges_ = DeviceMemory::of(schedule_.merges);
   const auto partials = static_cast<std::size_t>(schedule_.partials);
-  partials_ = DeviceMemory(partials * static_cast<std::size_t>(shape.units()) * kDecodePartialValues * 2);
+  partials_ =
+      DeviceMemory(partials * static_cast<std::size_t>(shape.units()) * kDecodePartialValues * sizeof(std::uint16_t));
   partial_stats_ =
       DeviceMemory(partials * static_cast<std::size_t>(shape.head_groups) * kDecodePartialStatsFloats * sizeof(float));
 }

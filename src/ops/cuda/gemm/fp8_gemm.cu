@@ -30,11 +30,12 @@ void launch(const Fp8Gemm& op, const Fp8GemmPlan& plan, Stream stream) {
   const int row_tiles = op.row_tiles ? 1 : (op.rows_max + 127) / 128;
   const dim3 grid(static_cast<unsigned>(op.n / plan.tile_columns * row_tiles * kSplit),
                   static_cast<unsigned>(op.row_tiles ? op.row_tile_count : op.experts));
-  // Two tiles that are cut in two come together: four blocks at a time spread more evenly over the GPU's parts, each of
-  // which has only so much of the bandwidth, where they do not fill it.
-  const int cluster = kSplit == 2 && op.row_tiles == nullptr && grid.x % 4 == 0 ? 4 : kSplit;
+  // Where blocks do not fill the GPU, two tiles that are cut in two come together: four blocks at a time spread more
+  // evenly over its parts, each of which has only so much of the bandwidth.
+  constexpr unsigned kSpreadBlocksMax = 112;  // so many fit in fours
+  const bool spread = kSplit == 2 && grid.x % 4 == 0 && grid.x * grid.y <= kSpreadBlocksMax;
   launch_dependent(fp8_gemm::multiply_kernel<V>, grid, fp8_gemm::kThreads, sizeof(fp8_gemm::Shared<V>), stream, op,
-                   cluster);
+                   spread ? 4 : kSplit);
 }
 
 template <Output kOutput>

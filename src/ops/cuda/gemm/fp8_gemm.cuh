@@ -502,8 +502,8 @@ __device__ inline float4 sum_of_blocks(const float4* at, int rank) {
 // Every block of the tile has a sum over its part of k; each adds up and stores its share of the columns, or of the
 // rows, where a row's columns have to meet.
 template <class V>
-__device__ inline void store_sum_of_cluster(Shared<V>& s, const Fp8Gemm& op, const Work& w, const RowRange& rows,
-                                            int group, const float (&out)[64]) {
+__device__ inline void store_sum_of_blocks(Shared<V>& s, const Fp8Gemm& op, const Work& w, const RowRange& rows,
+                                           int group, const float (&out)[64]) {
   constexpr int kCount = 16 / V::kSplit, kThreadsOfShare = 256 / V::kSplit;  // float4 of a thread
   static_assert(V::kColumnBlocks == 1 && kCount % 4 == 0 && sizeof(float4) * 16 * 256 <= sizeof(s.weight));
   float4* sums = reinterpret_cast<float4*>(s.weight);
@@ -604,7 +604,7 @@ __device__ inline void store_block(Shared<V>& s, const Fp8Gemm& op, int group, f
   const RowRange rows = rows_of_block(op, w);
   if (V::kNorm && op.after_norm.squares != nullptr) multiply_by_factors<V>(s, group, out);
   if constexpr (V::kSplit > 1)
-    store_sum_of_cluster<V>(s, op, w, rows, group, out);
+    store_sum_of_blocks<V>(s, op, w, rows, group, out);
   else
     store_tile<V>(op, w, rows, group, out);
 }

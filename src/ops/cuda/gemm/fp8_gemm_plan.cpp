@@ -8,7 +8,7 @@
 namespace tandem::cuda {
 
 // Gate and up need both halves of 256 columns in one block. Else such tiles re-read the activations least often, but
-// halves fill the last round of multiprocessors better; where they are few, k is split over a cluster.
+// halves fill the last round of multiprocessors better; where they are few, k is split over blocks of a cluster.
 Fp8GemmPlan plan_fp8_gemm(std::int32_t experts, std::int32_t rows_max, std::int32_t n, std::int32_t k, bool swiglu) {
   TANDEM_CHECK(n > 0 && n % (swiglu ? 256 : 128) == 0 && k > 0 && k % 128 == 0,
                format("FP8 product with n = {} and k = {}", n, k));

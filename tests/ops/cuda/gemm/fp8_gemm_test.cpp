@@ -80,6 +80,7 @@ std::vector<Case> cases() {
       {"contiguous", {.counts = {3, 0, 128, 70}, .n = 384, .k = 640, .contiguous = true}, 5},
       {"wide tiles", {.counts = {100, 17}, .n = 11520, .k = 256}, 16},
       {"k in two", {.counts = {70}, .n = 5120, .k = 1024}, 8},
+      {"k in two, odd columns", {.counts = {70}, .n = 640, .k = 1024}, 8},
       {"k in four", {.counts = {128}, .n = 2560, .k = 2176}, 16},
       {"k in four, many experts without rows", {.counts = {0, 9, 0}, .n = 256, .k = 2048}, 2},
       {"wide tiles, three experts", {.counts = {65, 3, 128}, .n = 7168, .k = 640}, 32},
