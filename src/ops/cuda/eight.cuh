@@ -9,6 +9,7 @@
 
 #include <type_traits>
 
+#include "ops/cuda/bf16.cuh"
 #include "ops/cuda/cuda_weight.cuh"
 
 namespace tandem::cuda {
@@ -42,8 +43,8 @@ struct Eight<Store::kBF16> {
     const std::uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      v[2 * i] = __uint_as_float(words[i] << 16);
-      v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+      v[2 * i] = low_of_bf16(words[i]);
+      v[2 * i + 1] = high_of_bf16(words[i]);
     }
   }
 };
