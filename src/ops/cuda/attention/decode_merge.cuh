@@ -11,6 +11,7 @@
 
 #include <cuda_bf16.h>
 
+#include <algorithm>
 #include <type_traits>
 
 #include "ops/cuda/attention/decode_merge.h"
@@ -21,84 +22,78 @@ namespace tandem::cuda::decode {
 
 inline constexpr int kMergeThreads = 256;
 
-// A thread's four values of a partial result (pieces.cuh), two of one row and two of another, added up.
-struct Sum {
-  float4 x = make_float4(0, 0, 0, 0);
-  __device__ void add(float4 y, float scale0, float scale1) {
-    x = make_float4(fmaf(y.x, scale0, x.x), fmaf(y.y, scale0, x.y), fmaf(y.z, scale1, x.z), fmaf(y.w, scale1, x.w));
-  }
-};
-// 16 bytes of partial results: the four of one thread, or of two neighbours, which have the same rows.
+// 16 bytes of partial results: a thread's four values (pieces.cuh), two of one row and two of another, or those of two
+// neighbours, which have the same rows.
 template <class Values>
-struct Sums {
-  static constexpr int kCount = 1;
-  Sum of[1];
-  __device__ void add(float4 y, float scale0, float scale1) { of[0].add(y, scale0, scale1); }
-};
-template <>
-struct Sums<uint4> {
-  static constexpr int kCount = 2;
-  Sum of[2];
-  __device__ void add(uint4 y, float scale0, float scale1) {
-    of[0].add(make_float4(low_of_bf16(y.x), high_of_bf16(y.x), low_of_bf16(y.y), high_of_bf16(y.y)), scale0, scale1);
-    of[1].add(make_float4(low_of_bf16(y.z), high_of_bf16(y.z), low_of_bf16(y.w), high_of_bf16(y.w)), scale0, scale1);
-  }
-};
+inline constexpr int kFours = std::is_same_v<Values, float4> ? 1 : 2;
 
-// What a thread looks at of a head's partial results: every kWidth-th pair of maximum and sum, the first kAhead of them
-// on their way before all else.
-template <int kWidth, int kAhead>
-struct OwnStats {
-  const float2* from;  // the thread's first
-  int stride, count;   // from partial to partial; of partial results from the thread's first on
-  float2 ahead[kAhead];
+__device__ inline float4 scaled_sum(float4 sum, float4 x, float scale0, float scale1) {
+  return make_float4(fmaf(x.x, scale0, sum.x), fmaf(x.y, scale0, sum.y), fmaf(x.z, scale1, sum.z),
+                     fmaf(x.w, scale1, sum.w));
+}
+__device__ inline void add(float4 (&sums)[1], float4 x, float scale0, float scale1) {
+  sums[0] = scaled_sum(sums[0], x, scale0, scale1);
+}
+__device__ inline void add(float4 (&sums)[2], uint4 x, float scale0, float scale1) {
+  const auto four = [](std::uint32_t first, std::uint32_t second) {
+    return make_float4(low_of_bf16(first), high_of_bf16(first), low_of_bf16(second), high_of_bf16(second));
+  };
+  sums[0] = scaled_sum(sums[0], four(x.x, x.y), scale0, scale1);
+  sums[1] = scaled_sum(sums[1], four(x.z, x.w), scale0, scale1);
+}
 
-  __device__ OwnStats(const float2* first, int stride, int count) : from(first), stride(stride), count(count) {
+// The weights of a block's kHeads, by some threads each: every kWidth-th pair of maximum and sum of a head's partial
+// results is a thread's, the first kAhead of them on their way before all else.
+template <int kHeads, int kAhead>
+class Weights {
+ public:
+  __device__ Weights(const float2* stats, int stride, int count)
+      : head_(static_cast<int>(threadIdx.x) / kWidth),
+        first_(static_cast<int>(threadIdx.x) % kWidth),
+        count_(count),
+        from_(stats + head_ + first_ * stride),
+        stride_(stride),
+        own_(count - first_) {
 #pragma unroll
     for (int i = 0; i < kAhead; ++i)
-      if (i * kWidth < count) ahead[i] = __ldcg(&from[i * kWidth * stride]);
+      if (i * kWidth < own_) ahead_[i] = __ldcg(&from_[i * kWidth * stride_]);
   }
+
+  // To weights[head][partial].
+  __device__ void find(float* weights) const {
+    float maximum = kMinusInfinity, sum = 0;
+    each([&](int, float2 x) { maximum = fmaxf(maximum, x.x); });
+#pragma unroll
+    for (int d = 1; d < kWidth; d <<= 1) maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, d));
+    each([&](int, float2 x) { sum = fmaf(x.y, exp2_fast(x.x - maximum), sum); });
+#pragma unroll
+    for (int d = 1; d < kWidth; d <<= 1) sum += __shfl_xor_sync(~0u, sum, d);
+    float* to = weights + head_ * count_ + first_;
+    each([&](int at, float2 x) { to[at] = exp2_fast(x.x - maximum) / sum; });
+  }
+
+ private:
+  static constexpr int kWidth = kMergeThreads / kHeads;
+  static_assert(kWidth <= 32 && kWidth * kHeads == kMergeThreads);
+
   // f(at, pair), at counted in partial results from the thread's first on.
   template <class F>
   __device__ void each(const F& f) const {
 #pragma unroll
     for (int i = 0; i < kAhead; ++i)
-      if (i * kWidth < count) f(i * kWidth, ahead[i]);
-    for (int at = kAhead * kWidth; at < count; at += kWidth) f(at, __ldcg(&from[at * stride]));
+      if (i * kWidth < own_) f(i * kWidth, ahead_[i]);
+    for (int at = kAhead * kWidth; at < own_; at += kWidth) f(at, __ldcg(&from_[at * stride_]));
   }
-};
 
-// Of a block's kHeads, some threads each.
-template <int kHeads, int kAhead>
-struct Weights {
-  static constexpr int kWidth = kMergeThreads / kHeads;
-  static_assert(kWidth <= 32 && kWidth * kHeads == kMergeThreads);
-  int head, first, count;
-  OwnStats<kWidth, kAhead> stats;
-
-  __device__ Weights(const float2* stats, int stride, int count)
-      : head(static_cast<int>(threadIdx.x) / kWidth),
-        first(static_cast<int>(threadIdx.x) % kWidth),
-        count(count),
-        stats(stats + head + first * stride, stride, count - first) {}
-
-  // To weights[head][partial].
-  __device__ void find(float* weights) const {
-    float maximum = kMinusInfinity, sum = 0;
-    stats.each([&](int, float2 x) { maximum = fmaxf(maximum, x.x); });
-#pragma unroll
-    for (int d = 1; d < kWidth; d <<= 1) maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, d));
-    stats.each([&](int, float2 x) { sum = fmaf(x.y, exp2_fast(x.x - maximum), sum); });
-#pragma unroll
-    for (int d = 1; d < kWidth; d <<= 1) sum += __shfl_xor_sync(~0u, sum, d);
-    float* to = weights + head * count + first;
-    stats.each([&](int at, float2 x) { to[at] = exp2_fast(x.x - maximum) / sum; });
-  }
+  int head_, first_, count_;  // of partial results
+  const float2* from_;        // the thread's first
+  int stride_, own_;          // from partial to partial; of partial results from the thread's first on
+  float2 ahead_[kAhead];
 };
 
 // Of a unit, 16 bytes each; and blocks that take them, with so many lanes.
 template <class Values>
-inline constexpr int kElementsOfUnit = 4096 / Sums<Values>::kCount;
+inline constexpr int kElementsOfUnit = 4096 / kFours<Values>;
 
 template <class Values>
 inline constexpr unsigned merge_blocks(int lanes) {
@@ -108,11 +103,11 @@ inline constexpr unsigned merge_blocks(int lanes) {
 // Of the decode kernel, that made a block's elements. A warp of it owns 16 heads.
 template <class Values>
 inline constexpr int threads_of_block(int lanes) {
-  return kMergeThreads / lanes * Sums<Values>::kCount;
+  return kMergeThreads / lanes * kFours<Values>;
 }
 template <class Values>
 inline constexpr int heads_of_block(int lanes) {
-  return threads_of_block<Values>(lanes) < 128 ? threads_of_block<Values>(lanes) / 32 * 16 : 64;
+  return std::min(threads_of_block<Values>(lanes), 128) / 32 * 16;
 }
 
 template <class Values>
@@ -156,9 +151,9 @@ __global__ void __launch_bounds__(kMergeThreads, kLanes > 1 ? 3 : 4) merge_parti
   using Values = std::remove_cvref_t<decltype(*merged_of(op).values)>;
   constexpr int kElements = kMergeThreads / kLanes;  // of 16 bytes
   constexpr int kAhead = kLanes > 1 ? 6 : 8, kStatsAhead = kLanes > 1 ? 6 : 2;
-  constexpr int kSums = Sums<Values>::kCount, kHeads = heads_of_block<Values>(kLanes);
+  constexpr int kSums = kFours<Values>, kHeads = heads_of_block<Values>(kLanes);
   extern __shared__ float weights[];
-  __shared__ Sums<Values> lane_sums[kLanes][kElements];
+  __shared__ float4 lane_sums[kLanes][kElements][kSums];
   const Merged<Values> merge = merged_of(op);
   ptx::wait_for_previous_kernel();
   ptx::let_next_kernel_start();
@@ -178,28 +173,31 @@ __global__ void __launch_bounds__(kMergeThreads, kLanes > 1 ? 3 : 4) merge_parti
   const int thread = element * kSums % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
   const float* weights0 = weights + (row - head_begin) * merge.count;
   const float* weights1 = weights0 + 8 * merge.count;
-  Sums<Values> sums;
+  float4 sums[kSums];
+#pragma unroll
+  for (float4& sum : sums) sum = make_float4(0, 0, 0, 0);
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
     const int p = lane + i * kLanes;
-    if (p < merge.count) sums.add(ahead[i], weights0[p], weights1[p]);
+    if (p < merge.count) add(sums, ahead[i], weights0[p], weights1[p]);
   }
 #pragma unroll 4
   for (int p = lane + kAhead * kLanes; p < merge.count; p += kLanes)
-    sums.add(__ldcg(&from[p * stride]), weights0[p], weights1[p]);
+    add(sums, __ldcg(&from[p * stride]), weights0[p], weights1[p]);
   if constexpr (kLanes > 1) {
-    lane_sums[lane][threadIdx.x % kElements] = sums;
+#pragma unroll
+    for (int k = 0; k < kSums; ++k) lane_sums[lane][threadIdx.x % kElements][k] = sums[k];
     __syncthreads();
     if (lane > 0) return;
 #pragma unroll
     for (int i = 1; i < kLanes; ++i)
 #pragma unroll
-      for (int k = 0; k < kSums; ++k) sums.of[k].add(lane_sums[i][threadIdx.x].of[k].x, 1.f, 1.f);
+      for (int k = 0; k < kSums; ++k) sums[k] = scaled_sum(sums[k], lane_sums[i][threadIdx.x][k], 1.f, 1.f);
   }
 #pragma unroll
   for (int k = 0; k < kSums; ++k) {
     const int column = element * kSums / 128 * 8 + 2 * (quad + k);
-    const float4 sum = sums.of[k].x;
+    const float4 sum = sums[k];
     store_merged(op, row, column, sum.x, sum.y);
     store_merged(op, row + 8, column, sum.z, sum.w);
   }
