@@ -8,9 +8,8 @@
 // 14 bits) for 128 of k only, then scaled and added in f32. K runs in order, so bits do not depend on the number of
 // rows.
 //
-// While a group adds up products, its next ones are on their way, from one stage to the next as well: the tensor cores
-// always have some to do. With 256 columns that takes nearly all registers, so what else a block knows is looked up
-// again when its sums are done.
+// While a group adds up products, the tensor cores have others to do: its next ones, or, where 256 columns leave no
+// registers for those, the other group's. What else a block knows is looked up again when its sums are done.
 //
 // With kSplit > 1 that many blocks of a cluster take parts of k and add up in rank order through each other's shared
 // memory, each a part of the columns, or before a norm of the rows. Factors of a norm before are found meanwhile by two

@@ -44,8 +44,7 @@ struct alignas(1024) Shared {
 // What this block computes. Blocks with the same columns and other rows are neighbours: they read a weight tile at
 // about the same time, so it comes from memory once.
 struct Work {
-  const std::uint8_t* weight;
-  const float* weight_scales;
+  Fp8Weight weight;
   int expert, column_block;  // first, of 128
   int second_column_block;   // of a block that has two
   int row_tile;              // of 128 rows, in the expert
@@ -60,10 +59,10 @@ __device__ inline void set_columns(const Fp8Gemm& op, int column_tile, Work& w) 
   w.second_column_block = w.column_block + (V::kSwiGlu ? op.n / (2 * Fp8Tile::kWeightRows) : 1);
 }
 
-__device__ inline void set_weight(const Fp8Gemm& op, Work& w) {
+__device__ inline Fp8Weight weight_of(const Fp8Gemm& op, int expert) {
+  if (op.weights) return op.weights[expert];
   const std::size_t blocks = op.n / Fp8Tile::kWeightRows * static_cast<std::size_t>(op.k / Fp8Tile::kDepth);
-  w.weight = op.weights ? op.weights[w.expert].tiles : op.weight + w.expert * blocks * Fp8Tile::kWeightBytes;
-  w.weight_scales = op.weights ? op.weights[w.expert].scales : op.weight_scales + w.expert * blocks;
+  return {op.weight + expert * blocks * Fp8Tile::kWeightBytes, op.weight_scales + expert * blocks};
 }
 
 template <class V>
@@ -82,13 +81,13 @@ __device__ inline Work work_of_block(const Fp8Gemm& op, int block) {
   }
   w.k_begin = k_tiles * w.rank / V::kSplit;
   w.k_end = k_tiles * (w.rank + 1) / V::kSplit;
-  if (w.expert >= 0) set_weight(op, w);
+  if (w.expert >= 0) w.weight = weight_of(op, w.expert);
   return w;
 }
 
 __device__ inline const std::uint8_t* weight_tile(const Fp8Gemm& op, const Work& w, int k, int column_block) {
   const std::size_t before = static_cast<std::size_t>(k) * (op.n / Fp8Tile::kWeightRows) + column_block;
-  return w.weight + before * Fp8Tile::kWeightBytes;
+  return w.weight.tiles + before * Fp8Tile::kWeightBytes;
 }
 
 template <class V>

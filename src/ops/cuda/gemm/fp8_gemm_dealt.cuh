@@ -8,8 +8,8 @@
 // of columns, each by itself.
 //
 // What is left over after whole rounds would be a round of its own that keeps few busy. So those tiles are cut along k
-// into as many parts as fill the round. Parts come first; whoever has a tile's first part adds the others', in their
-// order, from memory.
+// into as many parts as fill the round. Whoever has a tile's first part does that after its whole tiles and adds the
+// others', in their order, from memory: they have come before whole tiles, so that nobody waits for them.
 //
 // How many tiles there are is known on the device only: rows of experts are counted by the kernel before.
 #pragma once
@@ -30,6 +30,7 @@ static_assert(Fp8Gemm::kCounterBytes + kGemmMultiprocessors * (kPartsMax - 1) / 
 struct Dealt {
   int rounds, rest, parts;  // whole rounds; pairs left over and what each of them is cut into
   std::int32_t begin[kDealtExpertsMax], count[kDealtExpertsMax];
+  Fp8Weight weights[kDealtExpertsMax];
   std::uint64_t other_is_free[kStagesMax];  // barriers: the other block has let a stage go
 
   __device__ int row_tiles(int expert) const { return (count[expert] + 127) / 128; }
@@ -53,6 +54,8 @@ __device__ inline int block_pairs() {
 // All threads of the block.
 template <class V>
 __device__ inline void deal(const Fp8Gemm& op, Dealt& d) {
+  for (int e = static_cast<int>(threadIdx.x); e < op.experts; e += kThreads) d.weights[e] = weight_of(op, e);
+  ptx::wait_for_previous_kernel();
   for (int e = static_cast<int>(threadIdx.x); e < op.experts; e += kThreads) {
     d.begin[e] = op.row_begin ? op.row_begin[e] : 0;
     d.count[e] = op.row_begin ? op.row_count[e] : op.rows_max;
@@ -69,7 +72,7 @@ __device__ inline void deal(const Fp8Gemm& op, Dealt& d) {
   __syncthreads();
 }
 
-// What a block does in a round; one before the first is for a part of a left-over tile.
+// What a block does in a round; one before the first, or after the last, is for a part of a left-over tile.
 struct Turn {
   Work work;
   RowRange rows;          // none: the other block has a tile, or neither
@@ -78,14 +81,19 @@ struct Turn {
 };
 
 __device__ inline int first_round(const Dealt& d) {
-  return static_cast<int>(blockIdx.x) / 2 < d.rest * d.parts ? -1 : 0;
+  const int block = static_cast<int>(blockIdx.x) / 2;
+  return block >= d.rest && block < d.rest * d.parts ? -1 : 0;
+}
+
+__device__ inline int end_of_rounds(const Dealt& d) {
+  return static_cast<int>(blockIdx.x) / 2 < d.rest ? d.rounds + 1 : d.rounds;
 }
 
 // An expert has a pair for each two tiles of columns and each tile of rows: of two tiles of rows one for each column.
 template <class V>
 __device__ inline Turn turn_of_round(const Fp8Gemm& op, const Dealt& d, int round) {
   const int block = static_cast<int>(blockIdx.x) / 2;
-  const bool whole = round >= 0;
+  const bool whole = round >= 0 && round < d.rounds;
   Turn t;
   t.left = whole ? 0 : block % d.rest;
   t.part = whole ? 0 : block / d.rest;
@@ -106,7 +114,7 @@ __device__ inline Turn turn_of_round(const Fp8Gemm& op, const Dealt& d, int roun
   w.row_tile = t.shares_weight ? (of_column & ~1) + w.rank : of_column;
   w.k_begin = k_tiles * t.part / t.parts;
   w.k_end = k_tiles * (t.part + 1) / t.parts;
-  set_weight(op, w);
+  w.weight = d.weights[w.expert];
   t.rows = {d.begin[w.expert] + w.row_tile * 128, min(d.count[w.expert] - w.row_tile * 128, 128)};
   if (column == column_tiles<V>(op)) t.rows.count = 0;
   return t;
@@ -136,7 +144,7 @@ __device__ inline void wait_for_stage(Shared<V>& s, Dealt& d, int stage, int par
 template <class V>
 __device__ inline void feed_dealt(Shared<V>& s, const Fp8Gemm& op, Dealt& d) {
   int step = 0;
-  for (int round = first_round(d); round < d.rounds; ++round) {
+  for (int round = first_round(d); round < end_of_rounds(d); ++round) {
     const Turn t = turn_of_round<V>(op, d, round);
     for (int k = t.work.k_begin; k < t.work.k_end; ++k, ++step) {
       const int stage = step % V::kStages;
@@ -212,7 +220,7 @@ __device__ inline void end_turn(const Fp8Gemm& op, const Turn& t, int group, flo
 template <class V>
 __device__ inline void compute_dealt(Shared<V>& s, const Fp8Gemm& op, const Dealt& d, int group) {
   int step = 0;
-  for (int round = first_round(d); round < d.rounds; ++round) {
+  for (int round = first_round(d); round < end_of_rounds(d); ++round) {
     float out[64 * V::kColumnBlocks];
     const Turn now = turn_of_round<V>(op, d, round);
     multiply_tile<V>(s, op, now.work, now.rows, step, group, out);
@@ -231,7 +239,6 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_dealt_kernel(const __gri
     for (std::uint64_t& barrier : dealt.other_is_free) ptx::init_barrier(&barrier, 1);
   init_ring(s.full, s.free, {.feeders = 1, .readers = 8});  // math warps
   ptx::sync_cluster();
-  ptx::wait_for_previous_kernel();
   deal<V>(op, dealt);
   const int group = ptx::warpgroup();
   if (group == kRowBlocks) {
