@@ -3,7 +3,7 @@
 
 // The FP8 product kernel.
 //
-// Shape: a block owns 128 rows x 128 or 256 columns; two math warpgroups take 64 rows each, one or two threads feed a
+// Shape: a block owns 128 rows x 128 or 256 columns; two math warpgroups take 64 rows each, one or two warps feed a
 // ring of 128-deep stages with plain copies of whole tiles. A stage's products are summed inside the tensor core (about
 // 14 bits) for 128 of k only, then scaled and added in f32. K runs in order, so bits do not depend on the number of
 // rows.
@@ -273,10 +273,11 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_cons
   const int group = ptx::warpgroup();
   if (group == kRowBlocks) {
     ptx::give_registers<V::kFeederRegisters>();
-    if (threadIdx.x == 128 * kRowBlocks) feed<V>(s, op, w);
-    if (V::kFeeders == 2 && threadIdx.x == 128 * kRowBlocks + 32) feed_rows<V>(s, op, w);
+    const int warp = ptx::warp() - 4 * kRowBlocks;
+    if (warp == 0) feed<V>(s, op, w);
+    if (V::kFeeders == 2 && warp == 1) feed_rows<V>(s, op, w);
     if constexpr (V::kNorm)
-      if (op.after_norm.squares != nullptr && threadIdx.x >= 128 * kRowBlocks + 64) find_factors<V>(s, op, w);
+      if (op.after_norm.squares != nullptr && warp >= 2) find_factors<V>(s, op, w);
     if constexpr (V::kSplit > 1) {
       __syncwarp();
       ptx::sync_cluster();

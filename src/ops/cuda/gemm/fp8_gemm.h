@@ -65,7 +65,7 @@ struct Fp8Gemm {
   // Where the order of sums is free and experts are few: lets tiles be dealt out when it is known how many there are.
   // Zeros before the first use, and nobody else's meanwhile. null: none.
   std::byte* scratch = nullptr;
-  static constexpr std::size_t kCounterBytes = 1024, kScratchBytes = kCounterBytes + std::size_t{100} * 128 * 1024;
+  static constexpr std::size_t kCounterBytes = 1024, kScratchBytes = kCounterBytes + std::size_t{132} * 128 * 1024;
 
   Fp8AfterNorm after_norm{};
 

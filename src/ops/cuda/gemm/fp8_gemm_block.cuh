@@ -7,6 +7,7 @@
 #include "ops/cuda/gemm/fp8_gemm.h"
 #include "ops/cuda/gemm/fp8_tile.h"
 #include "ops/cuda/gemm/ring.cuh"
+#include "ops/cuda/ptx/block.cuh"
 #include "ops/cuda/ptx/bulk_copy.cuh"
 #include "ops/cuda/ptx/dependent_launch.cuh"
 #include "ops/cuda/ptx/mbarrier.cuh"
@@ -25,7 +26,7 @@ struct Variant {
   static constexpr int kSplit = kSplit_;                // blocks of a tile, neighbours in a cluster
   static constexpr bool kSwiGlu = kOutput == Output::kSwiGlu, kNorm = kOutput == Output::kNorm;
   static constexpr int kStages = kColumnBlocks == 2 ? 4 : 6;
-  // Threads that feed multiply_kernel: a second one loads rows, as copies that one thread starts come one after the
+  // Warps that feed multiply_kernel: a second one loads rows, as copies that one thread starts come one after the
   // other. Dealt tiles have one.
   static constexpr int kFeeders = kColumnBlocks == 2 ? 1 : 2;
   static constexpr int kFeederRegisters = kColumnBlocks == 2 ? 24 : 40, kMathRegisters = kColumnBlocks == 2 ? 240 : 232;
@@ -132,28 +133,29 @@ __device__ inline void wait_until_free(Shared<V>& s, int step) {
   ptx::wait(&s.free[step % V::kStages], (step / V::kStages - 1) & 1);
 }
 
-// The thread that loads weights, and rows if there is no other.
+// The warp that loads weights, and rows if there is no other. One lane does, but all of them know what: then the
+// compiler keeps that in the warp's own registers.
 template <class V>
 __device__ inline void feed(Shared<V>& s, const Fp8Gemm& op, const Work& w) {
   const int count = w.k_end - w.k_begin, early = min(count, V::kStages);
-  for (int i = 0; i < early; ++i) {
-    feed_weight<V>(s, op, w, w.k_begin + i, i);
-    if (V::kFeeders == 2) ptx::arrive(&s.full[i]);
-  }
+  if (ptx::elect_lane())
+    for (int i = 0; i < early; ++i) {
+      feed_weight<V>(s, op, w, w.k_begin + i, i);
+      if (V::kFeeders == 2) ptx::arrive(&s.full[i]);
+    }
   ptx::wait_for_previous_kernel();
   const RowRange rows = rows_of_block(op, w);
   if (rows.count == 0) {  // what was fetched early must have arrived before the block may end
-    if (V::kFeeders == 1)
+    if (V::kFeeders == 1 && ptx::elect_lane())
       for (int i = 0; i < early; ++i) ptx::arrive(&s.full[i]);
     for (int i = 0; i < early; ++i) ptx::wait(&s.full[i], 0);
     return;
   }
   for (int i = V::kFeeders == 1 ? 0 : early; i < count; ++i) {
     const int stage = i % V::kStages;
-    if (i >= V::kStages) {
-      wait_until_free(s, i);
-      feed_weight<V>(s, op, w, w.k_begin + i, stage);
-    }
+    if (i >= V::kStages) wait_until_free(s, i);
+    if (!ptx::elect_lane()) continue;
+    if (i >= V::kStages) feed_weight<V>(s, op, w, w.k_begin + i, stage);
     if (V::kFeeders == 1)
       feed_x<V>(s, op, rows.first, rows.blocks(), w.k_begin + i, stage);
     else
@@ -167,12 +169,13 @@ __device__ inline void feed_rows(Shared<V>& s, const Fp8Gemm& op, const Work& w)
   ptx::wait_for_previous_kernel();
   const RowRange rows = rows_of_block(op, w);
   if (rows.count == 0) {
-    for (int i = 0; i < min(count, V::kStages); ++i) ptx::arrive(&s.full[i]);
+    if (ptx::elect_lane())
+      for (int i = 0; i < min(count, V::kStages); ++i) ptx::arrive(&s.full[i]);
     return;
   }
   for (int i = 0; i < count; ++i) {
     if (i >= V::kStages) wait_until_free(s, i);
-    feed_x<V>(s, op, rows.first, rows.blocks(), w.k_begin + i, i % V::kStages);
+    if (ptx::elect_lane()) feed_x<V>(s, op, rows.first, rows.blocks(), w.k_begin + i, i % V::kStages);
   }
 }
 

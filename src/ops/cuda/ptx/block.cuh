@@ -24,6 +24,15 @@ __device__ inline T& dynamic_shared() {
 __device__ inline int warpgroup() {
   return __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);
 }
+__device__ inline int warp() {
+  return __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
+}
+// Of a warp that has come together, true in one lane.
+__device__ inline bool elect_lane() {
+  int elected;
+  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xFFFFFFFF;\nselp.b32 %0, 1, 0, p;\n}" : "=r"(elected));
+  return elected != 0;
+}
 
 // A barrier of the block's hardware, for threads that take part only: sync waits until so many have arrived.
 __device__ inline void sync_threads(int id, int threads) {

@@ -43,5 +43,9 @@ __device__ inline void bulk_load_to_blocks(void* shared, const void* global, std
 __device__ inline void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
+// The same of the GPU's memory: who has written it before it is told of, who loads it after it has been.
+__device__ inline void fence_async_proxy_of_memory() {
+  asm volatile("fence.proxy.async.global;" ::: "memory");
+}
 
 }  // namespace tandem::ptx
