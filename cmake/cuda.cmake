@@ -42,3 +42,6 @@ target_compile_options(tandem_cuda_flags INTERFACE
 if(TANDEM_WERROR)
   target_compile_options(tandem_cuda_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
 endif()
+if(TANDEM_EVERY_LANE_ARRIVES)
+  target_compile_definitions(tandem_cuda_flags INTERFACE TANDEM_EVERY_LANE_ARRIVES)
+endif()

@@ -365,7 +365,7 @@ __device__ void compute(Shared& s, const Op& op, int group) {
     if (own < count) {
       const int at = position + kMathGroups * own;
       ptx::wait(&s.page_full[at % kStages], at / kStages & 1);
-      if (threadIdx.x % 32 == 0) ptx::arrive(&s.page_free[at % kStages]);
+      ptx::arrive_as_warp(&s.page_free[at % kStages]);
     }
     position += kMathGroups * count;
     end_piece(s, op, piece, group, buffer, rows);
@@ -378,11 +378,11 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ Op
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       ptx::init_barrier(&s.page_full[i], 1);
-      ptx::init_barrier(&s.page_free[i], 4);  // the warps of the group that reads it
+      ptx::init_barrier_of_warps(&s.page_free[i], 4);  // the warps of the group that reads it
     }
     for (int i = 0; i < 2; ++i) {
       ptx::init_barrier(&s.q_full[i], 1);
-      ptx::init_barrier(&s.q_free[i], 4 * kMathGroups);
+      ptx::init_barrier_of_warps(&s.q_free[i], 4 * kMathGroups);
     }
     ptx::publish_barriers();
   }

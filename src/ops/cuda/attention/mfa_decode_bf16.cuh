@@ -202,7 +202,7 @@ __device__ void compute(Shared<kTerms>& s, const Op& op, int group) {
       const int first = page * MfaPage::kTokens;
       add_page<kTerms>(s, q, ring, group, scale, piece.token_begin - first, piece.token_end - first, rows);
     }
-    if (threadIdx.x % 32 == 0) ptx::arrive(&s.q_free);
+    ptx::arrive_as_warp(&s.q_free);
     end_piece(op, piece, group, rows);
   }
 }
@@ -213,10 +213,10 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ Op
   if (threadIdx.x == 0) {
     for (int i = 0; i < Shared<kTerms>::kHalves; ++i) {
       ptx::init_barrier(&s.full[i], 1);
-      ptx::init_barrier(&s.free[i], 4 * kMathGroups);
+      ptx::init_barrier_of_warps(&s.free[i], 4 * kMathGroups);
     }
     ptx::init_barrier(&s.q_full, 1);
-    ptx::init_barrier(&s.q_free, 4 * kMathGroups);
+    ptx::init_barrier_of_warps(&s.q_free, 4 * kMathGroups);
     ptx::publish_barriers();
   }
   __syncthreads();

@@ -431,14 +431,14 @@ __device__ inline void compute(Shared& s, const Op& op) {
 __device__ inline void init_barriers(Shared& s) {
   for (int slot = 0; slot < 2; ++slot) {
     for (int portion = 0; portion < 4; ++portion) ptx::init_barrier(&s.full[slot][portion], 1);
-    for (int part = 0; part < 2; ++part) ptx::init_barrier(&s.free[slot][part], 4);
-    ptx::init_barrier(&s.p_full[slot], 4);
-    ptx::init_barrier(&s.p_free[slot], 4);
+    for (int part = 0; part < 2; ++part) ptx::init_barrier_of_warps(&s.free[slot][part], 4);
+    ptx::init_barrier_of_warps(&s.p_full[slot], 4);
+    ptx::init_barrier_of_warps(&s.p_free[slot], 4);
   }
-  ptx::init_barrier(&s.maximum_full, 4);
+  ptx::init_barrier_of_warps(&s.maximum_full, 4);
   ptx::init_barrier(&s.q_full, 1);
-  ptx::init_barrier(&s.q_free, 8);
-  ptx::init_barrier(&s.rotated_q_free, 8);
+  ptx::init_barrier_of_warps(&s.q_free, 8);
+  ptx::init_barrier_of_warps(&s.rotated_q_free, 8);
   ptx::publish_barriers();
 }
 

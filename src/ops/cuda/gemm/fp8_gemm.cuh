@@ -266,7 +266,7 @@ template <class V>
 __global__ void __launch_bounds__(kThreads, 1) multiply_kernel(const __grid_constant__ Fp8Gemm op) {
   // Blocks of a cluster find each other's sums at the same place: dynamic memory begins alike in all of them.
   Shared<V>& s = ptx::dynamic_shared<Shared<V>>();
-  if (V::kNorm && threadIdx.x == 0) ptx::init_barrier(&s.has_factors, 2);
+  if (V::kNorm && threadIdx.x == 0) ptx::init_barrier_of_warps(&s.has_factors, 2);
   init_ring(s.full, s.free, {.feeders = V::kFeeders, .readers = 8});  // math warps
   const Work w = work_of_block<V>(op, static_cast<int>(blockIdx.x));
   if (w.expert < 0) return;  // and so do all blocks of the cluster

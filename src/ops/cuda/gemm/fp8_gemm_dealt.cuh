@@ -70,14 +70,17 @@ __device__ inline int block_pairs() {
   return static_cast<int>(gridDim.x) / 2;
 }
 
-// So that all end at the same time: parts cost more than their share of k.
+// So that all end at the same time: parts cost more than their share of k. Where k is short, fewer parts or none.
 __device__ inline void cut_rest(int k_tiles, Dealt& d) {
-  const int parts = d.rest > 0 ? min(block_pairs() / d.rest - 1, kOtherPartsMax) : 0;
-  const int to_share = k_tiles + kLeavingSteps * parts - kAddingSteps * parts * parts;
-  const int own = (to_share + (parts + 1) / 2) / (parts + 1);
-  const bool cut = parts > 0 && own > 0 && k_tiles - own >= parts;
-  d.parts = cut ? parts : 0;
-  d.own_end = cut ? own : k_tiles;
+  d.own_end = k_tiles;
+  for (d.parts = d.rest > 0 ? min(block_pairs() / d.rest - 1, kOtherPartsMax) : 0; d.parts > 0; --d.parts) {
+    const int to_share = k_tiles + kLeavingSteps * d.parts - kAddingSteps * d.parts * d.parts;
+    const int own = (to_share + (d.parts + 1) / 2) / (d.parts + 1);
+    if (own > 0 && k_tiles - own >= d.parts) {
+      d.own_end = own;
+      return;
+    }
+  }
 }
 
 // All threads of the block.
@@ -259,8 +262,7 @@ __device__ inline void feed_dealt(Shared<V>& s, const Fp8Gemm& op, Dealt& d) {
 #pragma unroll 1
   for (int i = 0; i < turns_of_block(d); ++i) {
     const Turn t = turn_of_block<V>(op, d, i);
-    d.turn(i) = t;
-    __syncwarp();
+    if (ptx::elect_lane()) d.turn(i) = t;
     feed_products<V>(s, op, d, t, step);
     if (t.part == 0) feed_parts<V>(s, op, d, t, step);
   }

@@ -22,7 +22,7 @@ __device__ inline void init_ring(std::uint64_t (&full)[kStages], std::uint64_t (
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       ptx::init_barrier(&full[i], users.feeders);
-      ptx::init_barrier(&free[i], users.readers);
+      ptx::init_barrier_of_warps(&free[i], users.readers);
     }
     ptx::publish_barriers();
   }

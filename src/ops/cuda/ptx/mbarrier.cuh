@@ -26,10 +26,23 @@ __device__ inline void arrive(std::uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 
-// One arrival for the whole warp, after what its lanes did with shared memory.
+// A warp arrives once, for all its lanes. compute-sanitizer's racecheck follows threads, and not what __syncwarp
+// orders: for it every lane arrives (cmake -DTANDEM_EVERY_LANE_ARRIVES=ON).
+#ifdef TANDEM_EVERY_LANE_ARRIVES
+inline constexpr int kArrivalsOfWarp = 32;
+#else
+inline constexpr int kArrivalsOfWarp = 1;
+#endif
+
+// Of a barrier at which so many warps arrive.
+__device__ inline void init_barrier_of_warps(std::uint64_t* barrier, int warps) {
+  init_barrier(barrier, warps * kArrivalsOfWarp);
+}
+
+// After what the warp's lanes did with shared memory.
 __device__ inline void arrive_as_warp(std::uint64_t* barrier) {
   __syncwarp();
-  if (threadIdx.x % 32 == 0) arrive(barrier);
+  if (kArrivalsOfWarp == 32 || threadIdx.x % 32 == 0) arrive(barrier);
 }
 
 __device__ inline void arrive_expecting(std::uint64_t* barrier, std::uint32_t bytes) {
