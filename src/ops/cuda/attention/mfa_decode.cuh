@@ -286,7 +286,7 @@ __device__ void exchange(Rows& rows, float scale0, float scale1, float4* give, c
 // The two groups become one result, through the memory of the piece's queries, which both have finished reading.
 template <class Op>
 __device__ void end_piece(Shared& s, const Op& op, const Piece& piece, int group, int buffer, Rows& rows) {
-  const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
+  const int quad = threadIdx.x & 3, row = row_of_quad();
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     rows.sum[r] = quad_sum(rows.sum[r]);
@@ -326,7 +326,7 @@ __device__ void end_piece(Shared& s, const Op& op, const Piece& piece, int group
 
 template <class Op>
 __device__ void compute(Shared& s, const Op& op, int group) {
-  const int thread = threadIdx.x % 128, row = thread / 32 * 16 + (thread % 32 >> 2);
+  const int row = row_of_quad();
   const float scale_log2 = op.scale * kLog2E;
   Rows rows;
   int position = group;

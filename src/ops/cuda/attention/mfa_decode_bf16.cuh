@@ -163,7 +163,7 @@ __device__ void add_page(Shared<kTerms>& s, ptx::Descriptor q, Ring<Shared<kTerm
 
 template <class Op>
 __device__ void end_piece(const Op& op, const Piece& piece, int group, Rows& rows) {
-  const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
+  const int quad = threadIdx.x & 3, row = row_of_quad();
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     rows.sum[r] = quad_sum(rows.sum[r]);

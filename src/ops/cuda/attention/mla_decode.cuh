@@ -232,7 +232,7 @@ __device__ inline uint4 gather_columns(const float* x, float scale) {
 // The output of a piece, normalised, or as a partial result. sum: of rows row and row + 8.
 __device__ inline void store(const MlaDecode& op, const Piece& piece, int group, const Rows& rows,
                              const float (&sum)[2]) {
-  const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
+  const int quad = threadIdx.x & 3, row = row_of_quad();
   if (piece.partial < 0) {
     const float scale[2] = {1.f / sum[0], 1.f / sum[1]};
     std::uint16_t* out =
@@ -283,7 +283,7 @@ __device__ inline void store(const MlaAttention& op, const Piece& piece, int gro
 
 template <class Op>
 __device__ inline void end_piece(Shared& s, const Op& op, const Piece& piece, int group, Rows& rows) {
-  const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
+  const int quad = threadIdx.x & 3, row = row_of_quad();
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     rows.sum[r] = quad_sum(rows.sum[r]);
@@ -405,8 +405,7 @@ __device__ inline void begin_piece(Shared& s, int round, const Progress& w, Rows
 
 template <int kGroup, class Op>
 __device__ inline void compute(Shared& s, const Op& op) {
-  const int thread = threadIdx.x % 128;
-  Progress w{.scale = op.scale * kLog2E, .row = thread / 32 * 16 + (thread % 32 >> 2), .quad = thread & 3};
+  Progress w{.scale = op.scale * kLog2E, .row = row_of_quad(), .quad = static_cast<int>(threadIdx.x) & 3};
   Rows rows;
   Walk<Op> walk(op);
   Piece piece = walk.next();
