@@ -9,14 +9,16 @@
 // rows.
 //
 // While a group adds up products, the tensor cores have others to do: its next ones, or, where 256 columns leave no
-// registers for those, the other group's. What else a block knows is looked up again when its sums are done.
+// registers for those, the other group's. What else a block knows is looked up again when its sums are done, or read
+// again from shared memory.
 //
 // With kSplit > 1 that many blocks of a cluster take parts of k and add up in rank order through each other's shared
 // memory, each a part of the columns, or before a norm of the rows. Factors of a norm before are found meanwhile by two
 // warps that have nothing else to do. Where tiles are dealt (fp8_gemm_dealt.cuh), blocks that have the same columns
 // share what they load of them.
 //
-// Weights do not come from the previous kernel, so their first stages are fetched while it still runs.
+// Weights do not come from the previous kernel, so their first stages are fetched while it still runs, unless tiles are
+// dealt.
 // Bound by memory up to about 200 rows an expert. Measured: docs/performance/gpu-kernels.md.
 #pragma once
 

@@ -55,7 +55,7 @@ struct Fp8Gemm {
   std::int32_t rows_usual = 0;
 
   // Where experts are many and few of them have rows: who has some is listed by the kernels before this one, and
-  // weights need not stand behind each other.
+  // weights need not stand behind each other. The table itself must not come from the kernel before.
   const Fp8Weight* weights = nullptr;     // [experts]; null: weight and weight_scales
   const Fp8RowTile* row_tiles = nullptr;  // [row_tile_count]; null: every tile of every expert
   std::int32_t row_tile_count = 0;

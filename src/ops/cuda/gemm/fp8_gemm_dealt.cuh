@@ -41,9 +41,9 @@ struct Turn {
 
 // How pairs of tiles are dealt to pairs of blocks, found once by each block, and the experts.
 struct Dealt {
-  int rounds, rest;  // whole rounds; pairs left over, of which the first pairs of blocks own one each
-  int parts;         // of each of those, besides its owner's; the next pairs of blocks do one each
-  int own_end;       // of owners' parts, in tiles of k
+  int rounds, rest;                                               // whole rounds; pairs left over
+  int parts;                                                      // of each of those, besides its owner's
+  int own_end;                                                    // of owners' parts, in tiles of k
   std::int32_t begin[kDealtExpertsMax], count[kDealtExpertsMax];  // rows
   Fp8Weight weights[kDealtExpertsMax];
   // Found by the warp that feeds, before a turn's first stage is full: the others have no registers for that beside
@@ -104,7 +104,7 @@ __device__ inline void deal(const Fp8Gemm& op, Dealt& d) {
   __syncthreads();
 }
 
-// Which pair of the left-over ones this block has to do with, and which part of it; less than 0: none.
+// Which part of a left-over pair this block does, the owner's being 0; less than 0: none.
 __device__ inline int part_of_block(const Dealt& d) {
   const int block = static_cast<int>(blockIdx.x) / 2;
   return block < d.rest * (d.parts + 1) ? block / d.rest : -1;
@@ -283,6 +283,7 @@ __device__ inline void leave_part(const Fp8Gemm& op, const Dealt& d, const Turn&
   if (threadIdx.x % 32 == 0) ptx::add_release(counter(op, t.left), 1u);
 }
 
+// From the ring, by ordinary reads, after which nothing comes that the other block of the pair loads.
 template <class V>
 __device__ inline void add_parts(Shared<V>& s, const Dealt& d, int step, float (&out)[64 * V::kColumnBlocks]) {
   constexpr int kCount = 4 * V::kColumnBlocks;  // float4 of a thread in a step

@@ -35,7 +35,8 @@ __device__ inline void begin_products(Shared<V>& s, int stage, int group, int co
   ptx::wgmma_commit();
 }
 
-// 64 rows x 256 columns, 128 at a time: while a group adds up its products, the tensor cores have the other group's.
+// 64 rows x 256 columns, at least one tile of k, 128 columns at a time: while a group adds up its products, the tensor
+// cores have the other group's.
 template <class V>
 __device__ inline void multiply_wide(Shared<V>& s, const Fp8Gemm& op, const Work& w, int step, int group,
                                      float (&out)[128]) {
@@ -102,7 +103,7 @@ __device__ inline void multiply_narrow(Shared<V>& s, const Fp8Gemm& op, const Wo
   const int count = w.k_end - w.k_begin;
   float even[64], odd[64];
   int i = 0;
-  // Products under way across the end of a loop would be serialised by the compiler.
+  // Of two accumulators, products under way across the end of a loop would be serialised by the compiler.
   for (; i + 4 <= count; i += 4) {
     n.begin(i, even);
     n.begin(i + 1, odd);

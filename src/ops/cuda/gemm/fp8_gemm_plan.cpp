@@ -31,8 +31,8 @@ Fp8GemmPlan plan_fp8_gemm(std::int32_t experts, std::int32_t rows_max, std::int3
 
 namespace {
 
-// Tiles are dealt where there are more than multiprocessors, or may be. What is left over is cut along k, so wide ones,
-// which read less, need not fill their last round.
+// Tiles are dealt where there are more than multiprocessors, or may be. What is left over after whole rounds is cut
+// along k, if it is little and k long, so wide tiles, which read less, need not fill their last round.
 void deal_tiles(const Fp8Gemm& op, Fp8GemmPlan& plan) {
   if (op.scratch == nullptr || op.has_norm() || plan.split != 1 || op.row_tiles != nullptr ||
       op.experts > kDealtExpertsMax)

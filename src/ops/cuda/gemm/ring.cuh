@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Tandem authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The ring of stages by which one or two threads of a block feed warps that multiply.
+// The ring of stages by which one or two lanes of a block feed warps that multiply.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 namespace tandem::cuda {
 
 struct RingUsers {
-  int feeders;  // threads
+  int feeders;  // who arrives once a stage
   int readers;  // warps
 };
 

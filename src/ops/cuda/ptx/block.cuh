@@ -27,7 +27,7 @@ __device__ inline int warpgroup() {
 __device__ inline int warp() {
   return __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
 }
-// Of a warp that has come together, true in one lane.
+// Waits for all lanes of the warp; true in one of them, always the same.
 __device__ inline bool elect_lane() {
   int elected;
   asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xFFFFFFFF;\nselp.b32 %0, 1, 0, p;\n}" : "=r"(elected));
