@@ -104,7 +104,7 @@ __device__ inline void deal(const Fp8Gemm& op, Dealt& d) {
   __syncthreads();
 }
 
-// Which part of a left-over pair this block does, the owner's being 0; less than 0: none.
+// Which part of a left-over pair this block does: 0 if it is an owner, as the first blocks are; less than 0: none.
 __device__ inline int part_of_block(const Dealt& d) {
   const int block = static_cast<int>(blockIdx.x) / 2;
   return block < d.rest * (d.parts + 1) ? block / d.rest : -1;
