@@ -10,9 +10,14 @@
 
 namespace tandem::cuda {
 
-// Of the 64 rows in a warpgroup's accumulators, the first of a thread's two; the other is 8 on.
+// Of the 64 rows in a warpgroup's accumulators, the first of a thread's two; the other is 8 on. thread: of the
+// warpgroup.
+template <class Thread>
+__device__ inline int row_of_quad(Thread thread) {
+  return thread / 32 * 16 + (thread % 32 >> 2);
+}
 __device__ inline int row_of_quad() {
-  return threadIdx.x % 128 / 32 * 16 + (threadIdx.x % 32 >> 2);
+  return row_of_quad(threadIdx.x % 128);
 }
 
 __device__ inline float quad_max(float x) {

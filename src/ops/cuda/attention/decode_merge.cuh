@@ -17,6 +17,7 @@
 #include "ops/cuda/attention/decode_merge.h"
 #include "ops/cuda/attention/online_softmax.cuh"
 #include "ops/cuda/ptx/dependent_launch.cuh"
+#include "ops/cuda/quad.cuh"
 
 namespace tandem::cuda::decode {
 
@@ -170,7 +171,7 @@ __global__ void __launch_bounds__(kMergeThreads, kLanes > 1 ? 3 : 4) merge_parti
     if (lane + i * kLanes < merge.count) ahead[i] = __ldcg(&from[(lane + i * kLanes) * stride]);
   found.find(weights);
   __syncthreads();
-  const int thread = element * kSums % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
+  const int thread = element * kSums % 128, quad = thread & 3, row = row_of_quad(thread);
   const float* weights0 = weights + (row - head_begin) * merge.count;
   const float* weights1 = weights0 + 8 * merge.count;
   float4 sums[kSums];

@@ -258,7 +258,7 @@ __device__ inline void store(const MlaDecode& op, const Piece& piece, int group,
 // Rows row and row + 8 are the two terms of one head.
 __device__ inline void store(const MlaAttention& op, const Piece& piece, int group, const Rows& rows,
                              const float (&sum)[2]) {
-  const int thread = threadIdx.x % 128, quad = thread & 3, row = thread / 32 * 16 + (thread % 32 >> 2);
+  const int thread = threadIdx.x % 128, quad = thread & 3, row = row_of_quad(thread);
   const auto together = [&](int j, int e) { return rows.out[4 * j + e] + rows.out[4 * j + 2 + e]; };
   if (piece.partial < 0) {
     const int head = thread / 32 * MlaUnits::kTermRows + (thread % 32 >> 2);

@@ -13,6 +13,9 @@
 
 namespace tandem::cuda {
 
+inline constexpr int kGemmMultiprocessors = 132;
+inline constexpr int kDealtExpertsMax = 64;
+
 struct Fp8Weight {
   const std::uint8_t* tiles;
   const float* scales;
@@ -65,7 +68,8 @@ struct Fp8Gemm {
   // Where the order of sums is free and experts are few: lets tiles be dealt out when it is known how many there are.
   // Zeros before the first use, and nobody else's meanwhile. null: none.
   std::byte* scratch = nullptr;
-  static constexpr std::size_t kCounterBytes = 1024, kScratchBytes = kCounterBytes + std::size_t{132} * 128 * 1024;
+  static constexpr std::size_t kCounterBytes = 1024,
+                               kScratchBytes = kCounterBytes + std::size_t{kGemmMultiprocessors} * 128 * 1024;
 
   Fp8AfterNorm after_norm{};
 
@@ -81,9 +85,6 @@ struct Fp8Gemm {
 
   bool has_norm() const { return before_norm.gain != nullptr || after_norm.squares != nullptr; }
 };
-
-inline constexpr int kGemmMultiprocessors = 132;
-inline constexpr int kDealtExpertsMax = 64;
 
 // How the product is cut; chosen by shape on the host.
 struct Fp8GemmPlan {

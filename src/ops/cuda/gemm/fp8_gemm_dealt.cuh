@@ -23,7 +23,7 @@ namespace tandem::cuda::fp8_gemm {
 inline constexpr int kOtherPartsMax = 3, kStagesMax = 6;
 // A part is float4 [16 · kColumnBlocks][256 threads]; it passes through the ring, where a stage's weight is, in so many
 // steps.
-inline constexpr int kStepsOfPart = 4, kThreadsOfSums = 256;
+inline constexpr int kStepsOfPart = 4, kThreadsOfSums = 128 * kRowBlocks;
 // What adding a part takes, and leaving one, in steps of k.
 inline constexpr int kAddingSteps = 2, kLeavingSteps = 3;
 // A counter for each block's left-over tile, then parts. There are fewer of them than multiprocessors.
@@ -154,13 +154,18 @@ __device__ inline Turn turn_of_block(const Fp8Gemm& op, const Dealt& d, int inde
   return t;
 }
 
-// By the warp that feeds. The other block loads into a stage as well, so both must have let it go. Whoever waits for a
-// stage or for this has to wait for all that the other block sends here, so a block may end when its threads do.
+// The stage of a step, by the warp that feeds. The other block loads into it as well, so both must have let it go.
+// Whoever waits for a stage or for this has to wait for all that the other block sends here, so a block may end when
+// its threads do.
 template <class V>
-__device__ inline void wait_for_stage(Shared<V>& s, Dealt& d, int stage, int parity) {
-  ptx::wait(&s.free[stage], parity);
-  if (ptx::elect_lane()) ptx::arrive_in_block(&d.other_is_free[stage], ptx::rank_in_cluster() ^ 1);
-  ptx::wait(&d.other_is_free[stage], parity);
+__device__ inline int free_stage(Shared<V>& s, Dealt& d, int step) {
+  const int stage = step % V::kStages;
+  if (step >= V::kStages) {
+    wait_until_free(s, step);
+    if (ptx::elect_lane()) ptx::arrive_in_block(&d.other_is_free[stage], ptx::rank_in_cluster() ^ 1);
+    ptx::wait(&d.other_is_free[stage], (step / V::kStages - 1) & 1);
+  }
+  return stage;
 }
 
 // Of this block's tile of a left-over pair: how many warps have left their sums of a part.
@@ -225,8 +230,7 @@ __device__ inline void feed_products(Shared<V>& s, const Fp8Gemm& op, Dealt& d, 
   const int k_end = t.work.k_end;
 #pragma unroll 1
   for (int k = t.work.k_begin; k < k_end; ++k, ++step) {
-    const int stage = step % V::kStages;
-    if (step >= V::kStages) wait_for_stage(s, d, stage, (step / V::kStages - 1) & 1);
+    const int stage = free_stage(s, d, step);
     if (!ptx::elect_lane()) continue;
     if (source.row_blocks > 0)
       source.load(s, op, k, stage);
@@ -244,8 +248,7 @@ __device__ inline void feed_parts(Shared<V>& s, const Fp8Gemm& op, Dealt& d, con
   if (there) wait_for_parts(op, d, t.left);
   const float4* from = part_memory<V>(op, d, t.left, 1);
   for (int i = 0; i < d.parts * kStepsOfPart; ++i, ++step, from += kBytes / sizeof(float4)) {
-    const int stage = step % V::kStages;
-    if (step >= V::kStages) wait_for_stage(s, d, stage, (step / V::kStages - 1) & 1);
+    const int stage = free_stage(s, d, step);
     if (!ptx::elect_lane()) continue;
     if (there) {
       ptx::arrive_expecting(&s.full[stage], kBytes);
